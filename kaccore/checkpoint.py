@@ -1,0 +1,75 @@
+"""Tensors as safetensors, numbers and text as JSON, written so that a reader sees a whole file or none."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+
+class CorruptFileError(ValueError):
+    """A file is not what was written: truncated, or with another checksum."""
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write aside, flush to the disk, rename; returns the sha256 of what was written."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    aside.replace(path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> str:
+    """`value` as indented JSON; returns its sha256."""
+    return write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Named tensors as safetensors; returns the file's sha256."""
+    return write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+
+
+def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Named tensors of a safetensors file; raises CorruptFileError where it is damaged or not the one meant."""
+    if sha256 is not None and (found := file_sha256(path)) != sha256:
+        raise CorruptFileError(f"{path}: sha256 is {found[:12]}..., expected {sha256[:12]}...")
+    try:
+        return load_file(path)
+    except SafetensorError as e:
+        raise CorruptFileError(f"{path}: not a whole safetensors file ({e})") from None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Path:
+    """A training state as `step-<n>.safetensors` with its `step-<n>.json`, which is written last and holds the
+    tensors' checksum: a checkpoint is there when its JSON is. Returns the JSON's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"step-{numbers['step']:08d}"
+    digest = write_tensors(stem.with_suffix(".safetensors"), tensors)
+    write_json(stem.with_suffix(".json"), {**numbers, "sha256": digest})
+    return stem.with_suffix(".json")
+
+
+def load_checkpoint(described: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state whose JSON is `described`; raises CorruptFileError where either file is damaged."""
+    try:
+        numbers = json.loads(described.read_text())
+        digest = numbers.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError) as e:
+        raise CorruptFileError(f"{described}: {e}") from None
+    tensors = described.with_suffix(".safetensors")
+    if not tensors.exists():
+        raise CorruptFileError(f"{tensors} is missing")
+    return read_tensors(tensors, digest), numbers
