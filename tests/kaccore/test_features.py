@@ -1,0 +1,185 @@
+import contextlib
+import functools
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch_fidelity import FeatureExtractorInceptionV3
+
+from kaccore import data
+from kaccore.assets.make_classifiers import RECORD, accuracy, split
+from kaccore.features import (
+    FEATURES,
+    INCEPTION,
+    INCEPTION_SHA256,
+    OWN_FEATURES,
+    classifier_weights,
+    extractor,
+    feature_label,
+    features_for,
+    fetch_official_weights,
+    read_weights,
+)
+from kaccore.fid import Reference, extract
+
+OWN = sorted(OWN_FEATURES.items())
+load = functools.cache(data.load)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory) -> Path:
+    """An Inception state dict with random weights, in the format of the official file: a bare, pickled state dict."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    # A skeleton without weights first: the constructor insists on loading some.
+    with torch.device("meta"):
+        model = SkeletonInception(INCEPTION, ["2048"], feature_extractor_weights_path="unused")
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for key, value in model.state_dict().items():
+        state[key] = torch.zeros(value.shape, dtype=value.dtype)
+        if value.dim() > 1:
+            fan_in = value[0].numel()
+            state[key] = torch.randn(value.shape, generator=generator) * (2 / fan_in) ** 0.5
+        elif key.endswith(("running_var", "bn.weight")):
+            state[key] = torch.ones(value.shape)
+    torch.save(state, path)
+    return path
+
+
+class SkeletonInception(FeatureExtractorInceptionV3):
+    """torch-fidelity's own architecture, before any weights are loaded."""
+
+    def __init__(self, name, features_list, **kwargs):
+        with contextlib.suppress(FileNotFoundError):  # the path "unused": all layers stand by then
+            super().__init__(name, features_list, **kwargs)
+
+
+@pytest.mark.parametrize("name, features", OWN)
+def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(name, features):
+    images, record = load(name), json.loads(RECORD.read_text())[name]
+    train, held_out = split(images)
+    assert not set(train.tolist()) & set(held_out.tolist()) and len(train) + len(held_out) == len(images)
+    score = accuracy(extractor(features).classifier, images.floats()[held_out], images.labels[held_out])
+    assert score >= 0.97
+    assert score == pytest.approx(record["held_out_accuracy"], abs=1.5 / len(held_out))
+
+
+@pytest.mark.parametrize("name, features", OWN)
+def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, features):
+    content, record = classifier_weights(name).read_bytes(), json.loads(RECORD.read_text())[name]
+    assert hashlib.sha256(content).hexdigest() == record["sha256"]
+    assert record["features"] == features and record["data_fingerprint"] == load(name).fingerprint
+    assert len(content) < 250_000
+    assert record["parameters"] == sum(p.numel() for p in extractor(features).parameters())
+
+
+@pytest.mark.parametrize("name, features", OWN)
+def test_features_do_not_depend_on_the_batch_size(name, features):
+    images = load(name).images[:100]
+    whole = extract(images, features, batch_size=100)
+    assert whole.shape == (100, 64) and whole.dtype == torch.float32
+    for batch_size in (1, 7, 64):
+        torch.testing.assert_close(extract(images, features, batch_size=batch_size), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_no_images_give_no_features():
+    assert extract(torch.empty(0, 1, 8, 8, dtype=torch.uint8), "digits-cnn-v1").shape == (0, 64)
+
+
+@pytest.mark.parametrize(
+    "images, features, message",
+    [
+        (torch.zeros(2, 1, 8, 8), "digits-cnn-v1", "uint8"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "digits-cnn-v1", "8x8"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "digits-cnn-v1", r"1 channel\(s\)"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "digits-cnn", "did you mean 'digits-cnn-v1'"),
+    ],
+)
+def test_images_that_do_not_suit_the_features_are_refused(images, features, message):
+    with pytest.raises(ValueError, match=message):
+        extract(images, features)
+
+
+def test_auto_means_a_data_sets_own_features_or_inception():
+    assert features_for("digits") == "digits-cnn-v1"
+    assert features_for("mnist", "auto") == "mnist-cnn-v1"
+    assert features_for("cifar10", weights="file.pth") == INCEPTION
+    assert features_for("digits", INCEPTION) == INCEPTION
+    assert all(features_for(spec.data or "folder") == name for name, spec in FEATURES.items())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("mnist", "digits-cnn-v1"), "know digits only"),
+        (("cifar10", "digits-cnn-v1"), "use auto"),
+        (("digits", "inception"), "did you mean 'inception-v3-compat'"),
+        (("digits", "auto", "file.pth"), "drop one"),
+    ],
+)
+def test_features_of_another_data_set_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        features_for(*arguments)
+
+
+def test_inception_extracts_from_a_file_whose_hash_was_given(inception_file):
+    sha256 = hashlib.sha256(inception_file.read_bytes()).hexdigest()
+    gray = load("digits").images[:3]
+    features = extract(gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256)
+    theirs = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(inception_file))
+    torch.testing.assert_close(features, theirs(gray.repeat(1, 3, 1, 1))[0], atol=1e-4, rtol=1e-4)
+    assert features.shape == (3, 2048) and features.std() > 0
+    reference = Reference.build(gray, INCEPTION, weights=inception_file, weights_sha256=sha256)
+    assert reference.features == f"{INCEPTION}@{sha256[:8]}" == feature_label(INCEPTION, sha256)
+    assert feature_label(INCEPTION) == feature_label(INCEPTION, INCEPTION_SHA256) == INCEPTION
+
+
+class Trap:
+    """Unpickling it writes a file: the sign that foreign code has run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "sprung")
+
+
+def test_weights_with_another_hash_are_refused_before_they_are_unpickled(tmp_path):
+    weights, sprung = tmp_path / "weights-6726825d.pth", tmp_path / "sprung"
+    torch.save(Trap(sprung), weights)
+    for sha256, remedy in ((None, "give its hash as `weights_sha256`"), ("0" * 64, "correct `weights_sha256`")):
+        with pytest.raises(ValueError, match=remedy):
+            extract(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), INCEPTION, weights=weights, weights_sha256=sha256)
+    assert not sprung.exists()
+    torch.load(weights, weights_only=False)  # the trap is a real one
+    assert sprung.exists()
+
+
+def test_a_missing_or_foreign_weights_file_is_named_in_the_error(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.pth.*No such file"):
+        read_weights(tmp_path / "nowhere.pth")
+    other = tmp_path / "other.pth"
+    other.write_bytes(pickle.dumps({"a": 1}))
+    sha256 = hashlib.sha256(other.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=r"other\.pth.*does not hold a state dict"):
+        extractor(INCEPTION, "cpu", str(other), sha256)
+
+
+def test_a_failed_download_says_where_to_put_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # the discard port: nobody listens
+    with pytest.raises(RuntimeError, match=rf"could not download.*{tmp_path}.*`weights`"):
+        fetch_official_weights()
+
+
+def test_a_corrupt_file_in_the_download_cache_is_not_unpickled(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="sha256"):
+        extractor(INCEPTION)
