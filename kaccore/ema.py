@@ -22,7 +22,7 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards `model` after its optimiser step number `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        shadow = list(self.model.parameters())
+        shadow = [p.detach() for p in self.model.parameters()]
         torch._foreach_lerp_(shadow, [p.detach() for p in model.parameters()], 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)

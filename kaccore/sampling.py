@@ -81,7 +81,8 @@ def _sample_batch(
     model: Model, path: Path, indices: range, image_shape: Sequence[int], solver: str, times: Tensor,
     seed: int, labels: Tensor | None, guidance: float,
 ) -> Samples:  # fmt: skip
-    device = next((p.device for p in model.parameters()), torch.device("cpu")) if isinstance(model, nn.Module) else "cpu"
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    device = next((w.device for w in weights), torch.device("cpu"))
     count, padding = len(indices), max(0, MIN_BATCH - len(indices))
     x = prior_images(path, seed, indices, image_shape)
     x = torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]).to(device)

@@ -51,12 +51,15 @@ def heun(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
 
 def ab2(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
     """Adams-Bashforth 2 with variable steps, order 2, one evaluation a step; the first step is Euler's."""
-    v_prev = h_prev = None
+    previous: tuple[Tensor, Tensor] | None = None
     for t, t_next in pairwise(check_times(times)):
         h, v = left_broadcast(t_next - t, x), velocity(x, t)
-        slope = v if v_prev is None else v + h / (2 * h_prev) * (v - v_prev)
+        slope = v
+        if previous is not None:
+            h_prev, v_prev = previous
+            slope = v + h / (2 * h_prev) * (v - v_prev)
         x = x + h * slope
-        v_prev, h_prev = v, h
+        previous = h, v
     return x
 
 

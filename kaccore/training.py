@@ -66,7 +66,7 @@ class Training:
             self.optimizer.zero_grad()
             loss = batch_loss(self.forward, self.step)
             loss.backward()
-            value = float(loss)
+            value = float(loss.detach())
             if not math.isfinite(value):
                 raise NonFiniteLossError(
                     f"loss is {value} at step {self.step + 1} (last good loss {last:.6g}, learning rate {lr:.3g})"

@@ -3,7 +3,7 @@
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 TIME_SCALE = 1000.0  # t in [0, 1] is stretched before its sinusoids, which are spaced for step counts

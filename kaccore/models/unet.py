@@ -8,7 +8,7 @@ exactly the image sizes that are asked for. `attention` means sizes in pixels he
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaccore.models.embeddings import ConditionEmbedding
@@ -19,10 +19,10 @@ class UNet(nn.Module):
 
     `channels` is the width of the first level, multiplied by each of `multipliers` at the levels below (each half
     the size of the one above); `patch` p folds p x p pixels into channels first (space to depth), which makes every
-    level p times smaller at the same number of weights: cheap where channels cost less than pixels; `blocks` residual blocks a level; `attention` the image sizes with self-attention;
-    `head_channels` channels per attention head; `classes` > 0 adds labels, with -1 or None for the null label.
-    Raises ValueError where a size cannot be halved, attention names a size that no level has, or a level's width
-    is not a multiple of `head_channels` there.
+    level p times smaller at about the same number of weights: cheap where channels cost less than pixels; `blocks`
+    residual blocks a level; `attention` the image sizes with self-attention; `head_channels` channels per attention
+    head; `classes` > 0 adds labels, with -1 or None for the null label. Raises ValueError where a size cannot be
+    halved, attention names a size that no level has, or a level's width is not a multiple of `head_channels` there.
     """
 
     def __init__(
@@ -142,7 +142,9 @@ def level_sizes(size: int, levels: int) -> list[int]:
     sizes = [size]
     for _ in range(levels - 1):
         if sizes[-1] % 2 or sizes[-1] < 4:
-            raise ValueError(f"{levels} levels: images of {size} can be halved only to {sizes[-1]}; use fewer multipliers")
+            raise ValueError(
+                f"{levels} levels: images of {size} can be halved only to {sizes[-1]}; use fewer multipliers"
+            )
         sizes.append(sizes[-1] // 2)
     return sizes
 
