@@ -1,0 +1,207 @@
+"""An experiment file as a frozen, checked value: `load`, `parse`, `Experiment`.
+
+A file is refused before anything starts, with all its faults at once. Nothing heavy is imported here: a refusal takes
+a fraction of a second.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path as File
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from orchestrator import yaml_file
+from orchestrator.blocks import (
+    DATA_FACTS,
+    Block,
+    Checkpoint,
+    Cluster,
+    Data,
+    DataFacts,
+    Distill,
+    Evaluation,
+    Grid,
+    Model,
+    Name,
+    Path,
+    Sampling,
+    Seed,
+    Sweep,
+    Teacher,
+    Text,
+    Tracking,
+)
+from orchestrator.faults import ConfigError, Fault, describe, unknown_key
+from orchestrator.rules import broken
+from orchestrator.space import space_faults, with_values
+from orchestrator.translate import inner_block, leaves, translate
+
+__all__ = [
+    "DATA_FACTS", "Block", "Checkpoint", "Cluster", "ConfigError", "Data", "DataFacts", "Distill", "Evaluation",
+    "Experiment", "Fault", "Grid", "Model", "Path", "Sampling", "Sweep", "Teacher", "Tracking", "load", "parse",
+]  # fmt: skip
+
+# What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
+STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}
+STAND_IN_SPACE = {"seed": {"grid": [0]}}
+
+
+class Experiment(Block):
+    """One complete run, and, in `sweep`, what to vary of it. Built by `load`, `parse` and `override`."""
+
+    name: Name = Field(
+        description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
+    )
+    seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
+    storage: Text = Field(
+        default="runs", description="Folder or URI for stages and sweeps; all machines have to reach it."
+    )
+    data: Data = Field(description="What is learned.")
+    path: Path = Field(description="The way from data to noise.")
+    model: Model = Field(default=Model(), description="The network.")
+    teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
+    distill: Distill = Field(default=Distill(), description="Distillation into students of few steps.")
+    sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
+    checkpoint: Checkpoint = Field(default=Checkpoint(), description="How often unfinished training is saved.")
+    cluster: Cluster = Field(default=Cluster(), description="Workers and what each of them holds.")
+    tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
+    sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
+
+    def value(self, key: str) -> Any:
+        """The plain value (lists, not tuples) of a dotted key such as `path.damping`."""
+        block, _, field = key.partition(".")
+        plain = self.model_dump(mode="json", include={block})[block]
+        return plain[field] if field else plain
+
+    def override(self, values: Mapping[str, Any]) -> "Experiment":
+        """This experiment with dotted keys set anew; raises ConfigError that names `override key=value`."""
+        origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
+        return _checked(self.model_dump(mode="json"), self.name, list(values.items()), origins)
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included, as a file that `load` reads back to an equal experiment."""
+        plain = self.model_dump(mode="json")
+        return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+
+def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment in the file `path` with `a.b=value` texts applied; raises ConfigError with every fault."""
+    values, origins, faults = [], [], []
+    for text in overrides:
+        try:
+            key, value = _assignment(text)
+        except ConfigError as error:
+            faults += error.faults
+            continue
+        values.append((key, value))
+        origins.append((key, f"--set {text}"))
+    try:
+        data = yaml_file.read(path)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
+    return _checked(data, str(path), values, origins, faults)
+
+
+def parse(data: Any, source: str = "experiment") -> Experiment:
+    """The experiment in a mapping as YAML gives it; raises ConfigError with every fault, each named after `source`."""
+    return _checked(data, source)
+
+
+def examine(data: Any) -> tuple[Experiment, list[Fault]]:
+    """The experiment in `data` and its faults, without sources.
+
+    Where there are faults the experiment has defaults in the place of what is wrong, and must not be run.
+    """
+    faults: list[Fault] = []
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        faults = translate(error, Experiment, data)
+        experiment = Experiment.model_validate(_sound_part(data, {fault.key for fault in faults}))
+    faults += broken(experiment, {fault.key for fault in faults})
+    return experiment, faults + space_faults(experiment)
+
+
+def _checked(
+    data: Any,
+    source: str,
+    values: Iterable[tuple[str, Any]] = (),
+    origins: Iterable[tuple[str, str]] = (),
+    faults: Iterable[Fault] = (),
+) -> Experiment:
+    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what."""
+    named = list(faults)
+    sources = dict(origins)  # of a key that is set twice the last one counts
+    for key, value in values:
+        problem = _key_problem(key)
+        if problem is not None:
+            named.append(Fault(sources[key], key, problem))
+        elif isinstance(data, dict):
+            data = with_values(data, {key: value})
+    experiment, found = examine(data)
+    named += [_from(fault, source, sources) for fault in found]
+    if named:
+        raise ConfigError(named)
+    return experiment
+
+
+def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
+    """The fault with its source: what set its key, or else what set a field that its rule reads, or else the file."""
+    for key in (fault.key, *fault.involves):
+        for name, origin in sources.items():
+            if key == name or key.startswith(f"{name}."):
+                return Fault(origin, fault.key, fault.message, fault.involves, fault.pairing)
+    return Fault(source, fault.key, fault.message, fault.involves, fault.pairing)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """`a.b=value` as key and value, the value read as YAML."""
+    source = f"--set {text}"
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError([Fault(source, "", "expected KEY=VALUE such as path.damping=5.0")])
+    if not value.strip():
+        raise ConfigError([Fault(source, key.strip(), "the value is missing, write null for none")])
+    return key.strip(), yaml_file.load_text(value, source)
+
+
+def _key_problem(key: str) -> str | None:
+    settings = leaves(Experiment)
+    blocks = list(Experiment.model_fields)
+    if key in settings or key in blocks or key.startswith("sweep.space."):
+        return None
+    block, _, field = key.partition(".")
+    inner = inner_block(Experiment.model_fields[block]) if field and block in blocks else None
+    return unknown_key(field, list(inner.model_fields), settings) if inner else unknown_key(key, blocks, settings)
+
+
+def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
+    """What of `data` is known and sound, with stand-ins for what is required."""
+    sound = _keep(Experiment, data, bad) if isinstance(data, dict) else {}
+    if sound.get("sweep") is not None and not sound["sweep"].get("space"):
+        sound["sweep"]["space"] = STAND_IN_SPACE
+    missing = {key: value for key, value in STAND_INS.items() if not _has(sound, key)}
+    return with_values(sound, missing)
+
+
+def _keep(model: type[BaseModel], part: Mapping[str, Any], bad: set[str], prefix: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        key = prefix + name
+        if name not in part or key in bad:
+            continue
+        value = part[name]
+        block = inner_block(field)
+        if block is not None and isinstance(value, dict):
+            value = _keep(block, value, bad, f"{key}.")
+        elif key == "sweep.space":
+            value = {k: v for k, v in value.items() if f"{key}.{k}" not in bad}
+        kept[name] = value
+    return kept
+
+
+def _has(data: Mapping[str, Any], key: str) -> bool:
+    block, _, field = key.partition(".")
+    return block in data and (not field or field in data[block])

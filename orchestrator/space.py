@@ -1,0 +1,101 @@
+"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are `search.py`'s."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from orchestrator.blocks import Sweep
+from orchestrator.faults import Fault, describe, unknown_key
+from orchestrator.translate import leaves, translate
+
+if TYPE_CHECKING:
+    from orchestrator.config import Experiment
+
+MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
+NOT_SWEPT = ("sweep", "name", "storage", "tracking", "cluster", "checkpoint")
+
+
+def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `data` with dotted keys set; a block that is absent or null is started."""
+    result = dict(data)
+    for key, value in values.items():
+        block, _, field = key.partition(".")
+        if field.startswith("space.") and block == "sweep":
+            sweep = result.get("sweep")
+            sweep = dict(sweep) if isinstance(sweep, dict) else {}
+            space = sweep.get("space")
+            sweep["space"] = {**(space if isinstance(space, dict) else {}), field.removeprefix("space."): value}
+            result["sweep"] = sweep
+        elif field:
+            within = result.get(block)
+            if within is None or isinstance(within, dict):  # else the block itself is the fault, and is kept to be told
+                result[block] = {**(within or {}), field: value}
+        else:
+            result[key] = value
+    return result
+
+
+def space_faults(experiment: "Experiment") -> list[Fault]:
+    """What is wrong with `experiment.sweep.space`, each value tried alone in the base run; no sources yet."""
+    sweep = experiment.sweep
+    if sweep is None:
+        return []
+    faults: list[Fault] = []
+    for key, grid in sweep.space.items():
+        problem = _key_problem(experiment, key)
+        if problem is not None:
+            faults.append(Fault("", f"sweep.space.{key}", problem))
+        else:
+            faults.extend(_value_faults(experiment, sweep, key, grid.grid))
+    size = math.prod(len(grid.grid) for grid in sweep.space.values())
+    if size > MAX_TRIALS:
+        faults.append(Fault("", "sweep.space", f"the grid has {size} combinations, expected at most {MAX_TRIALS}"))
+    return faults
+
+
+def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
+    """The fault of a trial as a fault of the swept values that it comes from."""
+    touched = [key for key in dict.fromkeys((fault.key, *fault.involves)) if key in overrides]
+    if not touched:
+        return fault
+    first, *others = touched
+    beside = " with " + ", ".join(f"{key} {describe(overrides[key])}" for key in others) if others else ""
+    subject = "" if fault.key == first else f"{fault.key} "
+    message = f"value {describe(overrides[first])}{beside}: {subject}{fault.message}"
+    return replace(fault, key=f"sweep.space.{first}", message=message)
+
+
+def _key_problem(experiment: "Experiment", key: str) -> str | None:
+    settings = leaves(type(experiment))
+    block = key.partition(".")[0]
+    if block in NOT_SWEPT:
+        return f"{block} cannot be swept, it says where and how a run is done and not what is run"
+    swept = [name for name in settings if name.partition(".")[0] not in NOT_SWEPT]
+    if key in swept:
+        return None
+    inside = [name for name in swept if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a block, expected one of its keys: {', '.join(inside)}"
+    return unknown_key(key, swept, elsewhere=swept)
+
+
+def _value_faults(experiment: "Experiment", sweep: Sweep, key: str, values: tuple[Any, ...]) -> Iterator[Fault]:
+    base = {**experiment.model_dump(mode="json"), "sweep": None}
+    first: dict[str, Any] = {}
+    for value in values:
+        data = with_values(base, {key: value})
+        try:
+            trial = type(experiment).model_validate(data)
+        except ValidationError as error:
+            yield from (in_space(fault, {key: value}) for fault in translate(error, type(experiment), data))
+            continue
+        if key == "evaluation.metrics" and sweep.metric not in trial.evaluation.metrics:
+            yield in_space(Fault("", key, f"without {sweep.metric}, which is sweep.metric"), {key: value})
+        same = json.dumps(trial.value(key))  # as the run will have it: 1 and 1.0 are one learning rate
+        if same in first:
+            yield Fault("", f"sweep.space.{key}", f"value {describe(value)} stands twice")
+        first.setdefault(same, value)

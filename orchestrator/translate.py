@@ -1,0 +1,176 @@
+"""Pydantic's errors in the words of the person who wrote the file: what was got, what was expected, how to write it."""
+
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from orchestrator.faults import Fault, describe, nearest, unknown_key
+
+BOUNDS: dict[type, tuple[str, str]] = {Gt: (">", "gt"), Ge: (">=", "ge"), Lt: ("<", "lt"), Le: ("<=", "le")}
+NOUNS: dict[type, tuple[str, str]] = {
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+}
+
+
+@dataclass(frozen=True)
+class Say:
+    """Metadata of a type that says what it expects, where the type alone would say too little."""
+
+    text: str
+
+
+def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = False) -> str:
+    """What a field of this type takes, in words: `a number > 0 or null`."""
+    said = next((m.text for m in metadata if isinstance(m, Say)), None)
+    if said is not None:
+        return said
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return expected(args[0], (*args[1:], *metadata), plural)
+    if origin in (Union, types.UnionType):
+        return " or ".join(expected(arg) for arg in args)
+    if origin is Literal:
+        names = ", ".join(f'"{arg}"' for arg in args)
+        return names if len(args) == 1 else f"{'any' if plural else 'one'} of {names}"
+    if origin is tuple:
+        empty = "non-empty " if any(isinstance(m, MinLen) for m in metadata) else ""
+        return f"a {empty}list of {expected(args[0], plural=True)}"
+    if annotation in (None, type(None)):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"a mapping with the keys {', '.join(annotation.model_fields)}"
+    bounds = [f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1])}" for m in metadata if type(m) in BOUNDS]
+    noun = NOUNS[annotation][plural] if annotation in NOUNS else "a value"
+    return " ".join([noun, " and ".join(bounds)]).strip()
+
+
+def inner_block(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a field that is a block (or a block or null)."""
+    union = get_origin(field.annotation) in (Union, types.UnionType)
+    options = get_args(field.annotation) if union else (field.annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+@cache
+def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
+    """Every setting that is not a block, by dotted key, in the order of the file."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        block = inner_block(field)
+        found.update({prefix + name: field} if block is None else leaves(block, f"{prefix}{name}."))
+    return found
+
+
+def translate(error: ValidationError, model: type[BaseModel], data: Any) -> list[Fault]:
+    """One fault, without a source, for each setting that pydantic refused."""
+    messages: dict[tuple[str, bool], str] = {}
+    for item in error.errors(include_url=False):
+        key, message = _message(item, model, data)
+        own_words = item["type"] == "value_error"  # our validators know more than the type says
+        place = key, item["type"] == "extra_forbidden"  # "path.speed" at the top of a file is not the speed of path
+        if own_words or place not in messages:
+            messages[place] = message
+    return [Fault("", key, message) for (key, _), message in messages.items()]
+
+
+def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
+    """The dotted key and the message of one pydantic error. A union's or a list's errors all lead to its field."""
+    path: list[Any] = []
+    block: type[BaseModel] | None = root
+    field: FieldInfo | None = None
+    for part in item["loc"]:
+        if block is None or part not in block.model_fields:
+            in_space = field is not None and get_origin(field.annotation) is dict
+            if block is not None or in_space:
+                path.append(part)
+            break
+        field = block.model_fields[part]
+        path.append(part)
+        block = inner_block(field)
+    key = ".".join(map(str, path))
+    if item["type"] == "extra_forbidden" and block is not None:
+        return key, unknown_key(str(path[-1]), list(block.model_fields), leaves(root))
+    if item["type"] == "value_error":
+        return key, str(item["ctx"]["error"])
+    if not path:
+        return "", f"got {describe(data)}, expected a mapping such as name: my-run"
+    if item["type"] == "invalid_key" or not isinstance(path[-1], str):
+        return key, f"the key {describe(path[-1])} is not text"
+    assert field is not None
+    wanted = expected(field.annotation, tuple(field.metadata))
+    if item["type"] == "missing":
+        return key, f"missing, expected {wanted}"
+    got = _at(data, path)
+    return key, f"got {describe(got)}, expected {wanted}{_hint(got, field)}"
+
+
+def _at(data: Any, path: list[Any]) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def _hint(got: Any, field: FieldInfo) -> str:
+    kinds = set(_atoms(field.annotation))
+    for value in got if isinstance(got, (list, tuple)) else [got]:
+        hint = _value_hint(value, kinds)
+        if hint:
+            return hint
+    return ""
+
+
+def _atoms(annotation: Any) -> Iterator[Any]:
+    """The scalar types and the admitted words inside a type."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    elif get_args(annotation):
+        for arg in get_args(annotation):
+            yield from _atoms(arg)
+    else:
+        yield annotation
+
+
+def _value_hint(value: Any, kinds: set[Any]) -> str:
+    words = [kind for kind in kinds if isinstance(kind, str)]
+    if isinstance(value, str) and kinds & {int, float}:
+        number = _as_number(value, whole=float not in kinds)
+        if number:
+            return f"; {describe(value)} is text, write {number}"
+    if isinstance(value, float) and float not in kinds and int in kinds and value.is_integer() and abs(value) < 1e15:
+        return f"; write {int(value)}"
+    if isinstance(value, str) and value.lower() in ("none", "nil") and type(None) in kinds:
+        return "; write null"
+    if isinstance(value, str) and words:
+        close = nearest(value, sorted(words))
+        return f'; did you mean "{close}"?' if close else ""
+    if isinstance(value, bool) and (words or str in kinds):
+        return "; YAML reads yes, no, on and off as true and false, put quotes around text"
+    if isinstance(value, (int, float)) and str in kinds:
+        return "; put quotes around text"
+    return ""
+
+
+def _as_number(text: str, whole: bool) -> str | None:
+    """How YAML 1.1 wants a number written that it took for text: 2e-4 as 2.0e-4, 1.5e3 as 1.5e+3."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(value):
+        return None
+    if whole:
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else None
+    mantissa, mark, exponent = text.strip().lower().partition("e")
+    if not mark:
+        return repr(value).removesuffix(".0")
+    sign = "" if exponent[0] in "+-" else "+"
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
