@@ -1,0 +1,122 @@
+"""What the commands share: arguments, exit status, and finding an experiment's plan and folder."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator import config
+from orchestrator.faults import ConfigError, Fault
+from orchestrator.plan import Plan
+from orchestrator.records import Records
+
+BAD_INPUT = 2
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
+    try:
+        return command()
+    except (ConfigError, ConnectionError) as e:
+        print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return 130
+
+
+def run_parser(command: str, what: str) -> argparse.ArgumentParser:
+    """The parser of sweep, train, distill and evaluate: no options but where to run and what to print."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m orchestrator.{command}",
+        description=what,
+        epilog="Exit status: 0 all done; 1 some trial failed; 2 bad input, nothing started; 130 interrupted. "
+        "Running the same command again resumes: finished stages are found, unfinished ones continue.",
+    )
+    parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/nfe_sweep.yaml")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="override one setting, such as --set path.damping=9.0; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
+    parser.add_argument("--address", help="a Ray cluster to run on, such as auto or ray://head:10001; default: here")
+    return parser
+
+
+def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> int:
+    """Parse `argv` and run the plan of its file up to `goal`."""
+    args = run_parser(command, what).parse_args(argv)
+    return guarded(lambda: _run(args, goal))
+
+
+def _run(args: argparse.Namespace, goal: str) -> int:
+    from orchestrator import cluster
+
+    cluster.quieten()
+    experiment = config.load(args.file, args.overrides)
+    check_storage(experiment, args.file)
+    if args.address is None and not args.dry_run:
+        cluster.check_here(experiment, args.file)
+    plan = make_plan(experiment, args.file, goal)
+    from rich.console import Console
+
+    from orchestrator import runner
+
+    console = Console()
+    if args.dry_run:
+        runner.print_plan(plan, console)
+        return 0
+    if args.address is not None:
+        resources = cluster.connect(args.address)
+        cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+    return runner.run(plan, args.address, console)
+
+
+def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -> Plan:
+    """The plan of an experiment, its data read for the fingerprint. Raises ConfigError where the data is not there."""
+    from orchestrator import plan, search
+
+    search.expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
+    from kaccore.data import load
+    from kaccore.features import features_for
+
+    evaluation = experiment.evaluation
+    try:
+        data = load(experiment.data.name, Path(experiment.data.root) if experiment.data.root else None)
+        features = features_for(experiment.data.name, evaluation.features, evaluation.weights)
+    except (ValueError, OSError) as e:
+        raise ConfigError([Fault(source, "data", str(e))]) from None
+    return plan.make(experiment, data.fingerprint, features, goal)
+
+
+def check_storage(experiment: config.Experiment, source: str) -> None:
+    """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
+    import os
+
+    folder = Path(experiment.storage).absolute()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir():
+        raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} is a file")])
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} cannot be written")])
+
+
+def records_of(folder: Path) -> Records:
+    """The records of a sweep's folder; raises ConfigError where it is none."""
+    from orchestrator.store import Store
+
+    try:
+        planned = json.loads((folder / "plan.json").read_text())
+        experiment = config.load(folder / "config.yaml")
+    except (OSError, ValueError) as e:
+        if isinstance(e, ConfigError):
+            raise
+        raise ConfigError(
+            [Fault(str(folder), "", "not a sweep's folder: expected plan.json, as in runs/sweeps/<name>/<id>")]
+        ) from None
+    plan = make_plan(experiment, str(folder / "config.yaml"), planned["goal"])
+    if plan.id != planned["id"]:
+        raise ConfigError([Fault(str(folder), "", "made by another version of this project, or with other data")])
+    records = Records(plan, Store(folder.absolute().parents[2]))
+    records.read_endings()
+    return records

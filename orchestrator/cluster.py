@@ -1,0 +1,90 @@
+"""The Ray cluster: connecting to one or starting one here, in silence, and what has to be true before work starts."""
+
+import logging
+import os
+import warnings
+from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.faults import ConfigError, Fault
+
+NAMESPACE = "kacflow"
+# Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
+QUIET = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DISABLE_MEMORY_MONITOR_LOG": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt has to reach us, not only Tune
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+def quieten() -> None:
+    """Set what Ray and MLflow read at import; what the user has set himself stays."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on this machine; silences a warning
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def check_here(experiment: Experiment, source: str) -> None:
+    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor, without GPUs, torch."""
+    cluster = experiment.cluster
+    check_resources(experiment, source, float(os.cpu_count() or 1), count_gpus() if cluster.gpus_per_worker else 0.0)
+
+
+def check_resources(experiment: Experiment, source: str, cpus: float, gpus: float) -> None:
+    """Raise ConfigError where the workers together need more CPUs or GPUs than there are."""
+    cluster = experiment.cluster
+    faults = []
+    for name, each, there in (("CPU", cluster.cpus_per_worker, cpus), ("GPU", cluster.gpus_per_worker, gpus)):
+        wanted = cluster.workers * each
+        if wanted > there:
+            key = f"cluster.{name.lower()}s_per_worker"
+            what = f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {there:g}"
+            faults.append(Fault(source, key, f"{what}: lower it or cluster.workers, or give --address of a cluster"))
+    if faults:
+        raise ConfigError(faults)
+
+
+def count_gpus() -> float:
+    """How many CUDA devices this machine has."""
+    import torch
+
+    return float(torch.cuda.device_count())
+
+
+def connect(address: str | None) -> dict[str, Any]:
+    """Join the cluster at `address`, or the one in RAY_ADDRESS, or start one on this machine; returns its resources.
+
+    Raises ConnectionError where nothing answers there.
+    """
+    quieten()
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+    else:
+        # workers on other machines do not have this process's environment
+        ray.init(address=address, runtime_env={"env_vars": QUIET}, **common)
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray.cluster_resources()
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that was started here ends with all its processes."""
+    import ray
+
+    ray.shutdown()

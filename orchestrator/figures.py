@@ -1,0 +1,78 @@
+"""Figures of a sweep as PNG."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan import intervals_text
+from orchestrator.records import Records
+
+# Okabe and Ito's colours, told apart by every eye, with markers that tell them apart in print
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+X_KEYS = ("sampling.steps",)  # swept settings that the NFE axis shows already
+
+
+def write_figures(records: Records) -> list[Path]:
+    """All figures that the results allow, into the sweep's figures/; returns their paths."""
+    path = records.folder / "figures" / "fid_vs_nfe.png"
+    return [path] if fid_against_nfe(records, path) else []
+
+
+def fid_against_nfe(records: Records, path: Path) -> bool:
+    """FID against NFE, both logarithmic, a line for every setting but the number of steps; False without any FID."""
+    lines = fid_lines(records)
+    if not lines:
+        return False
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=150)
+    for i, (label, points) in enumerate(sorted(lines.items())):
+        points.sort()
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]
+        x, y, spread = zip(*points, strict=True)
+        dash = "-" if label.startswith("student") else "--"
+        axes.errorbar(x, y, yerr=spread if any(spread) else None, label=label, color=colour, marker=marker,
+                      linestyle=dash, linewidth=1.6, markersize=5, capsize=3)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ticks = sorted({p[0] for points in lines.values() for p in points})
+    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set_xlabel("network evaluations per image (NFE)")
+    axes.set_ylabel(f"FID ({', '.join(sorted(features_of(records)))})")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.set_title(records.plan.experiment.name)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+    return True
+
+
+def fid_lines(records: Records) -> dict[str, list[tuple[int, float, float]]]:
+    """Points (nfe, fid, spread) by the label of everything else that differs between trials."""
+    lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    for trial in records.plan.trials:
+        measured = records.measured(trial)
+        if "fid" not in measured:
+            continue
+        config, swept = trial.config, dict(trial.overrides)
+        model, solver = config.sampling.model, config.sampling.solver
+        label = f"teacher, {solver}" if model == "teacher" else f"student {intervals_text(config)}"
+        rest = {k: v for k, v in swept.items() if k not in (*X_KEYS, "sampling.model", "sampling.solver", "seed")}
+        rest.pop("distill.intervals", None)
+        others = ", ".join(f"{k.rsplit('.', 1)[-1]} {v}" for k, v in rest.items())
+        point = (measured["nfe"], measured["fid"], measured.get("fid_std", 0.0))
+        lines[f"{label}, {others}" if others else label].append(point)
+    return lines
+
+
+def features_of(records: Records) -> set[str]:
+    """The names of the features that the sweep's figures rest on."""
+    names: set[Any] = {records.measured(t).get("fid_features") for t in records.plan.trials}
+    return {str(n) for n in names if n}

@@ -1,0 +1,105 @@
+"""Leases: at most one process works on a stage, and a dead one's work passes on by itself.
+
+A lease is a file work/<key>/lease.<n>, created with O_EXCL, in which its holder raises a counter every few seconds. A
+waiter that sees the counter of the newest lease stand still for STALE_SECONDS *of its own monotonic clock* creates
+lease.<n+1>, which only one can; the old holder finds it at its next beat and gives up. No host's clock is compared
+with another's, nothing is ever removed that a living holder has, and nothing is left that a rerun must clean up.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+BEAT_SECONDS = 2.0
+STALE_SECONDS = 15.0
+
+
+class LeaseLostError(RuntimeError):
+    """Another process has taken the lease over, since this one seemed dead."""
+
+
+class Lease:
+    """A held lease; a context manager that releases it. `check` raises LeaseLostError once it is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lost = path, False
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._beats, self._stop = 0, threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{path.parent.name}")
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self.lost:
+            self._write("released")
+
+    def check(self) -> None:
+        """Raise LeaseLostError where somebody took over."""
+        if self.lost:
+            raise LeaseLostError(f"{self.path}: taken over by another process")
+
+    def _keep(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                self.lost = self._successor().exists()
+                if self.lost or not self.path.parent.exists():
+                    return
+                self._write("held")
+            except OSError:
+                continue  # a full or vanished disk: the next beat tries again, and waiters judge by silence
+
+    def _write(self, state: str) -> None:
+        self._beats += 1
+        text = json.dumps({"state": state, "owner": self._owner, "beat": self._beats})
+        aside = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            aside.write_text(text)
+            aside.replace(self.path)
+        except FileNotFoundError:
+            pass  # the stage is finished and its work folder gone
+
+    def _successor(self) -> Path:
+        stem, number = self.path.name.split(".")
+        return self.path.with_name(f"{stem}.{int(number) + 1}")
+
+
+class LeaseWatch:
+    """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder last moved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen: tuple[str, str] | None = None
+        self._since = 0.0
+
+    def try_take(self) -> Lease | None:
+        """A lease on the folder, or None while another process holds one."""
+        newest = max((int(p.name.split(".")[1]) for p in self.folder.glob("lease.*")), default=0)
+        if newest and not self._abandoned(self.folder / f"lease.{newest}"):
+            return None
+        path = self.folder / f"lease.{newest + 1}"
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            return None
+        return Lease(path)
+
+    def _abandoned(self, path: Path) -> bool:
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return False
+        if '"released"' in text:
+            return True
+        now = time.monotonic()
+        if self._seen != (path.name, text):
+            self._seen, self._since = (path.name, text), now
+        return now - self._since > STALE_SECONDS

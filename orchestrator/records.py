@@ -1,0 +1,136 @@
+"""A sweep's folder: what was planned, how each trial ended, and the results table made of both and the store.
+
+    sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaccore.checkpoint import write_bytes, write_json
+from orchestrator.plan import Plan, Trial, intervals_text
+from orchestrator.store import Store
+
+MEASURES = (
+    "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
+)  # fmt: skip
+
+
+@dataclass
+class Ending:
+    """How a trial ended in the latest run: `status` is done, failed, interrupted or waiting."""
+
+    status: str = "waiting"
+    error: str = ""
+    mlflow_run_id: str = ""
+
+
+@dataclass
+class Records:
+    """The endings of all trials of a plan, kept in the sweep's folder, and the results table."""
+
+    plan: Plan
+    store: Store
+    endings: list[Ending] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.store.root / "sweeps" / self.plan.experiment.name / self.plan.id
+
+    def open(self) -> None:
+        """Make the folder with the plan and the configuration, and read how trials ended before."""
+        for name in ("figures", "samples"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "plan.json", self._plan())
+        write_bytes(self.folder / "config.yaml", self.plan.experiment.to_yaml().encode())
+        self.read_endings()
+
+    def read_endings(self) -> None:
+        """Trials whose result is in the store are done, whoever ran them; the others as trials.json has them."""
+        try:
+            before = {e.pop("key"): Ending(**e) for e in json.loads((self.folder / "trials.json").read_text())}
+        except (OSError, ValueError, TypeError):
+            before = {}
+        self.endings = [before.get(trial.key, Ending()) for trial in self.plan.trials]
+        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+            ending.status, ending.error = ("done", "") if self.finished(trial) else ("waiting", "")
+
+    def finished(self, trial: Trial) -> bool:
+        """Whether everything that `trial` is for lies in the store."""
+        return self.store.done(trial.key)
+
+    def end(self, index: int, status: str, error: str = "") -> None:
+        """Note how trial number `index` ended."""
+        ending = self.endings[index]
+        ending.status, ending.error = status, error
+        self.save()
+
+    def save(self) -> None:
+        """Write trials.json and results.csv, and copy the trials' sample grids."""
+        entries = zip(self.plan.trials, self.endings, strict=True)
+        write_json(self.folder / "trials.json", [{"key": t.key, **vars(e)} for t, e in entries])
+        rows = self.rows()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(self.folder / "results.csv", text.getvalue().encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a trial, the columns of results.csv."""
+        rows = []
+        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+            measured = self.measured(trial)
+            rows.append(
+                {
+                    "trial": trial.index,
+                    "status": ending.status,
+                    **{k: _cell(v) for k, v in trial.overrides.items()},
+                    **{k: measured.get(k, "") for k in MEASURES},
+                    "seed": trial.config.seed,
+                    "mlflow_run_id": ending.mlflow_run_id,
+                    "samples": self._samples(trial) if measured else "",
+                    "error": ending.error,
+                }
+            )
+        return rows
+
+    def measured(self, trial: Trial) -> dict[str, Any]:
+        """The metrics of a finished evaluation; empty where there is none."""
+        if trial.evaluation is None or not self.store.done(trial.evaluation.key):
+            return {}
+        return self.store.result(trial.evaluation.key).json("metrics.json")
+
+    def _samples(self, trial: Trial) -> str:
+        """The trial's sample grid in this folder, copied from the store; its path relative to the folder."""
+        name = f"samples/trial-{trial.index:03d}.png"
+        if not (self.folder / name).exists():
+            write_bytes(self.folder / name, self.store.result(trial.key).path("samples.png").read_bytes())
+        return name
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "name": self.plan.experiment.name,
+            "id": self.plan.id,
+            "goal": self.plan.goal,
+            "trials": [
+                {
+                    "trial": t.index,
+                    "key": t.key,
+                    "overrides": t.overrides,
+                    "intervals": intervals_text(t.config),
+                    "stages": [s.key for s in t.stages()],
+                }
+                for t in self.plan.trials
+            ],
+            "stages": {s.key: {"kind": s.kind, "label": s.label} for s in self.plan.stages()},
+            "skipped": [{"overrides": s.overrides, "reason": s.reason} for s in self.plan.skipped],
+        }
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) or value is None else value

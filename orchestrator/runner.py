@@ -1,0 +1,179 @@
+"""Runs a plan: Ray Tune trials that complete stages, MLflow and the report kept up beside them, a table at the end.
+
+Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
+"""
+
+import queue
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import cluster, report
+from orchestrator.plan import TRAINING, Plan
+from orchestrator.records import Records
+from orchestrator.stages import Run
+from orchestrator.store import Store
+from orchestrator.view import View
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def run(plan: Plan, address: str | None, console: Console) -> int:
+    """Complete `plan` and return the exit status: 0 all done, 1 some trial failed, 130 interrupted."""
+    cluster.quieten()
+    records = Records(plan, Store(plan.experiment.storage))
+    records.open()
+    _introduce(records, console)
+    status = DONE
+    with Publisher(records) as publisher, View(records, console):
+        try:
+            with _terminable():
+                if any(e.status != "done" for e in records.endings):
+                    _run_trials(records, address, publisher)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        finally:
+            for ending in records.endings:
+                if ending.status == "waiting":
+                    ending.status = "interrupted"
+            records.save()
+    if status == DONE and any(e.status != "done" for e in records.endings):
+        status = FAILED
+    report.write(records)
+    publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
+    records.save()
+    report.conclude(records, console, publisher.problem)
+    return status
+
+
+def _run_trials(records: Records, address: str | None, publisher: "Publisher") -> None:
+    """All unfinished trials through Ray Tune; notes each ending as it comes."""
+    plan = records.plan
+    resources = cluster.connect(address)
+    try:
+        cluster.check_resources(
+            plan.experiment, plan.experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        )
+        from ray import tune
+
+        from orchestrator.coordinator import Noting, coordinate
+
+        run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), plan.experiment)
+        todo = [t for t in plan.running_order() if records.endings[t.index].status != "done"]
+        leaders = {t.index for t in plan.leaders()}
+        sweep = plan.experiment.sweep
+        tuner = tune.Tuner(
+            # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
+            tune.with_resources(
+                tune.with_parameters(coordinate, run=run_here, trials={t.index: t for t in todo}, leaders=leaders),
+                tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]),
+            ),
+            param_space={"trial": tune.grid_search([t.index for t in todo])},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=sweep.max_concurrent_trials if sweep else 1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name=f"tune-{run_here.id}",
+                storage_path=str(records.store.root / "ray"),
+                verbose=0,
+                callbacks=[Noting(records, publisher.wake)],
+            ),
+        )
+        tuner.fit()
+    finally:
+        cluster.disconnect()
+
+
+class Publisher:
+    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work."""
+
+    def __init__(self, records: Records) -> None:
+        self.records, self.problem = records, ""
+        self._tracker: Any = None
+        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="publisher")
+
+    def __enter__(self) -> "Publisher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._wakes.put(False)
+        self._thread.join()
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._wakes.put(True)
+
+    def finish(self, status: str) -> None:
+        """Publish the rest and end the sweep's run."""
+        self._attempt()
+        if self._tracker is not None:
+            try:
+                self._tracker.close(status)
+            except Exception as e:
+                self.problem = f"{type(e).__name__}: {e}"
+
+    def _run(self) -> None:
+        self._attempt()
+        while self._wakes.get():
+            self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            if self._tracker is None:
+                from orchestrator.tracking import Tracker
+
+                self._tracker = Tracker(self.records)
+            self._tracker.publish()
+            self.problem = ""
+        except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
+            self.problem = f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM interrupts like Ctrl-C while this is open."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _introduce(records: Records, console: Console) -> None:
+    plan = records.plan
+    stages = list(plan.stages())
+    there = sum(records.store.done(s.key) for s in stages)
+    console.print(
+        f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials, {len(stages)} stages, {there} already done",
+        highlight=False,
+    )
+    report.print_skipped(plan, console)
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The dry run: trials, stages, and which of them the store has."""
+    store = Store(plan.experiment.storage)
+    console.print(f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
+    report.print_skipped(plan, console)
+    trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
+    for trial in plan.trials:
+        trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
+    console.print(trials)
+    stages = Table("stage", "key", "training steps", "state", title="stages, each run once", title_justify="left")
+    for stage in plan.stages():
+        steps = str(stage.steps) if stage.kind in TRAINING else ""
+        stages.add_row(stage.label, stage.key, steps, "done" if store.done(stage.key) else "to do")
+    console.print(stages)

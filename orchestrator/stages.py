@@ -1,0 +1,206 @@
+"""Runs stages: finds finished ones, runs each missing one in one place only, and waits for others' holding nothing.
+
+A trial is a coordinator. What computes is started from here: one Ray Train worker group for all the missing training
+stages of a chain, and Ray tasks for sampling and features.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.leases import LeaseWatch
+from orchestrator.plan import Stage, Trial
+from orchestrator.store import Store
+
+POLL_SECONDS = 0.5
+TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
+LEADER_SECONDS = 30.0
+IMAGES_PER_PART = 2**16 // 64  # an evaluation is split into tasks of so many images, aligned for every batch size
+
+
+class StageFailedError(RuntimeError):
+    """A stage cannot be completed; the message begins with the cause."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One invocation: what the coordinators of all its trials share. `id` differs between invocations."""
+
+    id: str
+    storage: str
+    config: Experiment
+
+
+def complete(trial: Trial, run: Run, leader: bool = True) -> None:
+    """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be.
+
+    A trial that is no `leader` leaves training to the one whose chain holds its own, so that a chain is trained in
+    one worker group; only where nobody begins does it begin itself.
+    """
+    store = Store(run.storage)
+    patience = 0.0 if leader else LEADER_SECONDS
+    fulfil(trial.chain, store, run.id, lambda stages: train(stages, run), patience)
+    if trial.evaluation is not None and trial.reference is not None:
+        fulfil([trial.reference], store, run.id, lambda stages: refer(stages[0], run))
+        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], run))
+
+
+def fulfil(
+    stages: Sequence[Stage], store: Store, run: str, execute: Callable[[list[Stage]], None], patience: float = 0.0
+) -> None:
+    """Return once the store has every one of `stages` (parents first), by `execute` or by waiting for others.
+
+    Leases are only tried for, parents first, and nothing is waited for while one is held: no deadlock. For the first
+    `patience` seconds only others are waited for.
+    """
+    watches: dict[str, LeaseWatch] = {}
+    patient_until = time.monotonic() + patience
+    while missing := [s for s in stages if not store.done(s.key)]:
+        if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
+            time.sleep(POLL_SECONDS)
+            continue
+        with ExitStack() as held:
+            mine = []
+            for stage in missing:
+                lease = watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).try_take()
+                if lease is None:
+                    break
+                held.enter_context(lease)
+                if store.done(stage.key):  # finished between the look and the lease
+                    store.discard_work(stage.key)
+                    break
+                mine.append(stage)
+            if mine:
+                _run_held(mine, store, run, execute)
+                continue
+        time.sleep(POLL_SECONDS)
+
+
+def _failed_in(stage: Stage, store: Store, run: str) -> bool:
+    failure = read_failure(store, stage)
+    return failure is not None and failure["run"] == run and failure["final"]
+
+
+def _run_held(stages: list[Stage], store: Store, run: str, execute: Callable[[list[Stage]], None]) -> None:
+    for attempt in range(1, TRIES + 1):
+        for stage in stages:
+            if _failed_in(stage, store, run):
+                raise StageFailedError((read_failure(store, stage) or {})["cause"])
+            store.clear_failure(stage)
+        todo = [s for s in stages if not store.done(s.key)]
+        try:
+            if todo:
+                execute(todo)
+            return
+        except Exception as e:
+            failed = next((s for s in todo if not store.done(s.key)), todo[-1])
+            failure = read_failure(store, failed) or {"cause": f"{failed.label}: {first_line(e)}", "final": False}
+            if failure["final"] or attempt == TRIES:
+                store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
+                raise StageFailedError(failure["cause"]) from e
+            store.clear_failure(failed)
+
+
+def read_failure(store: Store, stage: Stage) -> dict[str, Any] | None:
+    """Why `stage` failed last, if it did."""
+    try:
+        return json.loads((store.root / "work" / stage.key / "failure.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def train(stages: list[Stage], run: Run) -> None:
+    """Train `stages`, a run of one chain, in one Ray Train worker group."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from orchestrator.workers import Job, train_stages
+
+    cluster, checkpoint = run.config.cluster, run.config.checkpoint
+    job = Job(
+        stages=tuple(stages),
+        storage=run.storage,
+        data_root=run.config.data.root,
+        every_steps=checkpoint.steps,
+        every_minutes=checkpoint.minutes,
+        keep=checkpoint.keep,
+        threads=max(1, int(cluster.cpus_per_worker)),
+        run=run.id,
+    )
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["GPU"] = cluster.gpus_per_worker
+    trainer = TorchTrainer(
+        train_stages,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
+        run_config=RunConfig(
+            name=f"{stages[0].key}-{time.time_ns()}",
+            storage_path=str(Store(run.storage).root / "ray"),
+            failure_config=FailureConfig(max_failures=0),  # `_run_held` retries, and knows what is worth it
+        ),
+    )
+    trainer.fit()
+
+
+def refer(stage: Stage, run: Run) -> None:
+    """Compute the reference features of the data in a Ray task."""
+    import ray
+
+    from orchestrator.evaluation import build_reference
+
+    ray.get(_task(build_reference, run).remote(stage, run.storage, run.config.data.root, _weights(run)))
+
+
+def evaluate(stage: Stage, run: Run) -> None:
+    """Sample and score in Ray tasks: parts of the images side by side, then the comparison."""
+    import ray
+
+    from orchestrator.evaluation import sample_part, score
+
+    began = time.monotonic()
+    draw, total = _task(sample_part, run), stage.config["samples"]
+    parts = [
+        draw.remote(
+            stage, run.storage, run.config.data.root, _weights(run), replica, first, min(IMAGES_PER_PART, total - first)
+        )
+        for replica in range(stage.config["seeds"])
+        for first in range(0, total, IMAGES_PER_PART)
+    ]
+    ray.wait(parts, num_returns=len(parts), fetch_local=False)
+    ray.get(_task(score, run).remote(stage, run.storage, time.monotonic() - began, *parts))
+
+
+def _task(function: Callable[..., Any], run: Run) -> Any:
+    import ray
+
+    gpus = min(1.0, run.config.cluster.gpus_per_worker)
+    # max_calls=0 keeps the process, and with it the imports, the network and the features
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=2)(function)
+    # not inside the trial's own placement group, which holds nothing to compute with
+    return task.options(scheduling_strategy="DEFAULT")
+
+
+def _weights(run: Run) -> Any:
+    from orchestrator.evaluation import FeatureWeights
+
+    return FeatureWeights(run.config.evaluation.weights, run.config.evaluation.weights_sha256)
+
+
+def first_line(error: BaseException) -> str:
+    """The innermost cause of an error that Ray has wrapped, in one line."""
+    inner = getattr(error, "cause", None)
+    if isinstance(inner, BaseException):
+        return first_line(inner)
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        return first_line(next(iter(failures.values())))
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"

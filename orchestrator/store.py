@@ -1,0 +1,123 @@
+"""The store: the content key of a stage -> the folder with its result. It is the truth; MLflow and reports are views.
+
+    stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds) and the stage's files
+    work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
+
+A result is gathered aside and renamed as a whole, so a reader sees all of it or nothing.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kaccore.checkpoint import CorruptFileError, file_sha256, read_tensors, write_json
+from orchestrator.plan import Stage
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished stage: its folder and what its manifest says."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; raises CorruptFileError where it cannot be read."""
+        try:
+            return json.loads((self.folder / MANIFEST).read_text())
+        except ValueError as e:
+            raise CorruptFileError(f"{self.folder / MANIFEST}: {e}") from None
+
+    def path(self, name: str) -> Path:
+        """Where the file `name` of this result lies."""
+        return self.folder / name
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a safetensors file of this result, its checksum verified."""
+        return read_tensors(self.path(name), self.manifest["files"][name]["sha256"])
+
+    def json(self, name: str) -> Any:
+        """A JSON file of this result."""
+        return json.loads(self.path(name).read_text())
+
+
+class Store:
+    """The results under `root` (the experiment's `storage`); every node of a cluster must see the same folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def done(self, key: str) -> bool:
+        """Whether a finished result of `key` is there."""
+        return (self.root / "stages" / key / MANIFEST).exists()
+
+    def result(self, key: str) -> Result:
+        """The finished result of `key`; raises KeyError where there is none."""
+        if not self.done(key):
+            raise KeyError(f"{self.root}: no finished stage {key}")
+        return Result(self.root / "stages" / key)
+
+    def work(self, key: str) -> Path:
+        """The folder of the unfinished stage `key`, made where missing."""
+        folder = self.root / "work" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def gather(self, stage: Stage) -> Path:
+        """An empty folder in which the files of `stage`'s result are gathered before `publish`."""
+        folder = self.work(stage.key) / f"result.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def publish(self, stage: Stage, gathered: Path, seconds: float) -> Result:
+        """Make `gathered` the result of `stage` in one rename; the unfinished work is removed.
+
+        Where another process was faster its result stays: equal keys mean equal results.
+        """
+        files = {
+            p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
+            for p in sorted(gathered.iterdir())
+            if p.name != MANIFEST
+        }
+        manifest = {
+            "kind": stage.kind,
+            "key": stage.key,
+            "label": stage.label,
+            "parents": [p.key for p in stage.parents],
+            "config": stage.config,
+            "files": files,
+            "seconds": round(seconds, 3),
+            "finished": time.time(),
+        }
+        write_json(gathered / MANIFEST, manifest)
+        target = self.root / "stages" / stage.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            gathered.rename(target)
+        except OSError:
+            if not self.done(stage.key):
+                raise
+        self.discard_work(stage.key)
+        return Result(target)
+
+    def discard_work(self, key: str) -> None:
+        """Remove what a finished stage left in its work folder."""
+        shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+
+    def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
+        """Leave why `stage` failed, for the coordinator and for trials that wait for it."""
+        write_json(self.work(stage.key) / "failure.json", failure)
+
+    def clear_failure(self, stage: Stage) -> None:
+        """Forget an earlier failure before trying again."""
+        (self.root / "work" / stage.key / "failure.json").unlink(missing_ok=True)

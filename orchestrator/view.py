@@ -1,0 +1,167 @@
+"""What a person sees while a sweep runs: a live table on a terminal, plain lines in a log.
+
+Everything shown is read from the store, where workers leave how far they are; the view can lag but never disturb.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from orchestrator.plan import TRAINING, Stage
+from orchestrator.records import Records
+
+LINE_SECONDS = 10.0
+
+
+class View:
+    """Shows the progress of `records` from a thread of its own while the context is open."""
+
+    def __init__(self, records: Records, console: Console) -> None:
+        self.records, self.console = records, console
+        self.stages = list(records.plan.stages())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="view")
+        self._before = {s.key for s in self.stages if records.store.done(s.key)}
+        self._said: set[str] = set(self._before)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "View":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        if self.console.is_terminal:
+            with Live(self._table(), console=self.console, refresh_per_second=4, transient=True) as live:
+                while not self._stop.wait(0.5):
+                    live.update(self._table())
+        else:
+            last = time.monotonic()
+            while not self._stop.wait(0.5):
+                self._say_finished()
+                if time.monotonic() - last >= LINE_SECONDS:
+                    last = time.monotonic()
+                    for line in self._running():
+                        self._line(line)
+        self._say_finished()
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False)
+
+    def _say_finished(self) -> None:
+        for stage in self.stages:
+            if stage.key in self._said or not self.records.store.done(stage.key):
+                continue
+            self._said.add(stage.key)
+            result = self.records.store.result(stage.key)
+            self._line(f"{stage.label}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
+
+    def _running(self) -> Iterator[str]:
+        for stage in self.stages:
+            if stage.kind in TRAINING and (p := self._progress(stage)):
+                yield f"{stage.label}: {describe_progress(p)}"
+        done = sum(e.status == "done" for e in self.records.endings)
+        failed = sum(e.status == "failed" for e in self.records.endings)
+        yield f"trials: {done} of {len(self.records.endings)} done" + (f", {failed} failed" if failed else "")
+
+    def _progress(self, stage: Stage) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.records.store.root / "work" / stage.key / "progress.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _table(self) -> Table:
+        done = sum(e.status == "done" for e in self.records.endings)
+        title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
+        table = Table(title=f"{title}  {clock(time.monotonic() - self._started)}", title_justify="left", box=None)
+        table.add_column("stage", no_wrap=True)
+        table.add_column("state", no_wrap=True)
+        for stage in self.stages:
+            if stage.kind not in TRAINING:
+                continue
+            if self.records.store.done(stage.key):
+                state = "found in the store" if stage.key in self._before else "done"
+            elif progress := self._progress(stage):
+                state = f"{bar(progress['step'], progress['steps'])} {describe_progress(progress)}"
+            else:
+                state = "waiting"
+            table.add_row(stage.label, state)
+        kinds = [s for s in self.stages if s.kind == "evaluation"]
+        if kinds:
+            measured = sum(self.records.store.done(s.key) for s in kinds)
+            table.add_row("evaluations", f"{bar(measured, len(kinds))} {measured} of {len(kinds)}")
+        best = best_so_far(self.records)
+        if best:
+            table.add_row("best so far", best)
+        for index, ending in enumerate(self.records.endings):
+            if ending.status == "failed":
+                table.add_row(f"trial {index}", f"failed: {ending.error}")
+        return table
+
+
+def describe_progress(p: dict[str, Any]) -> str:
+    """Step, loss, rate and time left of a training stage, in one line."""
+    parts = [f"step {p['step']} of {p['steps']}"]
+    if p["loss"] is not None:
+        parts.append(f"loss {p['loss']:.4g}")
+    parts.append(f"{p['images_per_second']:.0f} images/s")
+    if p["seconds_left"] is not None:
+        parts.append(f"{clock(p['seconds_left'])} left")
+    return ", ".join(parts)
+
+
+def best_so_far(records: Records) -> str:
+    """The best measured trial in words; empty where none is measured."""
+    ranked = ranking(records)
+    if not ranked or ranked[0][1] is None:
+        return ""
+    index, value = ranked[0]
+    return f"{metric_of(records)[0]} {value:.4g}: {records.plan.trials[index].title}"
+
+
+def metric_of(records: Records) -> tuple[str, bool]:
+    """What ranks the trials, and whether small is good."""
+    experiment = records.plan.experiment
+    if experiment.sweep is not None:
+        return experiment.sweep.metric, experiment.sweep.mode == "min"
+    metric = experiment.evaluation.metrics[0]
+    return metric, metric in ("fid", "kid")
+
+
+def ranking(records: Records) -> list[tuple[int, float | None]]:
+    """Trials best first with their metric; unmeasured ones last."""
+    metric, small_is_good = metric_of(records)
+    values = [(t.index, records.measured(t).get(metric)) for t in records.plan.trials]
+    return sorted(values, key=lambda v: (v[1] is None, (v[1] or 0.0) * (1 if small_is_good else -1)))
+
+
+def bar(done: int, total: int, width: int = 20) -> str:
+    """A progress bar of `width` characters."""
+    filled = round(width * done / max(1, total))
+    return "━" * filled + "╌" * (width - filled)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _outcome(stage: Stage, result: Any) -> str:
+    if stage.kind in TRAINING:
+        return f", loss {result.json('losses.json')[-1]['loss']:.4g}"
+    if stage.kind == "evaluation":
+        m = result.json("metrics.json")
+        return ", " + ", ".join(f"{k} {m[k]:.4g}" for k in stage.config["metrics"])
+    return ""
