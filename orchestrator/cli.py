@@ -93,6 +93,9 @@ def check_storage(experiment: config.Experiment, source: str) -> None:
     """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
     import os
 
+    if "://" in experiment.storage:
+        what = f"got {experiment.storage}, expected a folder that all machines see"
+        raise ConfigError([Fault(source, "storage", what)])
     folder = Path(experiment.storage).absolute()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():

@@ -58,14 +58,35 @@ def level_sizes(size: int, levels: int) -> list[int]:
 
 
 def _sizes(experiment: "Experiment") -> list[int]:
-    return level_sizes(DATA_FACTS[experiment.data.name].size, len(experiment.model.multipliers))
+    size = DATA_FACTS[experiment.data.name].size // experiment.model.patch
+    return level_sizes(size, len(experiment.model.multipliers))
 
 
 def _listed(values: Iterable[int]) -> str:
     return ", ".join(map(str, values))
 
 
-@rule("model.multipliers", "data.name")
+@rule("model.patch", "data.name")
+def _patch_divides(experiment: "Experiment") -> str | None:
+    size, patch = DATA_FACTS[experiment.data.name].size, experiment.model.patch
+    return f"got {patch}, expected a divisor of the image size, {size}" if size % patch else None
+
+
+@rule("teacher.batch_size", "cluster.workers")
+def _teacher_batch_divides(experiment: "Experiment") -> str | None:
+    return _divides(experiment.teacher.batch_size, experiment.cluster.workers)
+
+
+@rule("distill.batch_size", "cluster.workers")
+def _distill_batch_divides(experiment: "Experiment") -> str | None:
+    return _divides(experiment.distill.batch_size, experiment.cluster.workers)
+
+
+def _divides(batch_size: int, workers: int) -> str | None:
+    return f"got {batch_size}, expected a multiple of cluster.workers, {workers}" if batch_size % workers else None
+
+
+@rule("model.multipliers", "model.patch", "data.name")
 def _levels_fit(experiment: "Experiment") -> str | None:
     multipliers, sizes = experiment.model.multipliers, _sizes(experiment)
     if len(sizes) == len(multipliers):
@@ -74,7 +95,7 @@ def _levels_fit(experiment: "Experiment") -> str | None:
     return f"{got}: images of {experiment.data.name} have the sizes {_listed(sizes)}, and {sizes[-1]} cannot be halved"
 
 
-@rule("model.attention", "model.multipliers", "data.name")
+@rule("model.attention", "model.multipliers", "model.patch", "data.name")
 def _attention_at_level_sizes(experiment: "Experiment") -> str | None:
     sizes, attention = _sizes(experiment), experiment.model.attention
     if set(attention) <= set(sizes):
@@ -82,7 +103,7 @@ def _attention_at_level_sizes(experiment: "Experiment") -> str | None:
     return f"got {describe(attention)}, expected image sizes of this U-Net for {experiment.data.name}: {_listed(sizes)}"
 
 
-@rule("model.head_channels", "model.attention", "model.channels", "model.multipliers", "data.name")
+@rule("model.head_channels", "model.attention", "model.channels", "model.multipliers", "model.patch", "data.name")
 def _heads_divide_widths(experiment: "Experiment") -> str | None:
     model = experiment.model
     for size, width in _attended_widths(model, _sizes(experiment)):
