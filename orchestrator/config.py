@@ -55,7 +55,7 @@ class Experiment(Block):
     )
     seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
     storage: Text = Field(
-        default="runs", description="Folder of stages, sweeps and the embedded tracking store, the same on all machines."
+        default="runs", description="Folder of stages, sweeps and the tracking store, the same on all machines."
     )
     data: Data = Field(description="What is learned.")
     path: Path = Field(description="The way from data to noise.")
