@@ -1,0 +1,327 @@
+import dataclasses
+import hashlib
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from kaccore.features import features_for
+from orchestrator.config import Experiment, parse
+from orchestrator.plan import Plan, Stage, intervals_text, make
+from orchestrator.translate import leaves
+
+EVALUATION = ("evaluation",)
+STUDENTS = ("student", *EVALUATION)
+ALL = ("teacher", *STUDENTS)
+NOTHING = ()
+AS_TEACHER = {"sampling.model": "teacher"}
+AS_DIFFUSION = {"path.kind": "diffusion"}
+INCEPTION = {"evaluation.features": "inception-v3-compat", "evaluation.weights": "a.pth"}
+
+# setting -> (another value, whose keys it changes, in which run: the default one unless said otherwise)
+SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
+    "name": ("other", NOTHING, {}),
+    "seed": (1, ALL, {}),
+    "storage": ("elsewhere", NOTHING, {}),
+    "data.name": ("mnist", ALL, {}),
+    "data.root": ("/data", NOTHING, {}),
+    "path.kind": ("diffusion", ALL, {}),
+    "path.damping": (9.0, ALL, {}),
+    "path.speed": (3.0, ALL, {}),
+    "path.signal": ("exponential", ALL, {}),
+    "path.clock": ("quadratic", ALL, {}),
+    "path.schedule": ("vp", ALL, AS_DIFFUSION),
+    "path.width": (0.5, ALL, AS_DIFFUSION),
+    "model.channels": (16, ALL, {}),
+    "model.multipliers": ([1, 2, 2], ALL, {}),
+    "model.blocks": (2, ALL, {}),
+    "model.attention": ([4], ALL, {}),
+    "model.dropout": (0.1, ALL, {}),
+    "model.head_channels": (16, ALL, {}),
+    "model.patch": (2, ALL, {}),
+    "teacher.steps": (1501, ALL, {}),
+    "teacher.batch_size": (64, ALL, {}),
+    "teacher.lr": (1.0e-3, ALL, {}),
+    "teacher.ema": (0.99, ALL, {}),
+    "teacher.label_dropout": (0.2, ALL, {}),
+    "teacher.schedule": ("constant", ALL, {}),
+    "teacher.warmup": (10, ALL, {}),
+    "teacher.clip": (1.0, ALL, {}),
+    "distill.intervals": ([100, 20, 4], STUDENTS, {}),
+    "distill.teacher_steps": (40, STUDENTS, {}),
+    "distill.teacher_solver": ("heun", STUDENTS, {}),
+    "distill.guidance": (2.0, STUDENTS, {}),
+    "distill.steps": (401, STUDENTS, {}),
+    "distill.batch_size": (64, STUDENTS, {}),
+    "distill.lr": (1.0e-4, STUDENTS, {}),
+    "distill.ema": (0.9, STUDENTS, {}),
+    "distill.target": ("endpoint", STUDENTS, {}),
+    "distill.schedule": ("constant", STUDENTS, {}),
+    "distill.warmup": (10, STUDENTS, {}),
+    "distill.clip": (1.0, STUDENTS, {}),
+    "sampling.model": ("teacher", EVALUATION, {}),
+    "sampling.solver": ("heun", EVALUATION, AS_TEACHER),
+    "sampling.steps": (5, EVALUATION, AS_TEACHER),
+    "sampling.guidance": (2.0, EVALUATION, AS_TEACHER),
+    "sampling.labels": (3, EVALUATION, {}),
+    "evaluation.samples": (100, EVALUATION, {}),
+    "evaluation.metrics": (["fid"], EVALUATION, {}),
+    "evaluation.features": ("inception-v3-compat", EVALUATION, {}),
+    "evaluation.weights": ("b.pth", NOTHING, INCEPTION),  # where a file lies; what is in it is the checksum's
+    "evaluation.weights_sha256": ("0" * 64, EVALUATION, INCEPTION),
+    "evaluation.seeds": (2, EVALUATION, {}),
+    "checkpoint.steps": (7, NOTHING, {}),
+    "checkpoint.minutes": (0.1, NOTHING, {}),
+    "checkpoint.keep": (5, NOTHING, {}),
+    "cluster.workers": (2, NOTHING, {}),
+    "cluster.cpus_per_worker": (2.0, NOTHING, {}),
+    "cluster.gpus_per_worker": (1.0, NOTHING, {}),
+    "tracking.uri": ("http://127.0.0.1:5000", NOTHING, {}),
+}
+ONE_CHOICE = ("model.kind", "distill.kind")  # nothing to change them to yet
+
+
+def experiment(space: dict[str, list[object]] | None = None, **settings: object) -> Experiment:
+    sweep = None if space is None else {"space": {key: {"grid": values} for key, values in space.items()}}
+    base = parse({"name": "plan", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep})
+    return base.override({key.replace("__", "."): value for key, value in settings.items()})
+
+
+def plan(config: Experiment, goal: str = "sweep") -> Plan:
+    features = features_for(config.data.name, config.evaluation.features, config.evaluation.weights)
+    return make(config, "fingerprint", features, goal)
+
+
+def keys(overrides: dict[str, object]) -> dict[str, str]:
+    """The keys of the teacher, of the student of 4 steps and of the evaluation of one run."""
+    config = experiment().override(overrides)
+    chain = plan(config, "student").trials[0].chain
+    four = next(stage for stage in chain if stage.label == "student 4")
+    evaluation = plan(config).trials[0].key
+    return {"teacher": chain[0].key, "student": four.key, "evaluation": evaluation}
+
+
+def test_every_setting_is_known_to_change_a_key_or_not_to():
+    known = {*SETTINGS, *ONE_CHOICE}
+    assert {key for key in leaves(Experiment) if not key.startswith("sweep.")} == known
+
+
+@pytest.mark.parametrize("key", ONE_CHOICE)
+def test_a_setting_without_alternative_has_one_choice(key):
+    assert len(get_args(leaves(Experiment)[key].annotation)) == 1
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_changes_exactly_the_keys_of_the_stages_whose_results_depend_on_it(key):
+    value, changed, base = SETTINGS[key]
+    before, after = keys(base), keys({**base, key: value})
+    assert [kind for kind in before if before[kind] != after[kind]] == list(changed)
+
+
+def test_a_sweep_leaves_the_keys_alone():
+    swept = plan(experiment({"sampling.steps": [4, 2]}))
+    single = plan(experiment())
+    assert swept.trials[0].key == single.trials[0].key
+    assert swept.trials[0].chain == single.trials[0].chain
+
+
+@pytest.mark.parametrize("kind", ["flow_matching", "diffusion"])
+@pytest.mark.parametrize("unused, value", [("damping", 9.0), ("speed", 3.0)])
+def test_a_path_of_given_width_does_not_depend_on_the_kac_process(kind, unused, value):
+    one, other, derived, changed = (
+        plan(experiment(path__kind=kind, **settings)).trials[0].chain[0]
+        for settings in (
+            {"path__width": 0.4},
+            {"path__width": 0.4, f"path__{unused}": value},
+            {},
+            {f"path__{unused}": value},
+        )
+    )
+    assert one.key == other.key
+    assert derived.key != changed.key  # without a width it is the Kac prior's
+
+
+@pytest.mark.parametrize("unused", [("path__signal", "exponential"), ("path__clock", "quadratic")])
+def test_settings_that_only_the_kac_path_has_do_not_matter_to_the_others(unused):
+    key, value = unused
+    flow = {"path__kind": "flow_matching"}
+    assert plan(experiment(**flow)).trials[0].key == plan(experiment(**flow, **{key: value})).trials[0].key
+
+
+@pytest.mark.parametrize("written, meant", [("path.damping", 25), ("teacher.lr", 0.002), ("distill.guidance", 1)])
+def test_one_number_written_in_two_ways_is_one_key(written, meant):
+    assert plan(experiment().override({written: meant})).trials[0].key == plan(experiment()).trials[0].key
+
+
+def test_the_order_of_metrics_does_not_change_the_evaluation():
+    one, other = (plan(experiment(evaluation__metrics=m)).trials[0].key for m in (["fid", "kid"], ["kid", "fid"]))
+    assert one == other
+
+
+def test_other_data_under_the_same_name_is_another_teacher():
+    config = experiment()
+    one, other = (make(config, fingerprint, "digits-cnn-v1").trials[0].chain[0].key for fingerprint in ("a", "b"))
+    assert one != other
+
+
+def test_a_student_depends_on_all_its_ancestors():
+    def chain(**settings: object) -> list[str]:
+        return [s.key for s in plan(experiment(sampling__steps=1, **settings)).trials[0].chain]
+
+    base = chain()
+    assert len(set(base)) == len(base) == 5
+    assert [a == b for a, b in zip(base, chain(teacher__lr=1e-3), strict=True)] == [False] * 5
+    second = chain(distill__steps=[400, 401, 400, 400])
+    assert [a == b for a, b in zip(base, second, strict=True)] == [True, True, False, False, False]
+
+
+def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
+    points = [1, 2, 4, 10, 20, 50, 100]
+    swept = plan(experiment({"sampling.steps": points}, sampling__model="teacher"))
+    assert len(swept.trials) == len(points)
+    assert [s.kind for s in swept.stages()] == ["teacher", "reference", *["evaluation"] * len(points)]
+
+
+def test_teacher_and_students_at_every_step_count_share_one_chain():
+    swept = plan(experiment({"sampling.model": ["teacher", "student"], "sampling.steps": [1, 2, 4, 20]}))
+    labels = [s.label for s in swept.stages(("teacher", "student"))]
+    assert sorted(labels) == ["student 1", "student 2", "student 20", "student 4", "teacher"]
+    assert len(swept.trials) == 8
+
+
+def test_a_chain_is_cut_after_the_student_that_is_sampled():
+    for steps, length in [(20, 2), (4, 3), (2, 4), (1, 5)]:
+        trial = plan(experiment(sampling__steps=steps)).trials[0]
+        assert trial.chain[-1].label == f"student {steps}"
+        assert len(trial.chain) == length
+        assert trial.evaluation is not None
+        assert trial.evaluation.parents == (trial.chain[-1], trial.reference)
+
+
+def test_every_student_covers_its_teachers_steps_and_only_the_first_is_taught_by_a_solver():
+    settings = {"distill__intervals": [20, 4, 2, 1], "distill__teacher_steps": 100, "distill__guidance": 2.0}
+    config = experiment(sampling__steps=1, **settings)
+    students = [s.config for s in plan(config).trials[0].chain[1:]]
+    assert [s["intervals"] for s in students] == [20, 4, 2, 1]
+    assert [s["substeps"] for s in students] == [5, 5, 2, 2]
+    assert [s["solver"] for s in students] == ["ab2", "euler", "euler", "euler"]
+    assert [s["guidance"] for s in students] == [2.0, 1.0, 1.0, 1.0]
+    assert intervals_text(config) == "100-20-4-2-1"
+
+
+def test_settings_given_per_interval_go_to_their_student():
+    config = experiment(distill__steps=[10, 20, 30, 40], distill__lr=[1e-3, 2e-3, 3e-3, 4e-3], sampling__steps=1)
+    students = plan(config).trials[0].chain[1:]
+    assert [s.steps for s in students] == [10, 20, 30, 40]
+    assert [s.config["optimise"]["lr"] for s in students] == [1e-3, 2e-3, 3e-3, 4e-3]
+
+
+@pytest.mark.parametrize("goal, kinds", [("teacher", {"teacher"}), ("student", {"teacher", "student"})])
+def test_a_goal_before_the_evaluation_is_one_trial_without_one(goal, kinds):
+    swept = plan(experiment({"sampling.steps": [4, 2]}), goal)
+    assert len(swept.trials) == 1
+    assert {s.kind for s in swept.stages()} == kinds
+    assert swept.trials[0].key == swept.trials[0].chain[-1].key
+
+
+def test_the_chains_of_the_leaders_hold_everything_that_is_trained():
+    space = {
+        "path.damping": [9.0, 25.0],
+        "distill.intervals": [[20, 4, 2, 1], [100, 4, 2]],
+        "sampling.model": ["teacher", "student"],
+        "sampling.steps": [1, 2, 4, 20, 100],
+    }
+    swept = plan(experiment(space))
+    trained = {s.key for s in swept.stages(("teacher", "student"))}
+    leaders = swept.leaders()
+    assert {s.key for t in leaders for s in t.chain} == trained
+    for one in leaders:  # and none of them is needless
+        others = {s.key for t in leaders if t is not one for s in t.chain}
+        assert not {s.key for s in one.chain} <= others
+    order = swept.running_order()
+    assert order[: len(leaders)] == leaders
+    assert sorted(t.index for t in order) == list(range(len(swept.trials)))
+
+
+def test_stages_come_once_and_after_their_parents():
+    swept = plan(experiment({"seed": [0, 1], "sampling.model": ["student", "teacher"], "sampling.steps": [1, 4]}))
+    seen: list[str] = []
+    for stage in swept.stages():
+        assert stage.key not in seen
+        assert all(parent.key in seen for parent in stage.parents)
+        seen.append(stage.key)
+
+
+def test_a_combination_that_cannot_be_is_left_out_with_its_reason():
+    swept = plan(experiment({"sampling.model": ["teacher", "student"], "sampling.steps": [4, 3]}))
+    assert [t.overrides for t in swept.trials] == [
+        {"sampling.model": "teacher", "sampling.steps": 4},
+        {"sampling.model": "teacher", "sampling.steps": 3},
+        {"sampling.model": "student", "sampling.steps": 4},
+    ]
+    (skipped,) = swept.skipped
+    assert skipped.overrides == {"sampling.model": "student", "sampling.steps": 3}
+    assert "20, 4, 2, 1" in skipped.reason
+
+
+def test_the_label_of_a_stage_is_no_part_of_its_key():
+    stage = plan(experiment()).trials[0].chain[0]
+    renamed = dataclasses.replace(stage, label="another")
+    assert renamed.key == stage.key
+    assert renamed == stage
+
+
+def test_ids_and_keys_are_the_same_in_every_process():
+    code = (
+        "from orchestrator.config import parse; from orchestrator.plan import make\n"
+        "e = parse({'name': 'plan', 'data': {'name': 'digits'}, 'path': {'kind': 'kac'},"
+        " 'sweep': {'space': {'sampling.steps': {'grid': [4, 2]}}}})\n"
+        "p = make(e, 'fingerprint', 'digits-cnn-v1')\n"
+        "print(p.id, *(s.key for s in p.stages()))"
+    )
+    here = plan(experiment({"sampling.steps": [4, 2]}))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert found.stdout.split() == [here.id, *(s.key for s in here.stages())]
+
+
+def test_equal_plans_have_one_id_and_different_ones_have_others():
+    space = {"sampling.steps": [4, 2]}
+    one = plan(experiment(space))
+    assert plan(experiment(space, storage="elsewhere", cluster__workers=2)).id == one.id
+    others = [
+        plan(experiment({"sampling.steps": [4, 1]})),
+        plan(experiment(space, name="other")),
+        plan(experiment(space, seed=1)),
+        plan(experiment(space), "teacher"),
+        plan(experiment(space), "student"),
+        plan(experiment(space), "evaluation"),
+    ]
+    ids = [one.id, *(p.id for p in others)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_format_of_a_key_is_pinned():
+    # results in people's stores are found by it: raise FORMAT on purpose, never change a key by accident
+    stage = Stage("teacher", {"b": 1, "a": [0.5, None]})
+    assert stage.key == "46aef4c917a8d04596e6"  # printf '["teacher", 1, {"a": [0.5, null], "b": 1}, []]' | sha256sum
+    child = Stage("student", {"c": "d"}, (stage,))
+    assert child.key == digest(f'["student", 1, {{"c": "d"}}, ["{stage.key}"]]')
+
+
+def test_the_key_of_a_teacher_is_that_of_its_settings_written_out():
+    config = experiment(path__damping=9.0, model__multipliers=[1, 2], teacher__steps=10, seed=3)
+    written = (
+        '["teacher", 1, {"data": {"fingerprint": "fingerprint", "name": "digits"}, "label_dropout": 0.1, '
+        '"model": {"attention": [], "blocks": 1, "channels": 32, "dropout": 0.0, "head_channels": 32, '
+        '"kind": "unet", "multipliers": [1, 2], "patch": 1}, '
+        '"optimise": {"batch_size": 128, "clip": null, "ema": 0.999, "lr": 0.002, "schedule": "cosine", '
+        '"steps": 10, "warmup": 0}, '
+        '"path": {"clock": "linear", "damping": 9.0, "kind": "kac", "signal": "linear", "speed": 2.0}, '
+        '"seed": 3}, []]'
+    )
+    assert plan(config).trials[0].chain[0].key == digest(written)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
