@@ -5,13 +5,18 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.plan import Plan
 from orchestrator.records import Records
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 BAD_INPUT = 2
+LOG_WIDTH = 140
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -23,6 +28,13 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def make_console() -> "Console":
+    """Where a run prints: a terminal's own width, and lines long enough for a table in a log."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def run_parser(command: str, what: str) -> argparse.ArgumentParser:
@@ -58,11 +70,9 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if args.address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal)
-    from rich.console import Console
-
     from orchestrator import runner
 
-    console = Console()
+    console = make_console()
     if args.dry_run:
         runner.print_plan(plan, console)
         return 0

@@ -22,6 +22,8 @@ QUIET = {
     "TUNE_WARN_THRESHOLD_S": "60",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the store has everything: a dead server must not hold up the end
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "DO_NOT_TRACK": "true",
 }
 
@@ -71,6 +73,8 @@ def connect(address: str | None) -> dict[str, Any]:
     quieten()
     import ray
 
+    if ray.is_initialized():
+        return ray.cluster_resources()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":

@@ -75,7 +75,8 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     console.print(table)
     for index, ending in enumerate(records.endings):
         if ending.error:
-            console.print(f"trial {index} {ending.status}: {ending.error}", style="red", markup=False, highlight=False)
+            line = f"trial {index} {ending.status}: {ending.error}"
+            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     features = figures.features_of(records)
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
     lines += [f"results   {tracking.short(records.folder / 'results.csv')}"]
@@ -111,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _again(folder: Path, publish: bool) -> int:
-    console = Console()
+    console = cli.make_console()
     records = cli.records_of(folder)
     write(records)
     problem = ""

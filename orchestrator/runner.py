@@ -4,6 +4,7 @@ Running the same command again is how to resume: finished stages are found in th
 """
 
 import queue
+import shutil
 import signal
 import threading
 import uuid
@@ -55,40 +56,37 @@ def run(plan: Plan, address: str | None, console: Console) -> int:
 
 def _run_trials(records: Records, address: str | None, publisher: "Publisher") -> None:
     """All unfinished trials through Ray Tune; notes each ending as it comes."""
-    plan = records.plan
+    experiment = records.plan.experiment
+    run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
     resources = cluster.connect(address)
     try:
-        cluster.check_resources(
-            plan.experiment, plan.experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        )
-        from ray import tune
-
-        from orchestrator.coordinator import Noting, coordinate
-
-        run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), plan.experiment)
-        todo = [t for t in plan.running_order() if records.endings[t.index].status != "done"]
-        leaders = {t.index for t in plan.leaders()}
-        sweep = plan.experiment.sweep
-        tuner = tune.Tuner(
-            # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
-            tune.with_resources(
-                tune.with_parameters(coordinate, run=run_here, trials={t.index: t for t in todo}, leaders=leaders),
-                tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]),
-            ),
-            param_space={"trial": tune.grid_search([t.index for t in todo])},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=sweep.max_concurrent_trials if sweep else 1, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                name=f"tune-{run_here.id}",
-                storage_path=str(records.store.root / "ray"),
-                verbose=0,
-                callbacks=[Noting(records, publisher.wake)],
-            ),
-        )
-        tuner.fit()
+        cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        _tuner(records, run_here, publisher).fit()
     finally:
         cluster.disconnect()
+        shutil.rmtree(run_here.ray_folder, ignore_errors=True)
+
+
+def _tuner(records: Records, run_here: Run, publisher: "Publisher") -> Any:
+    from ray import tune
+
+    from orchestrator.coordinator import Noting, coordinate
+
+    plan, sweep = records.plan, records.plan.experiment.sweep
+    todo = [t for t in plan.running_order() if records.endings[t.index].status != "done"]
+    leaders = {t.index for t in plan.leaders()}
+    trainable = tune.with_parameters(coordinate, run=run_here, trials={t.index: t for t in todo}, leaders=leaders)
+    # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
+    resources = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    concurrent = sweep.max_concurrent_trials if sweep else 1
+    return tune.Tuner(
+        tune.with_resources(trainable, resources),
+        param_space={"trial": tune.grid_search([t.index for t in todo])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(run_here.ray_folder), verbose=0, callbacks=[Noting(records, publisher.wake)]
+        ),
+    )
 
 
 class Publisher:

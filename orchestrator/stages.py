@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Experiment
@@ -33,6 +34,11 @@ class Run:
     id: str
     storage: str
     config: Experiment
+
+    @property
+    def ray_folder(self) -> Path:
+        """Where Ray keeps its own files while this invocation runs."""
+        return Path(self.storage) / "ray" / self.id
 
 
 def complete(trial: Trial, run: Run, leader: bool = True) -> None:
@@ -142,8 +148,8 @@ def train(stages: list[Stage], run: Run) -> None:
         ),
         torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
-            name=f"{stages[0].key}-{time.time_ns()}",
-            storage_path=str(Store(run.storage).root / "ray"),
+            name=f"train-{stages[0].key}-{time.time_ns()}",
+            storage_path=str(run.ray_folder),
             failure_config=FailureConfig(max_failures=0),  # `_run_held` retries, and knows what is worth it
         ),
     )

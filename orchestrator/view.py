@@ -6,7 +6,6 @@ Everything shown is read from the store, where workers leave how far they are; t
 import json
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -46,13 +45,15 @@ class View:
                 while not self._stop.wait(0.5):
                     live.update(self._table())
         else:
-            last = time.monotonic()
+            last, said = time.monotonic(), ""
             while not self._stop.wait(0.5):
                 self._say_finished()
                 if time.monotonic() - last >= LINE_SECONDS:
                     last = time.monotonic()
-                    for line in self._running():
+                    lines = self._running()
+                    for line in lines if lines[-1] != said else lines[:-1]:
                         self._line(line)
+                    said = lines[-1]
         self._say_finished()
 
     def _line(self, text: str) -> None:
@@ -66,13 +67,13 @@ class View:
             result = self.records.store.result(stage.key)
             self._line(f"{stage.label}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
 
-    def _running(self) -> Iterator[str]:
-        for stage in self.stages:
-            if stage.kind in TRAINING and (p := self._progress(stage)):
-                yield f"{stage.label}: {describe_progress(p)}"
+    def _running(self) -> list[str]:
+        """A line for every stage in training, and last one for the trials."""
+        stages = [(s, p) for s in self.stages if s.kind in TRAINING and (p := self._progress(s))]
         done = sum(e.status == "done" for e in self.records.endings)
         failed = sum(e.status == "failed" for e in self.records.endings)
-        yield f"trials: {done} of {len(self.records.endings)} done" + (f", {failed} failed" if failed else "")
+        trials = f"trials: {done} of {len(self.records.endings)} done" + (f", {failed} failed" if failed else "")
+        return [*(f"{s.label}: {describe_progress(p)}" for s, p in stages), trials]
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         try:
