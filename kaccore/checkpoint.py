@@ -54,11 +54,12 @@ def file_sha256(path: Path) -> str:
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Path:
     """A training state as `step-<n>.safetensors` with its `step-<n>.json`, which is written last and holds the
-    tensors' checksum: a checkpoint is there when its JSON is. Returns the JSON's path."""
+    checksums of the tensors and of its own numbers: a checkpoint is there when its JSON is. Returns the JSON's path."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"step-{numbers['step']:08d}"
     digest = write_tensors(stem.with_suffix(".safetensors"), tensors)
-    write_json(stem.with_suffix(".json"), {**numbers, "sha256": digest})
+    numbers = {**numbers, "sha256": digest}
+    write_json(stem.with_suffix(".json"), {**numbers, "numbers_sha256": _numbers_sha256(numbers)})
     return stem.with_suffix(".json")
 
 
@@ -66,10 +67,17 @@ def load_checkpoint(described: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     """The state whose JSON is `described`; raises CorruptFileError where either file is damaged."""
     try:
         numbers = json.loads(described.read_text())
+        own_digest = numbers.pop("numbers_sha256")
+        if _numbers_sha256(numbers) != own_digest:
+            raise ValueError("its numbers are not those that were written")
         digest = numbers.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
         raise CorruptFileError(f"{described}: {e}") from None
     tensors = described.with_suffix(".safetensors")
     if not tensors.exists():
         raise CorruptFileError(f"{tensors} is missing")
     return read_tensors(tensors, digest), numbers
+
+
+def _numbers_sha256(numbers: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
