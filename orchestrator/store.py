@@ -84,27 +84,12 @@ class Store:
 
         Where another process was faster its result stays: equal keys mean equal results.
         """
-        files = {
-            p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
-            for p in sorted(gathered.iterdir())
-            if p.name != MANIFEST
-        }
-        manifest = {
-            "kind": stage.kind,
-            "key": stage.key,
-            "label": stage.label,
-            "parents": [p.key for p in stage.parents],
-            "config": stage.config,
-            "files": files,
-            "seconds": round(seconds, 3),
-            "finished": time.time(),
-        }
-        write_json(gathered / MANIFEST, manifest)
         target = self.root / "stages" / stage.key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            write_json(gathered / MANIFEST, _manifest(stage, gathered, seconds))
             gathered.rename(target)
-        except OSError:
+        except OSError:  # the faster one's result is there, and it has removed the work folder
             if not self.done(stage.key):
                 raise
         self.discard_work(stage.key)
@@ -121,3 +106,21 @@ class Store:
     def clear_failure(self, stage: Stage) -> None:
         """Forget an earlier failure before trying again."""
         (self.root / "work" / stage.key / "failure.json").unlink(missing_ok=True)
+
+
+def _manifest(stage: Stage, gathered: Path, seconds: float) -> dict[str, Any]:
+    files = {
+        p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
+        for p in sorted(gathered.iterdir())
+        if p.name != MANIFEST
+    }
+    return {
+        "kind": stage.kind,
+        "key": stage.key,
+        "label": stage.label,
+        "parents": [p.key for p in stage.parents],
+        "config": stage.config,
+        "files": files,
+        "seconds": round(seconds, 3),
+        "finished": time.time(),
+    }
