@@ -80,9 +80,14 @@ class LeaseWatch:
         self._seen: tuple[str, str] | None = None
         self._since = 0.0
 
+    def look(self) -> None:
+        """See whether the holder has moved: its silence counts from the first look on."""
+        if newest := self._newest():
+            self._abandoned(self.folder / f"lease.{newest}")
+
     def try_take(self) -> Lease | None:
         """A lease on the folder, or None while another process holds one."""
-        newest = max((int(p.name.split(".")[1]) for p in self.folder.glob("lease.*")), default=0)
+        newest = self._newest()
         if newest and not self._abandoned(self.folder / f"lease.{newest}"):
             return None
         path = self.folder / f"lease.{newest + 1}"
@@ -91,6 +96,9 @@ class LeaseWatch:
         except FileExistsError:
             return None
         return Lease(path)
+
+    def _newest(self) -> int:
+        return max((int(p.name.split(".")[1]) for p in self.folder.glob("lease.*")), default=0)
 
     def _abandoned(self, path: Path) -> bool:
         try:

@@ -69,10 +69,12 @@ def fulfil(
         if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
             time.sleep(POLL_SECONDS)
             continue
+        for stage in reversed(missing):  # last first: where the first one's holder is dead, theirs are known to be too
+            watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).look()
         with ExitStack() as held:
             mine = []
             for stage in missing:
-                lease = watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).try_take()
+                lease = watches[stage.key].try_take()
                 if lease is None:
                     break
                 held.enter_context(lease)

@@ -1,0 +1,149 @@
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator import leases
+from orchestrator.plan import Stage
+from orchestrator.stages import StageFailedError, fulfil, read_failure
+from orchestrator.store import Store
+
+SPAWN = multiprocessing.get_context("spawn")
+PATIENCE = 120.0
+TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
+STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")
+LAST = Stage("student", {"intervals": 2}, (STUDENT,), "student 2")
+CHAIN = (TEACHER, STUDENT, LAST)
+
+
+def running(store: Store, log: Path, seconds: float = 0.0) -> Callable[[list[Stage]], None]:
+    """What runs stages here: it notes each in `log` and publishes it."""
+
+    def execute(stages: list[Stage]) -> None:
+        for stage in stages:
+            with log.open("a") as f:
+                f.write(f"{stage.label}\n")
+            time.sleep(seconds)
+            folder = store.gather(stage)
+            (folder / "x.json").write_text("1")
+            store.publish(stage, folder, seconds)
+
+    return execute
+
+
+def fulfil_a_part(root: str, length: int) -> None:
+    store = Store(root)
+    fulfil(CHAIN[:length], store, f"run-{os.getpid()}", running(store, store.root / "log", 0.3))
+    assert all(store.done(stage.key) for stage in CHAIN[:length])
+
+
+def run_and_hang(root: str) -> None:
+    """Begin with the first stage, and never come to an end."""
+    store = Store(root)
+
+    def execute(stages: list[Stage]) -> None:
+        (store.root / "began").touch()
+        time.sleep(PATIENCE)
+
+    fulfil(CHAIN, store, "hanging", execute)
+
+
+def test_processes_that_need_the_same_stages_run_each_of_them_once(tmp_path):
+    processes = [SPAWN.Process(target=fulfil_a_part, args=(str(tmp_path), length)) for length in (3, 3, 2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+    assert [p.exitcode for p in processes] == [0] * len(processes)
+    assert sorted((tmp_path / "log").read_text().split("\n")) == ["", "student 2", "student 4", "teacher"]
+
+
+def test_a_killed_process_is_relieved_in_all_its_stages_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
+    process = SPAWN.Process(target=run_and_hang, args=(str(tmp_path),))
+    process.start()
+    until = time.monotonic() + PATIENCE
+    while not (tmp_path / "began").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.join(PATIENCE)
+    store, calls = Store(tmp_path), []
+    execute = running(store, tmp_path / "log")
+    fulfil(CHAIN, store, "relief", lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1])
+    assert calls == [["teacher", "student 4", "student 2"]]
+
+
+def test_finished_stages_are_not_run_again(tmp_path):
+    store = Store(tmp_path)
+    fulfil(CHAIN[:2], store, "first", running(store, tmp_path / "log"))
+    (tmp_path / "log").unlink()
+    fulfil(CHAIN, store, "second", running(store, tmp_path / "log"))
+    assert (tmp_path / "log").read_text() == "student 2\n"
+
+
+def test_the_missing_stages_of_a_chain_are_run_together(tmp_path):
+    store, calls = Store(tmp_path), []
+    execute = running(store, tmp_path / "log")
+    fulfil(CHAIN, store, "run", lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1])
+    assert calls == [["teacher", "student 4", "student 2"]]
+
+
+def test_a_passing_fault_is_tried_again_with_what_is_still_missing(tmp_path):
+    store, calls = Store(tmp_path), []
+    execute = running(store, tmp_path / "log")
+
+    def lose_a_worker(stages: list[Stage]) -> None:
+        calls.append([s.label for s in stages])
+        execute(stages[:1])
+        if len(calls) < 3:
+            raise ConnectionResetError("a worker died")
+
+    fulfil(CHAIN, store, "run", lose_a_worker)
+    assert calls == [["teacher", "student 4", "student 2"], ["student 4", "student 2"], ["student 2"]]
+    assert not (tmp_path / "work" / LAST.key).exists()
+
+
+def test_a_fault_that_does_not_pass_is_given_up_with_its_cause(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def fail(stages: list[Stage]) -> None:
+        calls.append(len(stages))
+        raise MemoryError("out of memory")
+
+    with pytest.raises(StageFailedError, match=r"teacher: MemoryError: out of memory"):
+        fulfil(CHAIN, store, "run", fail)
+    assert calls == [3, 3, 3]
+    failure = read_failure(store, TEACHER)
+    assert failure is not None
+    assert failure["final"]
+
+
+def test_a_final_failure_is_not_tried_again_in_the_same_run_but_in_the_next(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def diverge(stages: list[Stage]) -> None:
+        calls.append(len(stages))
+        store.write_failure(stages[0], {"run": "first", "final": True, "cause": "loss is nan", "traceback": ""})
+        raise ValueError("loss is nan")
+
+    for _ in range(2):  # the second trial of the run that needs the same teacher
+        with pytest.raises(StageFailedError, match=r"^loss is nan$"):
+            fulfil(CHAIN, store, "first", diverge)
+    assert calls == [3]
+    fulfil(CHAIN, store, "second", running(store, tmp_path / "log"))
+    assert store.done(LAST.key)
+
+
+def test_who_waits_patiently_leaves_the_work_to_others_for_that_long(tmp_path):
+    helper = SPAWN.Process(target=fulfil_a_part, args=(str(tmp_path), 3))
+    helper.start()
+    store = Store(tmp_path)
+    fulfil(CHAIN, store, "patient", running(store, tmp_path / "mine"), patience=PATIENCE)
+    helper.join(PATIENCE)
+    assert helper.exitcode == 0
+    assert not (tmp_path / "mine").exists()
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
