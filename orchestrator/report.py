@@ -6,6 +6,8 @@
 import argparse
 import base64
 import html
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +98,9 @@ def print_skipped(plan: Plan, console: Console) -> None:
 
 
 def skipped_lines(plan: Plan) -> list[str]:
-    """One line for each skipped combination."""
-    return [
-        f"left out {', '.join(f'{k} {v}' for k, v in s.overrides.items())} ({s.reason})" for s in plan.skipped
-    ]
+    """One line for each reason why combinations were left out."""
+    reasons = Counter(re.sub(r"got [^,]+, ", "", s.reason) for s in plan.skipped)
+    return [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
 
 
 def main(argv: list[str] | None = None) -> int:
