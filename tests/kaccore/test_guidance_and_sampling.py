@@ -89,7 +89,7 @@ def test_labels_are_dropped_at_the_given_rate_and_otherwise_kept():
 # --- the count of network evaluations -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver, guidance", itertools.product(SOLVERS, (1.0, 1.5)))
+@pytest.mark.parametrize("solver, guidance", [(name, s) for name in SOLVERS for s in (1.0, 1.5)])
 @pytest.mark.parametrize("count", [1, 20])
 def test_nfe_is_steps_times_evaluations_and_twice_that_under_guidance(solver, guidance, count):
     model = Towards()

@@ -287,6 +287,13 @@ def test_the_velocity_approaches_the_probability_flow_of_brownian_motion():
     assert torch.allclose(v, x / (2 * t), rtol=1e-7)
 
 
+@pytest.mark.parametrize("a", [1e7, 1e10, 1e12])
+def test_draws_at_great_damping_are_normal_and_as_fine_as_their_type(a):
+    x = KacProcess(a, math.sqrt(a)).sample(0.6, (40_000,), seeded(13)).x
+    assert scipy.stats.kstest(x.numpy(), "norm", (0, math.sqrt(0.6))).pvalue > 1e-3
+    assert len(x.unique()) > 0.99 * len(x)  # reversals counted in float32 would be too coarse
+
+
 def test_without_damping_the_particle_never_turns():
     x, straight = KacProcess(1e-12, 3.0).sample(1.0, (1000,), seeded(10))
     assert straight.all() and torch.equal(x.abs(), torch.full((1000,), 3.0))
