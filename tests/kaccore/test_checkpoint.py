@@ -76,13 +76,19 @@ def test_one_flipped_bit_of_the_tensors_is_noticed(saved, tmp_path_factory, plac
         load_checkpoint(damaged)
 
 
-@given(places, st.integers(0, 7))
-def test_one_flipped_bit_of_the_numbers_is_noticed(saved, tmp_path_factory, place, bit):
-    damaged = damaged_copy(saved, tmp_path_factory.mktemp("flip"), ".json", flip(place, bit))
-    if damaged.read_bytes()[:-1] == saved.read_bytes()[:-1]:
-        return  # the line end after the last brace carries nothing
-    with pytest.raises(CorruptFileError, match="step-00000012"):
-        load_checkpoint(damaged)
+def test_any_flipped_bit_of_the_json_is_noticed_or_changes_nothing(saved, tmp_path):
+    data, damaged, noticed = saved.read_bytes(), damaged_copy(saved, tmp_path, "", None), 0
+    for place in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        damaged.write_bytes(changed)
+        try:
+            tensors, numbers = load_checkpoint(damaged)
+        except CorruptFileError:
+            noticed += 1
+        else:  # \u00e9 may be spelt \u00E9, a last digit may be beyond what a float keeps
+            assert same(tensors) and numbers == NUMBERS
+    assert noticed > 0.99 * 8 * len(data)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
