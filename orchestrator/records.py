@@ -42,22 +42,29 @@ class Records:
         return self.store.root / "sweeps" / self.plan.experiment.name / self.plan.id
 
     def open(self) -> None:
-        """Make the folder with the plan and the configuration, and read how trials ended before."""
+        """Make the folder with the plan and the configuration; trials that are not done are to be run."""
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "plan.json", self._plan())
         write_bytes(self.folder / "config.yaml", self.plan.experiment.to_yaml().encode())
         self.read_endings()
+        for ending in self.endings:
+            if ending.status != "done":
+                ending.status, ending.error = "waiting", ""
 
     def read_endings(self) -> None:
-        """Trials whose result is in the store are done, whoever ran them; the others as trials.json has them."""
+        """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them."""
         try:
-            before = {e.pop("key"): Ending(**e) for e in json.loads((self.folder / "trials.json").read_text())}
-        except (OSError, ValueError, TypeError):
-            before = {}
-        self.endings = [before.get(trial.key, Ending()) for trial in self.plan.trials]
+            before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / "trials.json").read_text())]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            before = []
+        known = [key for key, _ in before] == [trial.key for trial in self.plan.trials]
+        self.endings = [ending for _, ending in before] if known else [Ending() for _ in self.plan.trials]
         for trial, ending in zip(self.plan.trials, self.endings, strict=True):
-            ending.status, ending.error = ("done", "") if self.finished(trial) else ("waiting", "")
+            if self.finished(trial):
+                ending.status, ending.error = "done", ""
+            elif ending.status == "done":
+                ending.status = "waiting"
 
     def finished(self, trial: Trial) -> bool:
         """Whether everything that `trial` is for lies in the store."""

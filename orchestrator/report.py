@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import cli, figures, tracking
+from orchestrator import cli, cluster, figures, tracking
 from orchestrator.plan import Plan
 from orchestrator.records import Records
 from orchestrator.view import ranking
@@ -113,17 +113,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _again(folder: Path, publish: bool) -> int:
-    console = cli.make_console()
-    records = cli.records_of(folder)
-    write(records)
-    problem = ""
+    from orchestrator.runner import Publisher
+
+    cluster.quieten()
+    console, records = cli.make_console(), cli.records_of(folder)
+    publisher = Publisher(records)
     if publish:
-        tracker = tracking.Tracker(records)
-        tracker.publish()
-        records.save()
-        tracker.close("FINISHED" if all(e.status == "done" for e in records.endings) else "FAILED")
-    conclude(records, console, problem)
-    return 0
+        publisher.attempt()  # before the report, which names the runs
+    write(records)
+    if publish:
+        publisher.finish("FINISHED" if all(e.status == "done" for e in records.endings) else "FAILED")
+    conclude(records, console, publisher.problem)
+    return 1 if publisher.problem else 0
 
 
 def _html_table(records: Records) -> str:

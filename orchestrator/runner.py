@@ -112,7 +112,7 @@ class Publisher:
 
     def finish(self, status: str) -> None:
         """Publish the rest and end the sweep's run."""
-        self._attempt()
+        self.attempt()
         if self._tracker is not None:
             try:
                 self._tracker.close(status)
@@ -120,11 +120,12 @@ class Publisher:
                 self.problem = f"{type(e).__name__}: {e}"
 
     def _run(self) -> None:
-        self._attempt()
+        self.attempt()
         while self._wakes.get():
-            self._attempt()
+            self.attempt()
 
-    def _attempt(self) -> None:
+    def attempt(self) -> None:
+        """Publish what MLflow does not have yet; where that fails `problem` says why."""
         try:
             if self._tracker is None:
                 from orchestrator.tracking import Tracker
