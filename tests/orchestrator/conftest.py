@@ -1,0 +1,35 @@
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from commands import REPOSITORY, run, settings
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """The default sweep, run once with tiny numbers: where, by which arguments, and what it said."""
+
+    cwd: Path
+    arguments: list[str]
+    said: subprocess.CompletedProcess[str]
+
+    @property
+    def storage(self) -> Path:
+        return self.cwd / "runs"
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = (self.storage / "sweeps" / "nfe-sweep").iterdir()
+        return folder
+
+
+@pytest.fixture(scope="session")
+def default_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
+    cwd = tmp_path_factory.mktemp("default")
+    tiny = settings(
+        model__channels=8, teacher__steps=40, teacher__batch_size=16, distill__steps=10, distill__batch_size=16,
+        evaluation__samples=64, cluster__workers=2,
+    )  # fmt: skip
+    arguments = [str(REPOSITORY / "experiments" / "nfe_sweep.yaml"), *tiny]
+    return SweepRun(cwd, arguments, run(cwd, "sweep", *arguments))

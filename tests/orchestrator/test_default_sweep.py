@@ -1,0 +1,266 @@
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import manifests, run
+from conftest import SweepRun
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+
+from kaccore.checkpoint import file_sha256
+from orchestrator import yaml_file
+from orchestrator.config import Experiment, load
+
+PARENT = "mlflow.parentRunId"
+SWEPT = ["sampling.model", "sampling.solver", "sampling.steps"]
+MEASURED = ["nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy"]
+METRICS = {"fid", "kid", "nfe", "seconds_per_image", "kinetic_path_energy"}  # precision and recall are not asked for
+PARAMETERS = {"damping", "speed", "clock", "intervals", "nfe", "solver", "guidance", "path", "distiller"}
+EVALUATIONS_A_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+CHATTER = ("WARN", "deprecat", "telemetry", "Traceback", "ray::", "(pid=", "INFO", "usage stats", "rank=", "Error")
+
+
+def rows_of(sweep: SweepRun) -> list[dict[str, str]]:
+    with (sweep.folder / "results.csv").open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def configuration_of(sweep: SweepRun, row: dict[str, str]) -> Experiment:
+    base = load(sweep.folder / "config.yaml").override({"sweep": None})
+    return base.override({key: yaml_file.load_text(row[key], key) for key in SWEPT})
+
+
+def client_of(storage: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+
+
+def runs_of(storage: Path) -> list[Run]:
+    client = client_of(storage)
+    experiment = client.get_experiment_by_name("nfe-sweep")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert found.token is None
+    return list(found)
+
+
+def runs_of_kind(storage: Path, kind: str) -> list[Run]:
+    return [r for r in runs_of(storage) if r.data.tags.get("kind") == kind]
+
+
+def content(storage: Path) -> list[tuple[Any, ...]]:
+    """What MLflow says, without what it makes up itself."""
+    return sorted(
+        (
+            r.data.tags["kind"],
+            r.info.run_name,
+            r.info.status,
+            sorted(r.data.params.items()),
+            sorted(r.data.metrics.items()),
+        )
+        for r in runs_of(storage)
+    )
+
+
+@pytest.fixture
+def copied(default_sweep: SweepRun, tmp_path: Path) -> SweepRun:
+    """The finished sweep in a folder of its own, to be changed."""
+    shutil.copytree(default_sweep.storage, tmp_path / "runs")
+    return SweepRun(tmp_path, default_sweep.arguments, default_sweep.said)
+
+
+def test_the_default_sweep_ends_well(default_sweep):
+    assert default_sweep.said.returncode == 0, default_sweep.said.stdout + default_sweep.said.stderr
+
+
+def test_nothing_is_said_that_is_not_of_this_program(default_sweep):
+    assert default_sweep.said.stderr == ""
+    said = default_sweep.said.stdout
+    assert [word for word in CHATTER if word in said] == []
+    log = [line for line in said.splitlines()[1:] if not re.match(r"\[\d+:\d\d\] |left out |[┏┃┡│└]", line)]
+    assert [line.split()[0] for line in log] == ["features", "results", "report", "MLflow"]
+
+
+def test_the_table_ends_the_run_with_the_best_trial_first(default_sweep):
+    lines = [line.split("│") for line in default_sweep.said.stdout.splitlines() if line.startswith("│")]
+    shown = [int(cells[1]) for cells in lines]
+    fid = {int(row["trial"]): float(row["fid"]) for row in rows_of(default_sweep)}
+    assert sorted(shown) == sorted(fid)
+    assert [fid[i] for i in shown] == sorted(fid.values())
+
+
+def test_the_run_says_where_everything_lies(default_sweep):
+    said = dict(line.split(maxsplit=1) for line in default_sweep.said.stdout.splitlines()[-4:])
+    assert said["features"] == "digits-cnn-v1"
+    for what in ("results", "report"):
+        assert (default_sweep.cwd / said[what]).is_file()
+    assert said["MLflow"] == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+    assert (default_sweep.storage / "mlflow.db").is_file()
+
+
+def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_sweep):
+    rows = rows_of(default_sweep)
+    assert list(rows[0]) == ["trial", "status", *SWEPT, *MEASURED, "seed", "mlflow_run_id", "samples", "error"]
+    assert [row["trial"] for row in rows] == [str(i) for i in range(18)]
+    wanted = {("teacher", solver, n) for solver in ("euler", "ab2") for n in (1, 2, 4, 10, 20, 50, 100)}
+    wanted |= {("student", "euler", n) for n in (1, 2, 4, 20)}
+    assert {(r["sampling.model"], r["sampling.solver"], int(r["sampling.steps"])) for r in rows} == wanted
+    constant = {(r["status"], r["error"], r["seed"], r["fid_features"]) for r in rows}
+    assert constant == {("done", "", "0", "digits-cnn-v1")}
+
+
+def test_nfe_counts_every_evaluation_of_the_network(default_sweep):
+    for row in rows_of(default_sweep):
+        sampling = configuration_of(default_sweep, row).sampling
+        guided = 1 if sampling.guidance == 1.0 else 2
+        assert int(row["nfe"]) == sampling.steps * EVALUATIONS_A_STEP[sampling.solver] * guided
+
+
+def test_every_measure_is_a_number_where_it_was_asked_for(default_sweep):
+    for row in rows_of(default_sweep):
+        assert all(float(row[name]) > 0 for name in ("fid", "seconds_per_image", "kinetic_path_energy"))
+        assert float(row["kid"]) == float(row["kid"])
+        assert row["precision"] == row["recall"] == ""
+
+
+def test_the_sweeps_folder_has_what_is_promised(default_sweep):
+    folder = default_sweep.folder
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["id"] == folder.name
+    assert len(plan["trials"]) == 18
+    assert set(plan["stages"]) == {p.name for p in (default_sweep.storage / "stages").iterdir()}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["teacher"]["steps"], config["cluster"]["workers"]) == (40, 2)
+    assert load(folder / "config.yaml") == load(default_sweep.arguments[0], default_sweep.arguments[2::2])
+    assert "</html>" in (folder / "report.html").read_text()
+    with Image.open(folder / "figures" / "fid_vs_nfe.png") as figure:
+        assert figure.format == "PNG"
+    for row in rows_of(default_sweep):
+        with Image.open(folder / row["samples"]) as grid:
+            assert grid.format == "PNG"
+
+
+def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
+    page = (default_sweep.folder / "report.html").read_text()
+    for row in rows_of(default_sweep):
+        assert row["mlflow_run_id"] in page
+    assert page.count('src="data:image/png;base64,') == 1 + 18
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+
+
+def test_every_stage_has_a_manifest_with_its_files_checksums(default_sweep):
+    stages = default_sweep.storage / "stages"
+    kinds: Counter[str] = Counter()
+    for folder in stages.iterdir():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["key"] == folder.name
+        found = {p.name: file_sha256(p) for p in folder.iterdir() if p.name != "manifest.json"}
+        assert {name: said["sha256"] for name, said in manifest["files"].items()} == found
+        assert all((stages / parent / "manifest.json").exists() for parent in manifest["parents"])
+        kinds[manifest["kind"]] += 1
+    assert kinds == {"teacher": 1, "student": 4, "reference": 1, "evaluation": 18}
+
+
+def test_nothing_unfinished_and_nothing_of_rays_stays_behind(default_sweep):
+    assert not list((default_sweep.storage / "work").glob("*/*"))
+    assert not list(default_sweep.storage.glob("ray/*"))
+    assert {p.name for p in default_sweep.cwd.iterdir()} == {"runs"}
+
+
+def test_mlflow_has_one_finished_run_for_the_sweep_each_trial_and_each_training(default_sweep):
+    found = runs_of(default_sweep.storage)
+    assert Counter(r.data.tags["kind"] for r in found) == {"sweep": 1, "trial": 18, "teacher": 1, "student": 4}
+    assert {r.info.status for r in found} == {"FINISHED"}
+    (parent,) = runs_of_kind(default_sweep.storage, "sweep")
+    children = [r for r in found if r.info.run_id != parent.info.run_id]
+    assert {r.data.tags[PARENT] for r in children} == {parent.info.run_id}
+
+
+def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_sweep):
+    by_id = {r.info.run_id: r.data for r in runs_of_kind(default_sweep.storage, "trial")}
+    rows = rows_of(default_sweep)
+    assert {row["mlflow_run_id"] for row in rows} == set(by_id)
+    for row in rows:
+        data = by_id[row["mlflow_run_id"]]
+        assert set(data.params) >= PARAMETERS
+        assert set(data.metrics) >= METRICS
+        assert (data.params["intervals"], data.params["damping"], data.params["path"]) == ("20-20-4-2-1", "25.0", "kac")
+        assert (data.params["solver"], data.params["nfe"]) == (row["sampling.solver"], row["nfe"])
+        assert {name: data.metrics[name] for name in METRICS} == {name: float(row[name]) for name in METRICS}
+
+
+def test_a_trials_mlflow_run_has_its_samples_and_its_complete_configuration(default_sweep, tmp_path):
+    client = client_of(default_sweep.storage)
+    row = rows_of(default_sweep)[-1]
+    names = {a.path for a in client.list_artifacts(row["mlflow_run_id"])}
+    assert names == {"samples.png", "config.yaml"}
+    config = client.download_artifacts(row["mlflow_run_id"], "config.yaml", str(tmp_path))
+    assert load(config) == configuration_of(default_sweep, row)
+    samples = Path(client.download_artifacts(row["mlflow_run_id"], "samples.png", str(tmp_path)))
+    assert samples.read_bytes() == (default_sweep.folder / row["samples"]).read_bytes()
+
+
+def test_the_sweeps_mlflow_run_has_the_report_the_table_and_the_figure(default_sweep, tmp_path):
+    client, (parent,) = client_of(default_sweep.storage), runs_of_kind(default_sweep.storage, "sweep")
+    names = {a.path for a in client.list_artifacts(parent.info.run_id)}
+    assert names >= {"report.html", "results.csv", "fid_vs_nfe.png"}
+    table = Path(client.download_artifacts(parent.info.run_id, "results.csv", str(tmp_path)))
+    assert table.read_bytes() == (default_sweep.folder / "results.csv").read_bytes()
+
+
+def test_training_runs_in_mlflow_have_their_loss_by_step(default_sweep):
+    client = client_of(default_sweep.storage)
+    for kind, steps in (("teacher", 40), ("student", 10)):
+        for training in runs_of_kind(default_sweep.storage, kind):
+            history = client.get_metric_history(training.info.run_id, "loss")
+            assert [m.step for m in history] == list(range(1, steps + 1))
+            assert training.data.params["steps"] == str(steps)
+            stage = json.loads(manifests(default_sweep.storage)[training.data.tags["stage_key"]])
+            assert stage["kind"] == kind
+
+
+def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
+    before, table = manifests(copied.storage), (copied.folder / "results.csv").read_bytes()
+    known = {r.info.run_id for r in runs_of(copied.storage)}
+    again = run(copied.cwd, "sweep", *copied.arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "24 already done" in again.stdout
+    assert manifests(copied.storage) == before
+    assert (copied.folder / "results.csv").read_bytes() == table
+    assert {r.info.run_id for r in runs_of(copied.storage)} == known
+    assert {r.info.status for r in runs_of(copied.storage)} == {"FINISHED"}
+
+
+def test_a_lost_mlflow_database_is_published_again_from_the_store(default_sweep, copied):
+    (copied.storage / "mlflow.db").unlink()
+    shutil.rmtree(copied.storage / "mlartifacts")
+    again = run(copied.cwd, "report", copied.folder, "--publish")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert content(copied.storage) == content(default_sweep.storage)
+    client = client_of(copied.storage)
+    for row in rows_of(copied):
+        assert {a.path for a in client.list_artifacts(row["mlflow_run_id"])} == {"samples.png", "config.yaml"}
+
+
+def test_a_report_can_be_made_again_from_the_store_alone(copied):
+    made = {name: (copied.folder / name).read_bytes() for name in ("results.csv", "report.html")}
+    figure = copied.folder / "figures" / "fid_vs_nfe.png"
+    for file in (*(copied.folder / name for name in made), figure, *(copied.folder / "samples").iterdir()):
+        file.unlink()
+    again = run(copied.cwd, "report", copied.folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {name: (copied.folder / name).read_bytes() for name in made} == made
+    assert figure.is_file()
+
+
+def test_a_dry_run_says_what_is_there_and_writes_nothing(default_sweep, tmp_path):
+    said = run(tmp_path, "sweep", *default_sweep.arguments, "--dry-run")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert len(re.findall(r"to do", said.stdout)) == 24
+    assert list(tmp_path.iterdir()) == []
