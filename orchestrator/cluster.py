@@ -16,6 +16,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_maximum_startup_concurrency": "16",  # four times this many processes are worth a warning to Ray
     "RAY_DISABLE_MEMORY_MONITOR_LOG": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt has to reach us, not only Tune

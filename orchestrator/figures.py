@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
-from orchestrator.plan import intervals_text
+from orchestrator.plan import Trial, intervals_text
 from orchestrator.records import Records
 
 # Okabe and Ito's colours, told apart by every eye, with markers that tell them apart in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-X_KEYS = ("sampling.steps",)  # swept settings that the NFE axis shows already
 
 
 def write_figures(records: Records) -> list[Path]:
@@ -31,7 +31,6 @@ def fid_against_nfe(records: Records, path: Path) -> bool:
 
     figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=150)
     for i, (label, points) in enumerate(sorted(lines.items())):
-        points.sort()
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]
         x, y, spread = zip(*points, strict=True)
         dash = "-" if label.startswith("student") else "--"
@@ -55,21 +54,32 @@ def fid_against_nfe(records: Records, path: Path) -> bool:
 
 
 def fid_lines(records: Records) -> dict[str, list[tuple[int, float, float]]]:
-    """Points (nfe, fid, spread) by the label of everything else that differs between trials."""
-    lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    """Points (nfe, mean FID, spread) by the label of everything else that differs between trials.
+
+    Trials that differ in their seed alone make one point: their mean, and the standard deviation between them. A
+    single trial's spread is that of its sampling seeds.
+    """
+    found: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for trial in records.plan.trials:
         measured = records.measured(trial)
-        if "fid" not in measured:
-            continue
-        config, swept = trial.config, dict(trial.overrides)
-        model, solver = config.sampling.model, config.sampling.solver
-        label = f"teacher, {solver}" if model == "teacher" else f"student {intervals_text(config)}"
-        rest = {k: v for k, v in swept.items() if k not in (*X_KEYS, "sampling.model", "sampling.solver", "seed")}
-        rest.pop("distill.intervals", None)
-        others = ", ".join(f"{k.rsplit('.', 1)[-1]} {v}" for k, v in rest.items())
-        point = (measured["nfe"], measured["fid"], measured.get("fid_std", 0.0))
-        lines[f"{label}, {others}" if others else label].append(point)
+        if "fid" in measured:
+            found[_line_label(trial)][measured["nfe"]].append((measured["fid"], measured.get("fid_std", 0.0)))
+    lines: dict[str, list[tuple[int, float, float]]] = {}
+    for label, points in found.items():
+        lines[label] = []
+        for nfe, values in sorted(points.items()):
+            fids = [fid for fid, _ in values]
+            lines[label].append((nfe, mean(fids), stdev(fids) if len(fids) > 1 else values[0][1]))
     return lines
+
+
+def _line_label(trial: Trial) -> str:
+    sampling = trial.config.sampling
+    student = sampling.model == "student"
+    label = f"student {intervals_text(trial.config)}" if student else f"teacher, {sampling.solver}"
+    shown = ("sampling.steps", "sampling.model", "sampling.solver", "seed", "distill.intervals")
+    rest = {k: v for k, v in trial.overrides.items() if k not in shown}
+    return ", ".join([label, *(f"{k.rsplit('.', 1)[-1]} {v}" for k, v in rest.items())])
 
 
 def features_of(records: Records) -> set[str]:

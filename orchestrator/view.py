@@ -6,6 +6,7 @@ Everything shown is read from the store, where workers leave how far they are; t
 import json
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,8 @@ class View:
     def __init__(self, records: Records, console: Console) -> None:
         self.records, self.console = records, console
         self.stages = list(records.plan.stages())
+        labels = Counter(s.label for s in self.stages)
+        self.names = {s.key: s.label if labels[s.label] == 1 else f"{s.label} ({s.key[:6]})" for s in self.stages}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if records.store.done(s.key)}
@@ -65,7 +68,7 @@ class View:
                 continue
             self._said.add(stage.key)
             result = self.records.store.result(stage.key)
-            self._line(f"{stage.label}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
+            self._line(f"{self.names[stage.key]}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
 
     def _running(self) -> list[str]:
         """A line for every stage in training, and last one for the trials."""
@@ -73,7 +76,7 @@ class View:
         done = sum(e.status == "done" for e in self.records.endings)
         failed = sum(e.status == "failed" for e in self.records.endings)
         trials = f"trials: {done} of {len(self.records.endings)} done" + (f", {failed} failed" if failed else "")
-        return [*(f"{s.label}: {describe_progress(p)}" for s, p in stages), trials]
+        return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         try:
@@ -96,7 +99,7 @@ class View:
                 state = f"{bar(progress['step'], progress['steps'])} {describe_progress(progress)}"
             else:
                 state = "waiting"
-            table.add_row(stage.label, state)
+            table.add_row(self.names[stage.key], state)
         kinds = [s for s in self.stages if s.kind == "evaluation"]
         if kinds:
             measured = sum(self.records.store.done(s.key) for s in kinds)
