@@ -41,6 +41,10 @@ def fid_against_nfe(records: Records, path: Path) -> bool:
     ticks = sorted({p[0] for points in lines.values() for p in points})
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
+    # 1, 2, 5, 10: a range within one decade needs ticks too; a narrower one more of them
+    low, high = min(p[1] for v in lines.values() for p in v), max(p[1] for v in lines.values() for p in v)
+    subs = (1, 2, 5) if high > 4 * low else (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.set_xlabel("network evaluations per image (NFE)")
     axes.set_ylabel(f"FID ({', '.join(sorted(features_of(records)))})")

@@ -129,13 +129,15 @@ def _again(folder: Path, publish: bool) -> int:
 
 def _html_table(records: Records) -> str:
     rows = records.rows()
-    columns = list(rows[0])
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    # what is empty everywhere, the same everywhere or for machines only is in results.csv
+    hidden = {"fid_features", "mlflow_run_id", "samples"}
+    columns = [c for c in rows[0] if c not in hidden and any(r[c] != "" for r in rows)]
+    head = "".join(f"<th>{html.escape(c.rsplit('.', 1)[-1].replace('_', ' '))}</th>" for c in columns)
     body = ""
     for i, _ in ranking(records):
         cells = "".join(f"<td>{html.escape(_text(rows[i][c]))}</td>" for c in columns)
         body += f'<tr class="{rows[i]["status"]}">{cells}</tr>'
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div style="overflow-x:auto"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _inline(path: Path) -> str:
