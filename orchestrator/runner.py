@@ -3,10 +3,8 @@
 Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
 """
 
-import queue
 import shutil
 import signal
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import cluster, report
+from orchestrator import cluster, summary
 from orchestrator.plan import TRAINING, Plan
+from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.stages import Run
 from orchestrator.store import Store
@@ -47,14 +46,14 @@ def run(plan: Plan, address: str | None, console: Console) -> int:
             records.save()
     if status == DONE and any(e.status != "done" for e in records.endings):
         status = FAILED
-    report.write(records)
+    summary.write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.save()
-    report.conclude(records, console, publisher.problem)
+    summary.conclude(records, console, publisher.problem)
     return status
 
 
-def _run_trials(records: Records, address: str | None, publisher: "Publisher") -> None:
+def _run_trials(records: Records, address: str | None, publisher: Publisher) -> None:
     """All unfinished trials through Ray Tune; notes each ending as it comes."""
     experiment = records.plan.experiment
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
@@ -67,7 +66,7 @@ def _run_trials(records: Records, address: str | None, publisher: "Publisher") -
         shutil.rmtree(run_here.ray_folder, ignore_errors=True)
 
 
-def _tuner(records: Records, run_here: Run, publisher: "Publisher") -> Any:
+def _tuner(records: Records, run_here: Run, publisher: Publisher) -> Any:
     from ray import tune
 
     from orchestrator.coordinator import Noting, coordinate
@@ -87,54 +86,6 @@ def _tuner(records: Records, run_here: Run, publisher: "Publisher") -> Any:
             name="tune", storage_path=str(run_here.ray_folder), verbose=0, callbacks=[Noting(records, publisher.wake)]
         ),
     )
-
-
-class Publisher:
-    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work."""
-
-    def __init__(self, records: Records) -> None:
-        self.records, self.problem = records, ""
-        self._tracker: Any = None
-        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="publisher")
-
-    def __enter__(self) -> "Publisher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._wakes.put(False)
-        self._thread.join()
-
-    def wake(self) -> None:
-        """There is something new."""
-        self._wakes.put(True)
-
-    def finish(self, status: str) -> None:
-        """Publish the rest and end the sweep's run."""
-        self.attempt()
-        if self._tracker is not None:
-            try:
-                self._tracker.close(status)
-            except Exception as e:
-                self.problem = f"{type(e).__name__}: {e}"
-
-    def _run(self) -> None:
-        self.attempt()
-        while self._wakes.get():
-            self.attempt()
-
-    def attempt(self) -> None:
-        """Publish what MLflow does not have yet; where that fails `problem` says why."""
-        try:
-            if self._tracker is None:
-                from orchestrator.tracking import Tracker
-
-                self._tracker = Tracker(self.records)
-            self._tracker.publish()
-            self.problem = ""
-        except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
-            self.problem = f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"
 
 
 @contextmanager
@@ -159,14 +110,14 @@ def _introduce(records: Records, console: Console) -> None:
         f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials, {len(stages)} stages, {there} already done",
         highlight=False,
     )
-    report.print_skipped(plan, console)
+    summary.print_skipped(plan, console)
 
 
 def print_plan(plan: Plan, console: Console) -> None:
     """The dry run: trials, stages, and which of them the store has."""
     store = Store(plan.experiment.storage)
     console.print(f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
-    report.print_skipped(plan, console)
+    summary.print_skipped(plan, console)
     trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
     for trial in plan.trials:
         trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
