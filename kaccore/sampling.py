@@ -4,8 +4,9 @@ Image number k of a seed is drawn from (seed, "prior", k): it does not depend on
 size or on the device that made the others.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,17 @@ MIN_BATCH = 16  # smaller matrix products take other kernels, whose rounding dif
 PIXELS_PER_BATCH = 2**19  # about 680 colour images of 16x16, or 8 of 256x256: activations stay in a few GB
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Samples:
     """`images` (N, C, H, W) float in about [-1, 1]; `nfe` network evaluations per image, counted at the network;
-    `kinetic_path_energy` (N,), see `diagnostics.KineticEnergy`."""
+    `kinetic_path_energy` (N,), see `diagnostics.KineticEnergy`. Unpacks as `images, nfe = sample(...)`."""
 
     images: Tensor
     nfe: int
     kinetic_path_energy: Tensor
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.images, self.nfe))
 
 
 @torch.no_grad()

@@ -251,3 +251,9 @@ def test_the_losss_times_are_uniform_and_never_zero():
         lambda x, t, labels: seen.append(t) or x, FlowMatchingPath(), torch.zeros(20_000, 1), None, generator
     )
     assert scipy.stats.kstest(seen[0].numpy(), "uniform").pvalue > 1e-3 and seen[0].min() > 0
+
+
+def test_samples_unpack_as_images_and_nfe():
+    images, nfe = sample(Towards(), PATH, (2, 1, 2, 2), steps=3, seed=0, solver="heun")
+    assert images.shape == (2, 1, 2, 2)
+    assert nfe == 6
