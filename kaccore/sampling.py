@@ -5,6 +5,7 @@ size or on the device that made the others.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import generator_for
 
 MIN_BATCH = 16  # smaller matrix products take other kernels, whose rounding differs: pad them up to this
-PIXELS_PER_BATCH = 2**19  # about 680 colour images of 16x16, or 8 of 256x256: activations stay in a few GB
+PIXELS_PER_BATCH = 2**19  # 170 colour images of 32x32: activations stay within a few GB; MIN_BATCH at 256x256
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +62,29 @@ def sample(
     times = uniform_times(steps)
     pixels = max(1, torch.Size(shape[1:]).numel())
     batch_size = batch_size or max(MIN_BATCH, min(512, PIXELS_PER_BATCH // pixels))
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
-    batches = [
-        _sample_batch(model, path, range(k, min(k + batch_size, first + shape[0])), shape[1:], solver, times, seed,
-                      None if labels is None else labels[k - first : k - first + batch_size], guidance)
-        for k in range(first, first + shape[0], batch_size)
-    ]  # fmt: skip
-    if isinstance(model, nn.Module):
-        model.train(was_training)
+    with evaluating(model):
+        batches = [
+            _sample_batch(model, path, range(k, min(k + batch_size, first + shape[0])), shape[1:], solver, times, seed,
+                          None if labels is None else labels[k - first : k - first + batch_size], guidance)
+            for k in range(first, first + shape[0], batch_size)
+        ]  # fmt: skip
     if not batches:
         return Samples(torch.zeros(tuple(shape)), 0, torch.zeros(0))
     return Samples(torch.cat([b.images for b in batches]), batches[0].nfe,
                    torch.cat([b.kinetic_path_energy for b in batches]))  # fmt: skip
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """A module in evaluation mode, put back as it was."""
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        yield
+    finally:
+        if isinstance(model, nn.Module):
+            model.train(was_training)
 
 
 def prior_images(path: Path, seed: int, indices: Sequence[int], image_shape: Sequence[int]) -> Tensor:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.plan import Plan
-from orchestrator.records import Records
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
+
+    from orchestrator.plan import Plan
+    from orchestrator.records import Records
 
 BAD_INPUT = 2
 LOG_WIDTH = 140
@@ -82,7 +83,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     return runner.run(plan, args.address, console)
 
 
-def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -> Plan:
+def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -> "Plan":
     """The plan of an experiment, its data read for the fingerprint. Raises ConfigError where the data is not there."""
     from orchestrator import plan, search
 
@@ -114,8 +115,9 @@ def check_storage(experiment: config.Experiment, source: str) -> None:
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} cannot be written")])
 
 
-def records_of(folder: Path) -> Records:
+def records_of(folder: Path) -> "Records":
     """The records of a sweep's folder; raises ConfigError where it is none."""
+    from orchestrator.records import Records
     from orchestrator.store import Store
 
     try:
