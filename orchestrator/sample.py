@@ -86,10 +86,10 @@ def locate(text: str) -> Source:
     if path.is_dir():
         what = "a folder of no known kind: expected a sweep's (plan.json) or a stage's (manifest.json)"
         raise ConfigError([Fault(text, "", what)])
-    from orchestrator.store import Store
-
     config = load(path)
     planned = cli.make_plan(config, text, "student")
+    from orchestrator.store import Store
+
     return Source(text, config, planned.trials[0].chain, config.sampling.model, Store(config.storage))
 
 
