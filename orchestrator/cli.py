@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,8 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     cluster.quieten()
     experiment = config.load(args.file, args.overrides)
     check_storage(experiment, args.file)
-    if args.address is None and not args.dry_run:
+    address = args.address or os.environ.get("RAY_ADDRESS")
+    if address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal)
     from orchestrator import runner
@@ -77,10 +79,10 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if args.dry_run:
         runner.print_plan(plan, console)
         return 0
-    if args.address is not None:
-        resources = cluster.connect(args.address)
+    if address is not None:
+        resources = cluster.connect(address)
         cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-    return runner.run(plan, args.address, console)
+    return runner.run(plan, address, console)
 
 
 def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -> "Plan":
@@ -102,8 +104,6 @@ def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -
 
 def check_storage(experiment: config.Experiment, source: str) -> None:
     """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
-    import os
-
     if "://" in experiment.storage:
         what = f"got {experiment.storage}, expected a folder that all machines see"
         raise ConfigError([Fault(source, "storage", what)])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from typing import Any
 
@@ -9,6 +10,7 @@ from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
 
 NAMESPACE = "kacflow"
+PROBE_SECONDS = 10.0
 # Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -81,11 +83,23 @@ def connect(address: str | None) -> dict[str, Any]:
     if address == "local":
         ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
     else:
+        _probe(address)
         # workers on other machines do not have this process's environment
         ray.init(address=address, runtime_env={"env_vars": QUIET}, **common)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray.cluster_resources()
+
+
+def _probe(address: str) -> None:
+    """Raise ConnectionError where nothing listens at a host:port; Ray would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto", or something that Ray knows what to make of
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+    except (OSError, OverflowError) as e:
+        raise ConnectionError(f"--address {address}: no Ray cluster answers there ({e})") from None
 
 
 def disconnect() -> None:

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+
+import pytest
+from commands import TINY, everything_below, run
+
+RUNNING = ("sweep", "train", "distill", "evaluate")
+BAD_FILES = {
+    "syntax": ("data: {name: digits\n", ["x.yaml", "line"]),
+    "an unknown key": (TINY.replace("teacher: {steps", "teacher: {stepps", 1), ["x.yaml: teacher.stepps", "steps"]),
+    "a step count that no student has": (TINY.replace("steps: 4}", "steps: 3}"), ["x.yaml: sampling.steps", "4, 2"]),
+    "two faults": (TINY.replace("lr", "lrr").replace("steps: 20", "steps: -1"), ["x.yaml: teacher.steps"]),
+    "more GPUs than there are": (TINY + "cluster: {gpus_per_worker: 8}\n", ["x.yaml: cluster.gpus_per_worker", "8"]),
+    "more CPUs than there are": (TINY + "cluster: {cpus_per_worker: 5000}\n", ["x.yaml: cluster.cpus_per_worker"]),
+    "a storage below a file": (TINY + "storage: x.yaml/runs\n", ["x.yaml: storage", "is a file"]),
+    "a storage that is no folder": (TINY + "storage: s3://bucket/runs\n", ["x.yaml: storage", "s3://bucket/runs"]),
+}
+
+
+@pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "FILE_OR_RUN"),
+                                            ("report", "SWEEP_DIR")])  # fmt: skip
+def test_every_command_explains_itself(name, argument, tmp_path):
+    said = run(tmp_path, name, "--help")
+    assert said.returncode == 0, said.stderr
+    assert argument in said.stdout
+    assert said.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text, words", BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_refused_by_its_name_and_key_before_anything_is_written(text, words, tmp_path):
+    (tmp_path / "x.yaml").write_text(text)
+    before = everything_below(tmp_path)
+    said = run(tmp_path, "sweep", "x.yaml")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert [word for word in words if word not in said.stderr] == []
+    assert "Traceback" not in said.stderr
+    assert everything_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [*RUNNING, "sample"])
+def test_a_missing_file_is_named(name, tmp_path):
+    said = run(tmp_path, name, "nowhere.yaml", *(("--out", "x.png") if name == "sample" else ()))
+    assert said.returncode == 2
+    assert "nowhere.yaml" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting, words", [
+    ("teacher.stepps=3", ["--set teacher.stepps=3", "steps"]),
+    ("teacher.steps=many", ["--set teacher.steps=many", "teacher.steps", "an integer"]),
+    ("teacher.steps", ["--set teacher.steps", "KEY=VALUE"]),
+])  # fmt: skip
+def test_a_bad_setting_on_the_command_line_is_named(setting, words, tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    said = run(tmp_path, "train", "x.yaml", "--set", setting)
+    assert said.returncode == 2
+    assert [word for word in words if word not in said.stderr] == []
+    assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
+
+
+def test_an_argument_that_is_not_known_is_refused(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    said = run(tmp_path, "sweep", "x.yaml", "--learning-rate", 3)
+    assert said.returncode == 2
+    assert "--learning-rate" in said.stderr
+
+
+def test_a_folder_that_is_no_sweeps_gives_no_report(tmp_path):
+    said = run(tmp_path, "report", tmp_path)
+    assert said.returncode == 2
+    assert "plan.json" in said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_does_not_answer_is_bad_input(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    said = run(tmp_path, "train", "x.yaml", "--address", "127.0.0.1:9", RAY_gcs_rpc_server_reconnect_timeout_s="2")
+    assert said.returncode == 2, said.stdout + said.stderr
+    assert "127.0.0.1:9" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("name", [*RUNNING, "sample"])
+def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow(name):
+    code = (
+        f"import sys; from orchestrator import {name}\n"
+        f"status = {name}.main(['nowhere.yaml'] + (['--out', 'x.png'] if '{name}' == 'sample' else []))\n"
+        "print(status, *sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert said.stdout == "2\n"
