@@ -85,7 +85,10 @@ def connect(address: str | None) -> dict[str, Any]:
     else:
         _probe(address)
         # workers on other machines do not have this process's environment
-        ray.init(address=address, runtime_env={"env_vars": QUIET}, **common)
+        try:
+            ray.init(address=address, runtime_env={"env_vars": QUIET}, **common)
+        except ValueError as e:
+            raise ConnectionError(f"--address {address}: {e}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray.cluster_resources()

@@ -20,7 +20,7 @@ from orchestrator.store import Store
 POLL_SECONDS = 0.5
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
 LEADER_SECONDS = 30.0
-IMAGES_PER_PART = 2**16 // 64  # an evaluation is split into tasks of so many images, aligned for every batch size
+IMAGES_PER_PART = 2048  # an evaluation is split into tasks of so many images: fewer would cost a cold process each
 
 
 class StageFailedError(RuntimeError):

@@ -25,10 +25,15 @@ def command(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"orchestrator.{name}", *map(str, arguments)]
 
 
-def run(cwd: Path, name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def own_environment() -> dict[str, str]:
+    """This process's environment, without the way to a cluster that may be running: tests start their own."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+
+def run(cwd: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """`python -m orchestrator.<name>` in `cwd`, to its end."""
     return subprocess.run(
-        command(name, *arguments), cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True,
+        command(name, *arguments), cwd=cwd, env=own_environment(), capture_output=True, text=True,
         timeout=PATIENCE,
     )  # fmt: skip
 

@@ -74,12 +74,14 @@ def test_a_folder_that_is_no_sweeps_gives_no_report(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cluster_that_does_not_answer_is_bad_input(tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_does_not_answer_is_bad_input(address, tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
-    said = run(tmp_path, "train", "x.yaml", "--address", "127.0.0.1:9", RAY_gcs_rpc_server_reconnect_timeout_s="2")
+    said = run(tmp_path, "train", "x.yaml", "--address", address)
     assert said.returncode == 2, said.stdout + said.stderr
-    assert "127.0.0.1:9" in said.stderr
+    assert f"--address {address}" in said.stderr
     assert "Traceback" not in said.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
 
 
 @pytest.mark.parametrize("name", [*RUNNING, "sample"])

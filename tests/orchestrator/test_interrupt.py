@@ -1,6 +1,5 @@
 """A sweep that is interrupted while it trains, and the same command again."""
 
-import os
 import signal
 import subprocess
 import time
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import PATIENCE, TINY, command, manifests, run, settings
+from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings
 
 LONG = settings(teacher__steps=4000, checkpoint__steps=50, checkpoint__keep=1000)  # minutes: time to be interrupted
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
@@ -29,7 +28,7 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(numb
     (tmp_path / "x.yaml").write_text(TINY)
     arguments = ["x.yaml", *LONG]
     driver = subprocess.Popen(
-        command("train", *arguments), cwd=tmp_path, text=True, env={**os.environ},
+        command("train", *arguments), cwd=tmp_path, text=True, env=own_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_for("work/*/checkpoints/step-*.json", tmp_path / "runs", driver)
@@ -44,7 +43,9 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(numb
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("work/*/checkpoints/step-*")}
     last = max(int(name.removeprefix("step-").split(".")[0]) for name in before)
     # the rest is long: let it continue only until it has passed where it was, and stop it again
-    again = subprocess.Popen(command("train", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    again = subprocess.Popen(
+        command("train", *arguments), cwd=tmp_path, env=own_environment(), stdout=subprocess.PIPE, text=True
+    )
     wait_for(f"work/*/checkpoints/step-{last + 50:08d}.json", tmp_path / "runs", again)
     again.send_signal(number)
     again.communicate(timeout=PATIENCE)
