@@ -3,7 +3,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from commands import REPOSITORY, run, settings
+
+torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long
 
 
 @dataclass(frozen=True)
