@@ -60,7 +60,8 @@ def _run_trials(records: Records, address: str | None, publisher: Publisher) -> 
     resources = cluster.connect(address)
     try:
         cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-        _tuner(records, run_here, publisher).fit()
+        with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in the place of ours
+            _tuner(records, run_here, publisher).fit()
     finally:
         cluster.disconnect()
         shutil.rmtree(run_here.ray_folder, ignore_errors=True)

@@ -148,8 +148,11 @@ def test_the_sweeps_folder_has_what_is_promised(default_sweep):
 
 def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
     page = (default_sweep.folder / "report.html").read_text()
-    for row in rows_of(default_sweep):
-        assert row["mlflow_run_id"] in page
+    rows = rows_of(default_sweep)
+    shown = re.findall(r'<tr class="done"><td>(\d+)</td>', page)
+    assert sorted(map(int, shown)) == [int(row["trial"]) for row in rows]
+    for row in rows:
+        assert f"<td>{float(row['fid']):.4g}</td>" in page
     assert page.count('src="data:image/png;base64,') == 1 + 18
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
