@@ -86,6 +86,8 @@ def fulfil(
                 _run_held(mine, store, run, execute)
                 continue
         time.sleep(POLL_SECONDS)
+    for stage in stages:  # whoever waited may have made a finished stage's work folder again
+        store.discard_work(stage.key)
 
 
 def _failed_in(stage: Stage, store: Store, run: str) -> bool:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings
 
-LONG = settings(teacher__steps=4000, checkpoint__steps=50, checkpoint__keep=1000)  # minutes: time to be interrupted
+LONG = settings(teacher__steps=1200, checkpoint__steps=50, checkpoint__keep=1000)  # minutes: time to be interrupted
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
 
 
@@ -23,35 +23,41 @@ def wait_for(pattern: str, folder: Path, driver: subprocess.Popen[str]) -> Path:
     raise AssertionError(f"no {pattern}: {driver.communicate(timeout=5)}")
 
 
+def start(folder: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own; a background job's SIGINT is ignored, so that is undone first."""
+    return subprocess.Popen(
+        command("train", "x.yaml", *LONG), cwd=folder, env=own_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def checkpoints(folder: Path) -> dict[str, int]:
+    """When each checkpoint of the unfinished teacher was written."""
+    return {p.name: p.stat().st_mtime_ns for p in folder.glob("runs/work/*/checkpoints/step-*")}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(number, tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
-    arguments = ["x.yaml", *LONG]
-    driver = subprocess.Popen(
-        command("train", *arguments), cwd=tmp_path, text=True, env=own_environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    driver = start(tmp_path)
     wait_for("work/*/checkpoints/step-*.json", tmp_path / "runs", driver)
     below = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)
-    said, _ = driver.communicate(timeout=PATIENCE)
-    assert driver.returncode == 130
+    said, errors = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 130, said + errors
     assert "interrupted" in said
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
     assert manifests(tmp_path / "runs") == {}
-    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("work/*/checkpoints/step-*")}
+    before = checkpoints(tmp_path)
     last = max(int(name.removeprefix("step-").split(".")[0]) for name in before)
-    # the rest is long: let it continue only until it has passed where it was, and stop it again
-    again = subprocess.Popen(
-        command("train", *arguments), cwd=tmp_path, env=own_environment(), stdout=subprocess.PIPE, text=True
-    )
+    again = start(tmp_path)
     wait_for(f"work/*/checkpoints/step-{last + 50:08d}.json", tmp_path / "runs", again)
-    again.send_signal(number)
-    again.communicate(timeout=PATIENCE)
-    assert again.returncode == 130
-    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("work/*/checkpoints/step-*")}
+    after = checkpoints(tmp_path)
     assert before.items() <= after.items()  # it went on from there and wrote none of the earlier ones anew
+    said, errors = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, said + errors
+    assert len(manifests(tmp_path / "runs")) == 1
 
 
 def test_train_and_distill_share_the_teacher(tmp_path):
