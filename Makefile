@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORAGE ?= runs
+# Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install sweep test lint ui bench clean help
 
@@ -18,11 +20,12 @@ help:
 
 install: $(READY)
 
-# pip compiles nothing in advance: what is imported gets compiled when it is, which is a fraction of what is installed
+# pip compiles nothing in advance: one import of what a sweep uses does, which is a fraction of what is installed
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow, mlxtend.data, orchestrator.runner, orchestrator.coordinator, orchestrator.workers, orchestrator.evaluation, orchestrator.tracking'
 	@touch $@
 
 sweep: $(READY)

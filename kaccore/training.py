@@ -91,8 +91,11 @@ class Training:
         self.model.load_state_dict(_below("model.", tensors))
         self.ema.model.load_state_dict(_below("ema.", tensors))
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, value in _below("adam.", tensors).items():
             index, key = name.split(".", 1)
+            if key != "step":  # the fused step needs moments that lie as weights do
+                value = torch.empty_like(parameters[int(index)]).copy_(value)
             moments.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step = numbers["step"]

@@ -57,16 +57,21 @@ def towards(target: float):
 # --- interruption ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("stops", [[5], [1, 2, 9]])
-def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(digits, tmp_path, stops):
+def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(digits, tmp_path, stops, memory_format):
     settings = Settings(steps=10, lr=2e-3, ema=0.99, warmup=3, seed=4)
-    whole = Training(network(0), settings)
+
+    def network_here(seed: int) -> nn.Module:
+        return network(seed).to(memory_format=memory_format)
+
+    whole = Training(network_here(0), settings)
     metrics = dict(whole.run(digit_loss(digits, settings.seed)))
 
-    resumed, losses, described = Training(network(0), settings), {}, None
+    resumed, losses, described = Training(network_here(0), settings), {}, None
     for stop in [*stops, settings.steps]:
         if described is not None:  # a new process: other weights at first, the global generator wherever it is
-            resumed = Training(network(stop), settings)
+            resumed = Training(network_here(stop), settings)
             resumed.restore(*load_checkpoint(described))
         for step, values in resumed.run(digit_loss(digits, settings.seed)):
             losses[step] = values

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings
 
-LONG = settings(teacher__steps=1200, checkpoint__steps=50, checkpoint__keep=1000)  # minutes: time to be interrupted
+# steps enough to be still training when the interrupt has worked its way down
+LONG = settings(teacher__steps=6000, checkpoint__steps=100, checkpoint__keep=1000)
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
 
 
@@ -36,11 +36,10 @@ def checkpoints(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in folder.glob("runs/work/*/checkpoints/step-*")}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(number, tmp_path):
-    (tmp_path / "x.yaml").write_text(TINY)
-    driver = start(tmp_path)
-    wait_for("work/*/checkpoints/step-*.json", tmp_path / "runs", driver)
+def stop(folder: Path, number: signal.Signals) -> None:
+    """Start, interrupt in the middle of training, and look at what is left."""
+    driver = start(folder)
+    wait_for("work/*/checkpoints/step-*.json", folder / "runs", driver)
     below = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)
     said, errors = driver.communicate(timeout=PATIENCE)
@@ -48,16 +47,26 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(numb
     assert "interrupted" in said
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
-    assert manifests(tmp_path / "runs") == {}
+    assert manifests(folder / "runs") == {}
+
+
+def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    stop(tmp_path, signal.SIGINT)
     before = checkpoints(tmp_path)
     last = max(int(name.removeprefix("step-").split(".")[0]) for name in before)
     again = start(tmp_path)
-    wait_for(f"work/*/checkpoints/step-{last + 50:08d}.json", tmp_path / "runs", again)
+    wait_for(f"work/*/checkpoints/step-{last + 100:08d}.json", tmp_path / "runs", again)
     after = checkpoints(tmp_path)
     assert before.items() <= after.items()  # it went on from there and wrote none of the earlier ones anew
     said, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said + errors
     assert len(manifests(tmp_path / "runs")) == 1
+
+
+def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    stop(tmp_path, signal.SIGTERM)
 
 
 def test_train_and_distill_share_the_teacher(tmp_path):
