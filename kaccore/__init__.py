@@ -1,11 +1,19 @@
-"""Finite-speed generative flows in PyTorch: the Kac process, paths, networks, losses, solvers and distillers."""
+"""Finite-speed generative flows in PyTorch: the Kac process, paths, networks, losses, solvers and distillers.
 
-from kaccore.distill import EndpointDistiller
-from kaccore.losses import flow_matching_loss
-from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
-from kaccore.process import KacProcess
-from kaccore.sampling import Samples, sample
-from kaccore.solvers import SOLVERS
+The names below are imported when they are first used: whoever needs only `kaccore.files` does not wait for torch, nor
+hold its half a gigabyte.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kaccore.distill import EndpointDistiller
+    from kaccore.losses import flow_matching_loss
+    from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
+    from kaccore.process import KacProcess
+    from kaccore.sampling import Samples, sample
+    from kaccore.solvers import SOLVERS
 
 __all__ = [
     "SOLVERS",
@@ -18,3 +26,27 @@ __all__ = [
     "flow_matching_loss",
     "sample",
 ]
+
+_HOMES = {
+    "EndpointDistiller": "distill",
+    "flow_matching_loss": "losses",
+    "DiffusionPath": "paths",
+    "FlowMatchingPath": "paths",
+    "KacPath": "paths",
+    "KacProcess": "process",
+    "Samples": "sampling",
+    "sample": "sampling",
+    "SOLVERS": "solvers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kaccore' has no attribute {name!r}")
+    value = getattr(import_module(f"kaccore.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

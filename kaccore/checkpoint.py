@@ -1,8 +1,7 @@
-"""Tensors as safetensors, numbers and text as JSON, written so that a reader sees a whole file or none."""
+"""Tensors as safetensors, with the numbers beside them as JSON; a damaged file is found by its checksum."""
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-
-class CorruptFileError(ValueError):
-    """A file is not what was written: truncated, or with another checksum."""
-
-
-def write_bytes(path: Path, data: bytes) -> str:
-    """Write aside, flush to the disk, rename; returns the sha256 of what was written."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    aside.replace(path)
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_json(path: Path, value: Any) -> str:
-    """`value` as indented JSON; returns its sha256."""
-    return write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+from kaccore.files import CorruptFileError, file_sha256, write_bytes, write_json
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -44,12 +25,6 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as e:
         raise CorruptFileError(f"{path}: not a whole safetensors file ({e})") from None
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Path:

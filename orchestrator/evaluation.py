@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kaccore.checkpoint import write_json
 from kaccore.data import ImageData, load, to_uint8
 from kaccore.fid import Reference, compare, extract
+from kaccore.files import write_json
 from kaccore.sampling import sample
 from kaccore.tensors import derive_seed, generator_for
 from orchestrator import build, pictures

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from kaccore.checkpoint import write_bytes
+from kaccore.files import write_bytes
 
 TILE = 48  # a small image is enlarged by whole pixels to about this size
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaccore.checkpoint import write_bytes, write_json
+from kaccore.files import write_bytes, write_json
 from orchestrator.plan import Plan, Trial, intervals_text
 from orchestrator.store import Store
 

@@ -13,12 +13,13 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from kaccore.checkpoint import CorruptFileError, file_sha256, read_tensors, write_json
+from kaccore.files import CorruptFileError, file_sha256, write_json
 from orchestrator.plan import Stage
+
+if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 
@@ -41,8 +42,10 @@ class Result:
         """Where the file `name` of this result lies."""
         return self.folder / name
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> dict[str, "Tensor"]:
         """The tensors of a safetensors file of this result, its checksum verified."""
+        from kaccore.checkpoint import read_tensors
+
         return read_tensors(self.path(name), self.manifest["files"][name]["sha256"])
 
     def json(self, name: str) -> Any:

@@ -13,8 +13,9 @@ import torch.distributed as dist
 from torch import nn
 
 from kaccore import EndpointDistiller, flow_matching_loss
-from kaccore.checkpoint import CorruptFileError, load_checkpoint, save_checkpoint, write_json, write_tensors
+from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.data import ImageData, load
+from kaccore.files import CorruptFileError, write_json
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for
 from kaccore.training import BatchLoss, Training, batch_indices

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from kaccore.checkpoint import file_sha256
+from kaccore.files import file_sha256
 from orchestrator import yaml_file
 from orchestrator.config import Experiment, load
 

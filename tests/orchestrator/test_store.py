@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kaccore.checkpoint import CorruptFileError, file_sha256, write_tensors
+from kaccore.checkpoint import write_tensors
+from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.plan import Stage
 from orchestrator.store import Store
 

@@ -1,0 +1,33 @@
+"""Files written so that a reader sees a whole one or none, and their checksums."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class CorruptFileError(ValueError):
+    """A file is not what was written: truncated, or with another checksum."""
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write aside, flush to the disk, rename; returns the sha256 of what was written."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    aside.replace(path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> str:
+    """`value` as indented JSON; returns its sha256."""
+    return write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
