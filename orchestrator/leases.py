@@ -2,8 +2,8 @@
 
 A lease is a file work/<key>/lease.<n>, created with O_EXCL, in which its holder raises a counter every few seconds. A
 waiter that sees the counter of the newest lease stand still for STALE_SECONDS *of its own monotonic clock* creates
-lease.<n+1>, which only one can; the old holder finds it at its next beat and gives up. No host's clock is compared
-with another's, nothing is ever removed that a living holder has, and nothing is left that a rerun must clean up.
+lease.<n+1>, which only one can; the old holder finds it at its next beat, its workers at their next step, and they
+give up. No host's clock is compared with another's, and nothing is left that a rerun must clean up.
 """
 
 import json
@@ -23,11 +23,17 @@ class LeaseLostError(RuntimeError):
     """Another process has taken the lease over, since this one seemed dead."""
 
 
+def newest(folder: Path) -> int:
+    """The number of the newest lease on `folder`; 0 where there never was one."""
+    return max((int(p.name.split(".")[1]) for p in folder.glob("lease.*")), default=0)
+
+
 class Lease:
     """A held lease; a context manager that releases it. `check` raises LeaseLostError once it is lost."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lost = path, False
+        self.number = int(path.name.split(".")[1])
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{path.parent.name}")
@@ -44,13 +50,14 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLostError where somebody took over."""
+        self.lost = self.lost or newest(self.path.parent) > self.number
         if self.lost:
             raise LeaseLostError(f"{self.path}: taken over by another process")
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                self.lost = self._successor().exists()
+                self.lost = newest(self.path.parent) > self.number
                 if self.lost or not self.path.parent.exists():
                     return
                 self._write("held")
@@ -67,10 +74,6 @@ class Lease:
         except FileNotFoundError:
             pass  # the stage is finished and its work folder gone
 
-    def _successor(self) -> Path:
-        stem, number = self.path.name.split(".")
-        return self.path.with_name(f"{stem}.{int(number) + 1}")
-
 
 class LeaseWatch:
     """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder last moved."""
@@ -82,23 +85,25 @@ class LeaseWatch:
 
     def look(self) -> None:
         """See whether the holder has moved: its silence counts from the first look on."""
-        if newest := self._newest():
-            self._abandoned(self.folder / f"lease.{newest}")
+        if number := newest(self.folder):
+            self._abandoned(self.folder / f"lease.{number}")
 
     def try_take(self) -> Lease | None:
         """A lease on the folder, or None while another process holds one."""
-        newest = self._newest()
-        if newest and not self._abandoned(self.folder / f"lease.{newest}"):
+        number = newest(self.folder)
+        if number and not self._abandoned(self.folder / f"lease.{number}"):
             return None
-        path = self.folder / f"lease.{newest + 1}"
+        path = self.folder / f"lease.{number + 1}"
         try:
             path.open("x").close()
         except FileExistsError:
             return None
+        for old in range(number - 1, 0, -1):  # what everybody has long been past
+            try:
+                (self.folder / f"lease.{old}").unlink()
+            except FileNotFoundError:
+                break
         return Lease(path)
-
-    def _newest(self) -> int:
-        return max((int(p.name.split(".")[1]) for p in self.folder.glob("lease.*")), default=0)
 
     def _abandoned(self, path: Path) -> bool:
         try:

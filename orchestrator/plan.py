@@ -43,6 +43,15 @@ class Stage:
         """Training steps of a teacher or student."""
         return int(self.config["optimise"]["steps"])
 
+    @cached_property
+    def family(self) -> str | None:
+        """What all training stages share that differ in their steps alone, None where a longer training is another
+        from its first step on: a cosine reaches down to its own last step."""
+        if self.kind not in TRAINING or self.config["optimise"]["schedule"] != "constant":
+            return None
+        shared = {**self.config, "optimise": {k: v for k, v in self.config["optimise"].items() if k != "steps"}}
+        return Stage(self.kind, shared, self.parents).key
+
     def lineage(self) -> tuple["Stage", ...]:
         """The training stages from the teacher to this one."""
         before = self.parents[0].lineage() if self.kind == "student" else ()

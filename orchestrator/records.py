@@ -35,6 +35,7 @@ class Records:
     plan: Plan
     store: Store
     endings: list[Ending] = field(default_factory=list)
+    _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -108,9 +109,14 @@ class Records:
 
     def measured(self, trial: Trial) -> dict[str, Any]:
         """The metrics of a finished evaluation; empty where there is none."""
-        if trial.evaluation is None or not self.store.done(trial.evaluation.key):
+        if trial.evaluation is None:
             return {}
-        return self.store.result(trial.evaluation.key).json("metrics.json")
+        key = trial.evaluation.key
+        if key not in self._measured:  # read once: what is finished does not change, and hundreds of trials are asked
+            if not self.store.done(key):
+                return {}
+            self._measured[key] = self.store.result(key).json("metrics.json")
+        return self._measured[key]
 
     def _samples(self, trial: Trial) -> str:
         """The trial's sample grid in this folder, copied from the store; its path relative to the folder."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Experiment
-from orchestrator.leases import LeaseWatch
+from orchestrator.leases import Lease, LeaseLostError, LeaseWatch, newest
 from orchestrator.plan import Stage, Trial
 from orchestrator.store import Store
 
@@ -72,7 +72,7 @@ def fulfil(
         for stage in reversed(missing):  # last first: where the first one's holder is dead, theirs are known to be too
             watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).look()
         with ExitStack() as held:
-            mine = []
+            mine: list[tuple[Stage, Lease]] = []
             for stage in missing:
                 lease = watches[stage.key].try_take()
                 if lease is None:
@@ -81,7 +81,7 @@ def fulfil(
                 if store.done(stage.key):  # finished between the look and the lease
                     store.discard_work(stage.key)
                     break
-                mine.append(stage)
+                mine.append((stage, lease))
             if mine:
                 _run_held(mine, store, run, execute)
                 continue
@@ -95,24 +95,38 @@ def _failed_in(stage: Stage, store: Store, run: str) -> bool:
     return failure is not None and failure["run"] == run and failure["final"]
 
 
-def _run_held(stages: list[Stage], store: Store, run: str, execute: Callable[[list[Stage]], None]) -> None:
+def _run_held(
+    held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None]
+) -> None:
+    """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns out to be lost."""
     for attempt in range(1, TRIES + 1):
-        for stage in stages:
+        for stage, _ in held:
             if _failed_in(stage, store, run):
                 raise StageFailedError((read_failure(store, stage) or {})["cause"])
             store.clear_failure(stage)
-        todo = [s for s in stages if not store.done(s.key)]
+        todo = [s for s, _ in held if not store.done(s.key)]
         try:
             if todo:
                 execute(todo)
             return
         except Exception as e:
+            if _lost([lease for stage, lease in held if not store.done(stage.key)]):
+                return  # whoever took this process for dead goes on with the work
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
             failure = read_failure(store, failed) or {"cause": f"{failed.label}: {first_line(e)}", "final": False}
             if failure["final"] or attempt == TRIES:
                 store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
                 raise StageFailedError(failure["cause"]) from e
             store.clear_failure(failed)
+
+
+def _lost(leases: list[Lease]) -> bool:
+    try:
+        for lease in leases:
+            lease.check()
+    except LeaseLostError:
+        return True
+    return False
 
 
 def read_failure(store: Store, stage: Stage) -> dict[str, Any] | None:
@@ -128,16 +142,16 @@ def train(stages: list[Stage], run: Run) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from orchestrator.training_log import Saving
     from orchestrator.workers import Job, train_stages
 
     cluster, checkpoint = run.config.cluster, run.config.checkpoint
     job = Job(
         stages=tuple(stages),
+        leases=tuple(newest(Store(run.storage).work(stage.key)) for stage in stages),
         storage=run.storage,
         data_root=run.config.data.root,
-        every_steps=checkpoint.steps,
-        every_minutes=checkpoint.minutes,
-        keep=checkpoint.keep,
+        saving=Saving(checkpoint.steps, checkpoint.minutes, checkpoint.keep),
         threads=max(1, int(cluster.cpus_per_worker)),
         run=run.id,
     )

@@ -2,6 +2,7 @@
 
     stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds) and the stage's files
     work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
+    families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
 A result is gathered aside and renamed as a whole, so a reader sees all of it or nothing.
 """
@@ -97,6 +98,19 @@ class Store:
                 raise
         self.discard_work(stage.key)
         return Result(target)
+
+    def note_family(self, stage: Stage) -> None:
+        """Note that longer trainings of `stage`'s family can go on from its result."""
+        folder = self.root / "families" / str(stage.family)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stage.steps}-{stage.key}").touch()
+
+    def family(self, stage: Stage) -> list[tuple[int, str]]:
+        """(steps, key) of the finished stages of `stage`'s family, by steps."""
+        if stage.family is None:
+            return []
+        noted = [p.name.split("-") for p in (self.root / "families" / stage.family).glob("*-*")]
+        return sorted((int(steps), key) for steps, key in noted if self.done(key))
 
     def discard_work(self, key: str) -> None:
         """Remove what a finished stage left in its work folder."""

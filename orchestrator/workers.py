@@ -1,7 +1,5 @@
 """What runs on each Ray Train worker: the missing stages of a chain, one after the other, each saved as it ends."""
 
-import json
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +11,27 @@ import torch.distributed as dist
 from torch import nn
 
 from kaccore import EndpointDistiller, flow_matching_loss
-from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.data import ImageData, load
-from kaccore.files import CorruptFileError, write_json
+from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for
 from kaccore.training import BatchLoss, Training, batch_indices
 from orchestrator import build
+from orchestrator.leases import LeaseLostError
 from orchestrator.plan import Stage
 from orchestrator.store import Store
-
-LOSS_POINTS = 200  # a loss curve has about this many points
-PROGRESS_SECONDS = 0.5
+from orchestrator.training_log import Saving, TrainingLog
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker group is asked to do. `every_*` and `keep` say how training is checkpointed."""
+    """What a worker group is asked to do."""
 
     stages: tuple[Stage, ...]
+    leases: tuple[int, ...]  # the number of the lease under which each is run
     storage: str
     data_root: str | None
-    every_steps: int
-    every_minutes: float
-    keep: int
+    saving: Saving
     threads: int
     run: str  # the invocation that asks: a failure is final for it, and tried again by the next one
 
@@ -62,6 +57,8 @@ def train_stages(config: dict[str, Any]) -> None:
     for stage in job.stages:
         try:
             run_training_stage(stage, job, group)
+        except LeaseLostError:
+            raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
             final = isinstance(e, ValueError) and not isinstance(e, CorruptFileError)
             write_failure(Store(job.storage), stage, job.run, e, final)
@@ -82,7 +79,7 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
         model.load_state_dict(_averaged(store, stage.parents[0]))
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, build.optimiser_settings(stage), forward)
-    log = TrainingLog(stage, store, training, job)
+    log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
     for step, metrics in training.run(_batch_loss(stage, store, data, group), group.rank):
         if group.rank == 0:
@@ -91,89 +88,6 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
         log.publish()
     if group.world > 1:
         dist.barrier()
-
-
-class TrainingLog:
-    """Rank 0's side of a training stage: loss curve, progress for whoever watches, checkpoints, the result."""
-
-    def __init__(self, stage: Stage, store: Store, training: Training, job: Job) -> None:
-        self.stage, self.store, self.training, self.job = stage, store, training, job
-        self.folder = store.work(stage.key)
-        self.losses: list[dict[str, float]] = []
-        self.every = max(1, stage.steps // LOSS_POINTS)
-        self.seconds_before, self.started = 0.0, time.monotonic()
-        self.first_step, self.saved, self.told, self.pending = 0, time.monotonic(), 0.0, [0.0, 0]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on this stage, those before an interruption included."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def resume(self) -> None:
-        """Continue from the newest whole checkpoint; a damaged one is set aside."""
-        for described in sorted((self.folder / "checkpoints").glob("step-*.json"), reverse=True):
-            try:
-                tensors, numbers = load_checkpoint(described)
-            except CorruptFileError as e:
-                print(f"warning: set aside a damaged checkpoint: {e}", flush=True)
-                described.rename(described.with_suffix(".damaged"))
-                continue
-            self.training.restore(tensors, numbers)
-            self.losses, self.seconds_before = numbers["losses"], numbers["seconds"]
-            self.first_step = self.training.step
-            return
-
-    def after(self, step: int, metrics: dict[str, float]) -> None:
-        """Note one step."""
-        now = time.monotonic()
-        self.pending = [self.pending[0] + metrics["loss"], self.pending[1] + 1]
-        if step % self.every == 0 or step == self.stage.steps:
-            self.losses.append({"step": step, "loss": self.pending[0] / self.pending[1], "lr": metrics["lr"]})
-            self.pending = [0.0, 0]
-        if now - self.told > PROGRESS_SECONDS:
-            self.told = now
-            self._tell(step, now)
-        due = step % self.job.every_steps == 0 or now - self.saved > 60 * self.job.every_minutes
-        if due and step < self.stage.steps:
-            self.save()
-            self.saved = time.monotonic()
-
-    def save(self) -> None:
-        """Write a checkpoint and remove the oldest beyond `keep`."""
-        tensors, numbers = self.training.state()
-        folder = self.folder / "checkpoints"
-        save_checkpoint(folder, tensors, {**numbers, "losses": self.losses, "seconds": self.seconds})
-        for old in sorted(folder.glob("step-*.json"))[: -self.job.keep]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
-
-    def publish(self) -> None:
-        """Put the averaged weights, the last trained weights and the loss curve into the store."""
-        gathered = self.store.gather(self.stage)
-        write_tensors(gathered / "model.safetensors", dict(self.training.ema.model.state_dict()))
-        write_json(gathered / "losses.json", self.losses)
-        self.store.publish(self.stage, gathered, self.seconds)
-
-    def _tell(self, step: int, now: float) -> None:
-        rate = (step - self.first_step) / max(now - self.started, 1e-9)
-        progress = {
-            "step": step,
-            "steps": self.stage.steps,
-            "loss": self.losses[-1]["loss"] if self.losses else None,
-            "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
-            "seconds_left": (self.stage.steps - step) / rate if rate else None,
-        }
-        tell(self.folder, progress)
-
-
-def tell(folder: Path, progress: dict[str, Any]) -> None:
-    """Leave `progress` in a work folder, for views: a file replaced at once, not flushed, and never an error."""
-    aside = folder / ".progress.tmp"
-    try:
-        aside.write_text(json.dumps(progress))
-        aside.replace(folder / "progress.json")
-    except OSError:
-        pass  # a view that lags is better than a training that stops
 
 
 def write_failure(store: Store, stage: Stage, run: str, error: Exception, final: bool) -> None:

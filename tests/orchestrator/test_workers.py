@@ -3,16 +3,20 @@ import math
 import multiprocessing
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from kaccore.data import load
-from kaccore.training import NonFiniteLossError
+from kaccore.training import NonFiniteLossError, Training
+from orchestrator import build, training_log
 from orchestrator.config import parse
+from orchestrator.leases import LeaseLostError
 from orchestrator.plan import Stage, make
 from orchestrator.store import Store
+from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.workers import Group, Job, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -38,7 +42,8 @@ def chain(**settings: object) -> tuple[Stage, ...]:
 
 
 def job(stages: tuple[Stage, ...], root: Path, every: int) -> Job:
-    return Job(stages, str(root), None, every_steps=every, every_minutes=60.0, keep=2, threads=1, run="run")
+    leases = (0,) * len(stages)  # run without coordinators, and so without leases
+    return Job(stages, leases, str(root), None, Saving(every, 60.0, keep=2), threads=1, run="run")
 
 
 def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -> None:
@@ -150,8 +155,64 @@ def test_where_every_checkpoint_is_damaged_training_starts_anew(interrupted, uni
 
 def test_no_more_checkpoints_are_kept_than_asked_for_and_none_of_a_finished_stage(interrupted, uninterrupted):
     folder = interrupted / "work" / chain()[0].key / "checkpoints"
-    assert len(list(folder.glob("step-*.json"))) in (2, 3)  # a third one while the oldest is being removed
+    assert len(list(folder.glob("step-*.json"))) in (2, 3, 4)  # with the best one, and another until it is removed
     assert not list((uninterrupted / "work").glob("*"))
+
+
+def test_the_best_checkpoint_stays_however_old_and_its_weights_are_kept_beside_the_last(tmp_path, monkeypatch):
+    (stage,) = chain(teacher__lr=1e-2)[:1]
+    kept: dict[int, list[str]] = {}
+
+    def rising(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
+        for step, metrics in run(self, *arguments):
+            yield step, {**metrics, "loss": float(step) if step > 20 else 100.0 - step}  # best around step 20
+            kept[step] = [p.stem for p in checkpoints(tmp_path, stage)]
+
+    run = Training.run
+    monkeypatch.setattr(Training, "run", rising)
+    train(str(tmp_path), 10, (stage,))
+    assert kept[TEACHER_STEPS - 1] == ["step-00000030", "step-00000100", "step-00000110"]
+    result = Store(tmp_path).result(stage.key)
+    assert {"model.safetensors", "best.safetensors"} <= set(result.manifest["files"])
+    best, last = (result.tensors(f"{name}.safetensors") for name in ("best", "model"))
+    assert best.keys() == last.keys()
+    assert any(not torch.equal(best[k], last[k]) for k in best)
+
+
+def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
+    settings = {"teacher__schedule": "constant"}
+    (short,), (long,) = chain(**settings, teacher__steps=50)[:1], chain(**settings, teacher__steps=80)[:1]
+    train(str(tmp_path / "extended"), 10**6, (short,))
+    train(str(tmp_path / "at once"), 10**6, (long,))
+    log = TrainingLog(*asked(tmp_path / "extended", long))
+    log.resume()
+    assert log.training.step == 50
+    train(str(tmp_path / "extended"), 10**6, (long,))
+    assert weights(tmp_path / "extended", long) == weights(tmp_path / "at once", long)
+
+
+@pytest.mark.parametrize("other", [{"teacher__schedule": "cosine"}, {"teacher__lr": 1e-4}, {"seed": 1}])
+def test_nothing_goes_on_from_a_training_that_differs_in_more_than_its_steps(tmp_path, other):
+    (short,) = chain(teacher__schedule="constant", teacher__steps=5)[:1]
+    train(str(tmp_path), 10**6, (short,))
+    (long,) = chain(**{"teacher__schedule": "constant", "teacher__steps": 8, **other})[:1]
+    log = TrainingLog(*asked(tmp_path, long))
+    log.resume()
+    assert log.training.step == 0
+
+
+def asked(root: Path, stage: Stage) -> tuple[Stage, Store, Training, Saving, int]:
+    model = build.network(stage, load("digits"))
+    return stage, Store(root), Training(model, build.optimiser_settings(stage)), Saving(10, 60.0, keep=2), 0
+
+
+def test_training_stops_where_another_process_has_taken_the_stage_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_log, "PROGRESS_SECONDS", 0.0)
+    (stage,) = chain()[:1]
+    (Store(tmp_path).work(stage.key) / "lease.1").touch()  # newer than number 0, under which this one runs
+    with pytest.raises(LeaseLostError, match="taken over"):
+        train(str(tmp_path), 10, (stage,))
+    assert not Store(tmp_path).done(stage.key)
 
 
 def test_a_finished_stage_is_left_alone(uninterrupted):

@@ -1,0 +1,157 @@
+"""What rank 0 writes while a stage trains: checkpoints, the loss curve, progress for whoever watches, the result."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
+from kaccore.files import CorruptFileError, write_json
+from kaccore.training import Training
+from orchestrator.leases import LeaseLostError, newest
+from orchestrator.plan import Stage
+from orchestrator.store import Store
+
+LOSS_POINTS = 200  # a loss curve has about this many points
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest `keep` checkpoints
+    stay, and the best one."""
+
+    steps: int
+    minutes: float
+    keep: int
+
+
+class TrainingLog:
+    """Follows one training stage; `lease` is the number of the lease under which it is run."""
+
+    def __init__(self, stage: Stage, store: Store, training: Training, saving: Saving, lease: int) -> None:
+        self.stage, self.store, self.training, self.saving, self.lease = stage, store, training, saving, lease
+        self.folder = store.work(stage.key)
+        self.checkpoints = self.folder / "checkpoints"
+        self.losses: list[dict[str, float]] = []
+        self.every = max(1, stage.steps // LOSS_POINTS)
+        self.pending, self.since_saved = [0.0, 0], [0.0, 0]  # sums of losses and their counts
+        self.seconds_before, self.started = 0.0, time.monotonic()
+        self.first_step, self.saved, self.told = 0, time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on this stage, those before an interruption included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def resume(self) -> None:
+        """Continue from the newest whole checkpoint, a damaged one being set aside; where there is none, from the end
+        of the longest finished stage that differs in nothing but its fewer steps."""
+        for described in (*sorted(self.checkpoints.glob("step-*.json"), reverse=True), *self._shorter()):
+            try:
+                tensors, numbers = load_checkpoint(described)
+            except CorruptFileError as e:
+                print(f"warning: set aside a damaged checkpoint: {e}", flush=True)
+                described.rename(described.with_suffix(".damaged"))
+                continue
+            self.training.restore(tensors, numbers)
+            self.losses, self.pending = numbers["losses"], numbers["pending"]
+            self.seconds_before, self.first_step = numbers["seconds"], self.training.step
+            return
+
+    def after(self, step: int, metrics: dict[str, float]) -> None:
+        """Note one step; raises LeaseLostError where another process has taken the stage over."""
+        now = time.monotonic()
+        for sums in (self.pending, self.since_saved):
+            sums[0], sums[1] = sums[0] + metrics["loss"], sums[1] + 1
+        if step % self.every == 0 or step == self.stage.steps:
+            self.losses.append({"step": step, "loss": self.pending[0] / self.pending[1], "lr": metrics["lr"]})
+            self.pending = [0.0, 0]
+        if now - self.told > PROGRESS_SECONDS:
+            if newest(self.folder) > self.lease:
+                raise LeaseLostError(f"{self.folder}: taken over by another process")
+            self.told = now
+            self._tell(step, now)
+        due = step % self.saving.steps == 0 or now - self.saved > 60 * self.saving.minutes
+        if due and step < self.stage.steps:
+            self._save(self.checkpoints)
+            self._prune()
+            self.saved = time.monotonic()
+
+    def publish(self) -> None:
+        """Put the averaged weights and the loss curve into the store, with the best checkpoint's averaged weights
+        where that is not the last, and the whole state where a longer training can go on from it."""
+        gathered = self.store.gather(self.stage)
+        write_tensors(gathered / "model.safetensors", dict(self.training.ema.model.state_dict()))
+        write_json(gathered / "losses.json", self.losses)
+        self._keep_best(gathered)
+        if self.stage.family is not None:
+            self._save(gathered)
+            self.store.note_family(self.stage)
+        self.store.publish(self.stage, gathered, self.seconds)
+
+    def _shorter(self) -> list[Path]:
+        """The final state of the longest finished stage of this one's family with fewer steps."""
+        return [
+            path
+            for steps, key in reversed(self.store.family(self.stage))
+            if steps < self.stage.steps and (path := self.store.result(key).path(f"step-{steps:08d}.json")).exists()
+        ][:1]
+
+    def _save(self, folder: Path) -> None:
+        tensors, numbers = self.training.state()
+        loss = self.since_saved[0] / self.since_saved[1] if self.since_saved[1] else None
+        noted = {"losses": self.losses, "pending": self.pending, "seconds": self.seconds, "loss": loss}
+        save_checkpoint(folder, tensors, {**numbers, **noted})
+        self.since_saved = [0.0, 0]
+
+    def _best(self) -> tuple[float, Path] | None:
+        """The checkpoint before which the mean loss was lowest, and that loss."""
+        found = []
+        for described in sorted(self.checkpoints.glob("step-*.json")):
+            try:
+                found.append((float(json.loads(described.read_text())["loss"]), described))
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # it is found to be damaged when it is needed
+        return min(found, default=None)
+
+    def _keep_best(self, gathered: Path) -> None:
+        best = self._best()
+        if best is None or not self.since_saved[1] or best[0] >= self.since_saved[0] / self.since_saved[1]:
+            return  # the last is the best
+        try:
+            state, _ = load_checkpoint(best[1])
+        except CorruptFileError as e:
+            print(f"warning: the best checkpoint is damaged and not kept: {e}", flush=True)
+            return
+        averaged = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
+        write_tensors(gathered / "best.safetensors", averaged)
+
+    def _prune(self) -> None:
+        best = self._best()
+        for old in sorted(self.checkpoints.glob("step-*.json"))[: -self.saving.keep]:
+            if best is None or old != best[1]:
+                old.unlink()
+                old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def _tell(self, step: int, now: float) -> None:
+        rate = (step - self.first_step) / max(now - self.started, 1e-9)
+        progress = {
+            "step": step,
+            "steps": self.stage.steps,
+            "loss": self.losses[-1]["loss"] if self.losses else None,
+            "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
+            "seconds_left": (self.stage.steps - step) / rate if rate else None,
+        }
+        tell(self.folder, progress)
+
+
+def tell(folder: Path, progress: dict[str, Any]) -> None:
+    """Leave `progress` in a work folder, for views: a file replaced at once, not flushed, and never an error."""
+    aside = folder / ".progress.tmp"
+    try:
+        aside.write_text(json.dumps(progress))
+        aside.replace(folder / "progress.json")
+    except OSError:
+        pass  # a view that lags is better than a training that stops
