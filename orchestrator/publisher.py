@@ -2,17 +2,25 @@
 
 import queue
 import threading
+import time
 from typing import Any
 
+from orchestrator import leases
 from orchestrator.records import Records
 
 
 class Publisher:
-    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work."""
+    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work.
+
+    One process at a time publishes an experiment's runs, under a lease: of two sweeps of one name the later finds
+    what the earlier has logged.
+    """
 
     def __init__(self, records: Records) -> None:
         self.records, self.problem = records, ""
         self._tracker: Any = None
+        self._watch = leases.LeaseWatch(records.folder.parent)
+        self._turn = 0  # the number of the lease under which the tracker last looked at MLflow
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True, name="publisher")
 
@@ -29,27 +37,40 @@ class Publisher:
         self._wakes.put(True)
 
     def finish(self, status: str) -> None:
-        """Publish the rest and end the sweep's run."""
-        self.attempt()
-        if self._tracker is not None:
-            try:
-                self._tracker.close(status)
-            except Exception as e:
-                self.problem = f"{type(e).__name__}: {e}"
+        """Publish the rest and end the sweep's run, waiting for others who publish."""
+        until = time.monotonic() + 2 * leases.STALE_SECONDS
+        while not self.attempt(status):
+            if time.monotonic() > until:
+                self.problem = "another process has been publishing all the while"
+                return
+            time.sleep(leases.BEAT_SECONDS / 4)
+
+    def attempt(self, status: str | None = None) -> bool:
+        """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that fails `problem`
+        says why. False where another process is publishing at the moment."""
+        try:
+            lease = self._watch.try_take()
+            if lease is None:
+                return False
+            with lease:
+                self._publish(lease.number, status)
+            self.problem = ""
+        except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
+            self._tracker = None  # it may have stopped half-way: look at what is there before going on
+            self.problem = f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"
+        return True
+
+    def _publish(self, turn: int, status: str | None) -> None:
+        if self._tracker is None or turn != self._turn + 1:  # another process may have published since
+            from orchestrator.tracking import Tracker
+
+            self._tracker = Tracker(self.records)
+        self._turn = turn
+        self._tracker.publish()
+        if status is not None:
+            self._tracker.close(status)
 
     def _run(self) -> None:
         self.attempt()
         while self._wakes.get():
             self.attempt()
-
-    def attempt(self) -> None:
-        """Publish what MLflow does not have yet; where that fails `problem` says why."""
-        try:
-            if self._tracker is None:
-                from orchestrator.tracking import Tracker
-
-                self._tracker = Tracker(self.records)
-            self._tracker.publish()
-            self.problem = ""
-        except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
-            self.problem = f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"

@@ -3,7 +3,6 @@
 Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
 """
 
-import shutil
 import signal
 import uuid
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from orchestrator import cluster, summary
 from orchestrator.plan import TRAINING, Plan
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
-from orchestrator.stages import Run
+from orchestrator.scratch import Scratch
+from orchestrator.stages import TRIES, Run
 from orchestrator.store import Store
 from orchestrator.view import View
 
@@ -57,14 +57,14 @@ def _run_trials(records: Records, address: str | None, publisher: Publisher) -> 
     """All unfinished trials through Ray Tune; notes each ending as it comes."""
     experiment = records.plan.experiment
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
-    resources = cluster.connect(address)
-    try:
-        cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-        with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in the place of ours
-            _tuner(records, run_here, publisher).fit()
-    finally:
-        cluster.disconnect()
-        shutil.rmtree(run_here.ray_folder, ignore_errors=True)
+    with Scratch(run_here.ray_folder):
+        resources = cluster.connect(address)
+        try:
+            cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+            with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in place of ours
+                _tuner(records, run_here, publisher).fit()
+        finally:
+            cluster.disconnect()
 
 
 def _tuner(records: Records, run_here: Run, publisher: Publisher) -> Any:
@@ -84,7 +84,11 @@ def _tuner(records: Records, run_here: Run, publisher: Publisher) -> Any:
         param_space={"trial": tune.grid_search([t.index for t in todo])},
         tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(run_here.ray_folder), verbose=0, callbacks=[Noting(records, publisher.wake)]
+            name="tune",
+            storage_path=str(run_here.ray_folder),
+            verbose=0,
+            callbacks=[Noting(records, publisher.wake)],
+            failure_config=tune.FailureConfig(max_failures=TRIES),  # a coordinator that died begins again, and finds
         ),
     )
 

@@ -51,7 +51,7 @@ class Tracker:
     def publish(self) -> None:
         """Log every finished stage and every ended trial that MLflow does not have yet."""
         for stage in self.records.plan.stages(TRAINING):
-            if self.records.store.done(stage.key) and stage.key not in self.published:
+            if stage.key not in self.published and self.records.store.done(stage.key):
                 self._publish_stage(stage)
         for trial, ending in zip(self.records.plan.trials, self.records.endings, strict=True):
             name = f"trial:{trial.index}"
@@ -92,10 +92,12 @@ class Tracker:
     def _already(self) -> dict[str, str]:
         """What MLflow has: stages of this experiment by key, this sweep's trials whose ending is still so."""
         found: dict[str, str] = {}
-        for run in self._all_runs("attributes.status != 'RUNNING'"):
+        for run in self._all_runs("tags.stage_key LIKE '%'"):
             tags = run.data.tags
-            if "stage_key" in tags:
+            if run.info.status != "RUNNING":
                 found[tags["stage_key"]] = run.info.run_id
+            elif tags[PARENT] == self.parent:  # a process was killed, or a server lost, while this was published
+                self.client.delete_run(run.info.run_id)
         statuses = {"done": "FINISHED", "failed": "FAILED"}
         for run in self._all_runs(f"tags.kind = 'trial' and tags.`{PARENT}` = '{self.parent}'"):
             index = int(run.data.tags["trial"])

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator import leases
 from orchestrator.leases import Lease, LeaseLostError, LeaseWatch
+from orchestrator.scratch import Scratch
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0  # for processes to start on a busy machine; nothing is judged by how long it takes
@@ -180,3 +181,16 @@ def test_a_holder_survives_that_the_finished_stages_folder_is_removed(tmp_path, 
         folder.rmdir()
         lease.check()
     assert not folder.exists()
+
+
+def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(tmp_path, quick):
+    for name in ("dead", "living"):
+        (tmp_path / name).mkdir()
+    dead = LeaseWatch(tmp_path / "dead").try_take()
+    assert dead is not None  # taken, and never kept up
+    living = LeaseWatch(tmp_path / "living").try_take()
+    assert living is not None
+    with living, Scratch(tmp_path / "mine"):
+        assert (tmp_path / "mine").is_dir()
+        time.sleep(2 * quick)
+    assert [p.name for p in tmp_path.iterdir()] == ["living"]

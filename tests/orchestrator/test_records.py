@@ -29,7 +29,7 @@ def opened(root: Path) -> Records:
 def finish(store: Store, trial: Trial) -> None:
     assert trial.evaluation is not None
     folder = store.gather(trial.evaluation)
-    (folder / "metrics.json").write_text('{"fid": 1.0}')
+    (folder / "metrics.json").write_text('{"fid": 1.0, "fid_features": "digits-cnn-v1"}')
     (folder / "samples.png").write_bytes(b"")
     store.publish(trial.evaluation, folder, 0.0)
 
