@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ class CorruptFileError(ValueError):
 def write_bytes(path: Path, data: bytes) -> str:
     """Write aside, flush to the disk, rename; returns the sha256 of what was written."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        aside.replace(path)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()  # a full disk is not filled further by what could not be written
+        raise
     return hashlib.sha256(data).hexdigest()
 
 

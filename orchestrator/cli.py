@@ -28,6 +28,9 @@ def guarded(command: Callable[[], int]) -> int:
     except (ConfigError, ConnectionError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as e:  # before anything was started: a run deals with its own
+        print(f"error: {e}: make room or make it writable", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         return 130
 

@@ -92,7 +92,7 @@ def connect(address: str | None) -> dict[str, Any]:
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures come back through the coordinators
     return ray.cluster_resources()
 
 

@@ -14,7 +14,7 @@ def coordinate(config: dict[str, Any], run: Run, trials: dict[int, Trial], leade
     """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts do."""
     try:
         complete(trials[config["trial"]], run, config["trial"] in leaders)
-    except StageFailedError as e:
+    except (StageFailedError, OSError) as e:
         tune.report({"status": "failed", "error": str(e)})
     else:
         tune.report({"status": "done", "error": ""})
@@ -37,6 +37,7 @@ class Noting(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator died, or raised what it should not have."""
-        lines = str(trial.get_error() or "the trial's process died").strip().splitlines()
-        self.records.end(trial.config["trial"], "failed", lines[-1])
+        said = str(trial.get_error() or "").splitlines()
+        lines = [line for line in said if line.strip() and not line.startswith(" ")]
+        self.records.end(trial.config["trial"], "failed", lines[-1] if lines else "its coordinator died")
         self.wake()

@@ -56,13 +56,10 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            try:
-                self.lost = newest(self.path.parent) > self.number
-                if self.lost or not self.path.parent.exists():
-                    return
-                self._write("held")
-            except OSError:
-                continue  # a full or vanished disk: the next beat tries again, and waiters judge by silence
+            self.lost = newest(self.path.parent) > self.number
+            if self.lost or not self.path.parent.exists():
+                return
+            self._write("held")
 
     def _write(self, state: str) -> None:
         self._beats += 1
@@ -71,8 +68,10 @@ class Lease:
         try:
             aside.write_text(text)
             aside.replace(self.path)
-        except FileNotFoundError:
-            pass  # the stage is finished and its work folder gone
+        except OSError:
+            # the stage is finished and its work folder gone; or the disk is full or vanished: the next beat tries
+            # again, and waiters judge by silence
+            aside.unlink(missing_ok=True)
 
 
 class LeaseWatch:

@@ -35,6 +35,7 @@ class Records:
     plan: Plan
     store: Store
     endings: list[Ending] = field(default_factory=list)
+    problem: str = ""  # why the folder could not be written last, if it could not
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -75,7 +76,15 @@ class Records:
         """Note how trial number `index` ended."""
         ending = self.endings[index]
         ending.status, ending.error = status, error
-        self.save()
+        self.try_save()
+
+    def try_save(self) -> None:
+        """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the work goes on."""
+        try:
+            self.save()
+            self.problem = ""
+        except OSError as e:
+            self.problem = str(e)
 
     def save(self) -> None:
         """Write trials.json and results.csv, and copy the trials' sample grids."""

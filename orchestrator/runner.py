@@ -4,6 +4,7 @@ Running the same command again is how to resume: finished stages are found in th
 """
 
 import signal
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import cluster, summary
+from orchestrator.faults import ConfigError
 from orchestrator.plan import TRAINING, Plan
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.scratch import Scratch
-from orchestrator.stages import TRIES, Run
+from orchestrator.stages import TRIES, Run, first_line
 from orchestrator.store import Store
 from orchestrator.view import View
 
@@ -31,26 +33,44 @@ def run(plan: Plan, address: str | None, console: Console) -> int:
     records = Records(plan, Store(plan.experiment.storage))
     records.open()
     _introduce(records, console)
-    status = DONE
     with Publisher(records) as publisher, View(records, console):
-        try:
-            with _terminable():
-                if any(e.status != "done" for e in records.endings):
-                    _run_trials(records, address, publisher)
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-        finally:
-            for ending in records.endings:
-                if ending.status == "waiting":
-                    ending.status = "interrupted"
-            records.save()
-    if status == DONE and any(e.status != "done" for e in records.endings):
-        status = FAILED
-    summary.write(records)
+        interrupted = _attempt(records, address, publisher)
+    for ending in records.endings:
+        if ending.status == "waiting":
+            ending.status = "interrupted"
+    done = all(e.status == "done" for e in records.endings)
+    status = INTERRUPTED if interrupted else DONE if done else FAILED
+    _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
-    records.save()
+    records.try_save()
     summary.conclude(records, console, publisher.problem)
-    return status
+    return FAILED if records.problem and status == DONE else status
+
+
+def _attempt(records: Records, address: str | None, publisher: Publisher) -> bool:
+    """Run what is not done; whether that was interrupted. What ends the whole run is noted in every open trial."""
+    try:
+        with _terminable():
+            if any(e.status != "done" for e in records.endings):
+                _run_trials(records, address, publisher)
+    except KeyboardInterrupt:
+        return True
+    except (ConfigError, ConnectionError):
+        raise
+    except Exception as e:
+        unexplained = [ending for ending in records.endings if ending.status == "waiting"]
+        for ending in unexplained:
+            ending.status, ending.error = "failed", first_line(e)
+        if unexplained and not isinstance(e, OSError):
+            traceback.print_exc()
+    return False
+
+
+def _write(records: Records) -> None:
+    try:
+        summary.write(records)
+    except OSError as e:
+        records.problem = str(e)
 
 
 def _run_trials(records: Records, address: str | None, publisher: Publisher) -> None:

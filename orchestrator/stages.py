@@ -4,10 +4,11 @@ A trial is a coordinator. What computes is started from here: one Ray Train work
 stages of a chain, and Ray tasks for sampling and features.
 """
 
+import errno
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from orchestrator.plan import Stage, Trial
 from orchestrator.store import Store
 
 POLL_SECONDS = 0.5
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full or read-only disk: no use in trying again
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
 LEADER_SECONDS = 30.0
 IMAGES_PER_PART = 2048  # an evaluation is split into tasks of so many images: fewer would cost a cold process each
@@ -113,9 +115,13 @@ def _run_held(
             if _lost([lease for stage, lease in held if not store.done(stage.key)]):
                 return  # whoever took this process for dead goes on with the work
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
-            failure = read_failure(store, failed) or {"cause": f"{failed.label}: {first_line(e)}", "final": False}
+            failure = read_failure(store, failed) or {
+                "cause": f"{failed.label}: {first_line(e)}",
+                "final": getattr(innermost(e), "errno", None) in HOPELESS,
+            }
             if failure["final"] or attempt == TRIES:
-                store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
+                with suppress(OSError):
+                    store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
                 raise StageFailedError(failure["cause"]) from e
             store.clear_failure(failed)
 
@@ -220,11 +226,15 @@ def _weights(run: Run) -> Any:
 
 def first_line(error: BaseException) -> str:
     """The innermost cause of an error that Ray has wrapped, in one line."""
+    cause = innermost(error)
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What Ray has wrapped: the error of a task, or of the first worker of a group that failed."""
     inner = getattr(error, "cause", None)
     if isinstance(inner, BaseException):
-        return first_line(inner)
+        return innermost(inner)
     failures = getattr(error, "worker_failures", None)
-    if failures:
-        return first_line(next(iter(failures.values())))
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
+    return innermost(next(iter(failures.values()))) if failures else error

@@ -75,6 +75,10 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
         if ending.error:
             line = f"trial {index} {ending.status}: {ending.error}"
             console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    if records.problem:
+        what = f"{tracking.short(records.folder)} could not be written: {records.problem}"
+        remedy = "make room or make it writable, then run the same command again: what is finished is kept"
+        console.print(f"{what}; {remedy}", style="red", markup=False, highlight=False, soft_wrap=True)
     features = figures.features_of(records)
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
     lines += [f"results   {tracking.short(records.folder / 'results.csv')}"]

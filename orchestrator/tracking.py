@@ -40,7 +40,7 @@ class Tracker:
         from mlflow import MlflowClient
 
         for name in ("mlflow", "mlflow.store.db.utils", "alembic"):  # each sets its own level when imported
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised too
 
         self.records = records
         self.client = MlflowClient(tracking_uri=tracking_uri(records))

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kaccore.training import BatchLoss, Training, batch_indices
 from orchestrator import build
 from orchestrator.leases import LeaseLostError
 from orchestrator.plan import Stage
+from orchestrator.stages import HOPELESS
 from orchestrator.store import Store
 from orchestrator.training_log import Saving, TrainingLog
 
@@ -60,8 +62,10 @@ def train_stages(config: dict[str, Any]) -> None:
         except LeaseLostError:
             raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
-            final = isinstance(e, ValueError) and not isinstance(e, CorruptFileError)
-            write_failure(Store(job.storage), stage, job.run, e, final)
+            hopeless = isinstance(e, OSError) and e.errno in HOPELESS
+            final = hopeless or (isinstance(e, ValueError) and not isinstance(e, CorruptFileError))
+            with suppress(OSError):  # a full disk takes no last words; the cause travels with the exception too
+                write_failure(Store(job.storage), stage, job.run, e, final)
             raise
         ray.train.report({"finished": stage.key})
 
