@@ -32,6 +32,7 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if records.store.done(s.key)}
         self._said: set[str] = set(self._before)
+        self._left_over = {s.key: self._read(s) for s in self.stages}  # what an interrupted run said last
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -79,6 +80,11 @@ class View:
         return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
+        """How far `stage` is; None until somebody works on it."""
+        progress = self._read(stage)
+        return None if progress == self._left_over[stage.key] else progress
+
+    def _read(self, stage: Stage) -> dict[str, Any] | None:
         try:
             return json.loads((self.records.store.root / "work" / stage.key / "progress.json").read_text())
         except (OSError, ValueError):
