@@ -77,7 +77,7 @@ def _run_trials(records: Records, address: str | None, publisher: Publisher) -> 
     """All unfinished trials through Ray Tune; notes each ending as it comes."""
     experiment = records.plan.experiment
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
-    with Scratch(run_here.ray_folder):
+    with Scratch(run_here.ray_folder, f"{experiment.name}/{records.plan.id}"):
         resources = cluster.connect(address)
         try:
             cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))

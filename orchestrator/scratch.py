@@ -5,15 +5,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from kaccore.files import write_json
 from orchestrator.leases import LeaseWatch
 
 
 class Scratch:
-    """`folder`, made and leased while the context is open. Its neighbours whose lease nobody keeps up any more, what
-    killed runs have left, are removed with it."""
+    """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being run. Its
+    neighbours whose lease nobody keeps up any more, what killed runs have left, are removed with it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._held = folder, ExitStack()
+    def __init__(self, folder: Path, sweep: str) -> None:
+        self.folder, self.sweep, self._held = folder, sweep, ExitStack()
         self._neighbours: list[LeaseWatch] = []
 
     def __enter__(self) -> "Scratch":
@@ -24,6 +25,7 @@ class Scratch:
         lease = LeaseWatch(self.folder).try_take()
         assert lease is not None, "the folder is new"
         self._held.enter_context(lease)
+        write_json(self.folder / "sweep.json", {"sweep": self.sweep})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -238,3 +238,9 @@ def innermost(error: BaseException) -> BaseException:
         return innermost(inner)
     failures = getattr(error, "worker_failures", None)
     return innermost(next(iter(failures.values()))) if failures else error
+
+
+if __name__ == "__main__":  # the command that lists the store and frees it is about stages, and is called so
+    from orchestrator.housekeeping import main
+
+    raise SystemExit(main())

@@ -190,7 +190,7 @@ def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(t
     assert dead is not None  # taken, and never kept up
     living = LeaseWatch(tmp_path / "living").try_take()
     assert living is not None
-    with living, Scratch(tmp_path / "mine"):
+    with living, Scratch(tmp_path / "mine", "name/id"):
         assert (tmp_path / "mine").is_dir()
         time.sleep(2 * quick)
     assert [p.name for p in tmp_path.iterdir()] == ["living"]

@@ -1,0 +1,175 @@
+"""`python -m orchestrator.stages`: what lies in the store, who needs it, and freeing what no kept sweep needs."""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from orchestrator import cli, leases
+from orchestrator.faults import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the sweeps that need it."""
+
+    key: str
+    kind: str
+    label: str
+    bytes: int
+    age: float
+    needed_by: tuple[str, ...]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.stages",
+        description="List the finished stages of a store, or free (gc) those that no kept sweep needs.",
+    )
+    p.add_argument("--storage", type=Path, default=Path("runs"), help="the store's folder (default runs)")
+    commands = p.add_subparsers(dest="command", metavar="{list,gc}")
+    commands.add_parser("list", help="a table of all stages: kind, key, size, age, who needs it (the default)")
+    gc = commands.add_parser("gc", help="remove the stages that no kept and no running sweep needs")
+    gc.add_argument(
+        "--keep-sweeps", nargs="+", required=True, metavar="NAME[/ID]",
+        help="sweeps whose stages stay, as names under sweeps/ such as nfe-sweep, mnist/1a2b* or '*'",
+    )  # fmt: skip
+    gc.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(args.storage))
+
+
+def entries(root: Path) -> list[Entry]:
+    """All finished stages of the store at `root`, the newest first."""
+    needs, now = sweeps(root), time.time()
+    found = []
+    for path in (root / "stages").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        key = path.parent.name
+        needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
+        size = sum(f["bytes"] for f in manifest["files"].values())
+        found.append(Entry(key, manifest["kind"], manifest["label"], size, now - manifest["finished"], needed_by))
+    return sorted(found, key=lambda e: e.age)
+
+
+def sweeps(root: Path) -> dict[str, set[str]]:
+    """The keys of the stages that each sweep, as name/id, is made of."""
+    plans = {path: json.loads(path.read_text()) for path in (root / "sweeps").glob("*/*/plan.json")}
+    return {f"{p.parent.parent.name}/{p.parent.name}": set(plan["stages"]) for p, plan in plans.items()}
+
+
+def running(root: Path) -> set[str]:
+    """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems to be."""
+    watches = {folder: leases.LeaseWatch(folder) for folder in (root / "ray").glob("*") if folder.is_dir()}
+    before = {folder: _beat(folder) for folder in watches}
+    found: set[str] = set()
+    until = time.monotonic() + leases.STALE_SECONDS
+    open_ones = {folder for folder, beat in before.items() if beat}
+    while open_ones and time.monotonic() < until:
+        for folder in [f for f in open_ones if _beat(f) != before[f]]:
+            open_ones.discard(folder)
+            found |= _sweep_of(folder)
+        time.sleep(leases.BEAT_SECONDS / 8)
+    return found
+
+
+def unneeded(found: Iterable[Entry], keep: Iterable[str]) -> list[Entry]:
+    """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns `keep`."""
+    patterns = list(keep)
+
+    def kept(sweep: str) -> bool:
+        return any(fnmatch(sweep, p) or fnmatch(sweep.split("/")[0], p) for p in patterns)
+
+    return [entry for entry in found if not any(kept(sweep) for sweep in entry.needed_by)]
+
+
+def remove(root: Path, key: str) -> None:
+    """Remove a stage: out of the readers' sight first, in one rename."""
+    aside = root / "work" / f"removed-{key}"
+    aside.parent.mkdir(exist_ok=True)
+    (root / "stages" / key).rename(aside)
+    shutil.rmtree(aside)
+    for noted in (root / "families").glob(f"*/*-{key}"):
+        noted.unlink()
+
+
+def _list(root: Path) -> int:
+    from rich.table import Table
+
+    _check(root)
+    table, found = Table("kind", "label", "key", "size", "age", "needed by"), entries(root)
+    for e in found:
+        table.add_row(e.kind, e.label, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
+    console = cli.make_console()
+    console.print(table)
+    console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
+    return 0
+
+
+def _collect(args: argparse.Namespace) -> int:
+    root = args.storage
+    _check(root)
+    known = sweeps(root)
+    for pattern in args.keep_sweeps:
+        if not any(fnmatch(s, pattern) or fnmatch(s.split("/")[0], pattern) for s in known):
+            there = ", ".join(sorted(known)) or "none"
+            raise ConfigError([Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")])
+    spare = unneeded(entries(root), [*args.keep_sweeps, *running(root)])
+    console, verb = cli.make_console(), "would remove" if args.dry_run else "removed"
+    for entry in spare:
+        if not args.dry_run:
+            remove(root, entry.key)
+        console.print(f"{verb} {entry.label} {entry.key}, {size_text(entry.bytes)}", highlight=False)
+    total = size_text(sum(e.bytes for e in spare))
+    console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
+    return 0
+
+
+def _check(root: Path) -> None:
+    if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
+        raise ConfigError([Fault("--storage", "", f"got {root}, expected a store: a folder with stages/ and sweeps/")])
+
+
+def _beat(folder: Path) -> str:
+    """What the newest lease of a running sweep's folder says; empty where it was released, or never was."""
+    try:
+        text = (folder / f"lease.{leases.newest(folder)}").read_text()
+    except OSError:
+        return ""
+    return "" if '"released"' in text else text or "new"
+
+
+def _sweep_of(folder: Path) -> set[str]:
+    try:
+        said: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
+    except (OSError, ValueError):
+        return set()
+    return {said["sweep"]}
+
+
+def size_text(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def age_text(seconds: float) -> str:
+    """An age for people."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,145 @@
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import housekeeping, leases
+from orchestrator.config import parse
+from orchestrator.plan import make
+from orchestrator.records import Records
+from orchestrator.scratch import Scratch
+from orchestrator.store import Store
+
+SPAWN = multiprocessing.get_context("spawn")
+PATIENCE = 120.0
+
+
+def sweep(root: Path, name: str, **settings: object) -> Records:
+    """A sweep of two trials with all its stages in the store; what two sweeps share is there once."""
+    base = parse({"name": name, "data": {"name": "digits"}, "path": {"kind": "kac"}})
+    space = {"space": {"sampling.steps": {"grid": [20, 4]}}}
+    config = base.override({"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}})
+    records = Records(make(config, "fingerprint", "digits-cnn-v1"), Store(root))
+    records.open()
+    for stage in records.plan.stages():
+        if not records.store.done(stage.key):
+            gathered = records.store.gather(stage)
+            (gathered / "content").write_bytes(b"x" * 1000)
+            records.store.publish(stage, gathered, 1.0)
+    return records
+
+
+def keys(records: Records) -> set[str]:
+    return {s.key for s in records.plan.stages()}
+
+
+def stored(root: Path) -> set[str]:
+    return {p.name for p in (root / "stages").iterdir()}
+
+
+def gc(root: Path, *arguments: str) -> int:
+    return housekeeping.main(["--storage", str(root), "gc", *arguments])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
+
+
+def test_every_stage_is_listed_with_who_needs_it(tmp_path, capsys):
+    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", distill__lr=1e-4)
+    found = {e.key: e for e in housekeeping.entries(tmp_path)}
+    assert found.keys() == keys(one) | keys(other)
+    teacher = one.plan.trials[0].chain[0].key
+    both = {f"one/{one.plan.id}", f"other/{other.plan.id}"}
+    assert set(found[teacher].needed_by) == both
+    assert all(found[key].needed_by == (f"one/{one.plan.id}",) for key in keys(one) - keys(other))
+    assert all(entry.bytes == 1000 for entry in found.values())
+    assert housekeeping.main(["--storage", str(tmp_path), "list"]) == 0
+    said = capsys.readouterr().out
+    assert teacher in said
+    assert f"{len(found)} stages" in said
+
+
+def test_what_no_kept_sweep_needs_is_removed_and_nothing_else(tmp_path, capsys):
+    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", distill__lr=1e-4)
+    assert gc(tmp_path, "--keep-sweeps", "one", "--dry-run") == 0
+    assert "would remove" in capsys.readouterr().out
+    assert stored(tmp_path) == keys(one) | keys(other)
+    assert gc(tmp_path, "--keep-sweeps", "one") == 0
+    assert stored(tmp_path) == keys(one)
+    assert not list((tmp_path / "work").iterdir())
+    again = Records(other.plan, other.store)
+    again.read_endings()
+    assert {e.status for e in again.endings} == {"waiting"}  # its trials would be run again
+
+
+@pytest.mark.parametrize("pattern", ["*", "o*", "one"])
+def test_sweeps_are_kept_by_patterns_of_their_names(tmp_path, pattern):
+    one = sweep(tmp_path, "one")
+    assert gc(tmp_path, "--keep-sweeps", f"{pattern}/{one.plan.id}") == 0
+    assert stored(tmp_path) == keys(one)
+
+
+def test_a_sweep_to_keep_that_is_not_there_is_refused_and_nothing_removed(tmp_path, capsys):
+    one = sweep(tmp_path, "one")
+    assert gc(tmp_path, "--keep-sweeps", "on") == 2
+    assert f"one/{one.plan.id}" in capsys.readouterr().err
+    assert stored(tmp_path) == keys(one)
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path, capsys):
+    assert housekeeping.main(["--storage", str(tmp_path), "list"]) == 2
+    assert "--storage" in capsys.readouterr().err
+
+
+def keep_running(folder: str, name: str) -> None:
+    leases.BEAT_SECONDS = 0.1
+    with Scratch(Path(folder), name):
+        time.sleep(PATIENCE)
+
+
+def test_what_a_running_sweep_needs_is_never_removed_and_a_dead_one_needs_nothing(tmp_path, quick):
+    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", seed=1)
+    name = f"{other.plan.experiment.name}/{other.plan.id}"
+    process = SPAWN.Process(target=keep_running, args=(str(tmp_path / "ray" / "run"), name))
+    process.start()
+    try:
+        until = time.monotonic() + PATIENCE
+        while not (tmp_path / "ray" / "run" / "sweep.json").exists():
+            assert process.is_alive() and time.monotonic() < until
+            time.sleep(0.05)
+        assert gc(tmp_path, "--keep-sweeps", "one") == 0
+        assert stored(tmp_path) == keys(one) | keys(other)
+    finally:
+        process.kill()
+        process.join(PATIENCE)
+    assert gc(tmp_path, "--keep-sweeps", "one") == 0
+    assert stored(tmp_path) == keys(one)
+
+
+def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(tmp_path):
+    records = sweep(tmp_path, "one", teacher__schedule="constant")
+    teacher = records.plan.trials[0].chain[0]
+    records.store.note_family(teacher)
+    assert records.store.family(teacher) == [(teacher.steps, teacher.key)]
+    housekeeping.remove(tmp_path, teacher.key)
+    assert records.store.family(teacher) == []
+    assert not list((tmp_path / "families").glob("*/*"))
+
+
+def test_sizes_and_ages_are_written_for_people():
+    assert [housekeeping.size_text(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == [
+        "0 B", "999 B", "1.5 kB", "2.5 GB", "3.0 TB",
+    ]  # fmt: skip
+    assert [housekeeping.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == ["0 s", "59 s", "2 min", "2 h", "2 d"]
+
+
+def test_a_manifest_is_json_that_names_its_files_and_their_checksums(tmp_path):
+    records = sweep(tmp_path, "one")
+    manifest = json.loads((tmp_path / "stages" / records.plan.trials[0].key / "manifest.json").read_text())
+    assert manifest["files"]["content"]["bytes"] == 1000
+    assert len(manifest["files"]["content"]["sha256"]) == 64
