@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: install sweep test lint ui bench clean help
 
 help:
-	@echo "make sweep    set up .venv if missing, then run the default experiment (about 12 minutes on 2 cores)"
+	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
@@ -43,6 +43,7 @@ ui: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/store.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,8 @@
 import csv
 import io
 import json
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class Records:
     endings: list[Ending] = field(default_factory=list)
     problem: str = ""  # why the folder could not be written last, if it could not
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _saved: tuple[float, float] = field(default=(-math.inf, 0.0), repr=False)  # when, and how many seconds it took
 
     @property
     def folder(self) -> Path:
@@ -76,7 +79,10 @@ class Records:
         """Note how trial number `index` ended."""
         ending = self.endings[index]
         ending.status, ending.error = status, error
-        self.try_save()
+        began = time.monotonic()
+        if began - self._saved[0] >= 20 * self._saved[1]:  # hundreds of trials are written down now and then, not each
+            self.try_save()
+            self._saved = (time.monotonic(), time.monotonic() - began)
 
     def try_save(self) -> None:
         """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the work goes on."""

@@ -1,0 +1,69 @@
+"""What keeping the books costs: `python benchmarks/store.py`. Compare within one run: machines differ."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.config import parse
+from orchestrator.plan import Plan, make
+from orchestrator.records import Records
+from orchestrator.store import Store
+
+STAGES = 1000
+TRIALS = (50, 100, 200, 400)
+COORDINATOR = """
+import orchestrator.coordinator
+status = open("/proc/self/smaps_rollup").read()
+print(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Pss:")) / 1e3)
+"""
+
+
+def plan(trials: int) -> Plan:
+    """A sweep of so many evaluations of one teacher."""
+    space = {"space": {"sampling.steps": {"grid": list(range(1, trials + 1))}}}
+    config = {"name": "bench", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher"}}
+    return make(parse({**config, "sweep": space}), "fingerprint", "digits-cnn-v1")
+
+
+def finish(records: Records) -> None:
+    """Put a result of every stage into the store."""
+    for stage in records.plan.stages():
+        if not records.store.done(stage.key):
+            folder = records.store.gather(stage)
+            (folder / "metrics.json").write_text('{"fid": 1.0, "fid_features": "digits-cnn-v1", "nfe": 4}')
+            (folder / "samples.png").write_bytes(b"")
+            records.store.publish(stage, folder, 0.0)
+
+
+def main() -> None:
+    """Measure and print."""
+    table = Table("what", "here")
+    with tempfile.TemporaryDirectory() as folder:
+        store, swept = Store(folder), plan(STAGES)
+        records = Records(swept, store)
+        finish(records)
+        began = time.perf_counter()
+        found = sum(store.done(stage.key) for stage in swept.stages())
+        table.add_row(f"look up {found} finished stages", f"{time.perf_counter() - began:.3f} s")
+    for count in TRIALS:
+        with tempfile.TemporaryDirectory() as folder:
+            records = Records(plan(count), Store(Path(folder)))
+            records.open()
+            finish(records)
+            began = time.perf_counter()
+            for trial in records.plan.trials:
+                records.end(trial.index, "done")
+            each = 1e3 * (time.perf_counter() - began) / count
+            table.add_row(f"note the end of a trial, one of {count}", f"{each:.1f} ms")
+    said = subprocess.run([sys.executable, "-c", COORDINATOR], capture_output=True, text=True, check=True).stdout
+    table.add_row("memory of a waiting coordinator's imports (PSS)", f"{float(said):.0f} MB")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
