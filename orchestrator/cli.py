@@ -116,6 +116,20 @@ def check_storage(experiment: config.Experiment, source: str) -> None:
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} is a file")])
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} cannot be written")])
+    check_layout(experiment.storage, source)
+
+
+def check_layout(folder: str | Path, source: str) -> None:
+    """Raise ConfigError where the store was written by a version of this project that this one cannot read."""
+    from orchestrator.store import LAYOUT, Store
+
+    try:
+        found = Store(folder).layout()
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ConfigError([Fault(source, "storage", f"got {folder}, whose layout.json cannot be read: {e}")]) from None
+    if found != LAYOUT:
+        what = f"got {folder}, a store of layout {found}, expected {LAYOUT}"
+        raise ConfigError([Fault(source, "storage", f"{what}: use the version that wrote it, or another folder")])
 
 
 def records_of(folder: Path) -> "Records":

@@ -139,6 +139,7 @@ def _collect(args: argparse.Namespace) -> int:
 def _check(root: Path) -> None:
     if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
         raise ConfigError([Fault("--storage", "", f"got {root}, expected a store: a folder with stages/ and sweeps/")])
+    cli.check_layout(root, "--storage")
 
 
 def _beat(folder: Path) -> str:

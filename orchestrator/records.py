@@ -48,6 +48,7 @@ class Records:
 
     def open(self) -> None:
         """Make the folder with the plan and the configuration; trials that are not done are to be run."""
+        self.store.open()
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "plan.json", self._plan())

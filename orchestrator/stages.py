@@ -4,7 +4,6 @@ A trial is a coordinator. What computes is started from here: one Ray Train work
 stages of a chain, and Ray tasks for sampling and features.
 """
 
-import errno
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +15,9 @@ from typing import Any
 from orchestrator.config import Experiment
 from orchestrator.leases import Lease, LeaseLostError, LeaseWatch, newest
 from orchestrator.plan import Stage, Trial
-from orchestrator.store import Store
+from orchestrator.store import DISK_REFUSES, Store
 
 POLL_SECONDS = 0.5
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full or read-only disk: no use in trying again
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
 LEADER_SECONDS = 30.0
 IMAGES_PER_PART = 2048  # an evaluation is split into tasks of so many images: fewer would cost a cold process each
@@ -117,7 +115,7 @@ def _run_held(
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
             failure = read_failure(store, failed) or {
                 "cause": f"{failed.label}: {first_line(e)}",
-                "final": getattr(innermost(e), "errno", None) in HOPELESS,
+                "final": getattr(innermost(e), "errno", None) in DISK_REFUSES,
             }
             if failure["final"] or attempt == TRIES:
                 with suppress(OSError):

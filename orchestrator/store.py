@@ -2,11 +2,13 @@
 
     stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds) and the stage's files
     work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
+    layout.json      the version of this layout
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
 A result is gathered aside and renamed as a whole, so a reader sees all of it or nothing.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +25,8 @@ if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigab
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # full or read-only: no use in trying again at once
+LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,19 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
+
+    def layout(self) -> int:
+        """The version of the layout that the store was written with; this version's own where there is none yet."""
+        try:
+            return int(json.loads((self.root / "layout.json").read_text())["layout"])
+        except FileNotFoundError:
+            return LAYOUT
+
+    def open(self) -> None:
+        """Make the store's folder and note its layout."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not (self.root / "layout.json").exists():
+            write_json(self.root / "layout.json", {"layout": LAYOUT})
 
     def done(self, key: str) -> bool:
         """Whether a finished result of `key` is there."""

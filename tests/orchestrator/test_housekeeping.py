@@ -131,6 +131,16 @@ def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(tm
     assert not list((tmp_path / "families").glob("*/*"))
 
 
+@pytest.mark.parametrize("content", ['{"layout": 2}', '{"layout": 0}', "{}", "[", '{"layout": "x"}'])
+def test_a_store_of_another_layout_is_refused_in_one_line(tmp_path, capsys, content):
+    sweep(tmp_path, "one")
+    (tmp_path / "layout.json").write_text(content)
+    assert gc(tmp_path, "--keep-sweeps", "nothing") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "layout" in line
+    assert stored(tmp_path)
+
+
 def test_sizes_and_ages_are_written_for_people():
     assert [housekeeping.size_text(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == [
         "0 B", "999 B", "1.5 kB", "2.5 GB", "3.0 TB",

@@ -1,0 +1,81 @@
+"""A cluster of several nodes on this machine, one of which is lost; and twenty trials that want one teacher."""
+
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from commands import PATIENCE, TINY, command, manifests, own_environment, settings
+from ray.cluster_utils import Cluster
+
+TWENTY = """\
+sweep:
+  max_concurrent_trials: 20
+  space:
+    sampling.model: {grid: [teacher]}
+    sampling.steps: {grid: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]}
+"""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs of its own and two nodes of one CPU each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def raylet_of_the_training() -> psutil.Process:
+    """The raylet under which a training worker runs, once there is one."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        for each in psutil.Process().children(recursive=True):
+            try:
+                if each.cmdline()[:1] and "ray::RayTrainWorker" in each.cmdline()[0]:
+                    parent = each.parent()
+                    assert parent is not None
+                    return parent
+            except psutil.Error:
+                continue
+        time.sleep(0.1)
+    raise AssertionError("nobody trains")
+
+
+def kinds(storage) -> Counter[str]:
+    return Counter(json.loads(m)["kind"] for m in manifests(storage).values())
+
+
+def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lost(cluster, tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    arguments = settings(teacher__steps=4000, checkpoint__steps=100)
+    driver = subprocess.Popen(
+        command("train", "x.yaml", *arguments, "--address", cluster.address), cwd=tmp_path, env=own_environment(),
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    until = time.monotonic() + PATIENCE
+    while not list(tmp_path.glob("runs/work/*/checkpoints/step-*.json")):
+        assert driver.poll() is None and time.monotonic() < until, driver.communicate(timeout=5)
+        time.sleep(0.1)
+    raylet_of_the_training().kill()
+    said, _ = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0, said
+    assert kinds(tmp_path / "runs") == {"teacher": 1}
+    assert not list((tmp_path / "runs" / "work").glob("*"))
+
+
+def test_twenty_trials_that_need_one_teacher_at_the_same_moment_train_one(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY + TWENTY)
+    said = subprocess.run(
+        command("sweep", "x.yaml"), cwd=tmp_path, env=own_environment(), capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert kinds(tmp_path / "runs") == {"teacher": 1, "reference": 1, "evaluation": 20}
