@@ -19,7 +19,8 @@ class Publisher:
     def __init__(self, records: Records) -> None:
         self.records, self.problem = records, ""
         self._tracker: Any = None
-        self._watch = leases.LeaseWatch(records.folder.parent)
+        self.turns = records.store.root / "publishing" / records.plan.experiment.name
+        self._watch = leases.LeaseWatch(self.turns)
         self._turn = 0  # the number of the lease under which the tracker last looked at MLflow
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True, name="publisher")
@@ -49,6 +50,7 @@ class Publisher:
         """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that fails `problem`
         says why. False where another process is publishing at the moment."""
         try:
+            self.turns.mkdir(parents=True, exist_ok=True)
             lease = self._watch.try_take()
             if lease is None:
                 return False

@@ -2,6 +2,7 @@
 
     stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds) and the stage's files
     work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
+    publishing/      leases: one process at a time publishes an experiment to MLflow
     layout.json      the version of this layout
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 

@@ -80,9 +80,9 @@ def test_what_was_left_half_way_is_made_anew(records):
 
 
 def test_who_finds_another_publishing_waits_for_his_turn(records):
-    lease = leases.LeaseWatch(records.folder.parent).try_take()
-    assert lease is not None
     publisher = Publisher(records)
+    lease = leases.LeaseWatch(publisher.turns).try_take()
+    assert lease is not None
     with lease:
         assert not publisher.attempt()
         assert kinds(records) == {("sweep", "FINISHED"): 1}
