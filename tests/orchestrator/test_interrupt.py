@@ -9,7 +9,7 @@ import psutil
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings
 
 # steps enough to be still training when the interrupt has worked its way down
-LONG = settings(teacher__steps=6000, checkpoint__steps=100, checkpoint__keep=1000)
+LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
 
 

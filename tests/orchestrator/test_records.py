@@ -41,6 +41,7 @@ def test_trials_that_share_a_result_keep_a_run_of_their_own(tmp_path):
     for index, ending in enumerate(records.endings):
         ending.mlflow_run_id = f"run {index}"
         records.end(index, "done")
+    records.save()  # as at the end of a run: in its middle endings are written now and then
     again = opened(tmp_path)
     assert [ending.mlflow_run_id for ending in again.endings] == ["run 0", "run 1"]
     assert [ending.status for ending in again.endings] == ["done", "done"]
