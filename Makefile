@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test (about 10 minutes on 2 cores)"
-	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 10 minutes more)"
+	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 14 minutes more)"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"

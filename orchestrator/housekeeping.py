@@ -87,11 +87,12 @@ def running(root: Path) -> set[str]:
 def unneeded(found: Iterable[Entry], keep: Iterable[str]) -> list[Entry]:
     """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns `keep`."""
     patterns = list(keep)
+    return [e for e in found if not any(matches(sweep, p) for sweep in e.needed_by for p in patterns)]
 
-    def kept(sweep: str) -> bool:
-        return any(fnmatch(sweep, p) or fnmatch(sweep.split("/")[0], p) for p in patterns)
 
-    return [entry for entry in found if not any(kept(sweep) for sweep in entry.needed_by)]
+def matches(sweep: str, pattern: str) -> bool:
+    """Whether `pattern` means `sweep` (name/id), by its name or by the whole."""
+    return fnmatch(sweep, pattern) or fnmatch(sweep.split("/")[0], pattern)
 
 
 def remove(root: Path, key: str) -> None:
@@ -122,7 +123,7 @@ def _collect(args: argparse.Namespace) -> int:
     _check(root)
     known = sweeps(root)
     for pattern in args.keep_sweeps:
-        if not any(fnmatch(s, pattern) or fnmatch(s.split("/")[0], pattern) for s in known):
+        if not any(matches(sweep, pattern) for sweep in known):
             there = ", ".join(sorted(known)) or "none"
             raise ConfigError([Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")])
     spare = unneeded(entries(root), [*args.keep_sweeps, *running(root)])

@@ -48,16 +48,19 @@ class Lease:
         if not self.lost:
             self._write("released")
 
+    def gone(self) -> bool:
+        """Whether somebody took over."""
+        self.lost = self.lost or newest(self.path.parent) > self.number
+        return self.lost
+
     def check(self) -> None:
         """Raise LeaseLostError where somebody took over."""
-        self.lost = self.lost or newest(self.path.parent) > self.number
-        if self.lost:
+        if self.gone():
             raise LeaseLostError(f"{self.path}: taken over by another process")
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self.lost = newest(self.path.parent) > self.number
-            if self.lost or not self.path.parent.exists():
+            if self.gone() or not self.path.parent.exists():
                 return
             self._write("held")
 

@@ -55,7 +55,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> boo
                 _run_trials(records, address, publisher)
     except KeyboardInterrupt:
         return True
-    except (ConfigError, ConnectionError):
+    except ConfigError:
         raise
     except Exception as e:
         unexplained = [ending for ending in records.endings if ending.status == "waiting"]

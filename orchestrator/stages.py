@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Experiment
-from orchestrator.leases import Lease, LeaseLostError, LeaseWatch, newest
+from orchestrator.leases import Lease, LeaseWatch, newest
 from orchestrator.plan import Stage, Trial
-from orchestrator.store import DISK_REFUSES, Store
+from orchestrator.store import Store, disk_refuses
 
 POLL_SECONDS = 0.5
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
@@ -110,27 +110,18 @@ def _run_held(
                 execute(todo)
             return
         except Exception as e:
-            if _lost([lease for stage, lease in held if not store.done(stage.key)]):
+            if any(lease.gone() for stage, lease in held if not store.done(stage.key)):
                 return  # whoever took this process for dead goes on with the work
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
             failure = read_failure(store, failed) or {
                 "cause": f"{failed.label}: {first_line(e)}",
-                "final": getattr(innermost(e), "errno", None) in DISK_REFUSES,
+                "final": disk_refuses(innermost(e)),
             }
             if failure["final"] or attempt == TRIES:
                 with suppress(OSError):
                     store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
                 raise StageFailedError(failure["cause"]) from e
             store.clear_failure(failed)
-
-
-def _lost(leases: list[Lease]) -> bool:
-    try:
-        for lease in leases:
-            lease.check()
-    except LeaseLostError:
-        return True
-    return False
 
 
 def read_failure(store: Store, stage: Stage) -> dict[str, Any] | None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigab
     from torch import Tensor
 
 MANIFEST = "manifest.json"
-DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # full or read-only: no use in trying again at once
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 
 
@@ -141,6 +140,11 @@ class Store:
     def clear_failure(self, stage: Stage) -> None:
         """Forget an earlier failure before trying again."""
         (self.root / "work" / stage.key / "failure.json").unlink(missing_ok=True)
+
+
+def disk_refuses(error: BaseException) -> bool:
+    """Whether `error` says that the disk is full or read-only: no use in trying again at once."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _manifest(stage: Stage, gathered: Path, seconds: float) -> dict[str, Any]:

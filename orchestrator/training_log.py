@@ -92,12 +92,12 @@ class TrainingLog:
         self.store.publish(self.stage, gathered, self.seconds)
 
     def _shorter(self) -> list[Path]:
-        """The final state of the longest finished stage of this one's family with fewer steps."""
+        """The final states of the finished stages of this one's family with fewer steps, the longest first."""
         return [
             path
             for steps, key in reversed(self.store.family(self.stage))
             if steps < self.stage.steps and (path := self.store.result(key).path(f"step-{steps:08d}.json")).exists()
-        ][:1]
+        ]
 
     def _save(self, folder: Path) -> None:
         tensors, numbers = self.training.state()

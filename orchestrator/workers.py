@@ -20,7 +20,7 @@ from kaccore.training import BatchLoss, Training, batch_indices
 from orchestrator import build
 from orchestrator.leases import LeaseLostError
 from orchestrator.plan import Stage
-from orchestrator.store import DISK_REFUSES, Store
+from orchestrator.store import Store, disk_refuses
 from orchestrator.training_log import Saving, TrainingLog
 
 
@@ -61,8 +61,7 @@ def train_stages(config: dict[str, Any]) -> None:
         except LeaseLostError:
             raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
-            hopeless = isinstance(e, OSError) and e.errno in DISK_REFUSES
-            final = hopeless or (isinstance(e, ValueError) and not isinstance(e, CorruptFileError))
+            final = disk_refuses(e) or (isinstance(e, ValueError) and not isinstance(e, CorruptFileError))
             with suppress(OSError):  # a full disk takes no last words; the cause travels with the exception too
                 write_failure(Store(job.storage), stage, job.run, e, final)
             raise

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from commands import PATIENCE, TINY, command, manifests, own_environment, settings
+from commands import PATIENCE, TINY, command, manifests, own_environment, settings, wait_for
 from ray.cluster_utils import Cluster
 
 TWENTY = """\
@@ -60,10 +60,7 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
         command("train", "x.yaml", *arguments, "--address", cluster.address), cwd=tmp_path, env=own_environment(),
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    until = time.monotonic() + PATIENCE
-    while not list(tmp_path.glob("runs/work/*/checkpoints/step-*.json")):
-        assert driver.poll() is None and time.monotonic() < until, driver.communicate(timeout=5)
-        time.sleep(0.1)
+    wait_for("work/*/checkpoints/step-*.json", tmp_path / "runs", driver)
     raylet_of_the_training().kill()
     said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import PATIENCE, TINY, command, everything_below, own_environment
+from commands import PATIENCE, TINY, command, everything_below, own_environment, wait_for
 from mlflow import MlflowClient
 
 SWEEP = """\
@@ -87,14 +87,6 @@ def find(process: subprocess.Popen[str], name: str) -> psutil.Process:
     raise AssertionError(f"no {name}: {process.communicate(timeout=5)}")
 
 
-def wait_for_training(cwd: Path, process: subprocess.Popen[str]) -> None:
-    """Until a teacher is in training and has a checkpoint."""
-    until = time.monotonic() + PATIENCE
-    while not list(cwd.glob("runs/work/*/checkpoints/step-*.json")):
-        assert process.poll() is None and time.monotonic() < until, process.communicate(timeout=5)
-        time.sleep(0.05)
-
-
 def rows(storage: Path) -> list[dict[str, str]]:
     (table,) = (storage / "sweeps" / "tiny").glob("*/results.csv")
     with table.open(newline="") as f:
@@ -149,7 +141,7 @@ def test_a_run_killed_with_everything_under_it_at_ten_random_moments_ends_as_if_
 @pytest.mark.parametrize("name", ["ray::RayTrainWorker", "ray::TrainController", "ray::ImplicitFunc"])
 def test_a_process_that_dies_is_made_up_for_within_the_run(undisturbed, tmp_path, name):
     process = start(tmp_path)
-    wait_for_training(tmp_path, process)
+    wait_for("work/*/checkpoints/step-*.json", tmp_path / "runs", process)
     find(process, name).kill()
     finish(process)
     assert_equal(tmp_path / "runs", undisturbed)

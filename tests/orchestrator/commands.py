@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PATIENCE = 580.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
@@ -36,6 +37,16 @@ def run(cwd: Path, name: str, *arguments: object) -> subprocess.CompletedProcess
         command(name, *arguments), cwd=cwd, env=own_environment(), capture_output=True, text=True,
         timeout=PATIENCE,
     )  # fmt: skip
+
+
+def wait_for(pattern: str, folder: Path, driver: subprocess.Popen[str]) -> Path:
+    """The first file below `folder` that matches, once it is there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and driver.poll() is None:
+        if found := next(folder.glob(pattern), None):
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"no {pattern}: {driver.communicate(timeout=5)}")
 
 
 def settings(**values: object) -> list[str]:

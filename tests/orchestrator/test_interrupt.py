@@ -2,25 +2,14 @@
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
-from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings
+from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
 
 # steps enough to be still training when the interrupt has worked its way down
 LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
-
-
-def wait_for(pattern: str, folder: Path, driver: subprocess.Popen[str]) -> Path:
-    """The first file below `folder` that matches, once it is there."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and driver.poll() is None:
-        if found := next(folder.glob(pattern), None):
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"no {pattern}: {driver.communicate(timeout=5)}")
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -33,7 +22,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 def checkpoints(folder: Path) -> dict[str, int]:
     """When each checkpoint of the unfinished teacher was written."""
-    return {p.name: p.stat().st_mtime_ns for p in folder.glob("runs/work/*/checkpoints/step-*")}
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "runs").glob("work/*/checkpoints/step-*")}
 
 
 def stop(folder: Path, number: signal.Signals) -> None:
