@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test (about 10 minutes on 2 cores)"
-	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 14 minutes more)"
+	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 25 minutes more)"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
@@ -26,14 +26,14 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow, mlxtend.data, orchestrator.runner, orchestrator.coordinator, orchestrator.workers, orchestrator.evaluation, orchestrator.tracking'
+	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow.pyfunc, mlxtend.data, orchestrator.runner, orchestrator.coordinator, orchestrator.workers, orchestrator.evaluation, orchestrator.tracking, orchestrator.report_page.charts, orchestrator.drawing'
 	@touch $@
 
 sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep experiments/nfe_sweep.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures
+	$(BIN)/python -m pytest tests --ignore tests/failures --numprocesses 2 --dist loadfile
 
 test-failures: $(READY)
 	$(BIN)/python -m pytest tests/failures
@@ -48,6 +48,7 @@ ui: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/trials.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kaccore.distill import EndpointDistiller
+    from kaccore.distill import (
+        ConsistencyDistiller,
+        EndpointDistiller,
+        InverseDistiller,
+        InversePair,
+        ProgressiveDistiller,
+        sample_consistency,
+    )
     from kaccore.losses import flow_matching_loss
     from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
     from kaccore.process import KacProcess
@@ -17,18 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOLVERS",
+    "ConsistencyDistiller",
     "DiffusionPath",
     "EndpointDistiller",
     "FlowMatchingPath",
+    "InverseDistiller",
+    "InversePair",
     "KacPath",
     "KacProcess",
+    "ProgressiveDistiller",
     "Samples",
     "flow_matching_loss",
     "sample",
+    "sample_consistency",
 ]
 
 _HOMES = {
+    "ConsistencyDistiller": "distill",
     "EndpointDistiller": "distill",
+    "InverseDistiller": "distill",
+    "InversePair": "distill",
+    "ProgressiveDistiller": "distill",
+    "sample_consistency": "distill",
     "flow_matching_loss": "losses",
     "DiffusionPath": "paths",
     "FlowMatchingPath": "paths",

@@ -3,6 +3,7 @@
     digits-cnn-v1        8x8 gray     64 features   a small classifier's last hidden layer; weights shipped
     mnist-cnn-v1         28x28 gray   64 features   likewise
     inception-v3-compat  any size   2048 features   torch-fidelity's Inception; weights of 95 MB from a file or the web
+    points               1x1, float    2 features   the coordinates of points in the plane themselves
 
 A number is only comparable with others of the same features, so this name travels with every number.
 Our own are registered with torch-fidelity, so that its command line functions know them as well once this is imported.
@@ -30,19 +31,21 @@ from torch_fidelity.utils import create_feature_extractor
 from kaccore.data import from_uint8
 
 ASSETS = Path(__file__).parent / "assets"
-INCEPTION = "inception-v3-compat"
+INCEPTION, POINTS = "inception-v3-compat", "points"
 # The file that pytorch-fid and torch-fidelity publish, converted from TensorFlow's inception-2015-12-05.
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What an extractor takes and gives. `size` None: any; `data`: the data set its classifier was trained on."""
+    """What an extractor takes and gives: `width` features and `classes` logits. `size` None: any; `data`: the data set
+    it alone suits."""
 
     name: str
     channels: int
     size: int | None
     width: int
+    classes: int
     data: str | None = None
     strides: tuple[int, int, int] = (1, 1, 1)
 
@@ -50,12 +53,14 @@ class FeatureSpec:
 FEATURES = {
     spec.name: spec
     for spec in (
-        FeatureSpec("digits-cnn-v1", channels=1, size=8, width=64, data="digits", strides=(1, 2, 1)),
-        FeatureSpec("mnist-cnn-v1", channels=1, size=28, width=64, data="mnist", strides=(2, 2, 2)),
-        FeatureSpec(INCEPTION, channels=3, size=None, width=2048),
+        FeatureSpec("digits-cnn-v1", channels=1, size=8, width=64, classes=10, data="digits", strides=(1, 2, 1)),
+        FeatureSpec("mnist-cnn-v1", channels=1, size=28, width=64, classes=10, data="mnist", strides=(2, 2, 2)),
+        FeatureSpec(INCEPTION, channels=3, size=None, width=2048, classes=1008),
+        FeatureSpec(POINTS, channels=2, size=1, width=2, classes=0, data="grid9"),
     )
 }
-OWN_FEATURES = {spec.data: spec.name for spec in FEATURES.values() if spec.data}
+AUTO_FEATURES = {spec.data: spec.name for spec in FEATURES.values() if spec.data}
+OWN_FEATURES = {data: name for data, name in AUTO_FEATURES.items() if name != POINTS}  # those of shipped classifiers
 
 
 class SmallClassifier(nn.Module):
@@ -116,6 +121,13 @@ class ClassifierFeatures(FeatureExtractorBase):
         return tuple(outputs[layer] for layer in self.features_list)
 
 
+class Coordinates(nn.Module):
+    """Points (N, 2, 1, 1) float -> (their coordinates (N, 2), no logits (N, 0))."""
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return points.flatten(1), points.new_empty(len(points), 0)
+
+
 for _name in OWN_FEATURES.values():
     if _name not in FEATURE_EXTRACTORS_REGISTRY:  # registering twice, as a module reload would, is refused
         register_feature_extractor(_name, ClassifierFeatures)
@@ -127,8 +139,13 @@ def classifier_weights(data_name: str) -> Path:
 
 
 def check_images(images: Tensor, spec: FeatureSpec) -> None:
-    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor."""
+    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor.
+    Points are float32 (N, 2, 1, 1)."""
     shape = tuple(images.shape)
+    if spec.name == POINTS:
+        if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):
+            raise ValueError(f"points of shape {shape} and {images.dtype}; expected float32 (N, 2, 1, 1)")
+        return
     if images.dtype != torch.uint8 or len(shape) != 4:
         raise ValueError(f"images of shape {shape} and {images.dtype}; expected uint8 (N, C, H, W)")
     if shape[1] not in (1, spec.channels) or (spec.size and shape[2:] != (spec.size, spec.size)):
@@ -146,15 +163,18 @@ def feature_spec(features: str) -> FeatureSpec:
 
 
 def features_for(data_name: str, requested: str = "auto", weights: str | Path | None = None) -> str:
-    """The extractor for a data set. `auto`: its own classifier if there is one (digits, mnist), else Inception.
+    """The extractor for a data set. `auto`: its own classifier if there is one (digits, mnist), the coordinates of
+    points (grid9), else Inception.
 
-    Raises ValueError for an unknown name, for another data set's classifier, and for Inception weights that the
-    extractor would not use.
+    Raises ValueError for an unknown name, for another data set's classifier, for images' features of points and the
+    other way round, and for Inception weights that the extractor would not use.
     """
-    name = OWN_FEATURES.get(data_name, INCEPTION) if requested == "auto" else requested
+    name = AUTO_FEATURES.get(data_name, INCEPTION) if requested == "auto" else requested
     spec = feature_spec(name)
     if spec.data not in (None, data_name):
         raise ValueError(f"features {name!r} know {spec.data} only, the data set is {data_name!r}; use auto")
+    if AUTO_FEATURES.get(data_name) == POINTS != name:
+        raise ValueError(f"features {name!r} are of images, the data set {data_name!r} is points; use auto")
     if weights is not None and name != INCEPTION:
         raise ValueError(f"weights {str(weights)!r} belong to {INCEPTION}, but the features are {name!r}; drop one")
     return name
@@ -210,8 +230,9 @@ def fetch_official_weights() -> Path:
 @lru_cache(maxsize=4)
 def extractor(
     features: str, device: str = "cpu", weights: str | None = None, weights_sha256: str | None = None
-) -> FeatureExtractorBase:
-    """torch-fidelity's extractor of that name on `device`, ready to use; kept for the life of the process.
+) -> nn.Module:
+    """torch-fidelity's extractor of that name on `device`, uint8 images -> (features, logits); kept for the life of the
+    process. That of points is not torch-fidelity's.
 
     `weights`, `weights_sha256`: for Inception only, see `read_weights`. Raises ValueError, RuntimeError on a failed
     download.
@@ -223,9 +244,11 @@ def extractor(
         kwargs["feature_extractor_weights_path"] = io.BytesIO(content)
     elif weights is not None:
         raise ValueError(f"weights {weights!r} belong to {INCEPTION}, but the features are {features!r}; drop one")
-    layer = FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric("fid")
+    if features == POINTS:
+        return Coordinates()
+    layers = [FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m) for m in ("fid", "isc")]
     try:
-        made = create_feature_extractor(features, [layer], cuda=False, **kwargs)
+        made = create_feature_extractor(features, layers, cuda=False, **kwargs)
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError) as error:
         if weights is None:
             raise

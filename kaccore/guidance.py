@@ -27,14 +27,14 @@ class GuidedVelocity:
         self.nfe = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        t = t.expand(len(x)) if t.ndim == 0 else t
+        t = t.expand(x.shape[0]) if t.ndim == 0 else t  # len(x) would fix the batch size of an exported model
         if self.guidance == 1.0 or self.labels is None:
             self.nfe += 1
             return self.model(x, t, self.labels)
         self.nfe += 2
         null = torch.full_like(self.labels, NULL_LABEL)
         both = self.model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([self.labels, null]))
-        conditional, unconditional = both.chunk(2)
+        conditional, unconditional = both.reshape(2, *x.shape)
         return unconditional + self.guidance * (conditional - unconditional)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from kaccore.data.images import ImageData
 from kaccore.process import KacProcess
 from kaccore.schedules import CLOCKS, SIGNALS, ScheduleValue, linear_signal, lookup
 from kaccore.tensors import default_device, left_broadcast
@@ -36,6 +37,11 @@ class Path(Protocol):
         """Draw x_1, float32 of `shape`."""
         ...
 
+    def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None) -> Tensor:
+        """Take `x` (B, ...) at times `s` to later times `t`, scalars or (B,), with fresh noise: where x has the law of
+        x_s given x_0, the result has that of x_t given x_0. Raises ValueError unless 0 <= s <= t <= 1 and s < 1."""
+        ...
+
     def speed_limit(self, radius: float) -> float:
         """A bound on abs(velocity) per coordinate for data in [-radius, radius]; infinite where there is none."""
         ...
@@ -45,12 +51,16 @@ class KacPath:
     """x_t = f(t) x_0 + K_{g(t)}, u_t = f'(t) x_0 + g'(t) v(K, g(t)); the prior is K_1, drawn from the process itself.
 
     `signal` names f (linear, exponential), `clock` names g (linear, quadratic). With the exponential signal x_1
-    keeps exp(-1) x_0, so the prior needs `data`: a float tensor (N, ...) from which it draws x_0 at random; its
-    samples then start from noised data and not from noise alone. Raises ValueError for unknown names.
+    keeps exp(-1) x_0, so the prior needs `data`: a float tensor (N, ...) or a data set, from which it draws x_0 at
+    random; its samples then start from noised data and not from noise alone. Raises ValueError for unknown names.
     """
 
     def __init__(
-        self, process: KacProcess, signal: str = "linear", clock: str = "linear", data: Tensor | None = None
+        self,
+        process: KacProcess,
+        signal: str = "linear",
+        clock: str = "linear",
+        data: Tensor | ImageData | None = None,
     ) -> None:
         self.process, self.data = process, data
         self.signal = lookup(SIGNALS, signal, "signal")
@@ -74,7 +84,24 @@ class KacPath:
         if self.data is None:
             raise ValueError(f"this signal keeps {kept:.3f} x_0 at t = 1: give KacPath(data=...) to draw the prior")
         index = torch.randint(len(self.data), (shape[0],), generator=generator, device=noise.device)
-        return kept * self.data.to(noise.device)[index] + noise
+        x0 = self.data.batch(index) if isinstance(self.data, ImageData) else self.data[index.to(self.data.device)]
+        return kept * x0.to(noise.device) + noise
+
+    def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None) -> Tensor:
+        """See `Path.renoise`: x_t = r x + k K_{g(t)-g(s)}, r = f(t)/f(s), with k for the variance of K_{g(t)}.
+
+        Exact from s = 0, where r x = f(t) x_0 and k = 1. From s > 0 the mean and the variance are exact and the law
+        is not: x does not tell which way its particles move, so the fresh noise goes its own way, and the sum may
+        leave the light cone. At damping 25 and speed 2 the cdf is off by less than 0.005 where g(t) > 0.25, which is
+        little, and by up to 0.1 at g(t) = 0.06, where many particles have not reversed yet.
+        """
+        s, t = _in_order(x, s, t)
+        f, g, f_t, g_t = self.signal(s).value, self.clock(s).value, self.signal(t).value, self.clock(t).value
+        fresh = self.process.sample(g_t - g, x.shape, generator).x
+        missing = self.process.variance(g_t) - (f_t / f).square() * self.process.variance(g)
+        given = self.process.variance(g_t - g)
+        k = torch.where(g_t > g, missing / given, 0.0).clamp_min(0).sqrt()  # s = t: nothing is missing or given
+        return f_t / f * x + k * fresh
 
     def speed_limit(self, radius: float) -> float:
         """max abs(f') R + max g' c: the light cone of the unguided field (arXiv 2509.21513, section 3)."""
@@ -108,6 +135,12 @@ class DiffusionPath:
     def prior(self, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
         """See `Path.prior`: normal with standard deviation `width`."""
         return self.width * torch.randn(tuple(shape), generator=generator, device=default_device(shape, generator))
+
+    def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None) -> Tensor:
+        """See `Path.renoise`; exact: what normal noise lacks in variance is made up by independent normal noise."""
+        s, t = _in_order(x, s, t)
+        (f, sigma), (f_t, sigma_t) = ([v.value for v in self._coefficients(w.clamp_min(2.0**-24))] for w in (s, t))
+        return _add_normal(x, f_t / f, sigma, sigma_t, self.width, generator)
 
     def speed_limit(self, radius: float) -> float:
         """No bound: the noise's velocity grows like 1/sqrt(t)."""
@@ -143,9 +176,31 @@ class FlowMatchingPath:
         """See `Path.prior`: normal with standard deviation `width`."""
         return self.width * torch.randn(tuple(shape), generator=generator, device=default_device(shape, generator))
 
+    def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None) -> Tensor:
+        """See `Path.renoise`; exact: what normal noise lacks in variance is made up by independent normal noise."""
+        s, t = _in_order(x, s, t)
+        return _add_normal(x, (1 - t) / (1 - s), s, t, self.width, generator)
+
     def speed_limit(self, radius: float) -> float:
         """No bound: a normal variable has none."""
         return math.inf
+
+
+def _in_order(x: Tensor, s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Both times shaped to broadcast against `x`; raises ValueError unless 0 <= s <= t <= 1 and s < 1."""
+    s, t = left_broadcast(s, x), left_broadcast(t, x)
+    if not bool(((s >= 0) & (s <= t) & (s < 1) & (t <= 1)).all()):
+        raise ValueError(f"s = {s.flatten().tolist()}, t = {t.flatten().tolist()}: expected 0 <= s <= t <= 1 and s < 1")
+    return s, t
+
+
+def _add_normal(
+    x: Tensor, ratio: Tensor, sigma: Tensor, sigma_t: Tensor, width: float, generator: Generator | None
+) -> Tensor:
+    """ratio x + the normal noise that brings a deviation of ratio sigma width to sigma_t width."""
+    missing = (sigma_t.square() - (ratio * sigma).square()).clamp_min(0).sqrt()
+    eps = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return ratio * x + width * missing * eps
 
 
 def _positive(width: float) -> float:

@@ -6,20 +6,30 @@ resumed run draws what the uninterrupted one would have.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kaccore.ema import EMA
 from kaccore.tensors import derive_seed, generator_for
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to optimise. `steps` and `warmup` count optimiser steps, `clip` bounds the gradient's norm (None: no bound),
-    `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last step)."""
+    `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last step), which begins again `restarts` times
+    from the peak, in cycles of equal length (warm restarts, arXiv 1608.03983).
+
+    `precision` "bfloat16" multiplies in bfloat16 (torch.autocast) what is stored and averaged in float32. Each step's
+    gradient is the mean over `accumulate` parts of its batch, one after the other: memory for one part only. Raises
+    ValueError for another precision or accumulate < 1.
+    """
 
     steps: int
     lr: float
@@ -28,13 +38,24 @@ class Settings:
     warmup: int = 0
     clip: float | None = 1.0
     seed: int = 0
+    precision: str = "float32"
+    accumulate: int = 1
+    restarts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision = {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate = {self.accumulate}: expected at least 1")
 
 
 class NonFiniteLossError(ValueError):
     """The loss became NaN or infinite."""
 
 
-BatchLoss = Callable[[nn.Module, int], Tensor]  # (model, step) -> mean loss of that step's batch
+# (model, part) -> mean loss of that part of the data: part k of step s is number s * accumulate + k, so without
+# accumulation a part is a step's whole batch
+BatchLoss = Callable[[nn.Module, int], Tensor]
 
 
 class Training:
@@ -62,11 +83,8 @@ class Training:
             lr = learning_rate(s, self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            torch.manual_seed(derive_seed(s.seed, "dropout", self.step, rank))
             self.optimizer.zero_grad()
-            loss = batch_loss(self.forward, self.step)
-            loss.backward()
-            value = float(loss.detach())
+            value = self._backward(batch_loss, rank)
             if not math.isfinite(value):
                 raise NonFiniteLossError(
                     f"loss is {value} at step {self.step + 1} (last good loss {last:.6g}, learning rate {lr:.3g})"
@@ -77,6 +95,20 @@ class Training:
             self.ema.update(self.model, self.step)
             self.step, last = self.step + 1, value
             yield self.step, {"loss": value, "lr": lr}
+
+    def _backward(self, batch_loss: BatchLoss, rank: int) -> float:
+        """Leave the gradient of the mean loss over the step's parts in the weights; returns that mean."""
+        s, losses = self.settings, []
+        device = next(self.model.parameters()).device.type
+        for part in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
+            torch.manual_seed(derive_seed(s.seed, "dropout", part, rank))
+            more = (part + 1) % s.accumulate > 0
+            with _unsynchronised(self.forward) if more else nullcontext():  # gradients travel with the last part only
+                with torch.autocast(device, torch.bfloat16, enabled=s.precision == "bfloat16"):
+                    loss = batch_loss(self.forward, part)
+                (loss / s.accumulate).backward()
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Everything that a resumed run needs: named tensors, and plain numbers beside them."""
@@ -102,24 +134,30 @@ class Training:
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """The rate at `step` (from 0): a linear warm-up, then constant or half a cosine down to 1 %."""
+    """The rate at `step` (from 0): a linear warm-up, then constant or half cosines down to 1 %."""
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "constant":
         return settings.lr * warm
     if settings.schedule != "cosine":
         raise ValueError(f"schedule = {settings.schedule!r}: expected constant or cosine")
-    return settings.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / settings.steps)) / 2)
+    cycle = settings.steps / (settings.restarts + 1)
+    return settings.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2)
 
 
-def batch_indices(count: int, batch_size: int, step: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:
-    """The images of batch `step`: a new permutation of all `count` every epoch, in (seed, "order", epoch).
+def batch_indices(
+    count: int, batch_size: int, part: int, seed: int, rank: int = 0, world: int = 1, accumulate: int = 1
+) -> Tensor:
+    """The images of part `part` of the batches, each batch in `accumulate` parts: with one, of batch `part`.
 
-    With `world` workers each gets every world-th image of the same global batch, so the data order does not depend
-    on how many there are. Raises ValueError where the batch does not divide among them.
+    Every epoch is a new permutation of all `count`, in (seed, "order", epoch). With `world` workers each gets every
+    world-th image of the same part, so the data order does not depend on how many there are, nor on the number of
+    parts. Raises ValueError where the batch does not divide among parts and workers.
     """
-    if batch_size % world:
-        raise ValueError(f"batch_size = {batch_size}: not a multiple of {world} workers")
-    position = torch.arange(step * batch_size + rank, (step + 1) * batch_size, world)
+    if batch_size % (world * accumulate):
+        parts = f" x {accumulate} parts" if accumulate > 1 else ""
+        raise ValueError(f"batch_size = {batch_size}: not a multiple of {world} workers{parts}")
+    size = batch_size // accumulate
+    position = torch.arange(part * size + rank, (part + 1) * size, world)
     epoch = position // count
     orders = {int(e): _order(count, seed, int(e)) for e in epoch.unique()}
     return torch.stack([orders[int(e)][int(p) % count] for e, p in zip(epoch, position, strict=True)])
@@ -128,6 +166,11 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int, rank: int =
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator_for(seed, "order", epoch))
+
+
+def _unsynchronised(forward: nn.Module) -> AbstractContextManager[None]:
+    """Where the gradients of a data-parallel network stay on their worker."""
+    return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

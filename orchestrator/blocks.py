@@ -1,86 +1,39 @@
 """The blocks of an experiment file, key for key: types, ranges, defaults, and what each setting means.
 
-Ranges that concern one setting stand here; what settings demand of each other stands in `rules.py`.
+Ranges that concern one setting stand here; what settings demand of each other stands in `rules`.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+import os
+from dataclasses import replace
+from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from annotated_types import Ge
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from orchestrator.faults import describe
-from orchestrator.translate import Say
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    channels: int
-    size: int  # pixels a side
-    classes: int
-    count: int  # images
-
-
-DATA_FACTS = {"digits": DataFacts(1, 8, 10, 1797), "mnist": DataFacts(1, 28, 10, 5000)}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # YAML has lists, frozen models hold tuples
-
-
-def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    twice = next((value for value in values if values.count(value) > 1), None)
-    if twice is not None:
-        raise ValueError(f"got {describe(values)}, {describe(twice)} stands twice")
-    return values
-
-
-def _chain(counts: tuple[int, ...]) -> tuple[int, ...]:
-    for before, after in pairwise(counts):
-        if after >= before:
-            raise ValueError(f"got {describe(counts)}, expected falling counts: {after} after {before}")
-        if before % after:
-            raise ValueError(f"got {describe(counts)}, each count has to divide the one before: {after} after {before}")
-    return counts
-
-
-def _gpus(count: float) -> float:
-    if count > 1 and count != int(count):
-        raise ValueError(f"got {describe(count)}, expected a share from 0 to 1 or a whole number of GPUs")
-    return count
-
-
-def _fits(count: int) -> int:
-    if count >= 2**63:  # beyond, a tensor's size and a file's integers overflow
-        raise ValueError(f"got {describe(count)}, expected less than 2^63")
-    return count
-
-
-Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
-Count = Annotated[int, Ge(1), AfterValidator(_fits)]
-Whole = Annotated[int, Ge(0), AfterValidator(_fits)]
-NotNegative = Annotated[float, Ge(0)]
-Positive = Annotated[float, Gt(0)]
-Fraction = Annotated[float, Ge(0), Lt(1)]
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
-Name = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),
-    Say("1 to 100 letters, digits, hyphens, underscores or dots, not starting with a dot"),
-]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")]
-Counts = Annotated[tuple[Count, ...], BeforeValidator(_tuple), MinLen(1)]
-Rates = Annotated[tuple[Positive, ...], BeforeValidator(_tuple), MinLen(1)]
-Labels = Annotated[tuple[Whole, ...], BeforeValidator(_tuple), MinLen(1)]
-Sizes = Annotated[tuple[Count, ...], BeforeValidator(_tuple), AfterValidator(_unique)]
-Intervals = Annotated[tuple[Count, ...], BeforeValidator(_tuple), MinLen(1), AfterValidator(_chain)]
-Metric = Literal["fid", "kid", "precision", "recall"]
-Metrics = Annotated[tuple[Metric, ...], BeforeValidator(_tuple), MinLen(1), AfterValidator(_unique)]
-Solver = Literal["euler", "midpoint", "heun", "ab2", "rk4"]
-Schedule = Literal["cosine", "constant"]
+from orchestrator.data_facts import DATA_FACTS, DataFacts
+from orchestrator.kinds import (
+    Count,
+    Counts,
+    Diagnostics,
+    Fraction,
+    Intervals,
+    Labels,
+    Metrics,
+    NotNegative,
+    Positive,
+    Precision,
+    Rates,
+    Schedule,
+    Sha256,
+    Share,
+    Sizes,
+    Solver,
+    Text,
+    Times,
+    Whole,
+    fits,
+    gpus,
+)
 
 
 class Block(BaseModel):
@@ -88,10 +41,43 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    name: Literal["digits", "mnist"] = Field(description="Data set: digits (1797 of 8x8) or mnist (5000 of 28x28).")
-    root: Text | None = Field(
-        default=None, description="Folder with the data; null: the copy that comes with a package."
+    name: Literal["digits", "mnist", "cifar10", "celeba64", "lsun_bedroom256", "folder", "grid9"] = Field(
+        description="Data set: digits (1797 of 8x8), mnist (5000 of 28x28), cifar10, celeba64, lsun_bedroom256, "
+        "folder: your own images, or grid9: points in the plane, of nine narrow Gaussians."
     )
+    root: Text | None = Field(
+        default=None,
+        description="Folder with the data; null: the copy that comes with a package, of digits, mnist and grid9.",
+    )
+    size: Count | None = Field(
+        default=None, description="Pixels a side that images are cropped and resized to, >= 1; folder only."
+    )
+    limit: Count | None = Field(
+        default=None,
+        description="Only the first so many images, >= 1; lsun_bedroom256 only, all of which take 596 GB; null: all.",
+    )
+    download: bool = Field(
+        default=False, description="Whether to fetch what is missing in root: true or false; cifar10 and celeba64 only."
+    )
+    flip: bool = Field(
+        default=False, description="Whether images are mirrored left to right at random in training: true or false."
+    )
+    cache: Text | None = Field(
+        default=None, description="Folder of the images decoded once, 0.2 to 600 GB; null: .kaccore in root."
+    )
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known before anything is read; of a folder without a size not even that."""
+        facts = DATA_FACTS[self.name]
+        return facts if self.name != "folder" else replace(facts, size=self.size)
+
+    def absolute(self) -> "Data":
+        """The same for processes that run in other folders."""
+        places = {"root": self.root, "cache": self.cache}
+        return self.model_copy(
+            update={key: os.path.abspath(os.path.expanduser(place)) for key, place in places.items() if place}
+        )
 
 
 class Path(Block):
@@ -115,46 +101,91 @@ class Path(Block):
 
 
 class Model(Block):
-    kind: Literal["unet"] = Field(default="unet", description="Network: unet.")
-    channels: Count = Field(default=32, description="Channels of the first level, >= 1.")
+    kind: Literal["unet", "dit", "mlp"] = Field(default="unet", description="Network: unet, dit or mlp.")
+    channels: Count = Field(default=32, description="Channels of the first level, or of every layer, >= 1.")
     multipliers: Counts = Field(
         default=(1, 2),
-        description="Channels of each level as a multiple of the first, each >= 1; a level halves the size.",
+        description="Channels of each level as a multiple of the first, each >= 1; a level halves the size; unet only.",
     )
-    blocks: Count = Field(default=1, description="Residual blocks a level, >= 1.")
+    blocks: Count = Field(default=1, description="Residual blocks a level, >= 1; unet only.")
     attention: Sizes = Field(
-        default=(), description="Image sizes in pixels with self-attention, of those the levels have."
+        default=(), description="Image sizes in pixels with self-attention, of those the levels have; unet only."
     )
-    dropout: Fraction = Field(default=0.0, description="Share of activations dropped in training, >= 0 and < 1.")
-    head_channels: Count = Field(default=32, description="Channels of one attention head, >= 1.")
+    attention_in: Literal["all", "adm"] = Field(
+        default="all",
+        description="Blocks with attention at those sizes: all, or adm (the ordinary ones, and always the middle); "
+        "unet only.",
+    )
+    scale_shift: bool = Field(
+        default=True, description="Whether the time scales and shifts the norms, or is added; unet only."
+    )
+    resample: Literal["residual", "conv"] = Field(
+        default="residual", description="Where sizes change: residual (inside blocks) or conv (between); unet only."
+    )
+    depth: Count = Field(default=4, description="Transformer blocks or hidden layers, >= 1; dit and mlp only.")
+    dropout: Fraction = Field(
+        default=0.0, description="Share of activations dropped in training, >= 0 and < 1; unet and dit only."
+    )
+    head_channels: Count = Field(default=32, description="Channels of one attention head, >= 1; unet and dit only.")
     patch: Count = Field(
-        default=1, description="Pixels a side folded into channels first, >= 1, a divisor of the image size."
+        default=1,
+        description="Pixels a side folded into channels first, >= 1, a divisor of the image size; unet and dit only.",
     )
 
 
-class Teacher(Block):
-    steps: Count = Field(default=1500, description="Training steps, >= 1.")
+class Optimised(Block):
+    """How any network is trained, teacher or student."""
+
     batch_size: Count = Field(default=128, description="Images a step, over all workers, >= 1.")
-    lr: Positive = Field(default=2.0e-3, description="Peak learning rate, > 0.")
-    ema: Fraction = Field(default=0.999, description="Decay of the weights' moving average a step, >= 0 and < 1.")
-    label_dropout: Fraction | None = Field(
-        default=0.1, description="Share of images trained without their label, >= 0 and < 1; null: no labels at all."
-    )
     schedule: Schedule = Field(
         default="cosine", description="Learning rate after the warm-up: cosine (to 0) or constant."
     )
+    restarts: Whole = Field(default=0, description="How often the cosine begins again from the peak, >= 0.")
     warmup: Whole = Field(default=0, description="Steps in which the learning rate rises from 0, >= 0.")
     clip: Positive | None = Field(default=None, description="Largest norm of the gradient, > 0; null: not clipped.")
+    accumulate: Count = Field(default=1, description="Parts in which a step's images are taken, to save memory, >= 1.")
+    precision: Precision = Field(
+        default="float32", description="Of the network's products: float32, or bfloat16 by autocast."
+    )
 
 
-class Distill(Block):
-    kind: Literal["endpoint"] = Field(default="endpoint", description="Distiller: endpoint.")
+class Teacher(Optimised):
+    steps: Count = Field(default=1500, description="Training steps, >= 1.")
+    lr: Positive = Field(default=2.0e-3, description="Peak learning rate, > 0.")
+    ema: Fraction = Field(default=0.999, description="Decay of the weights' moving average a step, >= 0 and < 1.")
+    augment: Fraction = Field(
+        default=0.0, description="Chance of each of EDM's augmentations, which the network is told of, >= 0 and < 1."
+    )
+    label_dropout: Fraction | None = Field(
+        default=0.1, description="Share of images trained without their label, >= 0 and < 1; null: no labels at all."
+    )
+
+
+class Distill(Optimised):
+    kind: Literal["endpoint", "progressive", "consistency", "inverse"] = Field(
+        default="endpoint", description="Distiller: endpoint, progressive, consistency or inverse."
+    )
     intervals: Intervals = Field(
         default=(20, 4, 2, 1),
-        description="Step counts of the students in turn, each >= 1 and a divisor of the one before.",
+        description="Step counts of the students in turn, each >= 1 and a divisor of the one before, for progressive "
+        "half of it. consistency and inverse train one student with the training steps of all these.",
+    )
+    times: Times | None = Field(
+        default=None,
+        description="The first student's grid, from 1 falling to 0, one more than its intervals; later students take "
+        "every so-manieth; null: uniform; endpoint only.",
+    )
+    chained: bool = Field(
+        default=True,
+        description="Whether each student's teacher is the student before, or always the teacher; endpoint only.",
+    )
+    start: Literal["previous", "teacher"] = Field(
+        default="previous", description="Whose weights a student starts from: previous (the one before) or teacher."
     )
     teacher_steps: Count = Field(
-        default=100, description="Steps of the first student's teacher, a multiple of the first of the intervals."
+        default=100,
+        description="Steps of the first student's teacher, a multiple of the first of the intervals; for consistency "
+        "those between which it learns to jump; endpoint and consistency only.",
     )
     teacher_solver: Solver = Field(
         default="ab2", description="Solver of the first student's teacher: euler, midpoint, heun, ab2 or rk4."
@@ -165,17 +196,11 @@ class Distill(Block):
     steps: Count | Counts = Field(
         default=400, description="Training steps of a student, >= 1; one, or one per interval."
     )
-    batch_size: Count = Field(default=128, description="Images a step, over all workers, >= 1.")
     lr: Positive | Rates = Field(default=5.0e-4, description="Peak learning rate, > 0; one, or one per interval.")
     ema: Fraction = Field(default=0.99, description="Decay of the weights' moving average a step, >= 0 and < 1.")
     target: Literal["velocity", "endpoint"] = Field(
         default="velocity", description="What is matched: velocity or endpoint."
     )
-    schedule: Schedule = Field(
-        default="cosine", description="Learning rate after the warm-up: cosine (to 0) or constant."
-    )
-    warmup: Whole = Field(default=0, description="Steps in which the learning rate rises from 0, >= 0.")
-    clip: Positive | None = Field(default=None, description="Largest norm of the gradient, > 0; null: not clipped.")
 
 
 class Sampling(Block):
@@ -185,7 +210,20 @@ class Sampling(Block):
     solver: Solver = Field(
         default="euler", description="euler, midpoint, heun, ab2 or rk4; a student takes euler only."
     )
-    steps: Count = Field(default=4, description="Steps from noise to data, >= 1; a student: one of distill.intervals.")
+    steps: Count = Field(
+        default=4,
+        description="Steps from noise to data, >= 1; a student: one of distill.intervals; of consistency: up to "
+        "distill.teacher_steps; of inverse: 1.",
+    )
+    times: Times | None = Field(
+        default=None, description="The teacher's grid, from 1 falling to 0, one more than steps; null: uniform."
+    )
+    gamma: Share = Field(
+        default=0.0, description="Share of each jump that is noised again, 0 to 1; students of consistency only."
+    )
+    shaping: Fraction = Field(
+        default=0.0, description="Kinetic trajectory shaping: faster early, slower late, by this share, >= 0 and < 1."
+    )
     guidance: NotNegative = Field(default=1.0, description="Guidance, >= 0; 1: none, and the only one a student takes.")
     labels: Whole | Labels | None = Field(
         default=None, description="Class or list of classes, from 0; null: drawn as the data has them."
@@ -193,13 +231,19 @@ class Sampling(Block):
 
 
 class Evaluation(Block):
-    samples: Annotated[int, Ge(2), AfterValidator(_fits)] = Field(
+    samples: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
         default=1797, description="Images drawn for each number, >= 2."
     )
-    metrics: Metrics = Field(default=("fid", "kid"), description="Any of fid, kid, precision, recall; at least one.")
-    features: Literal["auto", "digits-cnn-v1", "mnist-cnn-v1", "inception-v3-compat"] = Field(
+    metrics: Metrics = Field(
+        default=("fid", "kid"),
+        description="Any of fid, kid, precision, recall, inception_score, "
+        "fid_per_class, and for points w2 (of 1,000 samples to as many fresh points of the data) and log_likelihood "
+        "(of fresh points under the network's flow; students of consistency and inverse have none); at least one.",
+    )
+    features: Literal["auto", "digits-cnn-v1", "mnist-cnn-v1", "inception-v3-compat", "points"] = Field(
         default="auto",
-        description="Feature extractor: digits-cnn-v1, mnist-cnn-v1, inception-v3-compat; auto: the one of the data.",
+        description="Feature extractor: digits-cnn-v1, mnist-cnn-v1, inception-v3-compat, points (the coordinates "
+        "themselves); auto: the one of the data.",
     )
     weights: Text | None = Field(
         default=None, description="File with the weights of inception-v3-compat; null: none given."
@@ -208,8 +252,21 @@ class Evaluation(Block):
         default=None,
         description="SHA-256 that the file in weights must have, 64 hexadecimal digits; null: not checked.",
     )
+    every: Count | None = Field(
+        default=None,
+        description="Training steps of a teacher after which, again and again, its FID is measured while it trains, of "
+        "its averaged weights at 20 ab2 steps, >= 1; null: never.",
+    )
+    every_samples: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
+        default=256, description="Images drawn for each of these, >= 2: few, so they score higher than samples would."
+    )
     seeds: Count = Field(
         default=1, description="How many times a trial is sampled and measured, each from its own seed, >= 1."
+    )
+    diagnostics: Diagnostics = Field(
+        default=("memorisation", "gap"),
+        description="What is looked at beside the metrics: any of memorisation (nearest training images) and gap (a "
+        "student's way against its teacher's).",
     )
 
 
@@ -222,44 +279,13 @@ class Checkpoint(Block):
 class Cluster(Block):
     workers: Count = Field(default=1, description="Processes that train one network together, >= 1.")
     cpus_per_worker: Positive = Field(default=1.0, description="CPUs of each worker, > 0.")
-    gpus_per_worker: Annotated[NotNegative, AfterValidator(_gpus)] = Field(
+    gpus_per_worker: Annotated[NotNegative, AfterValidator(gpus)] = Field(
         default=0.0, description="GPUs of each worker, a share from 0 to 1 or a whole number."
     )
+    compile: bool = Field(default=False, description="Whether torch.compile is used: slower to begin, faster after.")
 
 
 class Tracking(Block):
     uri: Text | None = Field(
         default=None, description="MLflow tracking server; null: the embedded store under storage."
     )
-
-
-class Grid(Block):
-    grid: tuple[Any, ...] = Field(description="The values to try, at least one.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_grid(cls, entry: Any) -> Any:
-        if isinstance(entry, cls):
-            return entry
-        if isinstance(entry, dict) and set(entry) == {"grid"}:
-            if not isinstance(entry["grid"], (list, tuple)) or not entry["grid"]:
-                raise ValueError(f"got {describe(entry)}, expected a list of at least one value in grid")
-            return {"grid": tuple(entry["grid"])}
-        later = isinstance(entry, dict) and [key for key in ("choice", "uniform", "loguniform", "int") if key in entry]
-        why = f": {', '.join(later)} is for random search, which is not available yet" if later else ""
-        raise ValueError(f"got {describe(entry)}, expected {{grid: [...]}}{why}")
-
-
-Space = Annotated[dict[str, Grid], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")]
-
-
-class Sweep(Block):
-    metric: Metric = Field(default="fid", description="What ranks the trials: one of evaluation.metrics.")
-    mode: Literal["min", "max"] = Field(default="min", description="Which end of the metric is best: min or max.")
-    search: Literal["grid"] = Field(default="grid", description="How trials are chosen: grid, every combination.")
-    num_trials: Annotated[None, Say("null: a grid runs every combination")] = Field(
-        default=None, description="How many trials; null for a grid, which runs every combination."
-    )
-    scheduler: Literal["none"] = Field(default="none", description="What stops poor trials early: none.")
-    max_concurrent_trials: Count = Field(default=2, description="Trials at once, >= 1.")
-    space: Space = Field(description="Dotted keys of this file, each with {grid: [values]}.")

@@ -5,17 +5,20 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.rules import class_faults
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
 
     from orchestrator.plan import Plan
     from orchestrator.records import Records
+    from orchestrator.search import Known
 
 BAD_INPUT = 2
 LOG_WIDTH = 140
@@ -55,6 +58,10 @@ def run_parser(command: str, what: str) -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
         help="override one setting, such as --set path.damping=9.0; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--only", metavar="KEY=VALUE", action="append", default=[],
+        help="run only the trials with this value of a swept setting, or one of a list of them; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
     parser.add_argument("--address", help="a Ray cluster to run on, such as auto or ray://head:10001; default: here")
     return parser
@@ -76,33 +83,98 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal)
+    only = chosen(plan, args.only)
     from orchestrator import runner
+    from orchestrator.records import Records
+    from orchestrator.store import Store
 
     console = make_console()
+    records = Records(plan, Store(experiment.storage))
+    if experiment.sweep is not None and goal == "sweep":
+        records.earlier = earlier_points(records, args.file)
     if args.dry_run:
-        runner.print_plan(plan, console)
+        runner.print_plan(plan, console, only)
         return 0
     if address is not None:
         resources = cluster.connect(address)
         cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-    return runner.run(plan, address, console)
+    return runner.run(records, address, console, only)
 
 
-def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep") -> "Plan":
-    """The plan of an experiment, its data read for the fingerprint. Raises ConfigError where the data is not there."""
+def make_plan(
+    experiment: config.Experiment, source: str, goal: str = "sweep", points: list[dict[str, Any]] | None = None
+) -> "Plan":
+    """The plan of an experiment, its data read for the fingerprint; of a sweep that grows with the `points`
+    given, or else those that earlier runs have drawn. Raises ConfigError where the data is not there."""
     from orchestrator import plan, search
 
     search.expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
-    from kaccore.data import load
     from kaccore.features import features_for
+    from orchestrator import build
 
     evaluation = experiment.evaluation
     try:
-        data = load(experiment.data.name, Path(experiment.data.root) if experiment.data.root else None)
+        data = build.images(experiment.data.name, experiment.data)
         features = features_for(experiment.data.name, evaluation.features, evaluation.weights)
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(source, "data", str(e))]) from None
-    return plan.make(experiment, data.fingerprint, features, goal)
+    planned = plan.make(experiment, data.fingerprint, features, goal)
+    if planned.grows:
+        points = _drawn_before(planned) if points is None else points
+        planned = plan.make(experiment, data.fingerprint, features, goal, points)
+    faults = [fault for trial in planned.trials for fault in class_faults(trial.config, data.classes)]
+    if faults:
+        raise ConfigError([replace(fault, source=source) for fault in faults])
+    return planned
+
+
+def chosen(plan: "Plan", texts: list[str]) -> set[int] | None:
+    """The trials that `--only` means, None without it; raises ConfigError where it means none or is no key."""
+    if not texts:
+        return None
+    found = {trial.index for trial in plan.trials}
+    for text in texts:
+        source = f"--only {text}"
+        key, value = config.assignment(text, source)
+        swept = list(plan.experiment.sweep.space) if plan.experiment.sweep is not None and plan.goal == "sweep" else []
+        if plan.grows or key not in swept:
+            what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
+            raise ConfigError([Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)])
+        wanted = value if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list) else [value]
+        found &= {trial.index for trial in plan.trials if trial.overrides[key] in wanted}
+    if not found:
+        raise ConfigError([Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")])
+    return found
+
+
+def earlier_points(records: "Records", source: str) -> list["Known"]:
+    """What the sweeps in `sweep.learn_from` have measured, as points of this one's space; raises ConfigError where one
+    is not there. Trials whose metric has other features, or that lie outside the space, teach nothing."""
+    sweep = records.plan.experiment.sweep
+    if sweep is None or not sweep.learn_from:
+        return []
+    from orchestrator.drawing import known_elsewhere
+
+    found: list[Known] = []
+    for name in sweep.learn_from:
+        folders = sorted((records.store.root / "sweeps").glob(name if "/" in name else f"{name}/*"))
+        folders = [folder for folder in folders if (folder / "plan.json").exists()]
+        if not folders:
+            there = sorted(p.parent.parent.name for p in (records.store.root / "sweeps").glob("*/*/plan.json"))
+            what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
+            raise ConfigError([Fault(source, "sweep.learn_from", what)])
+        for folder in folders:
+            found += known_elsewhere(records_of(folder), records.plan)
+    return found
+
+
+def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
+    """The points that earlier runs of the same sweep have drawn."""
+    noted = Path(plan.experiment.storage) / "sweeps" / plan.experiment.name / plan.id / "plan.json"
+    try:
+        return list(json.loads(noted.read_text())["points"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # the first run, or one that was killed while it began
 
 
 def check_storage(experiment: config.Experiment, source: str) -> None:
@@ -146,7 +218,7 @@ def records_of(folder: Path) -> "Records":
         raise ConfigError(
             [Fault(str(folder), "", "not a sweep's folder: expected plan.json, as in runs/sweeps/<name>/<id>")]
         ) from None
-    plan = make_plan(experiment, str(folder / "config.yaml"), planned["goal"])
+    plan = make_plan(experiment, str(folder / "config.yaml"), planned["goal"], planned.get("points"))
     if plan.id != planned["id"]:
         raise ConfigError([Fault(str(folder), "", "made by another version of this project, or with other data")])
     records = Records(plan, Store(folder.absolute().parents[2]))

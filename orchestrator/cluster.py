@@ -1,5 +1,6 @@
 """The Ray cluster: connecting to one or starting one here, in silence, and what has to be true before work starts."""
 
+import gc
 import logging
 import os
 import socket
@@ -8,6 +9,7 @@ from typing import Any
 
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
@@ -20,11 +22,15 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_worker_maximum_startup_concurrency": "16",  # four times this many processes are worth a warning to Ray
     "RAY_DISABLE_MEMORY_MONITOR_LOG": "1",
+    "RAY_task_oom_retries": "6",  # by default a task that is killed for want of memory is tried for ever
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt has to reach us, not only Tune
     "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last report of a trial says how it ended, not what it scores
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would do so in the middle of the live table
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the store has everything: a dead server must not hold up the end
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "DO_NOT_TRACK": "true",
@@ -78,6 +84,7 @@ def connect(address: str | None) -> dict[str, Any]:
 
     if ray.is_initialized():
         return ray.cluster_resources()
+    commit = announce()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
@@ -88,7 +95,8 @@ def connect(address: str | None) -> dict[str, Any]:
         _probe(address)
         # workers on other machines do not have this process's environment
         try:
-            ray.init(address=address, runtime_env={"env_vars": QUIET}, **common)
+            own = {} if "://" in address or address == "auto" else {"RAY_ADDRESS": address}
+            ray.init(address=address, runtime_env={"env_vars": {**QUIET, **own, COMMIT: commit}}, **common)
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
@@ -107,8 +115,22 @@ def _probe(address: str) -> None:
         raise ConnectionError(f"--address {address}: no Ray cluster answers there ({e})") from None
 
 
+def dashboard() -> str:
+    """The address of the dashboard of the cluster that is connected; empty where it has none, as one started here."""
+    from ray._private.worker import get_dashboard_url
+
+    url = get_dashboard_url()
+    return f"http://{url}" if url else ""
+
+
 def disconnect() -> None:
     """Leave the cluster; one that was started here ends with all its processes."""
     import ray
 
-    ray.shutdown()
+    # a view's or publisher's thread that happened to collect a handle of an actor right now would abort the process
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()

@@ -13,33 +13,29 @@ from pydantic import BaseModel, Field, ValidationError
 
 from orchestrator import yaml_file
 from orchestrator.blocks import (
-    DATA_FACTS,
     Block,
     Checkpoint,
     Cluster,
     Data,
-    DataFacts,
     Distill,
     Evaluation,
-    Grid,
     Model,
-    Name,
     Path,
     Sampling,
-    Seed,
-    Sweep,
     Teacher,
-    Text,
     Tracking,
 )
+from orchestrator.data_facts import DATA_FACTS, DataFacts
 from orchestrator.faults import ConfigError, Fault, describe, unknown_key
+from orchestrator.kinds import Name, Seed, Text
 from orchestrator.rules import broken
 from orchestrator.space import space_faults, with_values
+from orchestrator.sweep_block import Sweep
 from orchestrator.translate import inner_block, leaves, translate
 
 __all__ = [
     "DATA_FACTS", "Block", "Checkpoint", "Cluster", "ConfigError", "Data", "DataFacts", "Distill", "Evaluation",
-    "Experiment", "Fault", "Grid", "Model", "Path", "Sampling", "Sweep", "Teacher", "Tracking", "load", "parse",
+    "Experiment", "Fault", "Model", "Path", "Sampling", "Sweep", "Teacher", "Tracking", "assignment", "load", "parse",
 ]  # fmt: skip
 
 # What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
@@ -91,7 +87,7 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
     values, origins, faults = [], [], []
     for text in overrides:
         try:
-            key, value = _assignment(text)
+            key, value = assignment(text, f"--set {text}")
         except ConfigError as error:
             faults += error.faults
             continue
@@ -156,9 +152,8 @@ def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
     return Fault(source, fault.key, fault.message, fault.involves, fault.pairing)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """`a.b=value` as key and value, the value read as YAML."""
-    source = f"--set {text}"
+def assignment(text: str, source: str) -> tuple[str, Any]:
+    """`a.b=value` as key and value, the value read as YAML; raises ConfigError, named after `source`."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError([Fault(source, "", "expected KEY=VALUE such as path.damping=5.0")])

@@ -5,15 +5,21 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator.plan import Trial
-from orchestrator.records import Records
+from orchestrator import early_stopping
+from orchestrator.proposals import Budget, read_trial
+from orchestrator.records import STOPPED, Records
+from orchestrator.reservations import Reservations
 from orchestrator.stages import Run, StageFailedError, complete
 
 
-def coordinate(config: dict[str, Any], run: Run, trials: dict[int, Trial], leaders: set[int]) -> None:
+def coordinate(config: dict[str, Any], run: Run) -> None:
     """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts do."""
+    trial, leader = read_trial(run, config["trial"])
     try:
-        complete(trials[config["trial"]], run, config["trial"] in leaders)
+        if early_stopping.stops_early(run.config):
+            early_stopping.complete_reporting(trial, run, leader)
+        else:
+            complete(trial, run, leader)
     except (StageFailedError, OSError) as e:
         tune.report({"status": "failed", "error": str(e)})
     else:
@@ -21,18 +27,28 @@ def coordinate(config: dict[str, Any], run: Run, trials: dict[int, Trial], leade
 
 
 class Noting(tune.Callback):
-    """Notes in the driver's records how each trial ended, and calls `wake` to have it published."""
+    """Notes in the driver's records how each trial ended, counts it, and calls `wake` to have it published; and frees
+    what those that were killed had reserved."""
 
-    def __init__(self, records: Records, wake: Callable[[], None]) -> None:
-        self.records, self.wake = records, wake
+    def __init__(self, records: Records, budget: Budget, wake: Callable[[], None]) -> None:
+        self.records, self.budget, self.wake = records, budget, wake
+        self.reservations = Reservations()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore, which this project does without
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune has looked round once more."""
+        self.reservations.look()
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A coordinator returned; it says itself how its trial ended."""
-        result = trial.last_result or {}
-        self.records.end(trial.config["trial"], result.get("status", "failed"), result.get("error", "no result"))
+        """A coordinator returned, and said itself how its trial ended; or it was stopped early."""
+        result, index = trial.last_result or {}, trial.config["trial"]
+        if stopped := early_stopping.ends_early(result):
+            self.records.end(index, STOPPED, stopped)
+        else:
+            self.records.end(index, result.get("status", "failed"), result.get("error", "no result"))
+        self.budget.count(self.records.plan.trials[index])
         self.wake()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

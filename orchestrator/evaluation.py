@@ -1,6 +1,7 @@
 """Sampling and scoring, as functions for Ray tasks: warm processes keep the model, the data and the features."""
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,16 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kaccore.data import ImageData, load, to_uint8
-from kaccore.fid import Reference, compare, extract
+from kaccore.data import ImageData, PointData
+from kaccore.diagnostics import TrajectorySummary
+from kaccore.diagnostics.memorisation import Nearest
+from kaccore.distill import UniformJumps, sample_consistency
+from kaccore.fid import METRICS, Outputs, Reference, compare, extract_with_logits
 from kaccore.files import write_json
-from kaccore.sampling import sample
+from kaccore.frechet import per_class_fid, perfect_model_fid
+from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
-from orchestrator import build, pictures
-from orchestrator.plan import Stage
+from orchestrator import build, diagnosis, pictures, plane
+from orchestrator.blocks import Data
+from orchestrator.graph import Stage
 from orchestrator.store import Store
 
 GRID_IMAGES = 64  # images kept of every evaluation
+REAL_SPLITS = 3  # of the real images, for what a perfect model would score
 
 
 class FeatureWeights(NamedTuple):
@@ -29,81 +36,159 @@ class FeatureWeights(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some of an evaluation's images: their features, and the first few of them as uint8 (n, C, H, W)."""
+    """Some of an evaluation's images, `first` and on: what an extractor says of them, how they came to be, and what
+    they are near to. The images themselves, as the data has them, are kept of the first few alone."""
 
-    features: Tensor
+    outputs: Outputs
+    labels: Tensor | None
     images: Tensor
     nfe: int
     energy: Tensor
+    trajectory: TrajectorySummary
+    nearest: Nearest | None
     seconds: float
 
 
 def sample_part(
-    stage: Stage, storage: str, data_root: str | None, weights: FeatureWeights, replica: int, first: int, count: int
+    stage: Stage, storage: str, where: Data, weights: FeatureWeights, replica: int, first: int, count: int
 ) -> Part:
     """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number `replica`."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    trained, data = stage.parents[0], _data(stage.lineage()[0].config["data"]["name"], data_root)
-    model = _network(storage, trained, data_root).to(device)
+    device = _device()
+    trained, data = stage.parents[0], _data(stage.lineage()[0].config["data"]["name"], where)
+    model = _network(storage, trained, where).to(device)
     setting = stage.config["sampling"]
     seed = derive_seed(stage.config["seed"], "evaluation", replica)
     labels = choose_labels(setting["labels"], data, seed, range(first, first + count))
     if trained.lineage()[0].config["label_dropout"] is None:
         labels = None
     began = time.perf_counter()
-    samples = sample(
-        model, build.path(trained.lineage()[0], data), (count, data.channels, data.size, data.size),
-        solver=setting["solver"], steps=setting["steps"], seed=seed, labels=labels, guidance=setting["guidance"],
-        first=first,
-    )  # fmt: skip
+    samples = draw(trained, setting, model, data, range(first, first + count), seed, labels)
     seconds = time.perf_counter() - began
-    images = to_uint8(samples.images)
-    features = extract(
+    images = data.from_floats(samples.images)
+    outputs = extract_with_logits(
         images, stage.parents[1].config["features"], device=device, weights=weights.path, weights_sha256=weights.sha256
     )
-    return Part(features, images[: max(0, GRID_IMAGES - first)], samples.nfe, samples.kinetic_path_energy, seconds)
+    found = diagnosis.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
+    assert samples.trajectory is not None, "a part has images"
+    return Part(outputs, labels, images[: max(0, kept(data) - first)], samples.nfe, samples.kinetic_path_energy,
+                samples.trajectory, found, seconds)  # fmt: skip
 
 
-def score(stage: Stage, storage: str, seconds: float, *parts: Part) -> dict[str, Any]:
+def kept(data: ImageData) -> int:
+    """How many samples of an evaluation are kept themselves."""
+    return pictures.SCATTERED if isinstance(data, PointData) else GRID_IMAGES
+
+
+def draw(
+    stage: Stage, setting: dict[str, Any], model: nn.Module, data: ImageData, indices: range, seed: int,
+    labels: Tensor | None,
+) -> Samples:  # fmt: skip
+    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as `setting` asks."""
+    path = build.path(stage.lineage()[0], data)
+    shape = (len(indices), data.channels, data.size, data.size)
+    common = {"steps": setting["steps"], "seed": seed, "labels": labels, "first": indices.start}
+    if stage.jumps:
+        return sample_consistency(model, path, shape, gamma=setting.get("gamma", 0.0), **common)
+    times = stage.config.get("times") or setting.get("times")
+    return sample(
+        model, path, shape, solver=setting["solver"], guidance=setting["guidance"],
+        shaping=setting.get("shaping", 0.0), times=None if times is None else torch.tensor(times), **common,
+    )  # fmt: skip
+
+
+def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part) -> dict[str, Any]:
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and return it."""
-    store, seeds = Store(storage), stage.config["seeds"]
+    began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
     reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
+    data = _data(stage.lineage()[0].config["data"]["name"], where)
     per_seed = len(parts) // seeds
-    scores = []
-    for j in range(seeds):
-        features = torch.cat([p.features for p in parts[j * per_seed : (j + 1) * per_seed]])
-        scores.append(compare(features, reference, stage.config["metrics"], seed=stage.config["seed"]))
-    count = stage.config["samples"] * seeds
+    groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
+    scores = [_compare(group, reference, data, stage) for group in groups]
     metrics = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
     spread = {f"{k}_std": float(np.std([s[k] for s in scores], ddof=1)) for k in scores[0]} if seeds > 1 else {}
+    energy = torch.cat([p.energy for p in parts])
+    gathered = store.gather(stage)
+    images = torch.cat([p.images for p in groups[0]])
     result = {
         **metrics,
         **spread,
         "fid_features": reference.features,
         "nfe": parts[0].nfe,
-        "seconds_per_image": sum(p.seconds for p in parts) / count,
-        "kinetic_path_energy": float(torch.cat([p.energy for p in parts]).mean()),
+        "seconds_per_image": sum(p.seconds for p in parts) / (stage.config["samples"] * seeds),
+        **diagnosis.of_trajectories(energy, TrajectorySummary.join([p.trajectory for p in parts])),
+        **_memorisation(parts, energy, images, data, gathered),
+        **_gap(stage, storage, where, data, gathered),
+        **_likelihood(stage, storage, where, data),
         "samples": stage.config["samples"],
     }
-    gathered = store.gather(stage)
-    images = torch.cat([p.images for p in parts[:per_seed]])
     write_json(gathered / "metrics.json", result)
-    pictures.save_npz(gathered / "samples.npz", images)
-    pictures.save_grid(gathered / "samples.png", images)
-    store.publish(stage, gathered, seconds)
+    for name in ("samples.npz", "samples.png"):
+        pictures.save_samples(gathered / name, images, data)
+    store.publish(stage, gathered, seconds + time.perf_counter() - began)
     return result
 
 
-def build_reference(stage: Stage, storage: str, data_root: str | None, weights: FeatureWeights) -> None:
+def _compare(parts: Sequence[Part], reference: Reference, data: ImageData, stage: Stage) -> dict[str, float]:
+    """The metrics of one sampling seed's images; beside FID what a perfect model would score with so few."""
+    metrics, seed = stage.config["metrics"], stage.config["seed"]
+    features = torch.cat([p.outputs.features for p in parts])
+    logits = torch.cat([p.outputs.logits for p in parts])
+    values = compare(features, reference, [m for m in metrics if m in METRICS], seed, logits)
+    if "fid" in metrics:
+        values["fid_of_real"] = perfect_model_fid(reference.matrix, len(features), seed, REAL_SPLITS).mean
+    if "fid_per_class" in metrics and parts[0].labels is not None and data.labels is not None:
+        labels = torch.cat([p.labels for p in parts if p.labels is not None])
+        by_class = per_class_fid(features, labels, reference.matrix, data.labels).fid
+        values |= {f"fid_class_{data.class_names[c]}": value for c, value in by_class.items()}
+    if "w2" in metrics:
+        values |= plane.distances(features, seed)
+    return values
+
+
+def _memorisation(
+    parts: Sequence[Part], energy: Tensor, images: Tensor, data: ImageData, folder: Path
+) -> dict[str, float]:
+    found = [p.nearest for p in parts if p.nearest is not None]
+    if not found:
+        return {}
+    if not isinstance(data, PointData):
+        diagnosis.save_nearest(folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data)
+    distances, indices = (torch.cat(each) for each in zip(*found, strict=True))
+    return diagnosis.of_memorisation(Nearest(distances, indices), energy)
+
+
+def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path) -> dict[str, float]:
+    trained = stage.parents[0]
+    if "gap" not in stage.config["diagnostics"] or trained.kind == "teacher":
+        return {}
+    teacher = trained.lineage()[0]
+    shape = (diagnosis.GAP_SAMPLES, data.channels, data.size, data.size)
+    labels = None
+    if teacher.config["label_dropout"] is not None:
+        labels = choose_labels(None, data, stage.config["seed"], range(shape[0]))
+    teaching, taught = (_network(storage, each, where).to(_device()) for each in (teacher, trained))
+    if trained.jumps:
+        taught = UniformJumps(taught, stage.config["sampling"]["steps"])
+    return diagnosis.of_gap(teaching, taught, stage, build.path(teacher, data), shape, labels, folder)
+
+
+def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dict[str, float]:
+    if "log_likelihood" not in stage.config["metrics"]:
+        return {}
+    trained = stage.parents[0]
+    return plane.likelihood(stage, _network(storage, trained, where), build.path(trained.lineage()[0], data))
+
+
+def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
-    data = _data(stage.config["data"]["name"], data_root)
+    data = _data(stage.config["data"]["name"], where)
     reference = Reference.build(
-        data.images, stage.config["features"], weights=weights.path, weights_sha256=weights.sha256
+        data.images, stage.config["features"], device=_device(), weights=weights.path, weights_sha256=weights.sha256
     )
     gathered = store.gather(stage)
     reference.save(gathered / "reference.safetensors")
-    pictures.save_grid(gathered / "samples.png", data.images[:GRID_IMAGES])
+    pictures.save_samples(gathered / "samples.png", data.images[: kept(data)], data)
     store.publish(stage, gathered, time.perf_counter() - began)
 
 
@@ -120,19 +205,15 @@ def choose_labels(wanted: int | list[int] | None, data: ImageData, seed: int, in
     return choices[at % len(choices)]
 
 
-def trained_network(store: Store, stage: Stage, data: ImageData) -> nn.Module:
-    """The finished network of a teacher or student, in evaluation mode on the CPU."""
-    model = build.network(stage.lineage()[0], data)
-    model.load_state_dict(store.result(stage.key).tensors("model.safetensors"))
-    return model.eval().requires_grad_(False)
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=4)
-def _network(storage: str, stage: Stage, data_root: str | None) -> nn.Module:
-    return trained_network(Store(storage), stage, _data(stage.lineage()[0].config["data"]["name"], data_root))
+def _network(storage: str, stage: Stage, where: Data) -> nn.Module:
+    return build.trained(Store(storage), stage, _data(stage.lineage()[0].config["data"]["name"], where))
 
 
 @lru_cache(maxsize=2)
-def _data(name: str, root: str | None) -> ImageData:
-    return load(name, Path(root) if root else None)
-
+def _data(name: str, where: Data) -> ImageData:
+    return build.images(name, where)

@@ -1,92 +1,296 @@
-"""Figures of a sweep as PNG."""
+"""The figures of a sweep as PNG, in its figures/: what the report shows, for papers and for MLflow."""
 
-from collections import defaultdict
+import math
+from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from orchestrator.plan import Trial, intervals_text
-from orchestrator.records import Records
+import numpy as np
 
-# Okabe and Ito's colours, told apart by every eye, with markers that tell them apart in print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from orchestrator.graph import Stage
+from orchestrator.records import Records
+from orchestrator.report_page import series
+from orchestrator.report_page.results import Results, Setting, logarithmic, said
+from orchestrator.report_page.series import COLOURS, GRAY, Line
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SCALE = "cividis"
+STRIPS = 24  # of samples in one figure
+
+Draw = Callable[[Any, Results, str], bool]  # on axes, for one feature extractor; False where there is nothing
 
 
 def write_figures(records: Records) -> list[Path]:
     """All figures that the results allow, into the sweep's figures/; returns their paths."""
-    path = records.folder / "figures" / "fid_vs_nfe.png"
-    return [path] if fid_against_nfe(records, path) else []
-
-
-def fid_against_nfe(records: Records, path: Path) -> bool:
-    """FID against NFE, both logarithmic, a line for every setting but the number of steps; False without any FID."""
-    lines = fid_lines(records)
-    if not lines:
-        return False
     import matplotlib
 
     matplotlib.use("Agg")
+    folder, results = records.folder / "figures", Results(records)
+    drawn: dict[str, Draw] = {f"{metric}_vs_nfe": _against_nfe(metric) for metric in results.metrics}
+    drawn |= {"damping_speed": _damping_speed, "parallel": _parallel, "pareto": _pareto, "energy": _energy}
+    done = [path for name, draw in drawn.items() if _panels(results, path := folder / f"{name}.png", draw)]
+    others = {"losses": _losses, "fid_while_training": _watched, "samples_by_nfe": _samples}
+    others |= {"trajectories": trajectories_of_points}
+    return done + [path for name, make in others.items() if make(results, path := folder / f"{name}.png")]
+
+
+def _panels(results: Results, path: Path, draw: Draw) -> bool:
+    """A panel for each feature extractor: FIDs of two of them are on no common axis."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=150)
-    for i, (label, points) in enumerate(sorted(lines.items())):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]
-        x, y, spread = zip(*points, strict=True)
-        dash = "-" if label.startswith("student") else "--"
-        axes.errorbar(x, y, yerr=spread if any(spread) else None, label=label, color=colour, marker=marker,
-                      linestyle=dash, linewidth=1.6, markersize=5, capsize=3)  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    ticks = sorted({p[0] for points in lines.values() for p in points})
-    axes.set_xticks(ticks, [str(t) for t in ticks])
-    axes.minorticks_off()
-    # 1, 2, 5, 10: a range within one decade needs ticks too; a narrower one more of them
-    low, high = min(p[1] for v in lines.values() for p in v), max(p[1] for v in lines.values() for p in v)
-    subs = (1, 2, 5) if high > 4 * low else (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes.set_xlabel("network evaluations per image (NFE)")
-    axes.set_ylabel(f"FID ({', '.join(sorted(features_of(records)))})")
-    axes.grid(True, which="major", alpha=0.3)
-    axes.set_title(records.plan.experiment.name)
-    axes.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    count = len(results.features)
+    if not count:
+        return False
+    figure, panels = plt.subplots(1, count, figsize=(7.2 * count, 4.6), dpi=150, squeeze=False)
+    found = [draw(axes, results, features) for axes, features in zip(panels[0], results.features, strict=True)]
+    for axes, features, there in zip(panels[0], results.features, found, strict=True):
+        axes.set_title(f"{results.records.plan.experiment.name} ({features})", fontsize=10, parse_math=False)
+        if not there:
+            axes.set_axis_off()
+    return _saved(figure, path, any(found))
+
+
+def _against_nfe(metric: str) -> Draw:
+    def draw(axes: Any, results: Results, features: str) -> bool:
+        lines = series.nfe_lines(results, metric, features)
+        if not lines:
+            return False
+        _draw_lines(axes, lines, markers=True)
+        axes.set_xscale("log")
+        nfe = sorted({x for line in lines for x, _ in line.points})
+        axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
+        _scale(axes, metric, [p.mean for line in lines for _, p in line.points])
+        axes.set_xlabel("network evaluations per image (NFE)")
+        return True
+
+    return draw
+
+
+def _damping_speed(axes: Any, results: Results, features: str) -> bool:
+    from matplotlib.colors import LogNorm, Normalize
+
+    found = series.field(results, features)
+    if found is None:
+        return False
+    numbers = list(found.values.values())
+    log = logarithmic(results.metric, numbers)
+    norm = (LogNorm if log else Normalize)(min(numbers), max(numbers) * (1.01 if len(set(numbers)) == 1 else 1))
+    damping, speed = (sorted({pair[i] for pair in found.values}) for i in (0, 1))
+    if found.grid:
+        table = [[found.values.get((d, s), math.nan) for d in damping] for s in speed]
+        shown = axes.imshow(table, norm=norm, cmap=SCALE, origin="lower", aspect="auto")
+        axes.set_xticks(range(len(damping)), [f"{d:g}" for d in damping])
+        axes.set_yticks(range(len(speed)), [f"{s:g}" for s in speed])
+        for (d, s), value in found.values.items():
+            ink = "white" if norm(value) < 0.5 else "black"
+            axes.text(damping.index(d), speed.index(s), f"{value:.3g}", ha="center", va="center", color=ink)
+    else:
+        x, y = zip(*found.values, strict=True)
+        shown = axes.scatter(x, y, c=numbers, norm=norm, cmap=SCALE, edgecolors="black", linewidths=0.5)
+        for scale, at in ((axes.set_xscale, x), (axes.set_yscale, y)):
+            scale("log" if series.wide(at) else "linear")
+    bar = axes.figure.colorbar(shown, ax=axes, label=f"{said(results.metric)}, the best with this pair")
+    if log:
+        marks = [t for t in series.ticks(min(numbers), max(numbers)) if min(numbers) <= t <= max(numbers)]
+        bar.set_ticks(marks, labels=[f"{t:g}" for t in marks])
+        bar.minorticks_off()
+    axes.set_xlabel("damping")
+    axes.set_ylabel("speed")
     return True
 
 
-def fid_lines(records: Records) -> dict[str, list[tuple[int, float, float]]]:
-    """Points (nfe, mean FID, spread) by the label of everything else that differs between trials.
+def _parallel(axes: Any, results: Results, features: str) -> bool:
+    from matplotlib import colormaps
 
-    Trials that differ in their seed alone make one point: their mean, and the standard deviation between them. A
-    single trial's spread is that of its sampling seeds.
-    """
-    found: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for trial in records.plan.trials:
-        measured = records.measured(trial)
-        if "fid" in measured:
-            found[_line_label(trial)][measured["nfe"]].append((measured["fid"], measured.get("fid_std", 0.0)))
-    lines: dict[str, list[tuple[int, float, float]]] = {}
-    for label, points in found.items():
-        lines[label] = []
-        for nfe, values in sorted(points.items()):
-            fids = [fid for fid, _ in values]
-            lines[label].append((nfe, mean(fids), stdev(fids) if len(fids) > 1 else values[0][1]))
-    return lines
+    found = series.axes(results, features)
+    if not found:
+        return False
 
+    def place(axis: series.Axis, value: float) -> float:
+        reach = [*axis.values, *axis.ticks]
+        return (value - min(reach)) / ((max(reach) - min(reach)) or 1)
 
-def _line_label(trial: Trial) -> str:
-    sampling = trial.config.sampling
-    student = sampling.model == "student"
-    label = f"student {intervals_text(trial.config)}" if student else f"teacher, {sampling.solver}"
-    shown = ("sampling.steps", "sampling.model", "sampling.solver", "seed", "distill.intervals")
-    rest = {k: v for k, v in trial.overrides.items() if k not in shown}
-    return ", ".join([label, *(f"{k.rsplit('.', 1)[-1]} {v}" for k, v in rest.items())])
+    rows = zip(*(axis.values for axis in found), strict=True)
+    heights = [[place(axis, value) for axis, value in zip(found, row, strict=True)] for row in rows]
+    for line in sorted(heights, key=lambda h: h[-1], reverse=results.small_is_good):
+        shade = line[-1] if results.small_is_good else 1 - line[-1]
+        axes.plot(range(len(found)), line, color=colormaps[SCALE](shade), linewidth=1.2, alpha=0.8)
+    for i, axis in enumerate(found):
+        axes.axvline(i, color="black", linewidth=0.8)
+        for tick, text in zip(axis.ticks, axis.texts, strict=True):
+            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+            axes.text(i, place(axis, tick), f" {text}", va="center", fontsize=7, bbox=box, parse_math=False)
+    axes.set_xticks(range(len(found)), [axis.name for axis in found])
+    axes.set_yticks([])
+    return True
 
 
-def features_of(records: Records) -> set[str]:
-    """The names of the features that the sweep's figures rest on."""
-    names: set[Any] = {records.measured(t).get("fid_features") for t in records.plan.trials}
-    return {str(n) for n in names if n}
+def _pareto(axes: Any, results: Results, features: str) -> bool:
+    found = series.front(results, features)
+    if found is None:
+        return False
+    _draw_settings(axes, results, found.settings, "seconds_per_image")
+    x = [s.values["seconds_per_image"].mean for s in found.best]
+    y = [s.values[results.metric].mean for s in found.best]
+    axes.step(x, y, where="post", color="black", linewidth=1.2, label="Pareto front", zorder=1)
+    seconds = [s.values["seconds_per_image"].mean for s in found.settings]
+    if min(seconds) > 0:
+        axes.set_xscale("log")
+        at = series.ticks(min(seconds), max(seconds))
+        axes.set_xticks(at, [f"{t:g}" for t in at])
+        axes.minorticks_off()
+    axes.set_xlabel("seconds per image")
+    axes.legend(frameon=False, fontsize=8)
+    return True
+
+
+def _energy(axes: Any, results: Results, features: str) -> bool:
+    settings = results.measured(features, "kinetic_path_energy")
+    if settings:
+        _draw_settings(axes, results, settings, "kinetic_path_energy")
+        axes.set_xlabel("kinetic path energy")
+    return bool(settings)
+
+
+def _losses(results: Results, path: Path) -> bool:
+    import matplotlib.pyplot as plt
+
+    found = {kind: series.loss_curves(results, kind)[0] for kind in ("teacher", "student")}
+    found = {kind: lines for kind, lines in found.items() if lines}
+    if not found:
+        return False
+    figure, panels = plt.subplots(1, len(found), figsize=(7.2 * len(found), 4.6), dpi=150, squeeze=False)
+    for axes, (kind, lines) in zip(panels[0], found.items(), strict=True):
+        _draw_lines(axes, lines, markers=False)
+        if all(p.mean > 0 for line in lines for _, p in line.points):
+            axes.set_yscale("log")
+        axes.set_xlabel("training step")
+        axes.set_ylabel(f"loss of the {kind}s")
+    return _saved(figure, path)
+
+
+def _watched(results: Results, path: Path) -> bool:
+    import matplotlib.pyplot as plt
+
+    lines, _ = series.fid_curves(results)
+    if not lines:
+        return False
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=150)
+    _draw_lines(axes, lines, markers=True)
+    _scale(axes, "fid", [p.mean for line in lines for _, p in line.points])
+    axes.set_xlabel("training step")
+    axes.set_title("teachers while they train", fontsize=10)
+    return _saved(figure, path)
+
+
+def _samples(results: Results, path: Path) -> bool:
+    import matplotlib.pyplot as plt
+
+    from orchestrator.report_page.strips import strips
+
+    found = [strip for features in results.features for strip in strips(results, features)[0]][:STRIPS]
+    if not found:
+        return False
+    high, wide = (max(strip.pixels.shape[i] for strip in found) for i in (0, 1))
+    row = high + max(2, high // 6)
+    canvas = np.full((row * len(found), wide, 3), 255, np.uint8)
+    figure, axes = plt.subplots(figsize=(9, max(1.0, 9 * len(canvas) / wide)), dpi=150)
+    for i, strip in enumerate(found):
+        canvas[i * row : i * row + strip.pixels.shape[0], : strip.pixels.shape[1]] = strip.pixels
+        text = f"{strip.label}, NFE {strip.nfe}  "
+        axes.text(0, i * row + high / 2, text, ha="right", va="center", fontsize=7, parse_math=False)
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_axis_off()
+    return _saved(figure, path)
+
+
+def trajectories_of_points(results: Results, path: Path) -> bool:
+    """The ways of the same samples from noise to data, a panel for each kind of path, by the first finished teacher of
+    each; False where the data is no points or no teacher is finished."""
+    records = results.records
+    teachers = finished_teachers(records) if records.plan.experiment.data.facts.points else {}
+    if not teachers:
+        return False
+    import matplotlib.pyplot as plt
+
+    from orchestrator import build, plane
+
+    data = build.images(records.plan.experiment.data.name, records.plan.experiment.data)
+    figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)
+    for axes, (kind, teacher) in zip(panels[0], teachers.items(), strict=True):
+        model = build.trained(records.store, teacher, data)
+        ways = plane.ways(teacher, model, build.path(teacher, data))
+        axes.scatter(*data.images[:1000].flatten(1).T, s=3, color="#BBBBBB", linewidths=0)
+        axes.plot(*ways.permute(2, 0, 1), color=COLOURS[0], linewidth=0.8, alpha=0.8)
+        axes.scatter(*ways[0].T, s=16, facecolors="white", edgecolors="black", linewidths=0.7, zorder=3, label="noise")
+        axes.scatter(*ways[-1].T, s=16, color=COLOURS[1], marker="s", linewidths=0, zorder=3, label="sample")
+        axes.set_title(kind.replace("_", " "))
+        axes.set_aspect("equal")
+        axes.set_xlim(-1.6, 1.6)
+        axes.set_ylim(-1.6, 1.6)
+    panels[0][0].legend(frameon=False, fontsize=8, loc="upper left")
+    return _saved(figure, path)
+
+
+def finished_teachers(records: Records) -> dict[str, Stage]:
+    """The first finished teacher of each kind of path, in the order of the trials."""
+    found: dict[str, Stage] = {}
+    for stage in records.plan.stages(("teacher",)):
+        kind = stage.config["path"]["kind"]
+        if kind not in found and records.store.done(stage.key):
+            found[kind] = stage
+    return found
+
+
+def _draw_lines(axes: Any, lines: list[Line], markers: bool) -> None:
+    """Prominent lines in colour, the others gray below them; students solid, teachers dashed."""
+    told = 0
+    for line in sorted(lines, key=lambda v: v.prominent):
+        x, spread = [x for x, _ in line.points], [p.std for _, p in line.points]
+        look: dict[str, Any] = {"color": GRAY, "linewidth": 0.7}
+        if line.prominent:
+            look = {"color": COLOURS[told % len(COLOURS)], "linewidth": 1.6, "label": line.label.replace("$", r"\$")}
+            look |= {"marker": MARKERS[told // len(COLOURS) % len(MARKERS)], "markersize": 5} if markers else {}
+            told += 1
+        axes.errorbar(x, [p.mean for _, p in line.points], yerr=spread if any(spread) else None, capsize=3,
+                      linestyle="-" if line.student or not markers else "--", **look)  # fmt: skip
+    axes.grid(True, which="major", alpha=0.3)
+    longest = max((len(line.label) for line in lines if line.prominent), default=0)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2 if longest < 50 else 1}
+    axes.legend(frameon=False, fontsize=7, **(below if told > 5 else {}))
+
+
+def _draw_settings(axes: Any, results: Results, settings: list[Setting], x: str) -> None:
+    """The metric of each setting against `x`, a colour and marker for each network; teachers are hollow."""
+    for i, (network, members) in enumerate(series.by_network(results, settings).items()):
+        colour = COLOURS[i % len(COLOURS)]
+        fill = colour if network.startswith("student") else "none"
+        axes.scatter([s.values[x].mean for s in members], [s.values[results.metric].mean for s in members],
+                     label=network, marker=MARKERS[i % len(MARKERS)], facecolors=fill, edgecolors=colour)  # fmt: skip
+    _scale(axes, results.metric, [s.values[results.metric].mean for s in settings])
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _scale(axes: Any, metric: str, values: list[float]) -> None:
+    axes.set_ylabel(said(metric))
+    if logarithmic(metric, values):
+        axes.set_yscale("log")
+        at = series.ticks(min(values), max(values))
+        axes.set_yticks(at, [f"{t:g}" for t in at])
+    axes.minorticks_off()
+
+
+def _saved(figure: Any, path: Path, wanted: bool = True) -> bool:
+    import matplotlib.pyplot as plt
+
+    if wanted:
+        legends = [legend for axes in figure.axes if (legend := axes.get_legend())]
+        for legend in legends:  # one below its axes makes the figure larger, and not the axes smaller
+            legend.set_in_layout(False)
+        figure.tight_layout()
+        for legend in legends:
+            legend.set_in_layout(True)
+        figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+    return wanted

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -53,6 +54,12 @@ class Lease:
         self.lost = self.lost or newest(self.path.parent) > self.number
         return self.lost
 
+    def hand_over(self) -> None:
+        """Let whoever waits for the stage go on with it at once; this process's own workers stop as if it were lost."""
+        text = json.dumps({"state": "released", "owner": self._owner, "beat": 0})
+        with suppress(OSError), self.path.with_name(f"lease.{self.number + 1}").open("x") as f:
+            f.write(text)  # otherwise somebody has taken over, or the stage is finished; and silence does as well
+
     def check(self) -> None:
         """Raise LeaseLostError where somebody took over."""
         if self.gone():
@@ -72,9 +79,34 @@ class Lease:
             aside.write_text(text)
             aside.replace(self.path)
         except OSError:
-            # the stage is finished and its work folder gone; or the disk is full or vanished: the next beat tries
-            # again, and waiters judge by silence
-            aside.unlink(missing_ok=True)
+            # the stage is finished and its work folder gone; or the disk is full, read-only or vanished: the next beat
+            # tries again, and waiters judge by silence
+            with suppress(OSError):
+                aside.unlink()
+
+
+class Halt:
+    """Another thread's wish that no more be done for a trial: `ask` it, and its leases are handed over."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._held: list[Lease] = []
+
+    def add(self, lease: Lease) -> None:
+        """Note a lease that is held for the trial."""
+        self._held.append(lease)
+        if self.asked():
+            lease.hand_over()
+
+    def ask(self) -> None:
+        """Stop what works for the trial as soon as it looks, and leave its stages to others."""
+        self._asked.set()
+        for lease in self._held:
+            lease.hand_over()
+
+    def asked(self) -> bool:
+        """Whether the trial is to be stopped."""
+        return self._asked.is_set()
 
 
 class LeaseWatch:

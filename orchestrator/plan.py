@@ -1,61 +1,22 @@
-"""From an experiment to trials and stages, each stage keyed by its content.
-
-    reference (features of the data)  --------------------\
-    teacher -> student(20) -> student(4) -> student(1) ->  evaluation
-
-A key is the hash of exactly the settings that can change the result, the parents' keys and the data's fingerprint.
-Names, comments, storage, tracking, cluster and checkpoint settings are no part of it.
-"""
+"""From an experiment to its trials, and to the stages (`graph`) that each of them needs."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from orchestrator.config import Experiment
-from orchestrator.search import Skipped, expand
+from orchestrator.graph import FORMAT, Stage, stated
+from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec, expand
+from orchestrator.students import student_for, students
 
-FORMAT = {"reference": 1, "teacher": 2, "student": 2, "evaluation": 1}  # raise one when code changes its results
-TRAINING = ("teacher", "student")
+UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run
+EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")  # how much of it
 GOALS = ("teacher", "student", "evaluation", "sweep")  # how far a run goes: train, distill, evaluate, sweep
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One computation: its `kind`, the `config` that its result depends on, and the stages it builds on."""
-
-    kind: str
-    config: dict[str, Any] = field(hash=False)
-    parents: tuple["Stage", ...] = ()
-    label: str = field(default="", compare=False)
-
-    @cached_property
-    def key(self) -> str:
-        """20 hexadecimal digits of the sha256 of everything that can change the result."""
-        content = [self.kind, FORMAT[self.kind], self.config, [p.key for p in self.parents]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
-
-    @property
-    def steps(self) -> int:
-        """Training steps of a teacher or student."""
-        return int(self.config["optimise"]["steps"])
-
-    @cached_property
-    def family(self) -> str | None:
-        """What all training stages share that differ in their steps alone, None where a longer training is another
-        from its first step on: a cosine reaches down to its own last step."""
-        if self.kind not in TRAINING or self.config["optimise"]["schedule"] != "constant":
-            return None
-        shared = {**self.config, "optimise": {k: v for k, v in self.config["optimise"].items() if k != "steps"}}
-        return Stage(self.kind, shared, self.parents).key
-
-    def lineage(self) -> tuple["Stage", ...]:
-        """The training stages from the teacher to this one."""
-        before = self.parents[0].lineage() if self.kind == "student" else ()
-        return (*before, self) if self.kind in TRAINING else self.parents[0].lineage()
 
 
 @dataclass(frozen=True)
@@ -68,6 +29,7 @@ class Trial:
     chain: tuple[Stage, ...]
     reference: Stage | None = None
     evaluation: Stage | None = None
+    point: int = 0  # the number of the draw that the trial belongs to
 
     @property
     def key(self) -> str:
@@ -77,11 +39,20 @@ class Trial:
     @property
     def title(self) -> str:
         """The swept settings in short, for people."""
-        return ", ".join(f"{k.rsplit('.', 1)[-1]} {v}" for k, v in self.overrides.items()) or self.config.name
+        return ", ".join(f"{short_key(key)} {value}" for key, value in self.overrides.items()) or self.config.name
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages of the trial, parents first."""
         return (*self.chain, *(s for s in (self.reference, self.evaluation) if s is not None))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan needs to know beside the experiment: the data's `fingerprint` and the name of the `features` that
+    `evaluation.features` means."""
+
+    fingerprint: str
+    features: str
 
 
 @dataclass(frozen=True)
@@ -92,12 +63,34 @@ class Plan:
     goal: str
     trials: tuple[Trial, ...]
     skipped: tuple[Skipped, ...]
+    facts: Facts
+    expansion: Expansion
+
+    @property
+    def grows(self) -> bool:
+        """Whether trials are drawn while others end."""
+        sweep = self.experiment.sweep
+        return self.goal == "sweep" and sweep is not None and sweep.search == "optuna"
 
     @cached_property
     def id(self) -> str:
         """10 hexadecimal digits: the same command again gives the same id, and so finds its folder and runs."""
-        content = [self.experiment.name, self.goal, [(t.overrides, t.key) for t in self.trials]]
+        content: list[Any] = [self.experiment.name, self.goal, [(t.overrides, t.key) for t in self.trials]]
+        if self.grows:  # which trials it has does not say which sweep it is, and more of them may be asked for later
+            whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
+            whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
+            content[2] = [whole, self.facts.fingerprint, self.facts.features]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    def drawn(self, known: Sequence[Known]) -> "Plan | None":
+        """The plan with one more point, chosen in the light of what is `known`; None where there is no new one."""
+        from orchestrator import drawing
+
+        space = Space(self.experiment, self.experiment.name)
+        expansion = self.expansion.copy()
+        if not drawing.add_next(space, expansion, known):
+            return None
+        return _planned(self.experiment, self.goal, self.facts, expansion, self.trials)
 
     def stages(self, kinds: Sequence[str] = tuple(FORMAT)) -> Iterator[Stage]:
         """Every stage once, parents before children, in the order of the trials."""
@@ -106,6 +99,10 @@ class Plan:
             if stage.key not in seen and stage.kind in kinds:
                 seen.add(stage.key)
                 yield stage
+
+    def part(self, indices: Container[int]) -> "Plan":
+        """The plan of some of the trials alone."""
+        return replace(self, trials=tuple(t for t in self.trials if t.index in indices))
 
     def leaders(self) -> list[Trial]:
         """The trials with the longest chains: everything that any trial needs trained is in one of theirs."""
@@ -121,52 +118,59 @@ class Plan:
         return leaders + sorted((t for t in self.trials if t not in leaders), key=lambda t: len(t.chain))
 
 
-def make(experiment: Experiment, fingerprint: str, features: str, goal: str = "sweep") -> Plan:
-    """The plan of `experiment` up to `goal`: all trials of its sweep, or the one of its base.
+def short_key(key: str) -> str:
+    """A dotted key for people: path.damping is the damping, path.kind the path."""
+    return key.removesuffix(".kind").rsplit(".", 1)[-1]
 
-    `fingerprint` is the data's, `features` the name of the feature extractor that `evaluation.features` means.
-    """
-    expansion = expand(experiment if goal == "sweep" else experiment.override({"sweep": None}))
-    trials = tuple(_trial(s.index, s.overrides, s.config, fingerprint, features, goal) for s in expansion.trials)
-    return Plan(experiment, goal, trials, tuple(expansion.skipped))
+
+def skipped_lines(plan: Plan) -> list[str]:
+    """One line for each reason why combinations were left out."""
+    reasons = Counter(re.sub(r"got [^,]+, ", "", s.reason) for s in plan.skipped)
+    return [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
+
+
+def make(
+    experiment: Experiment, fingerprint: str, features: str, goal: str = "sweep", points: Iterable[Point] = ()
+) -> Plan:
+    """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the `points` drawn so far), or
+    the one of its base."""
+    expansion = expand(experiment if goal == "sweep" else experiment.override({"sweep": None}), points=points)
+    return _planned(experiment, goal, Facts(fingerprint, features), expansion)
+
+
+def _planned(
+    experiment: Experiment, goal: str, facts: Facts, expansion: Expansion, known: tuple[Trial, ...] = ()
+) -> Plan:
+    fresh = tuple(_trial(spec, facts, goal) for spec in expansion.trials[len(known) :])
+    return Plan(experiment, goal, known + fresh, tuple(expansion.skipped), facts, expansion)
 
 
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
     """The teacher of a run."""
     teacher = config.teacher.model_dump(mode="json")
-    label_dropout = teacher.pop("label_dropout")
+    label_dropout, augment = teacher.pop("label_dropout"), teacher.pop("augment")
     content = {
         "data": {"name": config.data.name, "fingerprint": fingerprint},
         "path": path_content(config),
-        "model": config.model.model_dump(mode="json"),
+        "model": stated(model_content(config)),
         "label_dropout": label_dropout,
-        "optimise": teacher,
+        "flip": config.data.flip,
+        "augment": augment,
+        "optimise": stated(teacher),
         "seed": config.seed,
     }
-    return Stage("teacher", content, label="teacher")
+    return Stage("teacher", stated(content), label="teacher")
 
 
-def chain(config: Experiment, fingerprint: str) -> tuple[Stage, ...]:
-    """The teacher and the student of every interval count, each the next one's teacher."""
-    distill, stages = config.distill, [teacher_stage(config, fingerprint)]
-    counts = [distill.teacher_steps, *distill.intervals]
-    for i, (before, intervals) in enumerate(pairwise(counts)):
-        content = {
-            "distiller": distill.kind,
-            "intervals": intervals,
-            "substeps": before // intervals,
-            "solver": distill.teacher_solver if i == 0 else "euler",  # a student is integrated on its own grid
-            "guidance": distill.guidance if i == 0 else 1.0,  # and carries its teacher's guidance already
-            "target": distill.target,
-            "optimise": {
-                "steps": _at(distill.steps, i),
-                "lr": _at(distill.lr, i),
-                **{k: getattr(distill, k) for k in ("batch_size", "ema", "schedule", "warmup", "clip")},
-            },
-            "seed": config.seed,
-        }
-        stages.append(Stage("student", content, (stages[-1],), f"student {intervals}"))
-    return tuple(stages)
+def model_content(config: Experiment) -> dict[str, Any]:
+    """The settings of the network that its kind uses."""
+    used = {
+        "unet": {"channels", "multipliers", "blocks", "attention", "head_channels", "patch", "dropout", "scale_shift",
+                 "attention_in", "resample"},
+        "dit": {"channels", "depth", "head_channels", "patch", "dropout"},
+        "mlp": {"channels", "depth"},
+    }  # fmt: skip
+    return config.model.model_dump(mode="json", include={"kind"} | used[config.model.kind])
 
 
 def path_content(config: Experiment) -> dict[str, Any]:
@@ -180,38 +184,30 @@ def path_content(config: Experiment) -> dict[str, Any]:
     return content
 
 
-def intervals_text(config: Experiment) -> str:
-    """The distillation chain as text: 100-20-4-2-1."""
-    return "-".join(str(n) for n in (config.distill.teacher_steps, *config.distill.intervals))
-
-
-def _trial(
-    index: int, overrides: dict[str, Any], config: Experiment, fingerprint: str, features: str, goal: str
-) -> Trial:
-    stages = chain(config, fingerprint)
-    if goal == "teacher":
-        return Trial(index, overrides, config, stages[:1])
-    if goal == "student":
-        return Trial(index, overrides, config, stages)
+def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
+    config, common = spec.config, (spec.index, spec.overrides, spec.config)
+    teacher = teacher_stage(config, facts.fingerprint)
     sampling, evaluation = config.sampling, config.evaluation
-    count = 0 if sampling.model == "teacher" else config.distill.intervals.index(sampling.steps) + 1
-    stages = stages[: count + 1]
-    real = {"data": stages[0].config["data"], "features": features, "weights_sha256": evaluation.weights_sha256}
+    real = {"data": teacher.config["data"], "features": facts.features, "weights_sha256": evaluation.weights_sha256}
     reference = Stage("reference", real, label="reference")
+    watching = reference if evaluation.every is not None else None
+    if goal == "teacher":
+        return Trial(*common, (teacher,), watching)
+    if goal == "student":
+        every = [stage for student in students(config, teacher).values() for stage in student.training()]
+        return Trial(*common, tuple(dict.fromkeys(every)), watching)
+    trained = teacher if sampling.model == "teacher" else student_for(config, teacher, sampling.steps)
     content = {
-        "sampling": sampling.model_dump(mode="json", include={"solver", "steps", "guidance", "labels"}),
+        "sampling": stated(sampling.model_dump(mode="json", exclude={"model"})),
         "samples": evaluation.samples,
         "metrics": sorted(evaluation.metrics),
+        "diagnostics": sorted(evaluation.diagnostics),
         "seeds": evaluation.seeds,
         "seed": config.seed,
     }
     label = f"{sampling.model} {sampling.steps} {sampling.solver}"
-    last = Stage("evaluation", content, (stages[-1], reference), label)
-    return Trial(index, overrides, config, stages, reference, last)
-
-
-def _at(value: Any, index: int) -> Any:
-    return value[index] if isinstance(value, list | tuple) else value
+    last = Stage("evaluation", content, (trained, reference), label)
+    return Trial(*common, trained.training(), reference, last, spec.point)
 
 
 def _kac_width(damping: float, speed: float) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 from orchestrator import leases
 from orchestrator.records import Records
 
+AGAIN_SECONDS = 10.0
+
 
 class Publisher:
     """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work.
@@ -73,6 +75,10 @@ class Publisher:
             self._tracker.close(status)
 
     def _run(self) -> None:
-        self.attempt()
-        while self._wakes.get():
+        going_on = True
+        while going_on:
             self.attempt()
+            try:
+                going_on = self._wakes.get(timeout=AGAIN_SECONDS)
+            except queue.Empty:  # stages finish, and servers come back, without a word
+                continue

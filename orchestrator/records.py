@@ -1,6 +1,6 @@
 """A sweep's folder: what was planned, how each trial ended, and the results table made of both and the store.
 
-    sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
+sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
 """
 
 import csv
@@ -8,22 +8,34 @@ import io
 import json
 import math
 import time
+from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.plan import Plan, Trial, intervals_text
+from orchestrator.plan import Plan, Trial
+from orchestrator.provenance import made_by
+from orchestrator.search import Known
 from orchestrator.store import Store
+from orchestrator.students import intervals_text
 
 MEASURES = (
     "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
 )  # fmt: skip
 
+LEFT = "not started"  # the status of a trial that a budget, or --only, kept from being run
+STOPPED = "stopped"  # of one that the scheduler stopped early
+ENDED_WELL = ("done", STOPPED, LEFT)
+OF_POINTS = ("w2", "log_likelihood")
+
 
 @dataclass
 class Ending:
-    """How a trial ended in the latest run: `status` is done, failed, interrupted or waiting."""
+    """How a trial ended in the latest run: `status` is done, failed, interrupted, stopped (early, by the
+    scheduler), not started or waiting."""
 
     status: str = "waiting"
     error: str = ""
@@ -37,6 +49,8 @@ class Records:
     plan: Plan
     store: Store
     endings: list[Ending] = field(default_factory=list)
+    earlier: list[Known] = field(default_factory=list)  # what other sweeps have measured, for one that learns from them
+    dashboard: str = ""  # Ray's, of the cluster that runs this, where it has one
     problem: str = ""  # why the folder could not be written last, if it could not
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     _saved: tuple[float, float] = field(default=(-math.inf, 0.0), repr=False)  # when, and how many seconds it took
@@ -51,11 +65,13 @@ class Records:
         self.store.open()
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "plan.json", self._plan())
+        self._write_plan()
         write_bytes(self.folder / "config.yaml", self.plan.experiment.to_yaml().encode())
         self.read_endings()
+        sweep = self.plan.experiment.sweep
+        over = ("done", STOPPED) if sweep is not None and sweep.scheduler != "none" else ("done",)
         for ending in self.endings:
-            if ending.status != "done":
+            if ending.status not in over:
                 ending.status, ending.error = "waiting", ""
 
     def read_endings(self) -> None:
@@ -71,6 +87,45 @@ class Records:
                 ending.status, ending.error = "done", ""
             elif ending.status == "done":
                 ending.status = "waiting"
+
+    def unfinished(self) -> bool:
+        """Whether there is a trial to be run, or one to be drawn."""
+        plan, sweep = self.plan, self.plan.experiment.sweep
+        wanted = (sweep.num_trials or 0) if plan.grows and sweep is not None else 0
+        return any(e.status == "waiting" for e in self.endings) or len(plan.expansion.points) < wanted
+
+    def choose(self, indices: Container[int], reason: str) -> None:
+        """Leave out the trials that are not among `indices`, for `reason`."""
+        for index, ending in enumerate(self.endings):
+            if index not in indices and ending.status == "waiting":
+                ending.status, ending.error = LEFT, reason
+
+    def draw(self) -> list[Trial]:
+        """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where
+        there is no new point."""
+        plan = self.plan.drawn([*self.earlier, *self._known()])
+        if plan is None:
+            return []
+        fresh = plan.trials[len(self.plan.trials) :]
+        self.endings += [Ending(*(("done",) if self.finished(trial) else ())) for trial in fresh]
+        self.plan = plan
+        self._write_plan()
+        return list(fresh)
+
+    def _known(self) -> list[Known]:
+        """Every point with the mean of its trials' metric, None while one of them is not over; without failed ones."""
+        sweep, by_point = self.plan.experiment.sweep, defaultdict(list)
+        assert sweep is not None
+        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+            by_point[trial.point].append((ending.status, self.measured(trial).get(sweep.metric)))
+        known = []
+        for number, found in by_point.items():
+            values = [value for _, value in found if value is not None]
+            over = all(status != "waiting" for status, _ in found)
+            if values or not over:
+                point = self.plan.expansion.points[number]
+                known.append(Known(point, fmean(values) if over else None))
+        return known
 
     def finished(self, trial: Trial) -> bool:
         """Whether everything that `trial` is for lies in the store."""
@@ -99,13 +154,15 @@ class Records:
         write_json(self.folder / "trials.json", [{"key": t.key, **vars(e)} for t, e in entries])
         rows = self.rows()
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_bytes(self.folder / "results.csv", text.getvalue().encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a trial, the columns of results.csv."""
+        """One row a trial, the columns of results.csv: of what only points have, those that are asked for."""
+        asked = self.plan.experiment.evaluation.metrics
+        measures = (*MEASURES, *(metric for metric in OF_POINTS if metric in asked))
         rows = []
         for trial, ending in zip(self.plan.trials, self.endings, strict=True):
             measured = self.measured(trial)
@@ -114,7 +171,7 @@ class Records:
                     "trial": trial.index,
                     "status": ending.status,
                     **{k: _cell(v) for k, v in trial.overrides.items()},
-                    **{k: measured.get(k, "") for k in MEASURES},
+                    **{k: measured.get(k, "") for k in measures},
                     "seed": trial.config.seed,
                     "mlflow_run_id": ending.mlflow_run_id,
                     "samples": self._samples(trial) if measured else "",
@@ -141,11 +198,19 @@ class Records:
             write_bytes(self.folder / name, self.store.result(trial.key).path("samples.png").read_bytes())
         return name
 
+    def made_by(self) -> dict[str, str]:
+        """What made this sweep's plan last, as plan.json has it; empty in one of an earlier version."""
+        return json.loads((self.folder / "plan.json").read_text()).get("made_by", {})
+
+    def _write_plan(self) -> None:
+        write_json(self.folder / "plan.json", self._plan())
+
     def _plan(self) -> dict[str, Any]:
         return {
             "name": self.plan.experiment.name,
             "id": self.plan.id,
             "goal": self.plan.goal,
+            "made_by": made_by(),
             "trials": [
                 {
                     "trial": t.index,
@@ -157,6 +222,7 @@ class Records:
                 for t in self.plan.trials
             ],
             "stages": {s.key: {"kind": s.kind, "label": s.label} for s in self.plan.stages()},
+            "points": list(self.plan.expansion.points),
             "skipped": [{"overrides": s.overrides, "reason": s.reason} for s in self.plan.skipped],
         }
 

@@ -3,10 +3,11 @@
 Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
 """
 
+import os
 import signal
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,31 +16,36 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import cluster, summary
+from orchestrator.causes import first_line
+from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError
-from orchestrator.plan import TRAINING, Plan
+from orchestrator.graph import TRAINING
+from orchestrator.plan import Plan
 from orchestrator.publisher import Publisher
-from orchestrator.records import Records
+from orchestrator.records import ENDED_WELL, Records
 from orchestrator.scratch import Scratch
-from orchestrator.stages import TRIES, Run, first_line
+from orchestrator.stages import TRIES, Run
 from orchestrator.store import Store
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
-def run(plan: Plan, address: str | None, console: Console) -> int:
-    """Complete `plan` and return the exit status: 0 all done, 1 some trial failed, 130 interrupted."""
+def run(records: Records, address: str | None, console: Console, only: Container[int] | None = None) -> int:
+    """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
+    failed, 130 interrupted."""
     cluster.quieten()
-    records = Records(plan, Store(plan.experiment.storage))
     records.open()
+    if only is not None:
+        records.choose(only, "left out by --only")
     _introduce(records, console)
     with Publisher(records) as publisher, View(records, console):
-        interrupted = _attempt(records, address, publisher)
+        status = _attempt(records, address, publisher)
     for ending in records.endings:
         if ending.status == "waiting":
             ending.status = "interrupted"
-    done = all(e.status == "done" for e in records.endings)
-    status = INTERRUPTED if interrupted else DONE if done else FAILED
+    if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
+        status = FAILED
     _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.try_save()
@@ -47,23 +53,25 @@ def run(plan: Plan, address: str | None, console: Console) -> int:
     return FAILED if records.problem and status == DONE else status
 
 
-def _attempt(records: Records, address: str | None, publisher: Publisher) -> bool:
-    """Run what is not done; whether that was interrupted. What ends the whole run is noted in every open trial."""
+def _attempt(records: Records, address: str | None, publisher: Publisher) -> int:
+    """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted in every open
+    trial, or DONE, whatever became of single trials."""
     try:
         with _terminable():
-            if any(e.status != "done" for e in records.endings):
-                _run_trials(records, address, publisher)
+            if records.unfinished():
+                run_trials(records, address, publisher)
     except KeyboardInterrupt:
-        return True
+        return INTERRUPTED
     except ConfigError:
         raise
     except Exception as e:
         unexplained = [ending for ending in records.endings if ending.status == "waiting"]
         for ending in unexplained:
             ending.status, ending.error = "failed", first_line(e)
-        if unexplained and not isinstance(e, OSError):
+        if (unexplained or not records.endings) and not isinstance(e, OSError):
             traceback.print_exc()
-    return False
+        return FAILED if unexplained or not records.endings else DONE
+    return DONE
 
 
 def _write(records: Records) -> None:
@@ -73,44 +81,73 @@ def _write(records: Records) -> None:
         records.problem = str(e)
 
 
-def _run_trials(records: Records, address: str | None, publisher: Publisher) -> None:
+def run_trials(records: Records, address: str | None, publisher: Publisher) -> None:
     """All unfinished trials through Ray Tune; notes each ending as it comes."""
-    experiment = records.plan.experiment
-    run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
+    from orchestrator.proposals import Budget
+
+    experiment, budget = records.plan.experiment, Budget(records)
+    placed = experiment.model_copy(update={"data": experiment.data.absolute()})
+    run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), placed)
     with Scratch(run_here.ray_folder, f"{experiment.name}/{records.plan.id}"):
         resources = cluster.connect(address)
+        records.dashboard = cluster.dashboard()
         try:
             cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
             with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in place of ours
-                _tuner(records, run_here, publisher).fit()
+                _tuner(records, run_here, budget, resources, publisher.wake).fit()
+                _note_left(records, budget.used_up())
         finally:
             cluster.disconnect()
 
 
-def _tuner(records: Records, run_here: Run, publisher: Publisher) -> Any:
+def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, float], wake: Callable[[], None]) -> Any:
     from ray import tune
 
+    from orchestrator import early_stopping
     from orchestrator.coordinator import Noting, coordinate
+    from orchestrator.proposals import Proposals
 
-    plan, sweep = records.plan, records.plan.experiment.sweep
-    todo = [t for t in plan.running_order() if records.endings[t.index].status != "done"]
-    leaders = {t.index for t in plan.leaders()}
-    trainable = tune.with_parameters(coordinate, run=run_here, trials={t.index: t for t in todo}, leaders=leaders)
+    plan = records.plan
+    todo = [t for t in plan.running_order() if records.endings[t.index].status == "waiting"]
+    leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}
     # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
-    resources = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
-    concurrent = sweep.max_concurrent_trials if sweep else 1
+    held = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
     return tune.Tuner(
-        tune.with_resources(trainable, resources),
-        param_space={"trial": tune.grid_search([t.index for t in todo])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
+        tune.with_resources(tune.with_parameters(coordinate, run=run_here), held),
+        tune_config=tune.TuneConfig(
+            search_alg=Proposals(records, run_here, todo, leaders, budget),
+            scheduler=early_stopping.scheduler(plan),
+            num_samples=-1,  # until there is nothing more to propose
+            max_concurrent_trials=concurrent_trials(plan.experiment, resources),
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run_here.ray_folder),
             verbose=0,
-            callbacks=[Noting(records, publisher.wake)],
+            callbacks=[Noting(records, budget, wake)],
             failure_config=tune.FailureConfig(max_failures=TRIES),  # a coordinator that died begins again, and finds
         ),
     )
+
+
+def concurrent_trials(experiment: Experiment, resources: dict[str, float]) -> int:
+    """How many trials are under way at once: what the sweep says, or as many worker groups as there is room for."""
+    sweep, cluster_ = experiment.sweep, experiment.cluster
+    if sweep is None:
+        return 1
+    if sweep.max_concurrent_trials is not None:
+        return sweep.max_concurrent_trials
+    room = resources.get("CPU", 1.0) / (cluster_.workers * cluster_.cpus_per_worker)
+    if cluster_.gpus_per_worker:
+        room = min(room, resources.get("GPU", 0.0) / (cluster_.workers * cluster_.gpus_per_worker))
+    return max(1, int(room + 1e-9))
+
+
+def _note_left(records: Records, reason: str) -> None:
+    """Note in trials that were not begun which budget kept them from it."""
+    if reason:
+        records.choose((), reason)
 
 
 @contextmanager
@@ -138,17 +175,28 @@ def _introduce(records: Records, console: Console) -> None:
     summary.print_skipped(plan, console)
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """The dry run: trials, stages, and which of them the store has."""
-    store = Store(plan.experiment.storage)
-    console.print(f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
+def print_plan(plan: Plan, console: Console, only: Container[int] | None = None) -> None:
+    """The dry run: trials, stages, which of them the store has, and what the rest will take."""
+    from orchestrator import build, forecast
+
+    store, experiment = Store(plan.experiment.storage), plan.experiment
+    console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
+    if plan.grows and experiment.sweep is not None:
+        drawn, wanted = len(plan.expansion.points), experiment.sweep.num_trials
+        console.print(f"{drawn} of {wanted} points are drawn; the others will be while these end", highlight=False)
     summary.print_skipped(plan, console)
     trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
     for trial in plan.trials:
-        trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
+        if only is None or trial.index in only:
+            trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
     console.print(trials)
     stages = Table("stage", "key", "training steps", "state", title="stages, each run once", title_justify="left")
-    for stage in plan.stages():
+    chosen = plan if only is None else plan.part(only)
+    for stage in chosen.stages():
         steps = str(stage.steps) if stage.kind in TRAINING else ""
         stages.add_row(stage.label, stage.key, steps, "done" if store.done(stage.key) else "to do")
     console.print(stages)
+    at_once = concurrent_trials(experiment, {"CPU": float(os.cpu_count() or 1), "GPU": cluster.count_gpus()})
+    data = build.images(experiment.data.name, experiment.data)
+    for line in forecast.in_words(forecast.forecast(chosen, store, data, at_once), at_once):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,21 +1,40 @@
-"""The sweep block as trials: each a complete single run."""
+"""The sweep block as trials: each a complete single run.
 
-from dataclasses import dataclass, replace
+A *point* is one value for each setting that is drawn (choice, uniform, loguniform, int); every point is combined with
+the whole grid of the others. A grid search has one point, the empty one; random and optuna draw theirs (`drawing`).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.config import Experiment, examine
+from orchestrator.expressions import Expression
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.space import in_space, with_values
+from orchestrator.space import in_space, sweepable, with_values
+from orchestrator.sweep_block import Sweep
+
+Point = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Trial number `index`: `config` is the base with `overrides` (dotted key -> value) and without a sweep."""
+    """Trial number `index`: `config` is the base with `overrides` (dotted key -> value) and without a sweep. `point`
+    is the number of the draw that it belongs to."""
 
     index: int
     overrides: dict[str, Any]
     config: Experiment
+    point: int = 0
+
+
+class Known(NamedTuple):
+    """A point and the metric of its trials; None while it is not measured yet."""
+
+    point: Point
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -26,40 +45,115 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Expansion:
-    trials: list[TrialSpec]
-    skipped: list[Skipped]
+    """The trials of all points so far, and the combinations that were left out."""
+
+    trials: list[TrialSpec] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)  # the trials' settings: conditions make some of them equal
+
+    def copy(self) -> "Expansion":
+        """The same, to be added to."""
+        return Expansion(list(self.trials), list(self.skipped), list(self.points), set(self.seen))
 
 
-def expand(experiment: Experiment, source: str | None = None) -> Expansion:
-    """Every combination of the grid, keys in the file's order, the last one fastest; a run without a sweep is one.
+def expand(experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()) -> Expansion:
+    """Every trial of a grid or random search; of one by optuna those of the `points` that it has drawn so far.
 
-    Combinations that cannot be (a student at a step count that its chain has not) are skipped with their reason.
+    Keys are in the file's order, the last one fastest; a run without a sweep is one trial. Combinations that cannot be
+    (a student at a step count that its chain has not, or what a constraint forbids) are skipped with their reason.
     Raises ConfigError, named after `source` (or else the experiment), where values are wrong in combination, each
     told once, and where nothing is left to run.
     """
     if experiment.sweep is None:
-        return Expansion([TrialSpec(0, {}, experiment)], [])
-    source = source or experiment.name
-    base = {**experiment.model_dump(mode="json"), "sweep": None}
-    keys = list(experiment.sweep.space)
-    trials: list[TrialSpec] = []
-    skipped: list[Skipped] = []
-    faults: list[Fault] = []
-    for values in product(*(grid.grid for grid in experiment.sweep.space.values())):
-        written = dict(zip(keys, values, strict=True))
-        config, found = examine(with_values(base, written))
-        overrides = {key: config.value(key) for key in keys}  # as the run has them: 25 is 25.0
-        wrong = [fault for fault in found if not fault.pairing]
-        faults += [replace(in_space(fault, written), source=source) for fault in wrong]
-        if found and not wrong:
-            skipped.append(Skipped(overrides, "; ".join(f"{fault.key}: {fault.message}" for fault in found)))
-        elif not found:
-            trials.append(TrialSpec(len(trials), overrides, config))
-    if not faults and not trials:
-        reason = f"none of the {len(skipped)} combinations can be run; the first: {skipped[0].reason}"
-        faults.append(Fault(source, "sweep.space", reason))
-    if faults:
-        raise ConfigError(faults)
-    return Expansion(trials, skipped)
+        return Expansion([TrialSpec(0, {}, experiment)])
+    space, found = Space(experiment, source or experiment.name), Expansion()
+    if experiment.sweep.search == "grid":
+        space.add({}, found)
+    else:
+        from orchestrator import drawing
+
+        for point in points:
+            space.add(point, found)
+        if experiment.sweep.search == "random":
+            drawing.add_all(space, found)
+        elif not found.trials:
+            drawing.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
+            return found
+    if not found.trials:
+        reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"
+        raise ConfigError([Fault(space.source, "sweep.space", reason)])
+    return found
+
+
+class Space:
+    """What an experiment's sweep may try."""
+
+    def __init__(self, experiment: Experiment, source: str) -> None:
+        assert experiment.sweep is not None
+        self.sweep: Sweep = experiment.sweep
+        self.seed, self.source = experiment.seed, source
+        self.base = {**experiment.model_dump(mode="json"), "sweep": None}
+        entries = self.sweep.space
+        self.grid = {key: entry.values for key, entry in entries.items() if entry.kind == "grid"}
+        self.drawn = {key: entry for key, entry in entries.items() if entry.kind != "grid"}
+        settings = sweepable(Experiment)
+        self.conditions = {key: Expression(text, settings) for key, text in self.sweep.conditions.items()}
+        self.constraints = [Expression(text, settings) for text in self.sweep.constraints]
+
+    def add(self, point: Point, found: Expansion) -> int:
+        """Add the trials of `point`, combined with the grid, to `found`; returns how many there are. Raises ConfigError
+        where values are wrong in combination."""
+        faults: list[Fault] = []
+        before = len(found.trials)
+        for values in product(*self.grid.values()):
+            combination = {**dict(zip(self.grid, values, strict=True)), **point}
+            written = self._conditioned({key: combination[key] for key in self.sweep.space})
+            config, wrong = examine(with_values(self.base, written))
+            overrides = {key: config.value(key) for key in self.sweep.space}  # as the run has them: 25 is 25.0
+            misfits = [replace(in_space(fault, written), source=self.source) for fault in wrong if not fault.pairing]
+            faults += misfits
+            text = json.dumps(overrides)
+            if misfits or text in found.seen:
+                continue
+            found.seen.add(text)
+            reason = "; ".join(f"{fault.key}: {fault.message}" for fault in wrong) or self._forbidden(config)
+            if reason:
+                found.skipped.append(Skipped(overrides, reason))
+            else:
+                found.trials.append(TrialSpec(len(found.trials), overrides, config, len(found.points)))
+        if faults:
+            raise ConfigError(faults)
+        found.points.append(point)
+        return len(found.trials) - before
+
+    def _conditioned(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`values` without those whose condition does not hold, given the others so far: the base has them then."""
+        kept: dict[str, Any] = {}
+        settings = self.base
+        for key, value in values.items():
+            condition = self.conditions.get(key)
+            if condition is None or self._holds(condition, f"sweep.conditions.{key}", settings):
+                kept[key] = value
+                settings = with_values(settings, {key: value})
+        return kept
+
+    def _forbidden(self, config: Experiment) -> str:
+        plain = config.model_dump(mode="json")
+        for constraint in self.constraints:
+            if not self._holds(constraint, "sweep.constraints", plain):
+                return f"constraint {constraint.text}"
+        return ""
+
+    def _holds(self, expression: Expression, key: str, settings: Mapping[str, Any]) -> bool:
+        try:
+            return expression.holds(lambda name: _at(settings, name))
+        except ValueError as e:
+            raise ConfigError([Fault(self.source, key, f"{expression.text}: {e}")]) from None
+
+
+def _at(settings: Mapping[str, Any], key: str) -> Any:
+    block, _, field = key.partition(".")
+    return settings[block][field] if field else settings[block]

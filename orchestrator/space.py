@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from orchestrator.blocks import Sweep
+from orchestrator.entries import Entry
+from orchestrator.expressions import Expression
 from orchestrator.faults import Fault, describe, unknown_key
-from orchestrator.translate import leaves, translate
+from orchestrator.sweep_block import Sweep
+from orchestrator.translate import atoms, leaves, translate
 
 if TYPE_CHECKING:
     from orchestrator.config import Experiment
@@ -39,22 +41,54 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return result
 
 
+def sweepable(model: type[BaseModel]) -> list[str]:
+    """The settings that may be swept, by dotted key."""
+    return [name for name in leaves(model) if name.partition(".")[0] not in NOT_SWEPT]
+
+
 def space_faults(experiment: "Experiment") -> list[Fault]:
-    """What is wrong with `experiment.sweep.space`, each value tried alone in the base run; no sources yet."""
+    """What is wrong with `experiment.sweep`, each value tried alone in the base run; no sources yet."""
     sweep = experiment.sweep
     if sweep is None:
         return []
     faults: list[Fault] = []
-    for key, grid in sweep.space.items():
-        problem = _key_problem(experiment, key)
+    for key, entry in sweep.space.items():
+        problem = _key_problem(experiment, key) or _kind_problem(experiment, key, entry)
         if problem is not None:
             faults.append(Fault("", f"sweep.space.{key}", problem))
         else:
-            faults.extend(_value_faults(experiment, sweep, key, grid.grid))
-    size = math.prod(len(grid.grid) for grid in sweep.space.values())
+            faults.extend(_value_faults(experiment, sweep, key, entry.tried))
+    points = 1 if sweep.num_trials is None else sweep.num_trials
+    size = points * math.prod(len(entry.values) for entry in sweep.space.values() if entry.kind == "grid")
     if size > MAX_TRIALS:
         faults.append(Fault("", "sweep.space", f"the grid has {size} combinations, expected at most {MAX_TRIALS}"))
-    return faults
+    return faults + list(_expression_faults(experiment, sweep))
+
+
+def _kind_problem(experiment: "Experiment", key: str, entry: Entry) -> str | None:
+    if entry.kind not in ("uniform", "loguniform"):
+        return None
+    kinds = set(atoms(leaves(type(experiment))[key].annotation))
+    if int in kinds and float not in kinds:
+        return f"got {entry.kind}, expected {{int: [low, high]}}: {key} is a whole number"
+    return None
+
+
+def _expression_faults(experiment: "Experiment", sweep: Sweep) -> Iterator[Fault]:
+    settings = sweepable(type(experiment))
+    for key, text in sweep.conditions.items():
+        if key not in sweep.space:
+            yield Fault("", f"sweep.conditions.{key}", f"{key} is not swept, expected a key of sweep.space")
+        yield from _expression_fault(f"sweep.conditions.{key}", text, settings)
+    for text in sweep.constraints:
+        yield from _expression_fault("sweep.constraints", text, settings)
+
+
+def _expression_fault(key: str, text: str, settings: list[str]) -> Iterator[Fault]:
+    try:
+        Expression(text, settings)
+    except ValueError as e:
+        yield Fault("", key, f"{describe(text)}: {e}")
 
 
 def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
@@ -70,11 +104,10 @@ def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
 
 
 def _key_problem(experiment: "Experiment", key: str) -> str | None:
-    settings = leaves(type(experiment))
     block = key.partition(".")[0]
     if block in NOT_SWEPT:
         return f"{block} cannot be swept, it says where and how a run is done and not what is run"
-    swept = [name for name in settings if name.partition(".")[0] not in NOT_SWEPT]
+    swept = sweepable(type(experiment))
     if key in swept:
         return None
     inside = [name for name in swept if name.startswith(f"{key}.")]

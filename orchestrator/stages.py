@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.causes import cause, innermost
 from orchestrator.config import Experiment
-from orchestrator.leases import Lease, LeaseWatch, newest
-from orchestrator.plan import Stage, Trial
+from orchestrator.graph import Stage
+from orchestrator.leases import Halt, Lease, LeaseWatch, newest
+from orchestrator.plan import Trial
 from orchestrator.store import Store, disk_refuses
 
 POLL_SECONDS = 0.5
@@ -25,6 +27,10 @@ IMAGES_PER_PART = 2048  # an evaluation is split into tasks of so many images: f
 
 class StageFailedError(RuntimeError):
     """A stage cannot be completed; the message begins with the cause."""
+
+
+class HaltedError(RuntimeError):
+    """The trial was to be stopped before it was complete."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +47,31 @@ class Run:
         return Path(self.storage) / "ray" / self.id
 
 
-def complete(trial: Trial, run: Run, leader: bool = True) -> None:
-    """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be.
+def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = None) -> None:
+    """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be, and HaltedError where
+    `halt` has been asked before.
 
     A trial that is no `leader` leaves training to the one whose chain holds its own, so that a chain is trained in
     one worker group; only where nobody begins does it begin itself.
     """
-    store = Store(run.storage)
+    store, reference, halt = Store(run.storage), trial.reference, halt or Halt()
     patience = 0.0 if leader else LEADER_SECONDS
-    fulfil(trial.chain, store, run.id, lambda stages: train(stages, run), patience)
-    if trial.evaluation is not None and trial.reference is not None:
-        fulfil([trial.reference], store, run.id, lambda stages: refer(stages[0], run))
-        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], run))
+    watched = trial.config.evaluation.every is not None  # while it trains the teacher is compared with the reference
+    if reference is not None and watched:
+        fulfil([reference], store, run.id, lambda stages: refer(stages[0], run), halt=halt)
+    fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt)
+    if trial.evaluation is not None and reference is not None:
+        fulfil([reference], store, run.id, lambda stages: refer(stages[0], run), halt=halt)
+        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], run), halt=halt)
 
 
 def fulfil(
-    stages: Sequence[Stage], store: Store, run: str, execute: Callable[[list[Stage]], None], patience: float = 0.0
+    stages: Sequence[Stage],
+    store: Store,
+    run: str,
+    execute: Callable[[list[Stage]], None],
+    patience: float = 0.0,
+    halt: Halt | None = None,
 ) -> None:
     """Return once the store has every one of `stages` (parents first), by `execute` or by waiting for others.
 
@@ -64,8 +79,10 @@ def fulfil(
     `patience` seconds only others are waited for.
     """
     watches: dict[str, LeaseWatch] = {}
-    patient_until = time.monotonic() + patience
+    patient_until, halt = time.monotonic() + patience, halt or Halt()
     while missing := [s for s in stages if not store.done(s.key)]:
+        if halt.asked():
+            raise HaltedError
         if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
             time.sleep(POLL_SECONDS)
             continue
@@ -77,7 +94,7 @@ def fulfil(
                 lease = watches[stage.key].try_take()
                 if lease is None:
                     break
-                held.enter_context(lease)
+                halt.add(held.enter_context(lease))
                 if store.done(stage.key):  # finished between the look and the lease
                     store.discard_work(stage.key)
                     break
@@ -95,9 +112,7 @@ def _failed_in(stage: Stage, store: Store, run: str) -> bool:
     return failure is not None and failure["run"] == run and failure["final"]
 
 
-def _run_held(
-    held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None]
-) -> None:
+def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None]) -> None:
     """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns out to be lost."""
     for attempt in range(1, TRIES + 1):
         for stage, _ in held:
@@ -114,7 +129,7 @@ def _run_held(
                 return  # whoever took this process for dead goes on with the work
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
             failure = read_failure(store, failed) or {
-                "cause": f"{failed.label}: {first_line(e)}",
+                "cause": cause(failed, e),
                 "final": disk_refuses(innermost(e)),
             }
             if failure["final"] or attempt == TRIES:
@@ -132,41 +147,26 @@ def read_failure(store: Store, stage: Stage) -> dict[str, Any] | None:
         return None
 
 
-def train(stages: list[Stage], run: Run) -> None:
-    """Train `stages`, a run of one chain, in one Ray Train worker group."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
+def train(stages: list[Stage], trial: Trial, run: Run) -> None:
+    """Train `stages`, a run of the chain of `trial`, in one Ray Train worker group."""
     from orchestrator.training_log import Saving
-    from orchestrator.workers import Job, train_stages
+    from orchestrator.watching import watch_of
+    from orchestrator.worker_group import fit
+    from orchestrator.workers import Job
 
-    cluster, checkpoint = run.config.cluster, run.config.checkpoint
+    checkpoint = run.config.checkpoint
     job = Job(
         stages=tuple(stages),
         leases=tuple(newest(Store(run.storage).work(stage.key)) for stage in stages),
         storage=run.storage,
-        data_root=run.config.data.root,
+        data=run.config.data,
         saving=Saving(checkpoint.steps, checkpoint.minutes, checkpoint.keep),
-        threads=max(1, int(cluster.cpus_per_worker)),
+        threads=max(1, int(run.config.cluster.cpus_per_worker)),
+        compile=run.config.cluster.compile,
         run=run.id,
+        watch=watch_of(trial.config, trial.reference),
     )
-    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
-    if cluster.gpus_per_worker:
-        resources["GPU"] = cluster.gpus_per_worker
-    trainer = TorchTrainer(
-        train_stages,
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-        torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
-        run_config=RunConfig(
-            name=f"train-{stages[0].key}-{time.time_ns()}",
-            storage_path=str(run.ray_folder),
-            failure_config=FailureConfig(max_failures=0),  # `_run_held` retries, and knows what is worth it
-        ),
-    )
-    trainer.fit()
+    fit(job, run.config.cluster, run.ray_folder)
 
 
 def refer(stage: Stage, run: Run) -> None:
@@ -175,7 +175,7 @@ def refer(stage: Stage, run: Run) -> None:
 
     from orchestrator.evaluation import build_reference
 
-    ray.get(_task(build_reference, run).remote(stage, run.storage, run.config.data.root, _weights(run)))
+    ray.get(_task(build_reference, run).remote(stage, run.storage, run.config.data, _weights(run)))
 
 
 def evaluate(stage: Stage, run: Run) -> None:
@@ -188,13 +188,13 @@ def evaluate(stage: Stage, run: Run) -> None:
     draw, total = _task(sample_part, run), stage.config["samples"]
     parts = [
         draw.remote(
-            stage, run.storage, run.config.data.root, _weights(run), replica, first, min(IMAGES_PER_PART, total - first)
+            stage, run.storage, run.config.data, _weights(run), replica, first, min(IMAGES_PER_PART, total - first)
         )
         for replica in range(stage.config["seeds"])
         for first in range(0, total, IMAGES_PER_PART)
     ]
     ray.wait(parts, num_returns=len(parts), fetch_local=False)
-    ray.get(_task(score, run).remote(stage, run.storage, time.monotonic() - began, *parts))
+    ray.get(_task(score, run).remote(stage, run.storage, run.config.data, time.monotonic() - began, *parts))
 
 
 def _task(function: Callable[..., Any], run: Run) -> Any:
@@ -211,22 +211,6 @@ def _weights(run: Run) -> Any:
     from orchestrator.evaluation import FeatureWeights
 
     return FeatureWeights(run.config.evaluation.weights, run.config.evaluation.weights_sha256)
-
-
-def first_line(error: BaseException) -> str:
-    """The innermost cause of an error that Ray has wrapped, in one line."""
-    cause = innermost(error)
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"
-
-
-def innermost(error: BaseException) -> BaseException:
-    """What Ray has wrapped: the error of a task, or of the first worker of a group that failed."""
-    inner = getattr(error, "cause", None)
-    if isinstance(inner, BaseException):
-        return innermost(inner)
-    failures = getattr(error, "worker_failures", None)
-    return innermost(next(iter(failures.values()))) if failures else error
 
 
 if __name__ == "__main__":  # the command that lists the store and frees it is about stages, and is called so

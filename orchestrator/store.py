@@ -1,6 +1,7 @@
 """The store: the content key of a stage -> the folder with its result. It is the truth; MLflow and reports are views.
 
-    stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds) and the stage's files
+    stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds, what made it) and the
+                     stage's files
     work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
     publishing/      leases: one process at a time publishes an experiment to MLflow
     layout.json      the version of this layout
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaccore.files import CorruptFileError, file_sha256, write_json
-from orchestrator.plan import Stage
+from orchestrator.graph import Stage
+from orchestrator.provenance import made_by
 
 if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+FIDS = "fids.json"  # what a teacher scored while it trained
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 
 
@@ -100,15 +103,16 @@ class Store:
         folder.mkdir()
         return folder
 
-    def publish(self, stage: Stage, gathered: Path, seconds: float) -> Result:
-        """Make `gathered` the result of `stage` in one rename; the unfinished work is removed.
+    def publish(self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None) -> Result:
+        """Make `gathered` the result of `stage` in one rename; the unfinished work is removed. `data`: the sizes of the
+        data it was made of, for its manifest.
 
         Where another process was faster its result stays: equal keys mean equal results.
         """
         target = self.root / "stages" / stage.key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_json(gathered / MANIFEST, _manifest(stage, gathered, seconds))
+            write_json(gathered / MANIFEST, _manifest(stage, gathered, seconds, data))
             gathered.rename(target)
         except OSError:  # the faster one's result is there, and it has removed the work folder
             if not self.done(stage.key):
@@ -147,7 +151,7 @@ def disk_refuses(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def _manifest(stage: Stage, gathered: Path, seconds: float) -> dict[str, Any]:
+def _manifest(stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None) -> dict[str, Any]:
     files = {
         p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
         for p in sorted(gathered.iterdir())
@@ -162,4 +166,6 @@ def _manifest(stage: Stage, gathered: Path, seconds: float) -> dict[str, Any]:
         "files": files,
         "seconds": round(seconds, 3),
         "finished": time.time(),
+        "made_by": made_by(),
+        **({} if data is None else {"data": data}),
     }

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
 from kaccore.training import Training
+from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError, newest
-from orchestrator.plan import Stage
-from orchestrator.store import Store
+from orchestrator.store import FIDS, Store
+from orchestrator.system_use import SystemUse
 
 LOSS_POINTS = 200  # a loss curve has about this many points
 PROGRESS_SECONDS = 0.5
@@ -35,6 +38,8 @@ class TrainingLog:
         self.folder = store.work(stage.key)
         self.checkpoints = self.folder / "checkpoints"
         self.losses: list[dict[str, float]] = []
+        self.fids: list[dict[str, float]] = []
+        self.system = SystemUse(next(training.model.parameters()).device)
         self.every = max(1, stage.steps // LOSS_POINTS)
         self.pending, self.since_saved = [0.0, 0], [0.0, 0]  # sums of losses and their counts
         self.seconds_before, self.started = 0.0, time.monotonic()
@@ -57,39 +62,54 @@ class TrainingLog:
                 continue
             self.training.restore(tensors, numbers)
             self.losses, self.pending = numbers["losses"], numbers["pending"]
+            self.fids = numbers.get("fids", [])  # of an earlier version none
             self.seconds_before, self.first_step = numbers["seconds"], self.training.step
+            if "system" in numbers:  # a checkpoint of an earlier version has none
+                self.system.restore(numbers["system"])
             return
 
-    def after(self, step: int, metrics: dict[str, float]) -> None:
-        """Note one step; raises LeaseLostError where another process has taken the stage over."""
+    def after(self, step: int, metrics: dict[str, float], fid: float | None = None) -> None:
+        """Note one step, and the network's FID where it was measured; raises LeaseLostError where another process has
+        taken the stage over."""
         now = time.monotonic()
         for sums in (self.pending, self.since_saved):
             sums[0], sums[1] = sums[0] + metrics["loss"], sums[1] + 1
         if step % self.every == 0 or step == self.stage.steps:
             self.losses.append({"step": step, "loss": self.pending[0] / self.pending[1], "lr": metrics["lr"]})
             self.pending = [0.0, 0]
+        self.system.after(step, self.seconds)
         if now - self.told > PROGRESS_SECONDS:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
             self.told = now
             self._tell(step, now)
-        due = step % self.saving.steps == 0 or now - self.saved > 60 * self.saving.minutes
+        if fid is not None:
+            self.fids.append({"step": step, "fid": fid})
+        # who is stopped for a poor FID has been saved with it
+        due = fid is not None or step % self.saving.steps == 0 or now - self.saved > 60 * self.saving.minutes
         if due and step < self.stage.steps:
             self._save(self.checkpoints)
             self._prune()
             self.saved = time.monotonic()
+        if fid is not None:
+            write_json(self.folder / FIDS, self.fids)
 
-    def publish(self) -> None:
-        """Put the averaged weights and the loss curve into the store, with the best checkpoint's averaged weights
-        where that is not the last, and the whole state where a longer training can go on from it."""
+    def publish(self, data: dict[str, int] | None = None) -> None:
+        """Put the averaged weights, the loss curve and what the machine was used for into the store, with the best
+        checkpoint's averaged weights where that is not the last, and the whole state where a longer training can go
+        on from it. `data`: the sizes of the data that was trained on."""
+        self.system.sample(self.stage.steps, self.seconds)  # the shortest training has one
         gathered = self.store.gather(self.stage)
-        write_tensors(gathered / "model.safetensors", dict(self.training.ema.model.state_dict()))
+        write_tensors(gathered / "model.safetensors", sampled(dict(self.training.ema.model.state_dict())))
         write_json(gathered / "losses.json", self.losses)
+        write_json(gathered / "system.json", self.system.points)
+        if self.fids:
+            write_json(gathered / FIDS, self.fids)
         self._keep_best(gathered)
         if self.stage.family is not None:
             self._save(gathered)
             self.store.note_family(self.stage)
-        self.store.publish(self.stage, gathered, self.seconds)
+        self.store.publish(self.stage, gathered, self.seconds, data)
 
     def _shorter(self) -> list[Path]:
         """The final states of the finished stages of this one's family with fewer steps, the longest first."""
@@ -103,7 +123,7 @@ class TrainingLog:
         tensors, numbers = self.training.state()
         loss = self.since_saved[0] / self.since_saved[1] if self.since_saved[1] else None
         noted = {"losses": self.losses, "pending": self.pending, "seconds": self.seconds, "loss": loss}
-        save_checkpoint(folder, tensors, {**numbers, **noted})
+        save_checkpoint(folder, tensors, {**numbers, **noted, "fids": self.fids, "system": self.system.state()})
         self.since_saved = [0.0, 0]
 
     def _best(self) -> tuple[float, Path] | None:
@@ -126,7 +146,7 @@ class TrainingLog:
             print(f"warning: the best checkpoint is damaged and not kept: {e}", flush=True)
             return
         averaged = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
-        write_tensors(gathered / "best.safetensors", averaged)
+        write_tensors(gathered / "best.safetensors", sampled(averaged))
 
     def _prune(self) -> None:
         best = self._best()
@@ -141,10 +161,17 @@ class TrainingLog:
             "step": step,
             "steps": self.stage.steps,
             "loss": self.losses[-1]["loss"] if self.losses else None,
+            "fid": self.fids[-1]["fid"] if self.fids else None,
             "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }
         tell(self.folder, progress)
+
+
+def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the network that is sampled: of a pair that learns together the generator's."""
+    pair = {k.removeprefix("generator."): v for k, v in weights.items() if k.startswith("generator.")}
+    return pair or weights
 
 
 def tell(folder: Path, progress: dict[str, Any]) -> None:

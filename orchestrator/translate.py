@@ -18,6 +18,7 @@ NOUNS: dict[type, tuple[str, str]] = {
     int: ("an integer", "integers"),
     float: ("a number", "numbers"),
     str: ("text", "texts"),
+    bool: ("true or false", "truth values"),
 }
 
 
@@ -120,7 +121,7 @@ def _at(data: Any, path: list[Any]) -> Any:
 
 
 def _hint(got: Any, field: FieldInfo) -> str:
-    kinds = set(_atoms(field.annotation))
+    kinds = set(atoms(field.annotation))
     for value in got if isinstance(got, (list, tuple)) else [got]:
         hint = _value_hint(value, kinds)
         if hint:
@@ -128,13 +129,13 @@ def _hint(got: Any, field: FieldInfo) -> str:
     return ""
 
 
-def _atoms(annotation: Any) -> Iterator[Any]:
+def atoms(annotation: Any) -> Iterator[Any]:
     """The scalar types and the admitted words inside a type."""
     if get_origin(annotation) is Literal:
         yield from get_args(annotation)
     elif get_args(annotation):
         for arg in get_args(annotation):
-            yield from _atoms(arg)
+            yield from atoms(arg)
     else:
         yield annotation
 

@@ -14,25 +14,29 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from orchestrator.plan import TRAINING, Stage
-from orchestrator.records import Records
+from orchestrator.graph import TRAINING, Stage
+from orchestrator.records import STOPPED, Records
 
 LINE_SECONDS = 10.0
+DASHBOARD = "Ray dashboard"
 
 
 class View:
-    """Shows the progress of `records` from a thread of its own while the context is open."""
+    """Shows the progress of `records` from a thread of its own while the context is open.
 
-    def __init__(self, records: Records, console: Console) -> None:
+    `ours`: it is this process that runs the sweep; to another one all that is finished is done, and what an interrupted
+    run said last is as far as a stage is.
+    """
+
+    def __init__(self, records: Records, console: Console, ours: bool = True) -> None:
         self.records, self.console = records, console
-        self.stages = list(records.plan.stages())
-        labels = Counter(s.label for s in self.stages)
-        self.names = {s.key: s.label if labels[s.label] == 1 else f"{s.label} ({s.key[:6]})" for s in self.stages}
+        self._trials = -1
+        self._name_stages()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
-        self._before = {s.key for s in self.stages if records.store.done(s.key)}
+        self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
-        self._left_over = {s.key: self._read(s) for s in self.stages}  # what an interrupted run said last
+        self._left_over = {s.key: self._read(s) for s in self.stages} if ours else {}  # what a killed run said last
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -45,9 +49,9 @@ class View:
 
     def _run(self) -> None:
         if self.console.is_terminal:
-            with Live(self._table(), console=self.console, refresh_per_second=4, transient=True) as live:
+            with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
                 while not self._stop.wait(0.5):
-                    live.update(self._table())
+                    live.update(self.table())
         else:
             last, said = time.monotonic(), ""
             while not self._stop.wait(0.5):
@@ -60,10 +64,22 @@ class View:
                     said = lines[-1]
         self._say_finished()
 
+    def _name_stages(self) -> None:
+        """The stages of all trials, and what each is called, anew where trials have been added."""
+        if self._trials != len(self.records.plan.trials):
+            self._trials = len(self.records.plan.trials)
+            self.stages = list(self.records.plan.stages())
+            labels = Counter(s.label for s in self.stages)
+            self.names = {s.key: s.label if labels[s.label] == 1 else f"{s.label} ({s.key[:6]})" for s in self.stages}
+
     def _line(self, text: str) -> None:
         self.console.print(f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False)
 
     def _say_finished(self) -> None:
+        self._name_stages()
+        if self.records.dashboard and DASHBOARD not in self._said:
+            self._said.add(DASHBOARD)
+            self._line(f"{DASHBOARD}: {self.records.dashboard}")
         for stage in self.stages:
             if stage.key in self._said or not self.records.store.done(stage.key):
                 continue
@@ -75,14 +91,16 @@ class View:
         """A line for every stage in training, and last one for the trials."""
         stages = [(s, p) for s in self.stages if s.kind in TRAINING and (p := self._progress(s))]
         done = sum(e.status == "done" for e in self.records.endings)
-        failed = sum(e.status == "failed" for e in self.records.endings)
-        trials = f"trials: {done} of {len(self.records.endings)} done" + (f", {failed} failed" if failed else "")
+        trials = f"trials: {done} of {len(self.records.endings)} done"
+        for status in ("failed", STOPPED):
+            count = sum(e.status == status for e in self.records.endings)
+            trials += f", {count} {status}" if count else ""
         return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         """How far `stage` is; None until somebody works on it."""
         progress = self._read(stage)
-        return None if progress == self._left_over[stage.key] else progress
+        return None if progress is None or progress == self._left_over.get(stage.key) else progress
 
     def _read(self, stage: Stage) -> dict[str, Any] | None:
         try:
@@ -90,10 +108,13 @@ class View:
         except (OSError, ValueError):
             return None
 
-    def _table(self) -> Table:
+    def table(self, state: str = "") -> Table:
+        """How far everything is; `state` stands in the title, by default how long this view has been looking."""
+        self._name_stages()
         done = sum(e.status == "done" for e in self.records.endings)
         title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
-        table = Table(title=f"{title}  {clock(time.monotonic() - self._started)}", title_justify="left", box=None)
+        state = state or clock(time.monotonic() - self._started)
+        table = Table(title=f"{title}  {state}", title_justify="left", box=None)
         table.add_column("stage", no_wrap=True)
         table.add_column("state", no_wrap=True)
         for stage in self.stages:
@@ -113,9 +134,11 @@ class View:
         best = best_so_far(self.records)
         if best:
             table.add_row("best so far", best)
+        if self.records.dashboard:
+            table.add_row(DASHBOARD, self.records.dashboard)
         for index, ending in enumerate(self.records.endings):
-            if ending.status == "failed":
-                table.add_row(f"trial {index}", f"failed: {ending.error}")
+            if ending.status in ("failed", STOPPED):
+                table.add_row(f"trial {index}", f"{ending.status}: {ending.error}")
         return table
 
 
@@ -124,6 +147,8 @@ def describe_progress(p: dict[str, Any]) -> str:
     parts = [f"step {p['step']} of {p['steps']}"]
     if p["loss"] is not None:
         parts.append(f"loss {p['loss']:.4g}")
+    if p.get("fid") is not None:
+        parts.append(f"fid {p['fid']:.4g}")
     parts.append(f"{p['images_per_second']:.0f} images/s")
     if p["seconds_left"] is not None:
         parts.append(f"{clock(p['seconds_left'])} left")
@@ -145,7 +170,7 @@ def metric_of(records: Records) -> tuple[str, bool]:
     if experiment.sweep is not None:
         return experiment.sweep.metric, experiment.sweep.mode == "min"
     metric = experiment.evaluation.metrics[0]
-    return metric, metric in ("fid", "kid")
+    return metric, metric in ("fid", "kid", "w2")
 
 
 def ranking(records: Records) -> list[tuple[int, float | None]]:
@@ -173,5 +198,5 @@ def _outcome(stage: Stage, result: Any) -> str:
         return f", loss {result.json('losses.json')[-1]['loss']:.4g}"
     if stage.kind == "evaluation":
         m = result.json("metrics.json")
-        return ", " + ", ".join(f"{k} {m[k]:.4g}" for k in stage.config["metrics"])
+        return ", " + ", ".join(f"{k} {m[k]:.4g}" for k in stage.config["metrics"] if k in m)
     return ""

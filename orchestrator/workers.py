@@ -4,24 +4,30 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from kaccore import EndpointDistiller, flow_matching_loss
-from kaccore.data import ImageData, load
+from kaccore import flow_matching_loss
+from kaccore.augment import augment, flip
+from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for
 from kaccore.training import BatchLoss, Training, batch_indices
 from orchestrator import build
+from orchestrator.blocks import Data
+from orchestrator.causes import cause
+from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError
-from orchestrator.plan import Stage
 from orchestrator.store import Store, disk_refuses
 from orchestrator.training_log import Saving, TrainingLog
+from orchestrator.watching import Watch
+
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,12 @@ class Job:
     stages: tuple[Stage, ...]
     leases: tuple[int, ...]  # the number of the lease under which each is run
     storage: str
-    data_root: str | None
+    data: Data
     saving: Saving
     threads: int
     run: str  # the invocation that asks: a failure is final for it, and tried again by the next one
+    compile: bool = False
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
@@ -74,20 +82,23 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     if store.done(stage.key):
         return
     teacher = stage.lineage()[0]
-    data = load(teacher.config["data"]["name"], Path(job.data_root) if job.data_root else None)
+    data = build.images(teacher.config["data"]["name"], job.data)
     _check_fingerprint(data, teacher)
-    model = build.network(teacher, data).to(group.device)
-    if stage.kind == "student":  # the student starts from its teacher's averaged weights
-        model.load_state_dict(_averaged(store, stage.parents[0]))
+    model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)
+    model = model.to(group.device)
+    if job.compile:
+        model.compile()
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, build.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    for step, metrics in training.run(_batch_loss(stage, store, data, group), group.rank):
+    frozen = None if stage is teacher else build.trained(store, stage.parents[0], data).to(group.device)
+    for step, metrics in training.run(batch_loss(stage, frozen, data, training, group), group.rank):
         if group.rank == 0:
-            log.after(step, metrics)
+            watch = job.watch if job.watch is not None and job.watch.due(stage, step) else None
+            log.after(step, metrics, None if watch is None else watch.fid(training.ema.model, stage, data, store))
     if group.rank == 0:
-        log.publish()
+        log.publish(build.sizes(data))
     if group.world > 1:
         dist.barrier()
 
@@ -97,7 +108,7 @@ def write_failure(store: Store, stage: Stage, run: str, error: Exception, final:
     failure = {
         "run": run,
         "final": final,
-        "cause": f"{stage.label}: {type(error).__name__}: {error}",
+        "cause": cause(stage, error),
         "traceback": "".join(traceback.format_exception(error)),
     }
     # the first rank to fail is the cause, unless another knows better: its peers only see the group break
@@ -105,44 +116,42 @@ def write_failure(store: Store, stage: Stage, run: str, error: Exception, final:
         store.write_failure(stage, failure)
 
 
-def _batch_loss(stage: Stage, store: Store, data: ImageData, group: Group) -> BatchLoss:
+def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, training: Training, group: Group) -> BatchLoss:
+    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student."""
     teacher = stage.lineage()[0]
     seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
-    x, path = data.floats(), build.path(teacher, data)
+    accumulate, flipped = stage.config["optimise"].get("accumulate", 1), stage.config.get("flip", False)
     labelled = teacher.config["label_dropout"] is not None and data.classes > 0
-    loss = _stage_loss(stage, store, data, path, group)
+    path = build.path(teacher, data)
+    if frozen is None:
+        loss = _teacher_loss(stage, path)
+    else:
+        loss = build.distiller(stage, frozen, path, target=training.ema.model).loss
 
-    def batch_loss(model: nn.Module, step: int) -> torch.Tensor:
-        index = batch_indices(len(x), batch_size, step, seed, group.rank, group.world)
-        generator = generator_for(seed, stage.label, step, group.rank, device=group.device)
+    def of_part(model: nn.Module, part: int) -> torch.Tensor:
+        index = batch_indices(len(data), batch_size, part, seed, group.rank, group.world, accumulate)
+        generator = generator_for(seed, stage.label, part, group.rank, device=group.device)
         labels = data.labels[index].to(group.device) if labelled and data.labels is not None else None
-        return loss(model, x[index].to(group.device), labels, generator)
+        x0 = data.batch(index).to(group.device)
+        return loss(model, flip(x0, generator) if flipped else x0, labels, generator)
 
-    return batch_loss
+    return of_part
 
 
-def _stage_loss(
-    stage: Stage, store: Store, data: ImageData, path: build.Path, group: Group
-) -> Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator], torch.Tensor]:
-    if stage.kind == "teacher":
-        dropout = stage.config["label_dropout"]
+def _teacher_loss(stage: Stage, path: build.Path) -> Loss:
+    dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
 
-        def teacher_loss(
-            model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator
-        ) -> torch.Tensor:
-            if labels is not None:
-                labels = drop_labels(labels, dropout, generator)
+    def loss(
+        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor:
+        if labels is not None:
+            labels = drop_labels(labels, dropout, generator)
+        if not chance:
             return flow_matching_loss(model, path, x0, labels, generator)
+        x0, told = augment(x0, generator, chance)
+        return flow_matching_loss(partial(model, augment=told), path, x0, labels, generator)
 
-        return teacher_loss
-    frozen = build.network(stage.lineage()[0], data).to(group.device)
-    frozen.load_state_dict(_averaged(store, stage.parents[0]))
-    settings = {k: stage.config[k] for k in ("intervals", "substeps", "solver", "guidance", "target")}
-    return EndpointDistiller(frozen.eval().requires_grad_(False), path, **settings).loss
-
-
-def _averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
-    return store.result(stage.key).tensors("model.safetensors")
+    return loss
 
 
 def _check_fingerprint(data: ImageData, teacher: Stage) -> None:

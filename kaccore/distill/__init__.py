@@ -1,5 +1,16 @@
 """Distillers: each a loss over a frozen teacher."""
 
+from kaccore.distill.consistency import ConsistencyDistiller, UniformJumps, sample_consistency
 from kaccore.distill.endpoint import EndpointDistiller
+from kaccore.distill.inverse import InverseDistiller, InversePair
+from kaccore.distill.progressive import ProgressiveDistiller
 
-__all__ = ["EndpointDistiller"]
+__all__ = [
+    "ConsistencyDistiller",
+    "EndpointDistiller",
+    "InverseDistiller",
+    "InversePair",
+    "ProgressiveDistiller",
+    "UniformJumps",
+    "sample_consistency",
+]

@@ -22,8 +22,10 @@ class EndpointDistiller:
     """The loss of a student with `intervals` Euler steps over a frozen `teacher(x, t, labels)`.
 
     The teacher takes `substeps` steps of `solver` in each interval, with `guidance` (1 = none); a guided teacher's
-    student carries the guidance in one evaluation. `eps` in [0, 1) is the time at which the grid ends. Raises
-    ValueError for an unknown solver or target, or counts < 1.
+    student carries the guidance in one evaluation. `eps` in [0, 1) is the time at which the grid ends. `times` (M + 1,)
+    gives the grid itself instead, decreasing from 1 to its own eps >= 0; `inner` (M substeps + 1,) the teacher's, of
+    which it has to be every substeps-th: without it a teacher's sub-steps are equal in each interval. Raises
+    ValueError for an unknown solver or target, counts < 1, another grid, or one that is given twice or not at all.
     """
 
     def __init__(
@@ -31,7 +33,9 @@ class EndpointDistiller:
         teacher: Model,
         path: Path,
         *,
-        intervals: int,
+        intervals: int | None = None,
+        times: Tensor | None = None,
+        inner: Tensor | None = None,
         substeps: int,
         solver: str = "euler",
         guidance: float = 1.0,
@@ -45,25 +49,49 @@ class EndpointDistiller:
         if substeps < 1:
             raise ValueError(f"substeps = {substeps}: expected at least 1")
         self.teacher, self.path, self.guidance, self.target = teacher, path, guidance, target
-        self.times = uniform_times(intervals, 1.0, eps)
+        self.times = _grid(intervals, times, eps)
         self.shares = uniform_times(substeps, 0.0, 1.0)  # how far into the interval each sub-step ends
+        if inner is not None and not torch.equal(inner[::substeps], self.times):
+            raise ValueError(f"inner = {inner.tolist()}: every {substeps}th has to be one of {self.times.tolist()}")
+        self.inner = None if inner is None else inner.unfold(0, substeps + 1, substeps)  # (intervals, substeps + 1)
         self.solver = SOLVERS[solver]
 
     def loss(
         self, student: Model, x0: Tensor, labels: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Mean squared error over a batch `x0` (B, ...) in [-1, 1], each image on an interval drawn uniformly."""
+        x, start, h, y = self.draw(x0, labels, generator)
+        u = student(x, start, labels)
+        error = u - (x - y) / h if self.target == "velocity" else x - h * u - y
+        return error.square().mean()
+
+    def draw(
+        self, x0: Tensor, labels: Tensor | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Points x on the path of `x0`, the times (B,) at which their intervals start, the intervals' lengths h, shaped
+        to broadcast against x, and where the teacher takes them, y."""
         times, shares = self.times.to(x0.device), self.shares.to(x0.device)
         n = torch.randint(len(times) - 1, (len(x0),), generator=generator, device=x0.device)
         start, end = times[n], times[n + 1]
         x = self.path.sample(x0, start, generator).x
-        y = self.teach(x, start + shares[:, None] * (end - start), labels)
-        h = left_broadcast(start - end, x)
-        u = student(x, start, labels)
-        error = u - (x - y) / h if self.target == "velocity" else x - h * u - y
-        return error.square().mean()
+        within = start + shares[:, None] * (end - start) if self.inner is None else self.inner.to(x0.device)[n].T
+        y = self.teach(x, within, labels)
+        return x, start, left_broadcast(start - end, x), y
 
     @torch.no_grad()
     def teach(self, x: Tensor, times: Tensor, labels: Tensor | None = None) -> Tensor:
         """Where the teacher takes `x` along `times` (substeps + 1, B)."""
         return self.solver(GuidedVelocity(self.teacher, labels, self.guidance), x, times)
+
+
+def _grid(intervals: int | None, times: Tensor | None, eps: float) -> Tensor:
+    """The student's grid (M + 1,): uniform in `intervals`, or `times` where they are a grid from 1 down to >= 0."""
+    if times is None:
+        if intervals is None:
+            raise ValueError("a student needs intervals or times: neither was given")
+        return uniform_times(intervals, 1.0, eps)
+    if intervals is not None or eps != 0:
+        raise ValueError(f"intervals = {intervals}, eps = {eps}: times say both already")
+    if times.ndim != 1 or len(times) < 2 or times[0] != 1 or times[-1] < 0 or not bool((times.diff() < 0).all()):
+        raise ValueError(f"times = {times.tolist()}: expected two or more, decreasing from 1 to at least 0")
+    return times

@@ -1,5 +1,7 @@
-"""Networks: `model(x, t, labels=None) -> velocity`."""
+"""Networks: `model(x, t, labels=None) -> velocity`, in the dtype of x under autocast too."""
 
+from kaccore.models.dit import DiT
+from kaccore.models.mlp import MLP
 from kaccore.models.unet import UNet
 
-__all__ = ["UNet"]
+__all__ = ["MLP", "DiT", "UNet"]

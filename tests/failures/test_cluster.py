@@ -68,6 +68,39 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
     assert not list((tmp_path / "runs" / "work").glob("*"))
 
 
+MIXES = (  # a group of two workers and one of a worker with two CPUs: each wants all the CPUs that there are
+    settings(cluster__workers=2),
+    settings(cluster__cpus_per_worker=2, teacher__lr=1.0e-3),
+)
+MIX = """\
+sweep:
+  max_concurrent_trials: 8
+  space:
+    sampling.model: {grid: [teacher, student]}
+    sampling.steps: {grid: [2, 4]}
+"""
+
+
+def test_every_mix_of_worker_groups_and_trials_finishes_on_two_cpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        (tmp_path / "x.yaml").write_text(TINY + MIX)
+        drivers = [
+            subprocess.Popen(
+                command("sweep", "x.yaml", *mix, "--address", cluster.address), cwd=tmp_path, env=own_environment(),
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            for mix in MIXES
+        ]  # fmt: skip
+        for driver in drivers:
+            said, _ = driver.communicate(timeout=PATIENCE)
+            assert driver.returncode == 0, said
+    finally:
+        cluster.shutdown()
+    assert kinds(tmp_path / "runs") == {"teacher": 2, "student": 4, "reference": 1, "evaluation": 8}
+
+
 def test_twenty_trials_that_need_one_teacher_at_the_same_moment_train_one(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + TWENTY)
     said = subprocess.run(

@@ -69,6 +69,17 @@ def test_the_fingerprint_is_the_same_for_the_same_content_loaded_twice(digits):
     assert len(digits.fingerprint) == 64
 
 
+@pytest.mark.parametrize(
+    "name, fingerprint",
+    [
+        ("digits", "8847aa90f9c35d1834cad370895793c541ee054ea63ab0b0e0d9e672a4204c74"),
+        ("mnist", "f644c4024c610650e54cfa8ef791e07f0fd6244e6b62572acaa53cc66a1ac314"),
+    ],
+)
+def test_the_fingerprints_are_pinned(name, fingerprint):
+    assert load(name).fingerprint == fingerprint  # what has been trained is found by it
+
+
 def test_the_fingerprint_changes_with_one_pixel_one_label_the_order_and_the_shape(digits):
     pixels, labels = digits.images.clone(), digits.labels.clone()
     pixels[1000, 0, 3, 4] ^= 1
@@ -112,5 +123,6 @@ def test_an_unknown_name_is_answered_with_the_valid_ones_and_the_nearest():
         load("digit")
 
 
-def test_every_registered_data_set_carries_its_registered_name():
-    assert all(load(name).name == name for name in DATASETS)
+def test_every_registered_data_set_is_a_function_of_that_name():
+    assert all(function.__name__ == name for name, function in DATASETS.items())
+    assert all(load(name, "a root of no use").name == name for name in ("digits", "mnist"))

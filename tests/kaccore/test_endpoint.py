@@ -1,5 +1,6 @@
 import copy
 import itertools
+import math
 
 import pytest
 import scipy.stats
@@ -8,7 +9,7 @@ from torch import nn
 
 from kaccore.distill import EndpointDistiller
 from kaccore.losses import flow_matching_loss
-from kaccore.paths import KacPath
+from kaccore.paths import FlowMatchingPath, KacPath
 from kaccore.process import KacProcess
 from kaccore.sampling import sample
 
@@ -39,6 +40,30 @@ def test_the_exact_exponential_map_has_no_loss_against_a_linear_teacher(interval
     exact = distiller.loss(straightened((1 - eps) / intervals), X0, generator=seeded())
     untaught = distiller.loss(spiral, X0, generator=seeded())
     assert exact < 1e-10 and untaught > 1e4 * exact
+
+
+def test_on_a_given_grid_each_interval_is_taught_at_its_own_length():
+    times, asked = torch.tensor([1.0, 0.7, 0.1, 0.05]), []
+
+    def student(x, t, labels=None):
+        """The exact map of each interval: from 1, from 0.7 and from 0.1."""
+        asked.append(t)
+        nearest = (t[:, None] - times[:-1]).abs().argmin(1)
+        every = torch.stack([straightened(float(h))(x, t) for h in -times.diff()])
+        return every[nearest, torch.arange(len(x))]
+
+    distiller = EndpointDistiller(spiral, PATH, times=times, substeps=20, solver="rk4")
+    assert distiller.loss(student, X0, generator=seeded()) < 1e-8
+    assert set(asked[0].tolist()) == set(times[:-1].tolist())
+    assert distiller.loss(spiral, X0, generator=seeded()) > 1e-3
+
+
+@pytest.mark.parametrize("target", ["velocity", "endpoint"])
+def test_the_uniform_grid_is_the_same_whether_it_is_given_or_counted(target):
+    settings = {"substeps": 2, "target": target}
+    counted = EndpointDistiller(spiral, PATH, intervals=4, eps=0.2, **settings)
+    given = EndpointDistiller(spiral, PATH, times=counted.times.clone(), **settings)
+    assert torch.equal(*(d.loss(spiral, X0, generator=seeded(11)) for d in (counted, given)))
 
 
 @pytest.mark.parametrize("substeps", [1, 3])
@@ -173,8 +198,37 @@ def test_a_chain_of_students_keeps_the_teachers_endpoints_in_fewer_steps_than_th
         ({"target": "noise"}, "target = 'noise': expected one of velocity, endpoint"),
         ({"substeps": 0}, "substeps = 0"),
         ({"intervals": 0}, "steps = 0"),
+        ({"intervals": None}, "needs intervals or times"),
+        ({"times": torch.tensor([1.0, 0.0])}, r"intervals = 1, eps = 0\.0: times say both already"),
+        ({"intervals": None, "times": torch.tensor([1.0, 0.0]), "eps": 0.1}, "times say both already"),
+        *(
+            ({"intervals": None, "times": torch.tensor(times)}, "expected two or more, decreasing from 1 to at least 0")
+            for times in ([1.0], [0.9, 0.0], [1.0, -0.1], [1.0, 0.5, 0.5], [1.0, 0.2, 0.4], [1.0, math.nan], [[1.0]])
+        ),
     ],
 )
 def test_a_distiller_that_makes_no_sense_is_refused(options, match):
     with pytest.raises(ValueError, match=match):
         EndpointDistiller(spiral, PATH, **{"intervals": 1, "substeps": 1, **options})
+
+
+def test_an_inner_grid_is_where_the_teacher_steps():
+    asked: list[float] = []
+
+    def teacher(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        asked.extend(t.tolist())
+        return torch.zeros_like(x)
+
+    inner = torch.tensor([1.0, 0.9, 0.6, 0.3, 0.0])
+    distiller = EndpointDistiller(
+        teacher, FlowMatchingPath(), times=inner[::2], inner=inner, substeps=2, target="endpoint"
+    )
+    distiller.loss(lambda x, t, labels: torch.zeros_like(x), torch.zeros(64, 1, 2, 2))
+    assert set(asked) == set(inner[:-1].tolist())
+
+
+def test_an_inner_grid_that_misses_the_students_times_is_refused():
+    inner = torch.tensor([1.0, 0.9, 0.7, 0.3, 0.0])
+    with pytest.raises(ValueError, match="inner"):
+        EndpointDistiller(lambda x, t, labels: x, FlowMatchingPath(), times=torch.tensor([1.0, 0.6, 0.0]), inner=inner,
+                          substeps=2)  # fmt: skip

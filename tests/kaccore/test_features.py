@@ -1,4 +1,3 @@
-import contextlib
 import functools
 import hashlib
 import json
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inception_weights import write_random_inception
 from torch_fidelity import FeatureExtractorInceptionV3
 
 from kaccore import data
@@ -23,7 +23,7 @@ from kaccore.features import (
     fetch_official_weights,
     read_weights,
 )
-from kaccore.fid import Reference, extract
+from kaccore.fid import Reference, extract, extract_with_logits
 
 OWN = sorted(OWN_FEATURES.items())
 load = functools.cache(data.load)
@@ -31,30 +31,9 @@ load = functools.cache(data.load)
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory) -> Path:
-    """An Inception state dict with random weights, in the format of the official file: a bare, pickled state dict."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
-    # A skeleton without weights first: the constructor insists on loading some.
-    with torch.device("meta"):
-        model = SkeletonInception(INCEPTION, ["2048"], feature_extractor_weights_path="unused")
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for key, value in model.state_dict().items():
-        state[key] = torch.zeros(value.shape, dtype=value.dtype)
-        if value.dim() > 1:
-            fan_in = value[0].numel()
-            state[key] = torch.randn(value.shape, generator=generator) * (2 / fan_in) ** 0.5
-        elif key.endswith(("running_var", "bn.weight")):
-            state[key] = torch.ones(value.shape)
-    torch.save(state, path)
+    write_random_inception(path)
     return path
-
-
-class SkeletonInception(FeatureExtractorInceptionV3):
-    """torch-fidelity's own architecture, before any weights are loaded."""
-
-    def __init__(self, name, features_list, **kwargs):
-        with contextlib.suppress(FileNotFoundError):  # the path "unused": all layers stand by then
-            super().__init__(name, features_list, **kwargs)
 
 
 @pytest.mark.parametrize("name, features", OWN)
@@ -130,7 +109,12 @@ def test_inception_extracts_from_a_file_whose_hash_was_given(inception_file):
     gray = load("digits").images[:3]
     features = extract(gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256)
     theirs = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(inception_file))
-    torch.testing.assert_close(features, theirs(gray.repeat(1, 3, 1, 1))[0], atol=1e-4, rtol=1e-4)
+    expected = theirs(gray.repeat(1, 3, 1, 1))[0]
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+    again, logits = extract_with_logits(gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256)
+    assert torch.equal(again, features)
+    # The Inception Score's logits are those without the last bias, as in TensorFlow's graph.
+    torch.testing.assert_close(logits, expected @ theirs.fc.weight.T, atol=1e-3, rtol=1e-3)
     assert features.shape == (3, 2048) and features.std() > 0
     reference = Reference.build(gray, INCEPTION, weights=inception_file, weights_sha256=sha256)
     assert reference.features == f"{INCEPTION}@{sha256[:8]}" == feature_label(INCEPTION, sha256)

@@ -7,7 +7,7 @@ from torch_fidelity import calculate_metrics
 
 from kaccore.data import load, to_uint8
 from kaccore.features import classifier_weights
-from kaccore.fid import METRICS, Reference, compare, extract, split_halves_fid
+from kaccore.fid import METRICS, Reference, compare, extract, extract_with_logits, split_halves_fid
 
 
 def gaussian(count: int, width: int, seed: int) -> torch.Tensor:
@@ -128,13 +128,17 @@ def test_torch_fidelity_finds_our_features_by_name_and_agrees_on_every_metric(di
     fake, real = digits.images[:900].flip(3), digits.images[900:]
     theirs = calculate_metrics(
         input1=Images(fake), input2=Images(real), feature_extractor="digits-cnn-v1", cuda=False, cache=False,
-        verbose=False, fid=True, kid=True, prc=True, kid_subset_size=500, rng_seed=3, save_cpu_ram=True,
+        verbose=False, fid=True, kid=True, prc=True, isc=True, kid_subset_size=500, rng_seed=3, save_cpu_ram=True,
     )  # fmt: skip
     reference = Reference.build(real, "digits-cnn-v1")
-    ours = compare(extract(fake, "digits-cnn-v1"), reference, METRICS, seed=3)
+    features, logits = extract_with_logits(fake, "digits-cnn-v1")
+    ours = compare(features, reference, METRICS, seed=3, logits=logits)
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.002)
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.002)
+    for key in ("inception_score", "inception_score_std"):
+        theirs_key = key if key.endswith("std") else f"{key}_mean"
+        assert ours[key] == pytest.approx(theirs[theirs_key], rel=1e-4)
     # Other subsets (all 897 here), hence the same quantity within its spread.
     spread = theirs["kernel_inception_distance_std"]
     assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], abs=spread)
@@ -146,6 +150,14 @@ def test_a_saved_reference_comes_back_bit_for_bit(digits_reference, tmp_path):
     assert loaded.features == "digits-cnn-v1" and loaded.count == 1797
     for field in ("matrix", "mean", "covariance"):
         assert torch.equal(getattr(loaded, field), getattr(digits_reference, field))
+
+
+def test_a_reference_is_saved_as_the_same_bytes_each_time(tmp_path):
+    path, found = tmp_path / "reference.safetensors", set()
+    for _ in range(20):  # what hangs on chance shows sooner or later
+        Reference.of_features(gaussian(9, 4, 1), "any").save(path)
+        found.add(path.read_bytes())
+    assert len(found) == 1
 
 
 def test_a_file_that_is_no_reference_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import kaccore
 
 FOLDER = Path(kaccore.__file__).parent
-FORBIDDEN = {"ray", "mlflow", "yaml", "orchestrator"}
+FORBIDDEN = {"ray", "mlflow", "yaml", "plotly", "orchestrator"}
 SOURCES = sorted(FOLDER.rglob("*.py"))
 
 IMPORT_ALL = """

@@ -5,6 +5,7 @@ import scipy.integrate
 import scipy.stats
 import torch
 
+from kaccore.data import load
 from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
 from kaccore.process import KacProcess
 from kaccore.schedules import CLOCKS, SIGNALS
@@ -88,6 +89,15 @@ def test_the_exponential_signal_takes_its_prior_from_the_data():
     assert torch.equal(signs.all(1), signs.any(1))
 
 
+def test_a_data_set_gives_the_prior_of_its_images_as_a_tensor():
+    data = load("digits")
+    one, other = (
+        KacPath(PROCESS, "exponential", data=images).prior((50, 1, 8, 8), seeded(21))
+        for images in (data, data.floats())
+    )
+    assert torch.equal(one, other)
+
+
 def test_the_exponential_signal_has_no_prior_without_data():
     with pytest.raises(ValueError, match=r"keeps 0\.368 x_0"):
         KacPath(PROCESS, "exponential").prior((2, 1))
@@ -168,6 +178,59 @@ def test_each_image_has_the_time_given_for_it(path):
     assert spread[0] < 2e-3 < 0.1 < spread[1]  # two draws at t = 0 agree, at later times they do not
     means = path.sample(100 * torch.ones_like(x0), t, seeded(25)).x.mean((1, 2, 3))
     assert means[0] > means[1] > means[2]  # and 100 x_0 fades over time
+
+
+# --- fresh noise ----------------------------------------------------------------------------------------------------
+
+SPANS = [(0.0, 0.3), (0.1, 0.3), (0.35, 0.7), (0.69, 0.7)]  # s, t
+EXPONENTIAL = [KacPath(PROCESS, "exponential", clock) for clock in CLOCKS]
+
+
+@pytest.mark.parametrize("s, t", SPANS)
+@pytest.mark.parametrize("path", [*EVERY, *EXPONENTIAL], ids=label)
+def test_fresh_noise_takes_a_point_to_the_mean_and_the_variance_of_the_later_one(path, s, t):
+    count, x0 = 100_000, 0.7
+    data, (s, t) = torch.full((count, 1), x0, dtype=torch.float64), torch.tensor([s, t], dtype=torch.float64)
+    points = [path.renoise(path.sample(data, s, seeded(26)).x, s, t, seeded(27)), path.sample(data, t, seeded(28)).x]
+    mean, spread = points[1].mean().item(), points[1].std().item()
+    assert points[0].mean().item() == pytest.approx(mean, abs=6 * spread / math.sqrt(count))
+    assert points[0].var().item() == pytest.approx(points[1].var().item(), rel=6 * math.sqrt(2 / count))
+
+
+@pytest.mark.parametrize("path", [*EVERY, *EXPONENTIAL], ids=label)
+def test_fresh_noise_gives_the_later_points_law_to_data_on_every_path_and_to_any_point_where_noise_is_normal(path):
+    data = torch.linspace(-0.8, 0.8, 20_000)[:, None]
+    for s, t in SPANS if path in SMOOTH else SPANS[:1]:
+        s, t = torch.tensor(s), torch.tensor(t)
+        ours = path.renoise(path.sample(data, s, seeded(29)).x, s, t, seeded(30))
+        law = path.sample(data, t, seeded(31)).x
+        assert scipy.stats.ks_2samp(ours[:, 0].numpy(), law[:, 0].numpy()).pvalue > 1e-3
+
+
+def test_fresh_kac_noise_keeps_the_atoms_of_data_and_in_the_long_run_nearly_the_law_of_any_point():
+    path, zero = KacPath(KacProcess(25.0, 2.0)), torch.zeros(100_000, 1)
+    ends = path.renoise(zero, torch.tensor(0.0), torch.tensor(0.05), seeded(32)).abs() >= 0.1 * (1 - 1e-6)
+    assert ends.double().mean().item() == pytest.approx(math.exp(-1.25), abs=0.01)
+    s, t = torch.tensor(0.35), torch.tensor(0.7)
+    ours, law = path.renoise(path.sample(zero, s, seeded(33)).x, s, t, seeded(34)), path.sample(zero, t, seeded(35)).x
+    assert scipy.stats.ks_2samp(ours[:, 0].numpy(), law[:, 0].numpy()).statistic < 0.015
+
+
+@pytest.mark.parametrize("path", EVERY, ids=label)
+def test_fresh_noise_is_as_much_as_each_images_times_say(path):
+    x, s = torch.rand(3, 1, 64, 64, generator=seeded(36)), torch.tensor([0.5, 0.5, 0.5])
+    t = torch.tensor([0.5, 0.6, 0.99])
+    ours = path.renoise(x, s, t, seeded(37))
+    assert torch.allclose(ours[0], x[0], atol=1e-5) and ours.dtype == x.dtype
+    added = [(ours[i] - path.renoise(x[i], s[i], t[i], seeded(38))).std() for i in range(3)]
+    assert added[0] < 1e-5 < 0.05 < added[1] < added[2]
+
+
+@pytest.mark.parametrize("path", EVERY, ids=label)
+@pytest.mark.parametrize("s, t", [(0.6, 0.5), (-0.1, 0.5), (0.5, 1.1), (1.0, 1.0), (math.nan, 0.5)])
+def test_noise_is_never_taken_back(path, s, t):
+    with pytest.raises(ValueError, match=r"expected 0 <= s <= t <= 1 and s < 1"):
+        path.renoise(torch.zeros(2, 1), torch.tensor(s), torch.tensor(t))
 
 
 def test_what_makes_no_path_is_refused():

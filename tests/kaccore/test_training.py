@@ -265,3 +265,12 @@ def test_training_on_digits_lowers_the_loss_of_fresh_noise(digits):
     before = evaluated(training.model)
     list(training.run(digit_loss(digits, settings.seed, batch_size=32)))
     assert evaluated(training.model) < 0.7 * before and evaluated(training.ema.model) < 0.7 * before
+
+
+def test_a_cosine_that_restarts_begins_each_cycle_at_the_peak():
+    settings = Settings(steps=90, lr=1.0, ema=0.9, restarts=2)
+    rates = [learning_rate(settings, step) for step in range(90)]
+    assert rates[:30] == rates[30:60] == rates[60:]
+    assert rates[0] == 1.0
+    assert rates[29] < 0.02
+    assert rates[:30] == [learning_rate(Settings(steps=30, lr=1.0, ema=0.9), step) for step in range(30)]

@@ -6,7 +6,7 @@ from torch import nn
 
 from kaccore.models import UNet
 from kaccore.models.embeddings import sinusoidal
-from kaccore.models.unet import Attention, ResidualBlock, level_sizes
+from kaccore.models.unet import Attention, ConvResample, ResidualBlock, level_sizes
 
 
 def randomised(*args, **options) -> UNet:
@@ -45,6 +45,17 @@ def test_attention_sees_images_of_exactly_the_sizes_asked_for(asked, patch):
         assert seen.count(size) == 3 + arrivals
 
 
+def test_attention_as_published_is_in_ordinary_blocks_and_always_in_the_middle():
+    def attending(asked) -> tuple[list[str], bool]:
+        model = UNet(16, 1, channels=8, multipliers=(1, 2, 2), blocks=1, attention=asked, attention_in="adm")
+        blocks = [b for b in [*model.down, *model.up] if b.attention is not None]
+        return [b.place for b in blocks], model.middle[0].attention is not None
+
+    assert attending(()) == ([], True)
+    assert attending((8,)) == (["level"] * 3, True)  # one on the way down, two on the way up
+    assert attending((16, 8, 4)) == (["level"] * 9, True)
+
+
 def test_attention_is_torchs_own_multi_head_attention():
     torch.manual_seed(2)
     ours, theirs = Attention(24, heads=3), nn.MultiheadAttention(24, 3, batch_first=True)
@@ -71,6 +82,35 @@ def test_only_attention_carries_a_pixels_influence_across_the_whole_image():
         x.requires_grad_()
         model(x, t)[0, 0, 0, 0].backward()
         assert (x.grad[0, 0, 15, 15].abs() > 0).item() == reaches
+
+
+# --- variants of the published code ---------------------------------------------------------------------------------
+
+
+def test_a_shift_comes_before_the_norm_and_a_scaled_shift_after_it():
+    """So what moves all channels alike is taken out by the norm in the one, and stays in the other."""
+    x, emb = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(4)), torch.zeros(2, 16)
+    for scale_shift, seen in (False, False), (True, True):
+        torch.manual_seed(5)
+        block = ResidualBlock(8, 8, 16, scale_shift=scale_shift)
+        nn.init.normal_(block.conv_out.weight)
+        linear = block.scale_shift if scale_shift else block.shift
+        assert linear.out_features == (16 if scale_shift else 8)
+        nn.init.zeros_(linear.bias)
+        before = block(x, emb)
+        nn.init.constant_(linear.bias[-8:], 3.0)
+        assert torch.allclose(block(x, emb), before, atol=1e-3) != seen
+        nn.init.normal_(linear.bias[-8:])
+        assert not torch.allclose(block(x, emb), before, atol=1e-3)
+
+
+def test_one_convolution_halves_an_image_or_doubles_it():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 2, 4, 4)
+    for place, expected in ("down", x[..., ::2, ::2]), ("up", x.repeat_interleave(2, 2).repeat_interleave(2, 3)):
+        layer = ConvResample(2, place)
+        nn.init.dirac_(layer.conv.weight)
+        nn.init.zeros_(layer.conv.bias)
+        assert torch.equal(layer(x, torch.zeros(1, 8)), expected)
 
 
 # --- conditioning ---------------------------------------------------------------------------------------------------
@@ -129,12 +169,13 @@ def test_a_fresh_network_is_the_zero_field():
     assert (UNet(8, 3, channels=8, multipliers=(1, 2), attention=(4,))(*inputs(8, 3)) == 0).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"scale_shift": False, "resample": "conv", "attention_in": "adm"}])
 @pytest.mark.parametrize(
     "size, image_channels, multipliers", [(8, 1, (1, 2)), (28, 1, (1, 2, 2)), (32, 3, (1, 2, 2, 2))]
 )
-def test_every_weight_is_used_at_every_supported_size(size, image_channels, multipliers):
+def test_every_weight_is_used_at_every_supported_size(size, image_channels, multipliers, options):
     model = randomised(size, image_channels, channels=8, multipliers=multipliers, blocks=1,
-                       attention=level_sizes(size, len(multipliers))[1:], classes=2)  # fmt: skip
+                       attention=level_sizes(size, len(multipliers))[1:], classes=2, **options)  # fmt: skip
     x, t = inputs(size, image_channels)
     field = model(x, t, torch.tensor([0, 1, -1]))
     assert field.shape == x.shape and field.isfinite().all()
@@ -177,25 +218,30 @@ def test_a_patched_network_is_the_plain_one_on_pixels_folded_into_channels(patch
 # --- size -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_published_small_setting_is_the_published_34_million_weights_and_what_we_add():
-    """Published: plain convolutions between levels, shift without scale, and, by its well-known fault, attention in
-    the middle alone (see `attention` of `UNet`). Ours: residual blocks, both, and the five blocks at 16x16."""
+PLAIN = {"channels": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "dropout": 0.1}  # arXiv 2506.20641
+PLAIN_ADM = {**PLAIN, "scale_shift": False, "resample": "conv", "attention_in": "adm"}
+LARGE_ADM = {"channels": 256, "multipliers": (1, 2, 2, 3), "blocks": 3, "attention_in": "adm"}  # arXiv 2509.21513
+IMAGENET64 = {"channels": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_in": "adm"}  # arXiv 2105.05233
+
+
+@pytest.mark.parametrize(
+    "published, weights_exactly, size, classes, options",
+    [
+        ("34.4", 34_427_907, 32, 0, PLAIN_ADM),  # its factor 16 is the size 2, which it has not: the middle alone
+        ("35.7", 35_746_307, 32, 0, {**PLAIN_ADM, "attention": (16,)}),  # as it was meant
+        ("322.6", 322_644_483, 32, 0, {**LARGE_ADM, "attention": (16, 8, 4)}),
+        ("322.7", 322_644_483 + 11 * 1024, 32, 10, {**LARGE_ADM, "attention": (16, 8, 4)}),  # ten labels and the null
+        ("295.9", 295_899_267 + 768, 64, 1000, {**IMAGENET64, "attention": (32, 16, 8)}),  # published without a null
+        ("42.9", 42_921_731, 32, 0, {**PLAIN, "attention": (16,)}),  # not published: our defaults at the first's size
+    ],
+)
+def test_the_published_networks_have_the_published_weights(published, weights_exactly, size, classes, options):
+    """The exact numbers are sums by hand over the layers of arXiv 2105.05233's code. In print: 34 million, 35.7 million
+    (DDPM's network, arXiv 2006.11239), and 296 million for 64x64 images."""
     with torch.device("meta"):
-        model = UNet(32, 3, channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1)
-    added = 0
-    for block in model.modules():
-        if isinstance(block, ResidualBlock) and block.resample != "none":
-            added += weights(block) - weights(block.conv_out)
-        elif isinstance(block, ResidualBlock):
-            added += weights(block.scale_shift) // 2
-    with_attention = [b for b in model.modules() if isinstance(b, ResidualBlock) and b.attention is not None]
-    at_bottom = weights(with_attention[0].attention)
-    inside = sum(weights(b.attention) for b in with_attention if b.resample == "none")
-    print(
-        f"\n{weights(model):,} weights: {added:,} for scale and residual resampling, {inside:,} for attention at 16x16"
-    )
-    assert weights(model) == 42_921_731
-    assert weights(model) - added - inside + at_bottom == pytest.approx(34e6, rel=0.01)
+        model = UNet(size, 3, classes=classes, **options)
+    assert weights(model) == weights_exactly
+    assert f"{weights_exactly / 1e6:.1f}" == published
 
 
 def test_sizes_are_halved_while_they_can_be():
@@ -210,6 +256,8 @@ def test_sizes_are_halved_while_they_can_be():
         ({"size": 8, "attention": (16,)}, r"attention at sizes \[16\]: this U-Net has the sizes \[8, 4\]"),
         ({"size": 32, "attention": (2,)}, "this U-Net has the sizes"),  # a down-sampling factor, not a size
         ({"size": 8, "attention": (4,), "head_channels": 12}, "not a multiple of head_channels = 12"),
+        ({"size": 8, "resample": "pool"}, "resample = 'pool': expected one of residual, conv"),
+        ({"size": 8, "attention_in": "middle"}, "attention_in = 'middle': expected one of all, adm"),
         ({"size": 8, "patch": 3}, "patch = 3"),
         ({"size": 8, "patch": 0}, "patch = 0"),
     ],

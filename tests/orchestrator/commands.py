@@ -1,12 +1,19 @@
 """The real commands in processes of their own, and small experiments for them."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 580.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
+import psutil
+
+PATIENCE = 1100.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
 REPOSITORY = Path(__file__).parents[2]
 
 TINY = """\
@@ -47,6 +54,62 @@ def wait_for(pattern: str, folder: Path, driver: subprocess.Popen[str]) -> Path:
             return found
         time.sleep(0.2)
     raise AssertionError(f"no {pattern}: {driver.communicate(timeout=5)}")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, port: int, database: Path | None = None) -> Iterator[str]:
+    """A real tracking server on `database`, by default a new one, which like its artifacts lies in `folder`: its
+    address. Killed with -9 at the end."""
+    uri = f"http://127.0.0.1:{port}"
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments += ["--backend-store-uri", f"sqlite:///{database or folder / 'server.db'}"]
+    arguments += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *arguments],
+            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            until = time.monotonic() + PATIENCE
+            while not healthy(uri):
+                assert process.poll() is None and time.monotonic() < until, (folder / "server.log").read_text()
+                time.sleep(0.2)
+            yield uri
+        finally:
+            kill_all(process)
+
+
+def below(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_all(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """A process and everything under it with -9, as when a machine loses its power."""
+    family = below(process)
+    process.kill()
+    for each in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.communicate(timeout=60)
+    psutil.wait_procs(family, timeout=60)
 
 
 def settings(**values: object) -> list[str]:

@@ -2,9 +2,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import fabricated
 import pytest
 import torch
 from commands import REPOSITORY, run, settings
+
+from orchestrator.records import Records
 
 torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long
 
@@ -36,3 +39,14 @@ def default_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     )  # fmt: skip
     arguments = [str(REPOSITORY / "experiments" / "nfe_sweep.yaml"), *tiny]
     return SweepRun(cwd, arguments, run(cwd, "sweep", *arguments))
+
+
+@pytest.fixture(scope="session")
+def fabricated_sweep(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """A finished sweep, published when it was interrupted, and twice when it was over."""
+    records = fabricated.sweep(tmp_path_factory.mktemp("fabricated") / "runs")
+    fabricated.publish(records, "KILLED")
+    assert fabricated.versions(records) == []
+    for _ in range(2):
+        fabricated.publish(records)
+    return records

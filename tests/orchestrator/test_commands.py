@@ -17,8 +17,8 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "FILE_OR_RUN"),
-                                            ("report", "SWEEP_DIR")])  # fmt: skip
+@pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "RUN"), ("export", "RUN"),
+                                            ("status", "SWEEP"), ("report", "SWEEP_DIR")])  # fmt: skip
 def test_every_command_explains_itself(name, argument, tmp_path):
     said = run(tmp_path, name, "--help")
     assert said.returncode == 0, said.stderr

@@ -75,7 +75,7 @@ def test_contract_parses_and_survives_the_round_trip(tmp_path):
     assert experiment == parse(contract())
     assert experiment.path.damping == 25.0
     assert experiment.distill.intervals == (20, 4, 2, 1)
-    assert experiment.sweep.space["sampling.steps"].grid == (1, 2, 4, 20)
+    assert experiment.sweep.space["sampling.steps"].values == (1, 2, 4, 20)
     file.write_text(experiment.to_yaml())
     assert load(file) == experiment
 
@@ -141,7 +141,7 @@ def test_an_override_reaches_a_key_of_the_sweep(tmp_path):
     file.write_text(SHORT)
     experiment = load(file, ["sweep.space.path.damping={grid: [1, 2]}", "sweep.metric=kid"])
     assert experiment.sweep.metric == "kid"
-    assert experiment.sweep.space["path.damping"].grid == (1, 2)
+    assert experiment.sweep.space["path.damping"].values == (1, 2)
 
 
 @pytest.mark.parametrize(

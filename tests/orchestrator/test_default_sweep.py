@@ -84,7 +84,7 @@ def test_nothing_is_said_that_is_not_of_this_program(default_sweep):
     said = default_sweep.said.stdout
     assert [word for word in CHATTER if word in said] == []
     log = [line for line in said.splitlines()[1:] if not re.match(r"\[\d+:\d\d\] |left out |[┏┃┡│└]", line)]
-    assert [line.split()[0] for line in log] == ["features", "results", "report", "MLflow"]
+    assert [line.split()[0] for line in log] == ["features", "results", "report", "MLflow", "filter"]
 
 
 def test_the_table_ends_the_run_with_the_best_trial_first(default_sweep):
@@ -96,7 +96,7 @@ def test_the_table_ends_the_run_with_the_best_trial_first(default_sweep):
 
 
 def test_the_run_says_where_everything_lies(default_sweep):
-    said = dict(line.split(maxsplit=1) for line in default_sweep.said.stdout.splitlines()[-4:])
+    said = dict(line.split(maxsplit=1) for line in default_sweep.said.stdout.splitlines()[-5:])
     assert said["features"] == "digits-cnn-v1"
     for what in ("results", "report"):
         assert (default_sweep.cwd / said[what]).is_file()
@@ -149,12 +149,16 @@ def test_the_sweeps_folder_has_what_is_promised(default_sweep):
 def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
     page = (default_sweep.folder / "report.html").read_text()
     rows = rows_of(default_sweep)
-    shown = re.findall(r'<tr class="done"><td>(\d+)</td>', page)
-    assert sorted(map(int, shown)) == [int(row["trial"]) for row in rows]
+    table = page[page.index('<table class="sortable">') :]
+    shown = re.findall(r'<tr class="done"><td data-value="(\d+)">', table)
+    assert [int(index) for index in shown] == [int(row["trial"]) for row in sorted(rows, key=lambda r: float(r["fid"]))]
     for row in rows:
-        assert f"<td>{float(row['fid']):.4g}</td>" in page
-    assert page.count('src="data:image/png;base64,') == 1 + 18
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
+        assert f'<td data-value="{float(row["fid"])}">{float(row["fid"]):.4g}</td>' in table
+    ours = "".join(part for part in page.split("<script") if "plotly.js v" not in part)
+    assert ours.count('src="data:image/png;base64,') == 18  # the same seeds by every network at every NFE
+    assert not re.search(r'(?:src|href)="(?!data:)', ours)
+    made_by = json.loads((default_sweep.folder / "plan.json").read_text())["made_by"]
+    assert f"torch=={made_by['torch']}" in page
 
 
 def test_every_stage_has_a_manifest_with_its_files_checksums(default_sweep):
@@ -202,7 +206,7 @@ def test_a_trials_mlflow_run_has_its_samples_and_its_complete_configuration(defa
     client = client_of(default_sweep.storage)
     row = rows_of(default_sweep)[-1]
     names = {a.path for a in client.list_artifacts(row["mlflow_run_id"])}
-    assert names == {"samples.png", "config.yaml"}
+    assert names - {"gap.png"} == {"samples.png", "nearest.png", "config.yaml"}  # a student has its gap too
     config = client.download_artifacts(row["mlflow_run_id"], "config.yaml", str(tmp_path))
     assert load(config) == configuration_of(default_sweep, row)
     samples = Path(client.download_artifacts(row["mlflow_run_id"], "samples.png", str(tmp_path)))
@@ -228,6 +232,24 @@ def test_training_runs_in_mlflow_have_their_loss_by_step(default_sweep):
             assert stage["kind"] == kind
 
 
+def test_training_runs_in_mlflow_say_what_made_them_of_what_and_what_it_took(default_sweep):
+    for kind in ("teacher", "student"):
+        for training in runs_of_kind(default_sweep.storage, kind):
+            data = training.data
+            assert {"python_version", "torch_version", "ray_version", "mlflow_version"} <= data.tags.keys()
+            assert data.metrics["system/memory_mb"] > 50
+            assert data.metrics["system/cpu_percent"] >= 0
+            assert [i.dataset.name for i in training.inputs.dataset_inputs] == ["digits"]
+
+
+def test_the_best_student_is_registered_under_the_experiments_name(default_sweep):
+    (version,) = client_of(default_sweep.storage).search_model_versions("name = 'nfe-sweep'")
+    students = [row for row in rows_of(default_sweep) if row["sampling.model"] == "student"]
+    best = min(students, key=lambda row: float(row["fid"]))
+    trial = json.loads((default_sweep.folder / "plan.json").read_text())["trials"][int(best["trial"])]
+    assert (version.tags["sweep_id"], version.tags["trial_key"]) == (default_sweep.folder.name, trial["key"])
+
+
 def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
     before, table = manifests(copied.storage), (copied.folder / "results.csv").read_bytes()
     known = {r.info.run_id for r in runs_of(copied.storage)}
@@ -248,7 +270,9 @@ def test_a_lost_mlflow_database_is_published_again_from_the_store(default_sweep,
     assert content(copied.storage) == content(default_sweep.storage)
     client = client_of(copied.storage)
     for row in rows_of(copied):
-        assert {a.path for a in client.list_artifacts(row["mlflow_run_id"])} == {"samples.png", "config.yaml"}
+        names = {a.path for a in client.list_artifacts(row["mlflow_run_id"])}
+        of_students = {"gap.png"} if row["sampling.model"] == "student" else set()
+        assert names == {"samples.png", "nearest.png", "config.yaml"} | of_students
 
 
 def test_a_report_can_be_made_again_from_the_store_alone(copied):

@@ -1,13 +1,16 @@
 """The sampling command on what the default sweep has trained."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
+import torch
 from commands import everything_below, run
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from orchestrator import sample
+from orchestrator import sample, sources
+from orchestrator.way import Watched
 
 
 @pytest.fixture
@@ -91,8 +94,10 @@ def test_the_nfe_that_is_said_counts_solver_and_guidance(in_the_sweeps_folder, t
     (["--labels", "a"], ["--labels", "3,7"]),
     (["--labels", "11"], ["sampling.labels", "0 to 9"]),
     (["--model", "student", "--steps", "3"], ["sampling.steps", "20, 4, 2, 1"]),
-    (["--out", "x.gif"], ["--out", ".png or .npz"]),
+    (["--out", "x.jpg"], ["--out", ".png, .npz or .gif"]),
     (["--out", "nowhere/x.png"], ["--out", "nowhere"]),
+    (["--out", "nowhere/x/"], ["--out", "nowhere"]),
+    (["--out", "runs/"], ["--out", "runs/", "a new or an empty folder"]),
 ])  # fmt: skip
 def test_what_cannot_be_drawn_is_said_and_nothing_written(in_the_sweeps_folder, tmp_path, capsys, arguments, words):
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "x.png")]
@@ -102,6 +107,115 @@ def test_what_cannot_be_drawn_is_said_and_nothing_written(in_the_sweeps_folder, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_trial_that_the_sweep_has_not_is_refused(in_the_sweeps_folder, tmp_path, capsys):
-    assert sample.main([f"{in_the_sweeps_folder.folder}:99", "--out", str(tmp_path / "x.png")]) == 2
+@pytest.mark.parametrize("number", ["99", "x"])
+def test_a_trial_that_the_sweep_has_not_is_refused(in_the_sweeps_folder, tmp_path, capsys, number):
+    assert sample.main([f"{in_the_sweeps_folder.folder}:{number}", "--out", str(tmp_path / "x.png")]) == 2
     assert "0 to 17" in capsys.readouterr().err
+
+
+def rows(sweep):
+    with (sweep.folder / "results.csv").open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def test_a_sweep_is_found_by_its_name_and_its_id(in_the_sweeps_folder, tmp_path):
+    folder = in_the_sweeps_folder.folder
+    best = drawn(tmp_path, folder, "--count", 2)
+    for name in ("nfe-sweep", f"nfe-sweep/{folder.name}"):
+        assert (drawn(tmp_path, name, "--count", 2) == best).all()
+    third = drawn(tmp_path, f"{folder}:3", "--count", 2)
+    assert (drawn(tmp_path, "nfe-sweep:3", "--count", 2) == third).all()
+
+
+def test_of_two_sweeps_of_one_name_the_one_that_was_run_last_is_meant(tmp_path):
+    for folder, seconds in (("a", 200), ("b", 300), ("c", 100)):
+        plan = tmp_path / "sweeps" / "mine" / folder / "plan.json"
+        plan.parent.mkdir(parents=True)
+        plan.touch()
+        os.utime(plan, (seconds, seconds))
+    assert sources.newest("mine", tmp_path).name == "b"
+    assert sources.newest("mine/c", tmp_path).name == "c"
+
+
+def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweeps_folder, tmp_path):
+    from mlflow import MlflowClient
+
+    sweep = in_the_sweeps_folder
+    trial = next(row for row in rows(sweep) if (row["sampling.model"], row["sampling.steps"]) == ("student", "4"))
+    by_trial = drawn(tmp_path, trial["mlflow_run_id"], "--count", 2)
+    assert (by_trial == drawn(tmp_path, f"{sweep.folder}:{trial['trial']}", "--count", 2)).all()
+    uri = f"sqlite:///{sweep.storage / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("nfe-sweep").experiment_id
+    folder = student(sweep, 4)
+    (stage,) = client.search_runs([experiment], f"tags.stage_key = '{folder.name}'")
+    assert (drawn(tmp_path, stage.info.run_id, "--count", 2) == drawn(tmp_path, folder, "--count", 2)).all()
+    (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
+    by_parent = drawn(tmp_path, parent.info.run_id, "--count", 2, "--tracking-uri", uri)
+    assert (by_parent == drawn(tmp_path, sweep.folder, "--count", 2)).all()
+
+
+def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folder, tmp_path):
+    from mlflow import MlflowClient
+
+    sweep = in_the_sweeps_folder
+    client = MlflowClient(f"sqlite:///{sweep.storage / 'mlflow.db'}")
+    (version,) = client.search_model_versions("name = 'nfe-sweep'")
+    folder = sweep.storage / "stages" / version.tags["stage_key"]
+    client.set_registered_model_alias("nfe-sweep", "chosen", version.version)
+    wanted = drawn(tmp_path, folder, "--count", 2)
+    for name in ("models:/nfe-sweep", "models:/nfe-sweep/latest", "models:/nfe-sweep/1", "models:/nfe-sweep@chosen"):
+        assert (drawn(tmp_path, name, "--count", 2) == wanted).all()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["models:/other"], ["--storage", "no registered model other with a version at all"]),
+    (["models:/nfe-sweep/2"], ["--storage", "models:/nfe-sweep/2 is not to be had"]),
+    (["models:/nfe-sweep/newest"], ["no registered model nfe-sweep with a version newest"]),
+    (["models:/nfe-sweep@none"], ["models:/nfe-sweep@none is not to be had"]),
+    (["nfe-swep"], ["nfe-swep", "no such file or folder", "which has: nfe-sweep", "MLflow run id"]),
+    (["0" * 32], ["--storage", "0" * 32, "not to be had"]),
+    (["0" * 32, "--tracking-uri", "sqlite:///none.db"], ["--tracking-uri", "none.db is not there"]),
+    (["0" * 32, "--tracking-uri", "none"], ["--tracking-uri", "none is not there"]),
+    (["nowhere.yaml"], ["nowhere.yaml"]),
+])  # fmt: skip
+def test_what_is_not_found_is_said_and_nothing_is_written(in_the_sweeps_folder, tmp_path, capsys, arguments, words):
+    before = sorted(in_the_sweeps_folder.cwd.iterdir())
+    assert sample.main([*arguments, "--out", str(tmp_path / "x.png")]) == 2
+    said = capsys.readouterr().err
+    assert [word for word in words if word not in said] == [], said
+    assert list(tmp_path.iterdir()) == [] and sorted(in_the_sweeps_folder.cwd.iterdir()) == before
+
+
+def test_a_folder_gets_a_png_an_image(in_the_sweeps_folder, tmp_path):
+    folder = tmp_path / "images"
+    assert sample.main([str(student(in_the_sweeps_folder, 2)), "--count", "3", "--out", f"{folder}/"]) == 0
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == ["00000.png", "00001.png", "00002.png"]
+    images = drawn(tmp_path, student(in_the_sweeps_folder, 2), "--count", 3)
+    for file, image in zip(files, images, strict=True):
+        with Image.open(file) as png:
+            assert (np.asarray(png) == image[:, :, 0]).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "x.npz"]
+
+
+@pytest.mark.parametrize("how", [[], ["--guidance", "2"], ["--solver", "heun"], ["--solver", "rk4", "--guidance", "2"]])
+def test_an_animation_goes_from_the_noise_to_the_images_in_the_solvers_steps(in_the_sweeps_folder, tmp_path, how):
+    source = [str(in_the_sweeps_folder.folder), "--model", "teacher", "--steps", "4", "--count", "20", *how]
+    for name in ("way.gif", "end.png"):
+        assert sample.main([*source, "--out", str(tmp_path / name)]) == 0
+    with Image.open(tmp_path / "way.gif") as way, Image.open(tmp_path / "end.png") as end:
+        assert way.n_frames == 5
+        frames = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(way)]
+        assert (frames[-1][0] == np.asarray(end)).all()
+    assert frames[-1][1] == 2000 and {length for _, length in frames[:-1]} == {500}
+
+
+def test_an_animation_of_more_than_one_batch_has_every_image_in_its_place():
+    noise, ends = torch.randn(20, 1, 2, 2), torch.randn(20, 1, 2, 2)
+    watched = Watched(lambda x, t: x)
+    for batch in (noise[:16], torch.cat([noise[16:], noise[-1:].expand(12, 1, 2, 2)])):  # the last one is filled up
+        watched(torch.cat([batch, batch]), torch.ones(32))
+        watched(torch.cat([batch, batch]) / 2, torch.ones(32))
+    positions = watched.positions(nfe=4, evaluations=1, guided=True, images=ends)
+    assert (positions == torch.stack([noise, noise / 2, ends])).all()

@@ -1,27 +1,14 @@
 """Publishing to a real MLflow server, dead and alive, what the default sweep has left in its store."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import PATIENCE, run
+from commands import free_port, mlflow_server, run
 from conftest import SweepRun
 from mlflow import MlflowClient
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -37,37 +24,11 @@ def sweep(default_sweep: SweepRun, tmp_path_factory: pytest.TempPathFactory) -> 
     return SweepRun(cwd, default_sweep.arguments, default_sweep.said)
 
 
-def healthy(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 @pytest.fixture
 def server(port: int, tmp_path: Path) -> Iterator[str]:
     """A server of this test's own, and its address."""
-    uri = f"http://127.0.0.1:{port}"
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    arguments += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *arguments],
-            cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            until = time.monotonic() + PATIENCE
-            while not healthy(uri):
-                said = (tmp_path / "server.log").read_text()
-                assert process.poll() is None and time.monotonic() < until, said
-                time.sleep(0.2)
-            yield uri
-        finally:
-            process.terminate()
-            process.wait(60)
+    with mlflow_server(tmp_path, port) as uri:
+        yield uri
 
 
 def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_is_back(sweep, port, request):
@@ -94,5 +55,8 @@ def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_i
     assert Counter(r.data.tags["kind"] for r in found) == {"sweep": 1, "trial": 18, "teacher": 1, "student": 4}
     assert {r.info.status for r in found} == {"FINISHED"}
     trial = next(r for r in found if r.data.tags["kind"] == "trial")
-    assert {a.path for a in client.list_artifacts(trial.info.run_id)} == {"samples.png", "config.yaml"}
+    assert {a.path for a in client.list_artifacts(trial.info.run_id)} >= {"samples.png", "nearest.png", "config.yaml"}
+    (version,) = client.search_model_versions("name = 'nfe-sweep'")
+    (parent,) = (r for r in found if r.data.tags["kind"] == "sweep")
+    assert (version.tags["sweep_id"], version.run_id) == (parent.data.tags["sweep_id"], parent.info.run_id)
     assert not (sweep.storage / "mlflow.db").exists()

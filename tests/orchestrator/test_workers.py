@@ -11,10 +11,11 @@ import torch
 
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
-from orchestrator import build, training_log
-from orchestrator.config import parse
+from orchestrator import build, system_use, training_log
+from orchestrator.config import Data, parse
+from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError
-from orchestrator.plan import Stage, make
+from orchestrator.plan import make
 from orchestrator.store import Store
 from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.workers import Group, Job, run_training_stage
@@ -43,7 +44,7 @@ def chain(**settings: object) -> tuple[Stage, ...]:
 
 def job(stages: tuple[Stage, ...], root: Path, every: int) -> Job:
     leases = (0,) * len(stages)  # run without coordinators, and so without leases
-    return Job(stages, leases, str(root), None, Saving(every, 60.0, keep=2), threads=1, run="run")
+    return Job(stages, leases, str(root), Data(name="digits"), Saving(every, 60.0, keep=2), threads=1, run="run")
 
 
 def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -> None:
@@ -115,6 +116,25 @@ def test_a_resumed_loss_curve_has_every_point_once(interrupted, uninterrupted):
     assert [p["step"] for p in one] == [p["step"] for p in other]
     assert one[-1]["step"] == TEACHER_STEPS
     assert all(math.isfinite(p["loss"]) for p in one)
+
+
+def test_what_a_training_took_of_its_machine_is_kept_over_an_interruption(tmp_path, monkeypatch):
+    (stage,), run = chain()[:1], Training.run
+
+    def stopped(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
+        for step, metrics in run(self, *arguments):
+            if step == 57:
+                raise LeaseLostError("stopped")
+            yield step, metrics
+
+    monkeypatch.setattr(system_use, "EVERY_SECONDS", 0.0)  # a sample at every step, and one at the end
+    with monkeypatch.context() as interrupted, pytest.raises(LeaseLostError):
+        interrupted.setattr(Training, "run", stopped)
+        train(str(tmp_path), 10, (stage,))
+    train(str(tmp_path), 10, (stage,))
+    points = Store(tmp_path).result(stage.key).json("system.json")
+    assert [p["step"] for p in points] == [*range(1, TEACHER_STEPS + 1), TEACHER_STEPS]
+    assert [p["seconds"] for p in points] == sorted(p["seconds"] for p in points)
 
 
 def test_how_often_training_is_saved_does_not_change_its_result(uninterrupted, tmp_path):

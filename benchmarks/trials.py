@@ -1,0 +1,104 @@
+"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python benchmarks/trials.py`,
+or with other counts of trials, `python benchmarks/trials.py 100 1000`."""
+
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from store import finish, plan
+
+from orchestrator import summary
+from orchestrator.publisher import Publisher
+from orchestrator.records import Records
+from orchestrator.runner import run_trials
+from orchestrator.store import Store
+
+TRIALS = (50, 100, 200)
+
+
+class Memory:
+    """The most memory (PSS, in MB) that one coordinator and this process, the driver, take while it is open."""
+
+    def __init__(self) -> None:
+        self.coordinator = self.driver = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(5.0):  # reading it costs time too
+            self.driver = max(self.driver, me.memory_full_info().pss / 1e6)
+            for each in me.children(recursive=True):
+                try:
+                    if "ImplicitFunc" in each.cmdline()[0]:
+                        self.coordinator = max(self.coordinator, each.memory_full_info().pss / 1e6)
+                except (psutil.Error, IndexError):
+                    continue
+
+
+@dataclass
+class Costs:
+    """Of so many trials: seconds in Ray with its start and end, in the report, in MLflow; the report's megabytes."""
+
+    ray: float
+    report: float
+    mlflow: float
+    megabytes: float
+    memory: Memory
+
+
+def measure(count: int) -> Costs:
+    """What so many finished trials cost when each is run again."""
+    with tempfile.TemporaryDirectory() as folder:
+        records = Records(plan(count), Store(Path(folder)))
+        records.open()
+        finish(records)
+        with Memory() as memory:
+            began = time.perf_counter()
+            run_trials(records, None, Publisher(records))  # a publisher that is not started: MLflow is another matter
+            ray = time.perf_counter() - began
+            assert all(ending.status == "done" for ending in records.endings)
+            began = time.perf_counter()
+            summary.write(records)
+            report = time.perf_counter() - began
+            began, publisher = time.perf_counter(), Publisher(records)
+            publisher.finish("FINISHED")
+            assert not publisher.problem, publisher.problem
+            mlflow = time.perf_counter() - began
+        return Costs(ray, report, mlflow, (records.folder / "report.html").stat().st_size / 1e6, memory)
+
+
+def main() -> None:
+    """Measure and print."""
+    table = Table(
+        "trials", "seconds in Ray", "ms a further trial", "MB a coordinator", "MB the driver", "seconds the report",
+        "MB the report", "seconds MLflow",
+    )  # fmt: skip
+    before = (0, 0.0)
+    for count in map(int, sys.argv[1:] or TRIALS):
+        costs = measure(count)
+        each = f"{1e3 * (costs.ray - before[1]) / (count - before[0]):.0f}" if before[0] else ""
+        table.add_row(
+            str(count), f"{costs.ray:.1f}", each, f"{costs.memory.coordinator:.0f}", f"{costs.memory.driver:.0f}",
+            f"{costs.report:.1f}", f"{costs.megabytes:.1f}", f"{costs.mlflow:.1f}",
+        )  # fmt: skip
+        before = (count, costs.ray)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

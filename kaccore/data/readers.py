@@ -1,0 +1,166 @@
+"""torchvision's readers of published data sets, with messages that name the file at fault.
+
+Importing this imports torchvision, which takes seconds: only what has no cache yet does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file
+from torchvision.datasets.utils import check_integrity
+
+from kaccore.data.cache import FOLDER, Source, locked
+
+LMDB_SLACK = 16  # pages: LMDB may have numbered some at the end and never written them, as its own copying allows for
+
+
+def cifar10(root: Path, download: bool) -> Source:
+    """The training images of CIFAR-10."""
+    kind = datasets.CIFAR10
+    files = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
+    reader = _opened(kind, root, files, download)
+    return Source(
+        (len(reader.data), 3, 32, 32),
+        lambda i: reader.data[i].transpose(2, 0, 1),
+        lambda i: f"image {i} of {root / kind.base_folder}",
+        torch.tensor(reader.targets),
+        tuple(reader.classes),
+    )
+
+
+def celeba64(root: Path, download: bool) -> Source:
+    """The training images of CelebA, aligned and cropped: the centre of 140x140 at 64x64."""
+    kind, folder = datasets.CelebA, "img_align_celeba"
+    lists = {name: md5 for _, md5, name in kind.file_list if name.endswith(".txt")}
+    reader = _opened(kind, root, {folder: None, **lists}, download, split="train")
+    return Source(
+        (len(reader.filename), 3, 64, 64),
+        lambda i: square(reader[i][0], 64, 140, Image.Resampling.BILINEAR),
+        lambda i: str(root / kind.base_folder / folder / reader.filename[i]),
+    )
+
+
+class Bedrooms(datasets.LSUNClass):
+    """torchvision's reader of one LSUN database; its own start would leave a pickle of all keys in the working folder,
+    and take that of any other database whose path has the same letters for its own."""
+
+    def __init__(self, folder: Path, limit: int | None) -> None:
+        super(datasets.LSUNClass, self).__init__(str(folder))
+        self.env = lmdb.open(str(folder), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False)
+        with self.env.begin() as transaction:
+            self.keys = list(islice(transaction.cursor().iternext(keys=True, values=False), limit))
+        self.length = len(self.keys)
+
+
+def lsun_bedroom256(root: Path, limit: int | None) -> Source:
+    """The first `limit` training images of LSUN's bedrooms in the order of their keys: the centre square at 256x256."""
+    folder = root / "bedroom_train_lmdb"
+    try:
+        _check_whole(folder)
+        reader = Bedrooms(folder, limit)
+    except lmdb.Error as error:
+        raise ValueError(f"cannot read the LMDB {folder} ({error})") from error
+    if not len(reader):
+        raise ValueError(f"the LMDB {folder} is empty")
+    return Source(
+        (len(reader), 3, 256, 256),
+        lambda i: square(reader[i][0], 256),
+        lambda i: f"image {reader.keys[i].decode(errors='replace')} of {folder}",
+        close=reader.env.close,
+    )
+
+
+class ImageTree(datasets.ImageFolder):
+    """torchvision's reader of a folder of images, for one without classes too; what is hidden is not looked at."""
+
+    def __init__(self, root: Path) -> None:
+        shown = len(str(root))
+        super().__init__(root, is_valid_file=lambda path: is_image_file(path) and f"{os.sep}." not in path[shown:])
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        """The folders in `directory`; itself, as one of no name, where there are none."""
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = names or [""]
+        return names, {name: i for i, name in enumerate(names)}
+
+
+def image_tree(root: Path) -> ImageTree:
+    """The images under `root`. Raises FileNotFoundError where there are none, ValueError for some beside classes."""
+    try:
+        tree = ImageTree(root)
+    except FileNotFoundError as error:  # torchvision's, with the names of the classes without an image
+        endings = ", ".join(IMG_EXTENSIONS)
+        raise FileNotFoundError(f"no images ({endings}) in {root} or in a folder of it: {error}") from error
+    beside = [name for name in sorted(os.listdir(root)) if is_image_file(name)] if tree.classes != [""] else []
+    if beside:
+        raise ValueError(f"{root} has images, such as {beside[0]}, beside folders, such as {tree.classes[0]}")
+    return tree
+
+
+def folder(tree: ImageTree, size: int) -> Source:
+    """The images of a folder: the centre square at `size` x `size`, in colour."""
+    labelled = tree.classes != [""]
+    return Source(
+        (len(tree), 3, size, size),
+        lambda i: square(tree[i][0], size),
+        lambda i: str(tree.samples[i][0]),
+        torch.tensor(tree.targets) if labelled else None,
+        tuple(tree.classes) if labelled else (),
+    )
+
+
+def square(
+    image: Image.Image, size: int, crop: int | None = None, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> np.ndarray:
+    """The centre of `crop` x `crop` pixels, by default as large as fits, at `size` x `size`: uint8 (3, size, size).
+
+    Pillow's filters widen as they shrink an image, so nothing aliases. Raises ValueError where `crop` does not fit.
+    """
+    side = min(image.size) if crop is None else crop
+    if side > min(image.size):
+        raise ValueError(f"{image.width}x{image.height} pixels, expected at least {side}x{side}")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    centre = image.convert("RGB").crop((left, top, left + side, top + side))
+    return np.asarray(centre.resize((size, size), resample)).transpose(2, 0, 1)
+
+
+def _opened(kind: Any, root: Path, files: Mapping[str, str | None], download: bool, **options: Any) -> Any:
+    """A torchvision data set, downloaded if that is wanted, whose `files` are there and have these md5 sums."""
+    if download:
+        with locked(root / FOLDER / f"{kind.base_folder}-download"):
+            try:
+                kind(root, download=True, **options)
+            except (OSError, RuntimeError) as error:
+                raise ConnectionError(f"the download into {root} failed ({error})") from error
+    folder = root / kind.base_folder
+    for file, md5 in files.items():
+        if not (folder / file).exists():
+            raise FileNotFoundError(f"there is no {folder / file}")
+        if md5 is not None and not check_integrity(folder / file, md5):
+            raise ValueError(f"{folder / file} is damaged, its md5 is not {md5}")
+    try:
+        return kind(root, **options)
+    except (RuntimeError, ValueError, IndexError, EOFError) as error:
+        raise ValueError(f"the files in {folder} do not fit together ({error})") from error
+
+
+def _check_whole(folder: Path) -> None:
+    """Raises where a database is missing or cut off: reading beyond the end of a mapped file would end the process."""
+    file = folder / "data.mdb"
+    if not file.exists():
+        raise FileNotFoundError(f"there is no {file}")
+    with lmdb.open(str(folder), readonly=True, lock=False) as env:
+        needed = (env.info()["last_pgno"] + 1 - LMDB_SLACK) * env.stat()["psize"]
+    if file.stat().st_size < needed:
+        raise ValueError(f"{file} is cut off: it has {file.stat().st_size:,} bytes, expected at least {needed:,}")

@@ -1,0 +1,113 @@
+"""Points drawn from a sweep's space by Optuna's samplers: at random, or where earlier trials were good (TPE).
+
+Point number k comes from (seed, k) and, for TPE, from what is known then: a rerun of the same command draws on.
+"""
+
+import warnings
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from orchestrator.entries import Entry
+from orchestrator.faults import ConfigError, Fault
+from orchestrator.search import Expansion, Known, Point, Space
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.records import Records
+
+DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+LOG = "loguniform"
+ATTEMPTS = 1000  # draws for one point: beyond, the constraints leave next to nothing
+DIGITS = 6  # significant ones of a drawn number: more is noise in tables and names
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def add_all(space: Space, found: Expansion) -> None:
+    """Draw at random until `found` has `num_trials` points. A space of fewer points ends earlier."""
+    assert space.sweep.num_trials is not None
+    while len(found.points) < space.sweep.num_trials and add_next(space, found, []):
+        pass
+
+
+def add_next(space: Space, found: Expansion, known: Sequence[Known]) -> bool:
+    """Draw the next point that can be run and is new, and add its trials to `found`; False where there is none left.
+
+    Raises ConfigError where not even a first one can be found, or values are wrong in combination.
+    """
+    number, skipped = len(found.points), list(found.skipped)
+    for attempt in range(ATTEMPTS):
+        point = _draw(space, number, attempt, known)
+        if space.add(point, found):
+            found.skipped = skipped  # what was drawn in vain is nobody's combination
+            return True
+        found.points.pop()
+    if found.trials:
+        return False
+    reason = f"; the last: {found.skipped[-1].reason}" if found.skipped else ""
+    raise ConfigError([Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")])
+
+
+def _draw(space: Space, number: int, attempt: int, known: Sequence[Known]) -> Point:
+    seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
+    distributions = {key: _distribution(entry) for key, entry in space.drawn.items()}
+    study = optuna.create_study(direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed))
+    for each in known:
+        state = TrialState.RUNNING if each.value is None else TrialState.COMPLETE
+        params = {key: _inward(space.drawn[key], value) for key, value in each.point.items()}
+        study.add_trial(create_trial(params=params, distributions=distributions, value=each.value, state=state))
+    params = study.ask(distributions).params
+    return {key: _outward(space.drawn[key], value) for key, value in params.items()}
+
+
+def _sampler(space: Space, seed: int) -> BaseSampler:
+    if space.sweep.search == "random":
+        return RandomSampler(seed)
+    return TPESampler(seed=seed, multivariate=True, constant_liar=True)  # points in the making count as poor ones
+
+
+def _distribution(entry: Entry) -> BaseDistribution:
+    if entry.kind == "choice":
+        return CategoricalDistribution(range(len(entry.values)))  # by number: values may be lists
+    low, high = entry.values
+    return IntDistribution(low, high) if entry.kind == "int" else FloatDistribution(low, high, log=entry.kind == LOG)
+
+
+def _outward(entry: Entry, value: Any) -> Any:
+    if entry.kind == "choice":
+        return entry.values[value]
+    return value if entry.kind == "int" else min(max(float(f"{value:.{DIGITS}g}"), entry.values[0]), entry.values[1])
+
+
+def _inward(entry: Entry, value: Any) -> Any:
+    return entry.values.index(value) if entry.kind == "choice" else value
+
+
+def within(entry: Entry, value: Any) -> bool:
+    """Whether `value` is one that `entry` may draw."""
+    if entry.kind == "choice":
+        return value in entry.values
+    return isinstance(value, int | float) and entry.values[0] <= value <= entry.values[1]
+
+
+def known_elsewhere(records: "Records", plan: "Plan") -> list[Known]:
+    """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it and are measured with
+    the same features."""
+    sweep, found = plan.experiment.sweep, []
+    assert sweep is not None
+    drawn = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
+    for trial in records.plan.trials:
+        measured = records.measured(trial)
+        value, same = measured.get(sweep.metric), measured.get("fid_features") == plan.facts.features
+        point = {key: trial.config.value(key) for key in drawn}
+        if value is not None and same and all(within(drawn[key], point[key]) for key in drawn):
+            found.append(Known(point, value))
+    return found

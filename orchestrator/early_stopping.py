@@ -1,0 +1,93 @@
+"""Early stopping: what a trial's teacher scores while it trains goes to Ray Tune, whose ASHA stops the poor ones.
+
+A trial that is stopped hands its stages over where they stand: their checkpoints stay, and whoever wants them later,
+another trial or another sweep, goes on from there.
+"""
+
+import json
+import threading
+from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.leases import Halt
+from orchestrator.plan import Plan, Trial
+from orchestrator.stages import POLL_SECONDS, HaltedError, Run, complete
+from orchestrator.store import FIDS, Store
+
+NAME = "fid_while_training"
+
+
+def scheduler(plan: Plan) -> Any:
+    """What stops poor trials early, of Ray Tune; None where nothing does.
+
+    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and then each time after
+    `reduction_factor` as many, a trial goes on if it is among the best one in `reduction_factor` that came so far.
+    """
+    from ray.tune.schedulers import ASHAScheduler
+
+    sweep, every = plan.experiment.sweep, plan.experiment.evaluation.every
+    if sweep is None or sweep.scheduler == "none":
+        return None
+    assert every is not None, "refused by a rule"
+    longest = max((t.chain[0].steps for t in plan.trials), default=plan.experiment.teacher.steps)
+    return ASHAScheduler(
+        time_attr="step", metric=NAME, mode="min", max_t=longest, grace_period=sweep.grace_steps or every,
+        reduction_factor=sweep.reduction_factor,
+        stop_last_trials=False,  # with its last step a teacher's work is done, and its trial's goes on
+    )  # fmt: skip
+
+
+def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
+    """`complete` a trial, telling Ray Tune what its teacher scores; where Tune wants no more, that ends this function
+    as it ends any that it runs, with SystemExit. Raises what `complete` raises."""
+    from ray import tune
+
+    halt, raised = Halt(), []
+
+    def work() -> None:
+        try:
+            complete(trial, run, leader, halt)
+        except HaltedError:
+            pass
+        except Exception as e:
+            raised.append(e)
+
+    thread = threading.Thread(target=work, daemon=True, name=f"trial-{trial.index}")
+    thread.start()
+    told = 0
+    try:
+        over = False
+        while not over:
+            thread.join(POLL_SECONDS)
+            over = not thread.is_alive()
+            scores = fids(Store(run.storage), trial)
+            for score in scores[told:]:
+                tune.report({"step": score["step"], NAME: score["fid"]})
+            told = len(scores)
+    except SystemExit:
+        halt.ask()
+        raise
+    if raised:
+        raise raised[0]
+
+
+def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
+    """What a trial's teacher has scored so far: `step` and `fid`, in order."""
+    key = trial.chain[0].key
+    folder = store.result(key).folder if store.done(key) else store.root / "work" / key
+    try:
+        return json.loads((folder / FIDS).read_text())
+    except (OSError, ValueError):
+        return []
+
+
+def ends_early(result: dict[str, Any]) -> str:
+    """Why a trial whose last report is `result` was stopped, in words; empty where it was not."""
+    if "status" in result or NAME not in result:
+        return ""
+    return f"its teacher's FID was {result[NAME]:.4g} after {result['step']} steps"
+
+
+def stops_early(experiment: Experiment) -> bool:
+    """Whether trials may be stopped before their end."""
+    return experiment.sweep is not None and experiment.sweep.scheduler != "none"

@@ -1,0 +1,95 @@
+"""What the store says, in MLflow's words: metrics, data set inputs and tags, made of manifests and curves alone."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.data_facts import DATA_FACTS
+from orchestrator.early_stopping import NAME
+from orchestrator.graph import Stage
+from orchestrator.provenance import DIRTY, PACKAGES
+from orchestrator.store import FIDS, Result, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric
+
+COMMIT, CHANGED = "mlflow.source.git.commit", "git_dirty"  # MLflow's UI shows the first
+MADE_BY = frozenset((COMMIT, CHANGED, *(f"{name}_version" for name in ("python", *PACKAGES))))
+DIGEST = 36  # characters: what MLflow has room for; the whole fingerprint is in the profile
+
+
+def begin_and_end(manifest: dict[str, Any]) -> tuple[int, int]:
+    """When a stage was begun and ended, in MLflow's milliseconds."""
+    end = int(manifest["finished"] * 1000)
+    return end - int(manifest["seconds"] * 1000), end
+
+
+def made_by_tags(made_by: dict[str, str]) -> dict[str, str]:
+    """The tags, among MADE_BY, that say what made a result."""
+    commit = made_by.get("commit", "")
+    tags = {f"{name}_version": text for name, text in made_by.items() if name != "commit"}
+    tags |= {COMMIT: commit.removesuffix(DIRTY)} if commit else {}
+    return tags | ({CHANGED: "true"} if commit.endswith(DIRTY) else {})
+
+
+def curves(stage: Stage, result: Result) -> "list[Metric]":
+    """Loss and rate of a training by step, and `system/...`, what it took of its machine, each at its own time."""
+    from mlflow.entities import Metric
+
+    start, end = begin_and_end(result.manifest)
+    found = []
+    for p in result.json("losses.json"):
+        at = start + round((end - start) * p["step"] / stage.steps)
+        found += [Metric(k, p[k], at, int(p["step"])) for k in ("loss", "lr")]
+    if result.path(FIDS).exists():
+        found += scores(result.json(FIDS), start, end, stage.steps)
+    for p in result.json("system.json") if result.path("system.json").exists() else ():
+        at = min(end, start + round(1000 * p["seconds"]))
+        found += [Metric(f"system/{k}", v, at, int(p["step"])) for k, v in p.items() if k not in ("step", "seconds")]
+    return found
+
+
+def scores(fids: list[dict[str, float]], start: int, end: int, steps: int | None = None) -> "list[Metric]":
+    """What a teacher scored while it trained for `steps`, by default up to the last score, from `start` to `end`."""
+    from mlflow.entities import Metric
+
+    last = steps or (fids[-1]["step"] if fids else 1)
+    return [Metric(NAME, p["fid"], start + round((end - start) * p["step"] / last), int(p["step"])) for p in fids]
+
+
+def dataset_input(trained: Stage, store: Store, context: str) -> "DatasetInput":
+    """The data of a chain whose `trained` is some stage, as an input of a run; `context`: what it was used for."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    teacher = trained.lineage()[0]
+    data, sizes = teacher.config["data"], sizes_of(teacher, store)
+    name, dtype = data["name"], "float32" if DATA_FACTS[data["name"]].points else "uint8"
+    source = {"tags": {"mlflow.source.name": f"kaccore.data.load({name!r})"}}
+    schema, profile = None, {"fingerprint": data["fingerprint"]}
+    if sizes is not None:
+        shape = [sizes["count"], sizes["channels"], sizes["size"], sizes["size"]]
+        profile |= {"num_rows": shape[0], "num_elements": math.prod(shape), "shape": shape, "classes": sizes["classes"]}
+        schema = {"mlflow_tensorspec": {
+            "features": _tensor(dtype, [-1, *shape[1:]]),
+            "targets": _tensor("int64", [-1]) if sizes["classes"] else None,
+        }}  # fmt: skip
+    dataset = Dataset(
+        name, data["fingerprint"][:DIGEST], "code", json.dumps(source),
+        schema=None if schema is None else json.dumps(schema), profile=json.dumps(profile),
+    )  # fmt: skip
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def sizes_of(teacher: Stage, store: Store) -> dict[str, int] | None:
+    """`count`, `channels`, `size` and `classes` of a teacher's data: as its manifest has them, or, where it has none
+    or is not there yet, as they always are. None where they depend on files."""
+    if store.done(teacher.key) and (noted := store.result(teacher.key).manifest.get("data")) is not None:
+        return noted
+    facts = DATA_FACTS[teacher.config["data"]["name"]]
+    known = {k: getattr(facts, k) for k in ("count", "channels", "size", "classes")}
+    return None if None in known.values() else known
+
+
+def _tensor(dtype: str, shape: list[int]) -> str:
+    """MLflow's schema of one tensor, by itself: its own classes would have to import pandas."""
+    return json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])

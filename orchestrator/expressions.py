@@ -1,0 +1,123 @@
+"""Conditions and constraints of a sweep as text: `damping * 1 >= speed`, `sampling.model == "teacher"`.
+
+Python's syntax, and of it only settings by their dotted key (or its last word where that is unambiguous), numbers,
+text, true, false, null, arithmetic, comparisons, `in`, `and`, `or` and `not`. Nothing can be called, and no attribute
+of anything but a setting be reached.
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from orchestrator.faults import describe, unknown_key
+
+LONGEST = 500  # characters: an expression that is longer is no rule for a person
+WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
+}  # fmt: skip
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+}  # fmt: skip
+
+
+class Expression:
+    """A checked expression over settings. Raises ValueError, with what is wrong, for any other text.
+
+    `settings` are the dotted keys that there are.
+    """
+
+    def __init__(self, text: str, settings: Iterable[str]) -> None:
+        self.text, self._settings = text, list(settings)
+        if len(text) > LONGEST:
+            raise ValueError(f"expected at most {LONGEST} characters, got {len(text)}")
+        try:
+            self._tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise ValueError("cannot be read: expected something like path.damping * 1 >= path.speed") from None
+        self.keys = tuple(dict.fromkeys(self._named(self._tree)))
+
+    def holds(self, value: Callable[[str], Any]) -> bool:
+        """Whether it is true where `value(key)` are the settings. Raises ValueError where it cannot be computed."""
+        try:
+            return bool(self._value(self._tree, value))
+        except (TypeError, ZeroDivisionError, OverflowError) as e:
+            shown = ", ".join(f"{key} = {describe(value(key))}" for key in self.keys)
+            raise ValueError(f"cannot be computed with {shown}: {e}") from None
+
+    def _named(self, node: ast.expr) -> Iterator[str]:
+        """The settings that `node` names; raises ValueError for what may not stand there."""
+        if isinstance(node, ast.Name | ast.Attribute):
+            if _dotted(node) not in WORDS:
+                yield self._setting(_dotted(node))
+        elif not (isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | bool | None)):
+            for part in self._parts(node):
+                yield from self._named(part)
+
+    def _parts(self, node: ast.expr) -> list[ast.expr]:
+        if isinstance(node, ast.BoolOp):
+            return node.values
+        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+            return [node.left, node.right]
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+            return [node.operand]
+        if isinstance(node, ast.Compare) and all(type(op) in COMPARISONS for op in node.ops):
+            return [node.left, *node.comparators]
+        if isinstance(node, ast.List | ast.Tuple):
+            return list(node.elts)
+        raise ValueError(
+            f"{ast.unparse(node)!r} is not allowed: expected settings, numbers, text, + - * / // %, comparisons, in, "
+            "and, or, not"
+        )
+
+    def _setting(self, name: str) -> str:
+        if name in self._settings:
+            return name
+        ends = [key for key in self._settings if key.endswith(f".{name}")]
+        if len(ends) == 1:
+            return ends[0]
+        if ends:
+            raise ValueError(f"{name} may be any of {', '.join(ends)}: write it in full")
+        raise ValueError(unknown_key(name, self._settings, self._settings))
+
+    def _value(self, node: ast.expr, value: Callable[[str], Any]) -> Any:
+        if isinstance(node, ast.Name | ast.Attribute):
+            name = _dotted(node)
+            return WORDS[name] if name in WORDS else value(self._setting(name))
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.BoolOp):
+            parts = (self._value(part, value) for part in node.values)
+            return all(parts) if isinstance(node.op, ast.And) else any(parts)
+        if isinstance(node, ast.UnaryOp):
+            operand = self._value(node.operand, value)
+            return not operand if isinstance(node.op, ast.Not) else -operand
+        if isinstance(node, ast.BinOp):
+            sides = self._value(node.left, value), self._value(node.right, value)
+            if not all(isinstance(side, int | float) for side in sides):
+                raise TypeError("arithmetic is of numbers")
+            return ARITHMETIC[type(node.op)](*sides)
+        if isinstance(node, ast.Compare):
+            return self._compared(node, value)
+        assert isinstance(node, ast.List | ast.Tuple)
+        return [self._value(part, value) for part in node.elts]
+
+    def _compared(self, node: ast.Compare, value: Callable[[str], Any]) -> bool:
+        left = self._value(node.left, value)
+        for op, part in zip(node.ops, node.comparators, strict=True):
+            right = self._value(part, value)
+            if not COMPARISONS[type(op)](left, right):
+                return False
+            left = right
+        return True
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    if isinstance(node, ast.Name):
+        return node.id
+    raise ValueError(f"{ast.unparse(node)!r} is not allowed before a dot: expected a setting such as path.damping")

@@ -1,0 +1,78 @@
+"""The kinds of values that settings have: ranges, lists, names, each with what is said where a value is none."""
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+
+from orchestrator.faults import describe
+from orchestrator.translate import Say
+
+T = TypeVar("T")
+
+
+def as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # YAML has lists, frozen models hold tuples
+
+
+def unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"got {describe(values)}, {describe(twice)} stands twice")
+    return values
+
+
+def _chain(counts: tuple[int, ...]) -> tuple[int, ...]:
+    for before, after in pairwise(counts):
+        if after >= before:
+            raise ValueError(f"got {describe(counts)}, expected falling counts: {after} after {before}")
+        if before % after:
+            raise ValueError(f"got {describe(counts)}, each count has to divide the one before: {after} after {before}")
+    return counts
+
+
+def falling(times: tuple[float, ...]) -> tuple[float, ...]:
+    if times[0] != 1 or times[-1] != 0 or any(after >= before for before, after in pairwise(times)):
+        raise ValueError(f"got {describe(times)}, expected times that fall from 1 to 0")
+    return times
+
+
+def gpus(count: float) -> float:
+    if count > 1 and count != int(count):
+        raise ValueError(f"got {describe(count)}, expected a share from 0 to 1 or a whole number of GPUs")
+    return count
+
+
+def fits(count: int) -> int:
+    if count >= 2**63:  # beyond, a tensor's size and a file's integers overflow
+        raise ValueError(f"got {describe(count)}, expected less than 2^63")
+    return count
+
+
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+Count = Annotated[int, Ge(1), AfterValidator(fits)]
+Whole = Annotated[int, Ge(0), AfterValidator(fits)]
+NotNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),
+    Say("1 to 100 letters, digits, hyphens, underscores or dots, not starting with a dot"),
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
+Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
+Labels = Annotated[tuple[Whole, ...], BeforeValidator(as_tuple), MinLen(1)]
+Sizes = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), AfterValidator(unique)]
+Intervals = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(_chain)]
+Metric = Literal["fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"]
+Diagnostics = Annotated[tuple[Literal["memorisation", "gap"], ...], BeforeValidator(as_tuple), AfterValidator(unique)]
+Metrics = Annotated[tuple[Metric, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(unique)]
+Solver = Literal["euler", "midpoint", "heun", "ab2", "rk4"]
+Schedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "bfloat16"]
+Share = Annotated[float, Ge(0), Le(1)]
+Times = Annotated[tuple[Share, ...], BeforeValidator(as_tuple), MinLen(2), AfterValidator(falling)]

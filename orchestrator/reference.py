@@ -1,0 +1,64 @@
+"""`python -m orchestrator.reference`: the reference of the experiment file, as Markdown, made of the settings.
+
+docs/reference.md is what this prints.
+"""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from orchestrator.config import Experiment
+from orchestrator.entries import FORMS
+from orchestrator.space import NOT_SWEPT
+from orchestrator.translate import expected, inner_block
+
+TOP = """\
+# The experiment file
+
+Every key, made of the program's own settings by `python -m orchestrator.reference`. A file needs `name`, `data.name`
+and `path.kind`; everything else has the default that stands here. `--set KEY=VALUE` sets a dotted key from the command
+line. Any key can be swept but {} and those of {}."""
+
+
+def markdown() -> str:
+    """The whole page."""
+    own = {name: field for name, field in Experiment.model_fields.items() if inner_block(field) is None}
+    blocks = {name for name, field in Experiment.model_fields.items() if inner_block(field) is not None}
+    fixed = [[f"`{key}`" for key in NOT_SWEPT if (key in blocks) == block] for block in (False, True)]
+    parts = [TOP.format(*(" and ".join((", ".join(keys[:-1]), keys[-1])) for keys in fixed)), _table(own)]
+    for name, field in Experiment.model_fields.items():
+        if (block := inner_block(field)) is not None:
+            parts += [f"## {name}\n\n{field.description}", _table(block.model_fields)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    rows = ["| key | default | values | meaning |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        cells = (f"`{name}`", _default(field), _values(field), field.description or "")
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.default
+    return f"`{json.dumps(value.model_dump() if isinstance(value, BaseModel) else value)}`"
+
+
+def _values(field: FieldInfo) -> str:
+    words = expected(field.annotation, tuple(field.metadata))
+    return words.replace("{grid: [...]}", FORMS) if "grid" in words else words
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    print(markdown(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""The best network of a sweep as a version of a registered MLflow model that is called as the experiment is.
+
+A version is recognised by its tags (`sweep_id`, `stage_key`, `trial_key`): publishing again registers nothing twice.
+"""
+
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from orchestrator.entities import sizes_of
+from orchestrator.plan import Trial
+from orchestrator.records import ENDED_WELL, Records
+
+REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
+
+
+def register(client: Any, records: Records, run: Any) -> None:
+    """Register the best network of `records`, unless it is no sweep, or not over, or nothing was measured; `run` is its
+    own run, which keeps the files."""
+    over = all(e.status in ("failed", *ENDED_WELL) for e in records.endings)
+    trial = best(records) if over and records.plan.goal == "sweep" else None
+    if trial is None:
+        return
+    sizes = sizes_of(trial.chain[0], records.store)
+    if sizes is None:
+        return  # made by an earlier version from files that only that run has read
+    name, stage = records.plan.experiment.name, trial.chain[-1]
+    tags = {"sweep_id": records.plan.id, "stage_key": stage.key, "trial_key": trial.key}
+    if any(tags.items() <= v.tags.items() for v in client.search_model_versions(f"name = '{name}'")):
+        return
+    place = f"model/{trial.key}"  # a sweep that is extended may have another best, and the old one stays
+    with TemporaryDirectory() as folder:
+        from orchestrator import serving
+
+        network = Path(folder) / "network"
+        serving.write(network, trial.config, stage, records.store.result(stage.key), sizes)
+        _save(Path(folder) / "model", network, trial.config.sampling.steps)
+        client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    what = f"{stage.label}, the best of sweep {records.plan.id}: {trial.title}"
+    source = f"{run.info.artifact_uri}/{place}"
+    client.create_model_version(name, source, run_id=run.info.run_id, tags=tags, description=what)
+
+
+def best(records: Records) -> Trial | None:
+    """The best measured trial of a student whose network is in the store, or, without students, of a teacher."""
+    from orchestrator.view import ranking
+
+    measured = [records.plan.trials[index] for index, value in ranking(records) if value is not None]
+    kept = [t for t in measured if records.store.done(t.chain[-1].key)]
+    whole = [t for t in kept if records.store.result(t.chain[-1].key).path("model.safetensors").exists()]
+    students = [t for t in whole if t.config.sampling.model == "student"]
+    return next(iter(students or whole), None)
+
+
+def _save(folder: Path, network: Path, steps: int) -> None:
+    """Write the MLflow model around the files in `network`, which is sampled in so many `steps`."""
+    import pandas as pd
+    from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    numbers: list[Any] = [ColSpec(DataType.long, name, required=False) for name in ("count", "seed", "steps")]
+    labels = [ColSpec(Array(DataType.long), "labels", required=False)]
+    example: dict[str, Any] = {"count": 4, "seed": 0, "steps": steps}
+    pyfunc.save_model(
+        folder,
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={"network": str(network)},
+        signature=ModelSignature(Schema([*numbers, *labels])),
+        input_example=pd.DataFrame([example]),
+        pip_requirements=list(_requirements()),
+    )
+
+
+def _requirements() -> Any:
+    for name in REQUIRED:
+        with suppress(PackageNotFoundError):
+            yield f"{name}=={version(name)}"

@@ -1,0 +1,173 @@
+"""The whole report put together: one HTML file that needs no other one, and no network."""
+
+import base64
+import html
+from collections import Counter
+from typing import Any
+
+from orchestrator import provenance
+from orchestrator.plan import Plan, skipped_lines
+from orchestrator.records import LEFT, Records
+from orchestrator.report_page.results import Results, plain, said
+from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
+from orchestrator.report_page.table import SCRIPT, spread_text, table
+
+# a page that needs no network offers none; the others are of no use here
+UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
+COMMANDS = {"teacher": "train", "student": "distill", "evaluation": "evaluate", "sweep": "sweep"}
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
+h1{margin-bottom:0}h2{margin:2.2rem 0 .3rem}.note{color:#555;margin:.2rem 0 .6rem;max-width:75ch}
+section.chart{break-inside:avoid}.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
+th{border-bottom:2px solid #888;vertical-align:bottom}
+th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid #0072B2}
+th[aria-sort=ascending] button::after{content:" \\25B2"}th[aria-sort=descending] button::after{content:" \\25BC"}
+tr.failed td{color:#a00}tr.open td{color:#666}
+table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
+table.strips td:first-child{white-space:normal;min-width:9em}
+table.strips img{display:block;max-width:none}img.pixels{width:680px;image-rendering:pixelated}
+img.figure{max-width:100%}pre{background:#f5f5f5;padding:.8rem;overflow:auto;white-space:pre-wrap}
+@media print{body{max-width:none;margin:0;color:#000}.scroll{overflow:visible}table{font-size:9px}
+th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{width:100%}}
+"""
+
+
+def page(records: Records) -> str:
+    """The report of a sweep, whatever of it there is."""
+    results, plan = Results(records), records.plan
+    parts = [
+        f"<h1>{html.escape(plan.experiment.name)}</h1>",
+        _summary(results),
+        *_figures(results),
+        *(_strips(results, features) for features in results.features),
+        *_tables(results),
+        _problems(results),
+        _left_out(plan),
+        _reproduce(records),
+        f"<script>{SCRIPT}</script>",
+    ]
+    head = f'<meta charset="utf-8"><title>{html.escape(plan.experiment.name)}</title>'
+    head += f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _summary(results: Results) -> str:
+    """What was run, how it ended, and what is best."""
+    plan, counts = results.records.plan, Counter(e.status for e in results.records.endings)
+    trials = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none"
+    lines = [f"Sweep {plan.id}. Trials: {trials}."]
+    for features in results.features:
+        measured = results.measured(features)
+        if measured:
+            best, end = measured[0], "lowest" if results.small_is_good else "highest"
+            value = spread_text(best.values[results.metric])
+            lines.append(f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}.")
+    if len(results.features) > 1:
+        lines.append("Numbers on different features do not compare: each has figures of its own.")
+    if not any(results.measured(features) for features in results.features):
+        lines.append("No trial is measured.")
+    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+
+
+def _figures(results: Results) -> list[str]:
+    """The interactive figures, plotly's code once before them, and the pictures that only PNGs have."""
+    from orchestrator.report_page.charts import charts
+
+    parts, found = [], list(charts(results))
+    if found:
+        from plotly.offline import get_plotlyjs
+
+        parts = [f"<script>{get_plotlyjs()}</script>", "<noscript>The figures need JavaScript.</noscript>"]
+    for chart in found:
+        drawn = chart.figure.to_html(
+            full_html=False, include_plotlyjs=False, div_id=f"chart-{chart.name}",
+            config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": UNUSED},
+        )  # fmt: skip
+        title, note = html.escape(chart.title), html.escape(chart.note)
+        parts.append(f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{drawn}</section>')
+    ways = results.records.folder / "figures" / "trajectories.png"
+    if ways.exists():
+        image = f'<img class="figure" alt="trajectories" src="{_inline("image/png", ways.read_bytes())}">'
+        parts.append(f'<section class="chart"><h2>Ways from noise to data</h2>{image}</section>')
+    return parts
+
+
+def _strips(results: Results, features: str) -> str:
+    found, count = strips(results, features)
+    if not found:
+        return ""
+    name = f" ({features})" if len(results.features) > 1 else ""
+    note = f"Image k of every row starts from the same draw: {SEEDS} seeds, the same everywhere."
+    note += f" The {len(found)} best of {count} rows." if len(found) < count else ""
+    head = f"<tr><th>network</th><th>NFE</th><th>{html.escape(said(results.metric))}</th><th>samples</th></tr>"
+    rows = "".join(_strip_row(strip) for strip in found)
+    return (
+        f'<h2>The same seeds at each NFE{html.escape(name)}</h2><p class="note">{html.escape(note)}</p>'
+        f'<div class="scroll"><table class="strips"><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _strip_row(strip: Strip) -> str:
+    label, kind = html.escape(strip.label), "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
+    image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
+    return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+
+
+def _tables(results: Results) -> list[str]:
+    if not results.settings:
+        return []
+    together = any(len(setting.trials) > 1 for setting in results.settings)
+    note = "Click on a column's name to sort by it."
+    if together:
+        note += " Trials that differ in their seed alone are one row: mean ± standard deviation between them."
+    parts = ["<h2>Trials, best first</h2>", f'<p class="note">{note}</p>', table(results, results.settings)]
+    if together:
+        alone = table(results, results.single)
+        parts.append(f"<details><summary>Every trial alone</summary>{alone}</details>")
+    return parts
+
+
+def _problems(results: Results) -> str:
+    """Why trials have no result: failures one by one, those that were not begun by their reason."""
+    records, lines = results.records, list[str]()
+    for trial, ending in zip(records.plan.trials, records.endings, strict=True):
+        if ending.error and ending.status != LEFT:
+            settings = ", ".join(f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items())
+            lines.append(f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}")
+    left = Counter(e.error for e in records.endings if e.status == LEFT)
+    lines += [f"{count} not started: {reason}" for reason, count in left.items()]
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<h2>Trials without a result</h2><ul>{items}</ul>" if lines else ""
+
+
+def _left_out(plan: Plan) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in skipped_lines(plan))
+    return f"<h2>Left out</h2><ul>{items}</ul>" if items else ""
+
+
+def _reproduce(records: Records) -> str:
+    """The command, what it was run with, and the complete file."""
+    plan, noted = records.plan, records.made_by()
+    versions = dict(noted or provenance.made_by())
+    python, commit = versions.pop("python"), versions.pop("commit", "")
+    name = f"{plan.experiment.name}.yaml"
+    command = f"python -m orchestrator.{COMMANDS[plan.goal]} {name}"
+    data = f"{plan.experiment.data.name}, fingerprint {plan.facts.fingerprint}"
+    facts: dict[str, Any] = {"Python": python, "Data": data, "Sweep": plan.id}
+    facts |= {"Commit": commit} if commit else {}
+    said = "\n".join(f"{k}: {v}" for k, v in facts.items())
+    installed = "\n".join(f"{package}=={version}" for package, version in versions.items())
+    blocks = (
+        (f"Save the configuration below as {name}, and run", command),
+        ("What it was run with" if noted else "What is installed where this page was made", f"{said}\n\n{installed}"),
+        ("Configuration, defaults included", plan.experiment.to_yaml()),
+    )
+    return "<h2>How to reproduce</h2>" + "".join(
+        f"<p>{html.escape(title)}:</p><pre>{html.escape(text)}</pre>" for title, text in blocks
+    )
+
+
+def _inline(media: str, content: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,49 @@
+"""Frees what the dead had reserved on the Ray cluster.
+
+The CPUs and GPUs of a worker group are a placement group that belongs to Ray Train's controller. Ray keeps it when the
+controller is killed, with or without the coordinator that started it, and Ray Train's own cleaner asks the dashboard's
+server, which a cluster started here does not have. Two deaths would then leave a two-core machine waiting for ever.
+"""
+
+import time
+
+CHECK_SECONDS = 2.0
+
+
+class Reservations:
+    """Looks after the placement groups of this driver's actors; `look` is cheap to call often."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Every CHECK_SECONDS, remove the placement groups whose creators have died."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + CHECK_SECONDS
+            free_orphaned()
+
+
+def free_orphaned() -> int:
+    """Remove the placement groups that this driver's dead actors have left behind; returns how many there were.
+
+    Whose a placement group is and whether that actor is dead is known to Ray's control store alone; the table that Ray
+    makes public leaves both out.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Entry
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    nobody = ray.ActorID.nil().binary()  # the driver's own: Tune's reservations for its trials
+    orphaned = [
+        entry
+        for entry in map(Entry.FromString, state._connect_and_get_accessor().get_placement_group_table())
+        if entry.creator_actor_dead
+        and entry.creator_actor_id != nobody
+        and entry.creator_job_id == job.binary()
+        and entry.state != Entry.REMOVED
+    ]
+    for entry in orphaned:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(entry.placement_group_id)))
+    return len(orphaned)

@@ -1,0 +1,159 @@
+"""What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
+
+from typing import TYPE_CHECKING
+
+from orchestrator.faults import Fault, describe
+from orchestrator.rules.base import rule
+
+if TYPE_CHECKING:
+    from orchestrator.config import Experiment
+
+UNGUIDED = "expected 1: guidance needs labels, and {} has none"
+UNLABELLED = "expected other metrics: {} has no labels"
+
+
+@rule("distill.guidance", "teacher.label_dropout", "data.name")
+def _distilled_guidance_has_labels(experiment: "Experiment") -> str | None:
+    return _guided(experiment.distill.guidance, experiment)
+
+
+@rule("sampling.guidance", "sampling.model", "teacher.label_dropout", "data.name")
+def _sampled_guidance_has_labels(experiment: "Experiment") -> str | None:
+    if experiment.sampling.model == "student":
+        return None  # a student takes no guidance at all: said below
+    return _guided(experiment.sampling.guidance, experiment)
+
+
+def _guided(guidance: float, experiment: "Experiment") -> str | None:
+    """Guidance compares the network with and without its label, so it has to have been trained on both."""
+    label_dropout, data = experiment.teacher.label_dropout, experiment.data
+    if guidance == 1 or (label_dropout and data.facts.classes != 0):
+        return None
+    if data.facts.classes == 0:
+        return f"got {describe(guidance)}, {UNGUIDED.format(data.name)}"
+    why = f"guidance needs teacher.label_dropout > 0, got {describe(label_dropout)}"
+    return f"got {describe(guidance)}, expected 1: {why}"
+
+
+@rule("sampling.labels", "data.name")
+def _labels_are_classes(experiment: "Experiment") -> str | None:
+    labels, classes = experiment.sampling.labels, experiment.data.facts.classes
+    return None if classes is None else _labels_fault(labels, classes, experiment.data.name)
+
+
+def class_faults(experiment: "Experiment", classes: int) -> list[Fault]:
+    """What is wrong with labels and guidance, without a source, for a folder, whose classes only reading it tells."""
+    data, found = experiment.data, []
+    if data.facts.classes is None:
+        labels = _labels_fault(experiment.sampling.labels, classes, data.name)
+        found += [] if labels is None else [Fault("", "sampling.labels", labels)]
+        for key in ("distill.guidance", "sampling.guidance"):
+            if not classes and experiment.value(key) != 1:
+                found.append(Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}"))
+        if not classes and "fid_per_class" in experiment.evaluation.metrics:
+            found.append(Fault("", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"))
+    return found
+
+
+def _labels_fault(labels: int | tuple[int, ...] | None, classes: int, name: str) -> str | None:
+    asked = labels if isinstance(labels, tuple) else () if labels is None else (labels,)
+    if all(label < classes for label in asked):
+        return None
+    if not classes:
+        return f"got {describe(labels)}, expected null: {name} has no labels"
+    return f"got {describe(labels)}, expected 0 to {classes - 1}: {name} has {classes} classes"
+
+
+@rule("sampling.labels", "teacher.label_dropout")
+def _labels_are_trained(experiment: "Experiment") -> str | None:
+    labels = experiment.sampling.labels
+    if labels is None or experiment.teacher.label_dropout is not None:
+        return None
+    return f"got {describe(labels)}, expected null: teacher.label_dropout null trains without labels"
+
+
+@rule("sampling.steps", "sampling.model", "distill.intervals", "distill.kind", "distill.teacher_steps", pairing=True)
+def _student_has_steps(experiment: "Experiment") -> str | None:
+    steps, intervals, kind = experiment.sampling.steps, experiment.distill.intervals, experiment.distill.kind
+    if experiment.sampling.model == "teacher":
+        return None
+    if kind == "inverse":
+        return f"got {steps}, expected 1: a student of inverse takes one step" if steps > 1 else None
+    if kind == "consistency":
+        most = experiment.distill.teacher_steps
+        return f"got {steps}, expected at most {most}, distill.teacher_steps" if steps > most else None
+    if steps in intervals:
+        return None
+    counts = ", ".join(map(str, intervals))
+    return f"got {steps}, expected one of {counts}: a student has the step counts of distill.intervals"
+
+
+@rule("sampling.solver", "sampling.model", pairing=True)
+def _student_takes_euler(experiment: "Experiment") -> str | None:
+    if experiment.sampling.model == "teacher" or experiment.sampling.solver == "euler":
+        return None
+    return f"got {describe(experiment.sampling.solver)}, expected euler: a student's step is one Euler step"
+
+
+@rule("sampling.guidance", "sampling.model", pairing=True)
+def _student_is_not_guided(experiment: "Experiment") -> str | None:
+    if experiment.sampling.model == "teacher" or experiment.sampling.guidance == 1:
+        return None
+    return f"got {describe(experiment.sampling.guidance)}, expected 1: a student has its guidance from distill.guidance"
+
+
+@rule("sampling.times", "sampling.model", "sampling.steps")
+def _teachers_grid_fits(experiment: "Experiment") -> str | None:
+    times, steps = experiment.sampling.times, experiment.sampling.steps
+    if times is None:
+        return None
+    if experiment.sampling.model == "student":
+        return f"got {describe(times)}, expected null: a student's grid is that of distill.times"
+    return None if len(times) == steps + 1 else f"got {len(times)} times, expected {steps + 1}: sampling.steps {steps}"
+
+
+@rule("sampling.gamma", "sampling.model", "distill.kind", pairing=True)
+def _gamma_is_for_consistency(experiment: "Experiment") -> str | None:
+    gamma, sampling, kind = experiment.sampling.gamma, experiment.sampling, experiment.distill.kind
+    if gamma == 0 or (sampling.model == "student" and kind == "consistency"):
+        return None
+    who = "the teacher" if sampling.model == "teacher" else f"students of {kind}"
+    return f"got {gamma:g}, expected 0: it is for students of consistency, not {who}"
+
+
+@rule("evaluation.features", "data.name")
+def _features_know_the_data(experiment: "Experiment") -> str | None:
+    features, data, facts = experiment.evaluation.features, experiment.data.name, experiment.data.facts
+    own = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
+    *first, last = ["auto", "points"] if facts.points else ["auto", *own, "inception-v3-compat"]
+    if features in (*first, last):
+        return None
+    return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data}"
+
+
+@rule("evaluation.metrics", "data.name")
+def _metrics_know_the_data(experiment: "Experiment") -> str | None:
+    """What only points have (an exact density, distances that mean something), and what only images have."""
+    metrics, data = experiment.evaluation.metrics, experiment.data
+    if data.facts.points:
+        wrong, why = {"inception_score"}, "are points, which no classifier tells apart"
+    else:
+        wrong, why = {"w2", "log_likelihood"}, "are images, and it is for points (grid9)"
+    found = next((metric for metric in metrics if metric in wrong), None)
+    return None if found is None else f"got {found}, expected other metrics: the data of {data.name} {why}"
+
+
+@rule("evaluation.metrics", "data.name", "teacher.label_dropout")
+def _classes_are_compared_with_labels(experiment: "Experiment") -> str | None:
+    data, unlabelled = experiment.data, experiment.teacher.label_dropout is None
+    if "fid_per_class" not in experiment.evaluation.metrics or not (unlabelled or data.facts.classes == 0):
+        return None
+    if data.facts.classes == 0:
+        return f"got fid_per_class, {UNLABELLED.format(data.name)}"
+    return "got fid_per_class, expected other metrics: teacher.label_dropout null trains without labels"
+
+
+@rule("evaluation.weights_sha256", "evaluation.weights")
+def _checksum_has_a_file(experiment: "Experiment") -> str | None:
+    orphan = experiment.evaluation.weights_sha256 is not None and experiment.evaluation.weights is None
+    return "got a checksum, expected null: evaluation.weights names no file" if orphan else None

@@ -1,0 +1,75 @@
+"""What the kinds of search demand of the rest of the sweep block."""
+
+from typing import TYPE_CHECKING
+
+from orchestrator.faults import describe
+from orchestrator.rules.base import rule
+
+if TYPE_CHECKING:
+    from orchestrator.config import Experiment
+
+
+@rule("sweep.metric", "evaluation.metrics")
+def _the_metric_is_measured(experiment: "Experiment") -> str | None:
+    sweep, metrics = experiment.sweep, experiment.evaluation.metrics
+    if sweep is None or sweep.metric in metrics:
+        return None
+    return f"got {describe(sweep.metric)}, expected one of evaluation.metrics: {', '.join(metrics)}"
+
+
+@rule("sweep.num_trials", "sweep.search")
+def _what_is_drawn_is_counted(experiment: "Experiment") -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or (sweep.search == "grid") == (sweep.num_trials is None):
+        return None
+    if sweep.search == "grid":
+        return f"got {sweep.num_trials}, expected null: a grid runs every combination"
+    return f"got null, expected how many points {sweep.search} is to draw"
+
+
+@rule("sweep.space", "sweep.search")
+def _a_grid_draws_nothing(experiment: "Experiment") -> str | None:
+    sweep = experiment.sweep
+    drawn = [key for key, entry in sweep.space.items() if entry.kind != "grid"] if sweep is not None else []
+    if sweep is None or bool(drawn) == (sweep.search != "grid"):
+        return None
+    if drawn:
+        kinds = ", ".join(f"{key} {sweep.space[key].kind}" for key in drawn)
+        return f"got {kinds}, expected {{grid: [...]}}: the others are for sweep.search random or optuna"
+    return f"expected choice, uniform, loguniform or int for some key: sweep.search {sweep.search} has nothing to draw"
+
+
+@rule("sweep.learn_from", "sweep.search")
+def _only_optuna_learns(experiment: "Experiment") -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or not sweep.learn_from or sweep.search == "optuna":
+        return None
+    return f"got {describe(sweep.learn_from)}, expected []: only optuna learns from earlier sweeps"
+
+
+@rule("sweep.scheduler", "evaluation.every")
+def _asha_looks_at_something(experiment: "Experiment") -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.scheduler != "asha" or experiment.evaluation.every is not None:
+        return None
+    return 'got "asha", expected none, or evaluation.every: the steps after which a teacher\'s FID is measured'
+
+
+@rule("sweep.grace_steps", "sweep.scheduler", "teacher.steps")
+def _grace_is_of_asha(experiment: "Experiment") -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.grace_steps is None:
+        return None
+    if sweep.scheduler != "asha":
+        return f"got {sweep.grace_steps}, expected null: only sweep.scheduler asha stops trials"
+    if sweep.grace_steps >= experiment.teacher.steps:
+        return f"got {sweep.grace_steps}, expected less than teacher.steps, {experiment.teacher.steps}"
+    return None
+
+
+@rule("evaluation.every", "teacher.steps")
+def _a_teacher_is_measured_before_its_end(experiment: "Experiment") -> str | None:
+    every, steps = experiment.evaluation.every, experiment.teacher.steps
+    if every is None or every < steps:
+        return None
+    return f"got {every}, expected less than teacher.steps, {steps}"

@@ -1,0 +1,140 @@
+"""A trained network that needs no store: a folder of three files, written from the store, and images drawn from it.
+
+    model.safetensors   the averaged weights, as the store has them
+    config.yaml         the trial's complete configuration
+    facts.json          the key of its stage, the fingerprint and the sizes of its data
+
+It draws what `orchestrator.sample` draws for the same numbers.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kaccore.checkpoint import read_tensors
+from kaccore.data import ImageData, PointData
+from kaccore.files import write_json
+from orchestrator import build, config
+from orchestrator.config import Experiment
+from orchestrator.data_facts import DATA_FACTS
+from orchestrator.evaluation import choose_labels, draw
+from orchestrator.graph import Stage
+from orchestrator.plan import teacher_stage
+from orchestrator.store import Result
+from orchestrator.students import student_for, students
+
+WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
+ASKED = ("count", "seed", "steps", "labels")
+MOST = 4096  # images of one request: more would hold up everybody else's
+
+
+class RequestError(ValueError):
+    """A request that cannot be served as it is; the message names the field, what was got and what is expected."""
+
+
+def write(folder: Path, trial_config: Experiment, stage: Stage, result: Result, sizes: dict[str, int]) -> None:
+    """Write the folder of `stage`, whose `result` the store has, as `trial_config` samples it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(result.path(WEIGHTS), folder / WEIGHTS)
+    (folder / CONFIG).write_text(trial_config.override({"sweep": None}).to_yaml(), encoding="utf-8")
+    told = {"stage": stage.key, "label": stage.label, "sha256": result.manifest["files"][WEIGHTS]["sha256"]}
+    write_json(folder / FACTS, {**told, "fingerprint": stage.lineage()[0].config["data"]["fingerprint"], "data": sizes})
+
+
+class Artist:
+    """Draws images from the network in such a folder. Raises ValueError where it was written by another version of this
+    project, which may build another network from the same configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        facts = json.loads((folder / FACTS).read_text())
+        self.config = config.load(folder / CONFIG)
+        self.teacher = teacher_stage(self.config, facts["fingerprint"])
+        self.stage = self._stage(self.config)
+        if self.stage.key != facts["stage"]:
+            raise ValueError(f"{folder}: written by another version of this project: expected stage {facts['stage']}")
+        self.data = _data(self.config, facts["data"])
+        weights = read_tensors(folder / WEIGHTS, facts["sha256"])
+        model = build.with_weights(self.stage, self.data, weights)
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def draw(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`images`, `count` (1) of them, (count, H, W, C) in 0 to 255, or `points` (count, 2), and their `nfe`; image k
+        of a `seed` (0) is always the same. `steps` and `labels`, which are taken in turn, are by default the
+        configuration's, labels else 0, 1, 2 ... Raises RequestError."""
+        for name in request:
+            if name not in ASKED:
+                raise RequestError(f"{name}: unknown field, expected some of {', '.join(ASKED)}")
+        count, seed = _number(request, "count", 1, 1, MOST), _number(request, "seed", 0, 0, 2**63 - 1)
+        setting = self._setting(request)
+        labels = None
+        if self.teacher.config["label_dropout"] is not None:
+            wanted = setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
+            labels = choose_labels(wanted, self.data, seed, range(count))
+        samples = draw(self.stage, setting, self.model, self.data, range(count), seed, labels)
+        drawn = self.data.from_floats(samples.images)
+        if isinstance(self.data, PointData):
+            return {"points": drawn.flatten(1).tolist(), "nfe": samples.nfe}
+        return {"images": drawn.permute(0, 2, 3, 1).tolist(), "nfe": samples.nfe}
+
+    def _setting(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The sampling settings that a request means, checked as a configuration is."""
+        values: dict[str, Any] = {}
+        if request.get("steps") is not None:
+            values["sampling.steps"] = self._steps(_number(request, "steps", 1, 1, 2**31))
+        if request.get("labels") is not None:
+            labels = list(request["labels"])
+            if self.teacher.config["label_dropout"] is None or not self.data.classes:
+                raise RequestError(f"labels: got {labels}, but this network knows none")
+            last = self.data.classes - 1
+            if not labels or not all(_whole(label) and 0 <= label <= last for label in labels):
+                raise RequestError(f"labels: got {labels}, expected some of the classes 0 to {last}")
+            values["sampling.labels"] = [int(label) for label in labels]
+        try:
+            return self.config.override(values).sampling.model_dump(mode="json")
+        except config.ConfigError as e:
+            raise RequestError(str(e)) from None
+
+    def _steps(self, steps: int) -> int:
+        if self.stage is self.teacher:
+            return steps
+        possible = [n for n, student in students(self.config, self.teacher).items() if student == self.stage]
+        if steps not in possible:
+            there = str(possible[0]) if len(possible) == 1 else f"one of {', '.join(map(str, possible))}"
+            raise RequestError(f"steps: got {steps}, but this is {self.stage.label}: expected {there}")
+        return steps
+
+    def _stage(self, sampled: Experiment) -> Stage:
+        if sampled.sampling.model == "teacher":
+            return self.teacher
+        return student_for(sampled, self.teacher, sampled.sampling.steps)
+
+
+def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
+    """What sampling has to know of the data: its shape and how many classes there are, or, for a prior that starts from
+    noised data, all of it, from where the configuration says that it lies."""
+    if sampled.path.kind == "kac" and sampled.path.signal == "exponential":
+        return build.images(sampled.data.name, sampled.data)
+    points = DATA_FACTS[sampled.data.name].points
+    kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
+    none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)
+    names = tuple(map(str, range(sizes["classes"])))
+    return kind(sampled.data.name, none, torch.zeros(0, dtype=torch.int64) if names else None, names)
+
+
+def _number(request: dict[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = request.get(name)
+    if value is None:
+        return default
+    if not _whole(value) or not least <= value <= most:
+        raise RequestError(f"{name}: got {value}, expected a whole number from {least} to {most}")
+    return int(value)
+
+
+def _whole(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool | str) and int(value) == value
+    except (TypeError, ValueError, OverflowError):
+        return False

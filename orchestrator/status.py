@@ -1,0 +1,102 @@
+"""`python -m orchestrator.status [SWEEP]`: how far sweeps are, running or not, from any terminal."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import cli
+from orchestrator.faults import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.records import Records
+
+RUNNING = "running"
+WATCH_SECONDS = 2.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.status", description="How far sweeps are, running or not; nothing is disturbed."
+    )
+    what = "a sweep as name (its newest), name/id or folder; without it a table of all sweeps"
+    p.add_argument("sweep", metavar="SWEEP", nargs="?", help=what)
+    p.add_argument("--storage", type=Path, default=Path("runs"), help="the store's folder (default runs)")
+    p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.guarded(lambda: _show(args))
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rich.live import Live
+
+    from orchestrator.sources import newest
+    from orchestrator.view import View
+
+    console = cli.make_console()
+    if args.sweep is None:
+        console.print(_all(args.storage))
+        return 0
+    folder = Path(args.sweep)
+    if not (folder / "plan.json").exists():
+        folder = newest(args.sweep, args.storage)
+    records = cli.records_of(folder)
+    view = View(records, console, ours=False)
+    state = _state(records)
+    if not args.watch:
+        console.print(view.table(state))
+        return 0
+    with Live(view.table(state), console=console, refresh_per_second=1) as live:
+        while state == RUNNING:
+            time.sleep(WATCH_SECONDS)
+            view.records = records = cli.records_of(folder)  # a sweep that draws its trials has more of them by now
+            state = _state(records)
+            live.update(view.table(state))
+    return 0
+
+
+def _state(records: "Records", under_way: set[str] | None = None) -> str:
+    """Whether a sweep is being run (`under_way`: those that are), is over, or was left unfinished."""
+    from orchestrator.housekeeping import running
+
+    under_way = running(records.store.root) if under_way is None else under_way
+    if f"{records.plan.experiment.name}/{records.plan.id}" in under_way:
+        return RUNNING
+    left = records.unfinished() or any(e.status == "interrupted" for e in records.endings)
+    return "not running" if left else "ended"
+
+
+def _all(storage: Path) -> "Table":
+    from rich.table import Table
+
+    from orchestrator.housekeeping import age_text, running
+    from orchestrator.view import best_so_far
+
+    under_way = running(storage)
+    table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
+    for planned in sorted((storage / "sweeps").glob("*/*/plan.json"), key=lambda p: -p.stat().st_mtime):
+        name = f"{planned.parent.parent.name}/{planned.parent.name}"
+        began = age_text(time.time() - planned.stat().st_mtime) + " ago"
+        try:
+            records = cli.records_of(planned.parent)
+        except ConfigError as e:
+            table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
+            continue
+        count = {status: sum(e.status == status for e in records.endings) for status in ("done", "failed")}
+        table.add_row(
+            name, _state(records, under_way), str(len(records.endings)), str(count["done"]), str(count["failed"]),
+            best_so_far(records), began,
+        )  # fmt: skip
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

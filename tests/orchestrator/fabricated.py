@@ -1,0 +1,92 @@
+"""A finished sweep whose networks were never trained: what publishing and serving need, in a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from kaccore.checkpoint import write_tensors
+from kaccore.data import load
+from orchestrator import build, cli, config
+from orchestrator.graph import Stage
+from orchestrator.publisher import Publisher
+from orchestrator.records import Records
+from orchestrator.store import Store
+
+FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student
+POINTS = [
+    {"step": 7, "seconds": 10.0, "cpu_percent": 98.5, "memory_mb": 400.0},
+    {"step": 20, "seconds": 30.0, "cpu_percent": 99.5, "memory_mb": 410.0},
+]
+SECONDS = 30.0
+
+
+def experiment(name: str = "fabricated", **settings: Any) -> config.Experiment:
+    """A teacher and its students of 2 steps and 1, each an own trial."""
+    base = {
+        "name": name,
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "model": {"channels": 8, "multipliers": [1], "patch": 4},
+        "teacher": {"steps": 20, "batch_size": 16},
+        "distill": {"intervals": [2, 1], "teacher_steps": 4, "steps": 20, "batch_size": 16},
+        "sampling": {"model": "student", "steps": 1},
+        "evaluation": {"samples": 40, "metrics": ["fid"]},
+        "sweep": {"space": {"sampling.model": {"grid": ["teacher", "student"]}, "sampling.steps": {"grid": [1, 2]}},
+                  "constraints": ["sampling.model == 'student' or sampling.steps == 2"]},
+    }  # fmt: skip
+    return config.parse({**base, **settings})
+
+
+def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
+    """The opened records of a sweep all of whose stages lie in the store under `root`."""
+    records = Records(cli.make_plan(asked or experiment(), "fabricated"), Store(root))
+    records.open()
+    for stage in records.plan.stages():
+        if not records.store.done(stage.key):
+            finish(records.store, stage)
+    records.read_endings()
+    records.save()
+    return records
+
+
+def finish(store: Store, stage: Stage) -> None:
+    """Put a result of `stage` into the store."""
+    folder, teacher = store.gather(stage), stage.lineage()[0] if stage.kind != "reference" else None
+    data = load("digits" if teacher is None else teacher.config["data"]["name"])
+    (folder / "samples.png").write_bytes(b"")
+    if stage.kind in ("teacher", "student"):
+        assert teacher is not None
+        model = build.network(teacher, data, two_times=stage.config.get("distiller") == "consistency")
+        torch.manual_seed(int(stage.key[:6], 16))
+        noisy = {k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()}
+        write_tensors(folder / "model.safetensors", noisy)
+        (folder / "losses.json").write_text(json.dumps([{"step": s, "loss": 1 / s, "lr": 0.1} for s in (10, 20)]))
+        (folder / "system.json").write_text(json.dumps(POINTS))
+    elif stage.kind == "evaluation":
+        trained = stage.parents[0]
+        fid = FID[trained.kind, stage.config["sampling"]["steps"]]
+        measured = {"fid": fid, "fid_features": "digits-cnn-v1", "nfe": stage.config["sampling"]["steps"]}
+        (folder / "metrics.json").write_text(json.dumps(measured))
+    store.publish(stage, folder, SECONDS, build.sizes(data) if stage.kind in ("teacher", "student") else None)
+
+
+def publish(records: Records, status: str = "FINISHED") -> None:
+    """Publish as a sweep that ends with `status` does."""
+    publisher = Publisher(records)
+    publisher.finish(status)
+    assert publisher.problem == ""
+
+
+def client_of(records: Records) -> MlflowClient:
+    """A client of the store's own database."""
+    return MlflowClient(f"sqlite:///{records.store.root / 'mlflow.db'}")
+
+
+def versions(records: Records) -> list[ModelVersion]:
+    """What is registered of the experiment."""
+    name = records.plan.experiment.name
+    return list(client_of(records).search_model_versions(f"name = '{name}'"))

@@ -1,0 +1,45 @@
+"""What the documentation shows is what the project takes."""
+
+import re
+from pathlib import Path
+
+import pytest
+from commands import REPOSITORY
+
+from orchestrator.config import Experiment, parse
+from orchestrator.reference import markdown
+from orchestrator.search import expand
+from orchestrator.translate import leaves
+from orchestrator.yaml_file import load_text
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+EXPERIMENTS = [
+    pytest.param(text, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
+    if text.startswith("name:")
+]
+
+
+@pytest.mark.parametrize("text", EXPERIMENTS)
+def test_an_experiment_in_the_documentation_is_one(text: str):
+    experiment = parse(load_text(text, "documentation"))
+    assert expand(experiment).trials or experiment.sweep.search == "optuna"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path):
+    links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    named = set(re.findall(r"experiments/[\w/]+\.yaml", page.read_text()))
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_reference_of_the_file_is_what_the_program_says():
+    assert (REPOSITORY / "docs" / "reference.md").read_text() == markdown()
+
+
+def test_every_setting_is_in_the_reference():
+    text = markdown()
+    missing = [key for key in leaves(Experiment) if f"| `{key.rpartition('.')[2]}` |" not in text]
+    assert missing == []

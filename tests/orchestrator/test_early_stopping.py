@@ -1,0 +1,156 @@
+"""A real sweep whose poor trial ASHA stops: what is left of it, in the store and in MLflow, and who goes on with it."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from commands import run
+from mlflow import MlflowClient
+
+from orchestrator.early_stopping import NAME, ends_early
+from orchestrator.leases import Halt, Lease, LeaseWatch
+from orchestrator.stages import HaltedError, fulfil
+from orchestrator.store import FIDS, Store
+
+SETTINGS = """\
+name: stop
+data: {name: digits}
+path: {kind: kac}
+model: {channels: 8, multipliers: [1], patch: 4}
+teacher: {steps: 90, batch_size: 16}
+distill: {intervals: [4], teacher_steps: 8, steps: 10, batch_size: 16}
+sampling: {model: student, steps: 4}
+evaluation: {samples: 40, metrics: [fid], every: 30, every_samples: 64}
+checkpoint: {steps: 1000}
+"""
+SWEEP = """\
+sweep:
+  scheduler: asha
+  reduction_factor: 2
+  max_concurrent_trials: 1
+  space:
+    teacher.lr: {grid: [1.0e-3, 2.0e-3, 1.0e-7]}
+"""
+POOR = "teacher.lr=1.0e-7"
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sweep ran: the last trial is far behind the two before it."""
+    cwd = tmp_path_factory.mktemp("stopped")
+    (cwd / "x.yaml").write_text(SETTINGS + SWEEP)
+    (cwd / "single.yaml").write_text(SETTINGS.replace("every: 30, ", ""))
+    said = run(cwd, "sweep", "x.yaml")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "trial 2 stopped: its teacher's FID was" in said.stdout
+    return cwd
+
+
+def table(cwd: Path) -> list[dict[str, str]]:
+    (path,) = cwd.glob("runs/sweeps/stop/*/results.csv")
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def left_over(cwd: Path) -> Path:
+    """The work folder of the teacher that was stopped."""
+    (folder,) = {p.parents[1] for p in cwd.glob("runs/work/*/checkpoints/step-*.json")}
+    return folder
+
+
+def test_the_poor_trial_is_stopped_where_it_was_measured_and_keeps_its_stage(stopped):
+    *others, poor = table(stopped)
+    assert [row["status"] for row in (*others, poor)] == ["done", "done", "stopped"]
+    assert poor["fid"] == "" and poor["error"].endswith("after 30 steps")
+    folder = left_over(stopped)
+    assert json.loads((folder / FIDS).read_text())[0]["step"] == 30
+    assert sorted((folder / "checkpoints").glob("step-*.json"))
+    for path in stopped.glob(f"runs/stages/*/{FIDS}"):
+        curve = json.loads(path.read_text())
+        assert [point["step"] for point in curve] == [30, 60, 90]
+        assert curve[0]["fid"] > curve[-1]["fid"]
+
+
+def test_mlflow_has_the_curves_and_who_was_stopped(stopped):
+    client = MlflowClient(f"sqlite:///{stopped / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("stop")
+    runs = client.search_runs([experiment.experiment_id])
+    trials = {r.data.tags["trial"]: r for r in runs if r.data.tags["kind"] == "trial"}
+    assert (trials["0"].info.status, trials["2"].info.status) == ("FINISHED", "KILLED")
+    assert client.get_metric_history(trials["2"].info.run_id, NAME)[0].step == 30  # it may have come further since
+    teachers = [r for r in runs if r.data.tags["kind"] == "teacher"]
+    assert all([m.step for m in client.get_metric_history(r.info.run_id, NAME)] == [30, 60, 90] for r in teachers)
+    assert {r.info.status for r in runs} == {"FINISHED", "KILLED"}
+
+
+def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
+    (folder,) = stopped.glob("runs/sweeps/stop/*")
+    page = (folder / "report.html").read_text()
+    (chart,) = re.findall(r'id="chart-fid_while_training".*?</script>', page, re.DOTALL)
+    curves = [json.loads(steps) for steps in re.findall(r'"x":(\[[\d,]+\])', chart)]
+    assert len(curves) == 3 and curves.count([30, 60, 90]) == 2, chart[:3000]
+    assert (folder / "figures" / "fid_while_training.png").stat().st_size > 1000
+
+
+def test_the_same_command_again_leaves_it_stopped(stopped):
+    before = table(stopped)
+    again = run(stopped, "sweep", "x.yaml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert table(stopped) == before
+
+
+def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(stopped, tmp_path):
+    key = left_over(stopped).name
+    fresh = run(stopped, "train", "single.yaml", "--set", POOR, "--set", f"storage={tmp_path}")
+    assert fresh.returncode == 0, fresh.stdout + fresh.stderr
+    onward = run(stopped, "sweep", "x.yaml", "--set", "sweep.scheduler=none")
+    assert onward.returncode == 0, onward.stdout + onward.stderr
+    assert [row["status"] for row in table(stopped)] == ["done", "done", "done"]
+    kept, anew = (Path(root) / "stages" / key for root in (stopped / "runs", tmp_path))
+    assert (kept / "model.safetensors").read_bytes() == (anew / "model.safetensors").read_bytes()
+    assert json.loads((kept / FIDS).read_text())[0]["step"] == 30  # what was measured before is kept
+    assert not (anew / FIDS).exists()
+
+
+def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
+    from test_stages import CHAIN
+
+    store, halt = Store(tmp_path), Halt()
+
+    def execute(stages):
+        halt.ask()  # as Ray Tune does, from another thread
+        raise RuntimeError("the workers gave up")
+
+    with pytest.raises(HaltedError):
+        fulfil(CHAIN, store, "run", execute, halt=halt)
+    for stage in CHAIN:
+        lease = LeaseWatch(store.work(stage.key)).try_take()  # without the silence that a dead holder is given
+        assert isinstance(lease, Lease) and lease.number == 3
+
+
+def test_how_a_trial_ended_is_told_from_its_last_report():
+    assert ends_early({NAME: 12.345678, "step": 50}) == "its teacher's FID was 12.35 after 50 steps"
+    assert ends_early({"status": "done", "error": ""}) == ""
+    assert ends_early({"status": "failed", "error": "x", NAME: 1.0, "step": 3}) == ""
+    assert ends_early({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "remedy"),
+    [
+        (["evaluation.every=null"], "sweep.scheduler", "expected none, or evaluation.every"),
+        (["evaluation.every=90"], "evaluation.every", "expected less than teacher.steps, 90"),
+        (["sweep.grace_steps=90"], "sweep.grace_steps", "expected less than teacher.steps, 90"),
+        (["sweep.grace_steps=30", "sweep.scheduler=none"], "sweep.grace_steps", "expected null: only sweep.scheduler"),
+        (["sweep.reduction_factor=1"], "sweep.reduction_factor", ">= 2"),
+        (["evaluation.every_samples=1"], "evaluation.every_samples", ">= 2"),
+        (["sweep.scheduler=median"], "sweep.scheduler", "asha"),
+    ],
+)
+def test_bad_settings_are_refused_by_key(tmp_path, settings, key, remedy):
+    (tmp_path / "x.yaml").write_text(SETTINGS + SWEEP)
+    said = run(tmp_path, "sweep", "x.yaml", *(part for s in settings for part in ("--set", s)))
+    assert said.returncode == 2 and not (tmp_path / "runs").exists()
+    assert key in said.stderr and remedy in said.stderr, said.stderr
