@@ -1,7 +1,7 @@
 """The folder of Ray's own files while a run lasts: removed at its end, and those of dead runs with it."""
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -29,8 +29,9 @@ class Scratch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._held.close()  # first: a beat during the removal would put a file into a folder that is to be empty
         for watch in self._neighbours:
-            if watch.try_take() is not None:
-                shutil.rmtree(watch.folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # that run has ended meanwhile, and has removed its folder itself
+                if watch.try_take() is not None:
+                    shutil.rmtree(watch.folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._held.close()

@@ -194,3 +194,15 @@ def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(t
         assert (tmp_path / "mine").is_dir()
         time.sleep(2 * quick)
     assert [p.name for p in tmp_path.iterdir()] == ["living"]
+
+
+def test_runs_that_see_each_other_remove_their_own_folders_whichever_ends_first(tmp_path, quick):
+    with Scratch(tmp_path / "longer", "name/id"):
+        with Scratch(tmp_path / "shorter", "name/id"):
+            wait_for(lambda: "held" in (tmp_path / "shorter" / "lease.1").read_text())
+        assert [p.name for p in tmp_path.iterdir()] == ["longer"]
+    first, second = Scratch(tmp_path / "first", "name/id"), Scratch(tmp_path / "second", "name/id")
+    first.__enter__()
+    with second:  # which has seen the first
+        first.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []
