@@ -14,6 +14,8 @@ from orchestrator.plan import Trial
 from orchestrator.records import Records
 from orchestrator.stages import Run
 
+START_SECONDS = 3.0  # the least that starting a coordinator's process takes
+
 
 class Budget:
     """What a sweep may use of wall time and of computing, counted from the first question on."""
@@ -47,27 +49,40 @@ class Budget:
 
 class Proposals(Searcher):
     """Hands `todo` and then, where the plan grows, drawn trials to Ray Tune, each as its number and a file in the run's
-    folder that its coordinator reads."""
+    folder that its coordinator reads.
+
+    Tune begins a new process for each trial that it is handed while others work, and throws it away half started where
+    one of those becomes free first. So after a trial that took less than such a start the next one waits for a free
+    process, and no longer than a start: otherwise trials with nothing to do would fill the memory with processes.
+    """
 
     def __init__(self, records: Records, run: Run, todo: Iterable[Trial], leaders: set[int], budget: Budget) -> None:
         super().__init__()
         self._records, self._run, self._leaders, self._budget = records, run, leaders, budget
         self._next = self._all(list(todo))
+        self._open: set[str] = set()
+        self._unhurried_until = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore, which this project does without
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial for Ray Tune."""
+        """The next trial for Ray Tune; None where it is to ask again later."""
+        if self._open and time.monotonic() < self._unhurried_until:
+            return None
         reason = self._budget.used_up()
         trial = None if reason else next(self._next, None)
         if trial is None:
             return Searcher.FINISHED
         write_trial(self._run, trial, trial.index in self._leaders)
+        self._open.add(trial_id)
         return {"trial": trial.index}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to learn here: what a trial was worth is read from the store."""
+        """A trial has ended; what it was worth is read from the store."""
+        self._open.discard(trial_id)
+        if result is not None and result.get("time_total_s", START_SECONDS) < START_SECONDS:
+            self._unhurried_until = time.monotonic() + START_SECONDS
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a rerun of the same command finds its state in the store."""
