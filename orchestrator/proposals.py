@@ -22,18 +22,17 @@ class Budget:
 
     def __init__(self, records: Records) -> None:
         self._records, self._began = records, time.monotonic()
-        self._counted = {s.key for s in records.plan.stages() if records.store.done(s.key)}
-        self._core_seconds = 0.0
+        self._before = {s.key for s in records.plan.stages() if records.store.done(s.key)}
+        self._core_seconds: dict[str, float] = {}
 
     def count(self, trial: Trial) -> None:
-        """Add the computing of those stages of an ended trial that are done and were not counted before."""
-        cluster = self._records.plan.experiment.cluster
+        """Add the computing of an ended trial's stages: of those that are done, and of one that was stopped so far."""
+        cluster, store = self._records.plan.experiment.cluster, self._records.store
         trainer = cluster.workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
         for stage in trial.stages():
-            if stage.key not in self._counted and self._records.store.done(stage.key):
-                self._counted.add(stage.key)
-                seconds = self._records.store.result(stage.key).manifest["seconds"]
-                self._core_seconds += seconds * (trainer if stage.kind in TRAINING else 1.0)
+            if stage.key not in self._before:
+                seconds = store.seconds(stage.key)
+                self._core_seconds[stage.key] = seconds * (trainer if stage.kind in TRAINING else 1.0)
 
     def used_up(self) -> str:
         """Which budget is used up, in words; empty where none is."""
@@ -42,7 +41,7 @@ class Budget:
             return ""
         if sweep.max_minutes is not None and time.monotonic() - self._began > 60 * sweep.max_minutes:
             return f"sweep.max_minutes: {sweep.max_minutes:g} minutes are over"
-        if sweep.max_core_hours is not None and self._core_seconds > 3600 * sweep.max_core_hours:
+        if sweep.max_core_hours is not None and sum(self._core_seconds.values()) > 3600 * sweep.max_core_hours:
             return f"sweep.max_core_hours: {sweep.max_core_hours:g} core hours are used up"
         return ""
 

@@ -90,6 +90,19 @@ class Store:
             raise KeyError(f"{self.root}: no finished stage {key}")
         return Result(self.root / "stages" / key)
 
+    def progress(self, key: str) -> dict[str, Any] | None:
+        """How far the training of the unfinished stage `key` is; None where nobody has said so."""
+        try:
+            return json.loads((self.root / "work" / key / "progress.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def seconds(self, key: str) -> float:
+        """How long stage `key` has been worked on, as far as is known."""
+        if self.done(key):
+            return self.result(key).manifest["seconds"]
+        return (self.progress(key) or {}).get("seconds", 0.0)
+
     def work(self, key: str) -> Path:
         """The folder of the unfinished stage `key`, made where missing."""
         folder = self.root / "work" / key

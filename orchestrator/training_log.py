@@ -163,6 +163,7 @@ class TrainingLog:
             "loss": self.losses[-1]["loss"] if self.losses else None,
             "fid": self.fids[-1]["fid"] if self.fids else None,
             "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
+            "seconds": self.seconds,
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }
         tell(self.folder, progress)

@@ -3,7 +3,6 @@
 Everything shown is read from the store, where workers leave how far they are; the view can lag but never disturb.
 """
 
-import json
 import threading
 import time
 from collections import Counter
@@ -36,7 +35,8 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
-        self._left_over = {s.key: self._read(s) for s in self.stages} if ours else {}  # what a killed run said last
+        # what a killed run said last
+        self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -99,14 +99,8 @@ class View:
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         """How far `stage` is; None until somebody works on it."""
-        progress = self._read(stage)
+        progress = self.records.store.progress(stage.key)
         return None if progress is None or progress == self._left_over.get(stage.key) else progress
-
-    def _read(self, stage: Stage) -> dict[str, Any] | None:
-        try:
-            return json.loads((self.records.store.root / "work" / stage.key / "progress.json").read_text())
-        except (OSError, ValueError):
-            return None
 
     def table(self, state: str = "") -> Table:
         """How far everything is; `state` stands in the title, by default how long this view has been looking."""
