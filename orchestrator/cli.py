@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal)
     only = chosen(plan, args.only)
-    from orchestrator import runner
+    from orchestrator import checks, runner
     from orchestrator.records import Records
     from orchestrator.store import Store
 
@@ -98,6 +98,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if address is not None:
         resources = cluster.connect(address)
         cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        checks.before_start(experiment, args.file)
     return runner.run(records, address, console, only)
 
 
