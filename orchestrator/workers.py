@@ -17,7 +17,7 @@ from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for
-from kaccore.training import BatchLoss, Training, batch_indices
+from kaccore.training import BatchLoss, Training, batch_indices, shard_of
 from orchestrator import build
 from orchestrator.blocks import Data
 from orchestrator.causes import cause
@@ -27,7 +27,7 @@ from orchestrator.store import Store, disk_refuses
 from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.watching import Watch
 
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator], torch.Tensor]
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,12 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, training
         loss = build.distiller(stage, frozen, path, target=training.ema.model).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
-        index = batch_indices(len(data), batch_size, part, seed, group.rank, group.world, accumulate)
-        generator = generator_for(seed, stage.label, part, group.rank, device=group.device)
+        index = batch_indices(len(data), batch_size, part, seed, accumulate)
+        generator = generator_for(seed, stage.label, part, 0, device=group.device)  # all workers draw the same
         labels = data.labels[index].to(group.device) if labelled and data.labels is not None else None
         x0 = data.batch(index).to(group.device)
-        return loss(model, flip(x0, generator) if flipped else x0, labels, generator)
+        x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
+        return loss(model, x0, labels, generator, shard)
 
     return of_part
 
@@ -142,14 +143,14 @@ def _teacher_loss(stage: Stage, path: build.Path) -> Loss:
     dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
 
     def loss(
-        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator
+        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator, shard: slice
     ) -> torch.Tensor:
         if labels is not None:
             labels = drop_labels(labels, dropout, generator)
         if not chance:
-            return flow_matching_loss(model, path, x0, labels, generator)
+            return flow_matching_loss(model, path, x0, labels, generator, shard)
         x0, told = augment(x0, generator, chance)
-        return flow_matching_loss(partial(model, augment=told), path, x0, labels, generator)
+        return flow_matching_loss(partial(model, augment=told[shard]), path, x0, labels, generator, shard)
 
     return loss
 
