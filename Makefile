@@ -7,16 +7,17 @@ STORAGE ?= runs
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install sweep test test-failures lint ui bench clean help
+.PHONY: install sweep test test-failures lint ui bench figures clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
-	@echo "make test     set up .venv if missing, then run every test (about 10 minutes on 2 cores)"
+	@echo "make test     set up .venv if missing, then run every test (about 12 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 25 minutes more)"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
 	@echo "make bench    measurements of speed"
+	@echo "make figures  the figures of docs/method.md again"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 install: $(READY)
@@ -50,6 +51,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/trials.py
 
+figures: $(READY)
+	$(BIN)/python docs/figures/method_figures.py
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find kaccore orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kaccore orchestrator tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
