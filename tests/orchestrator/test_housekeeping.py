@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator import housekeeping, leases
 from orchestrator.config import parse
+from orchestrator.places import Folder
 from orchestrator.plan import make
 from orchestrator.records import Records
 from orchestrator.scratch import Scratch
@@ -51,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_stage_is_listed_with_who_needs_it(tmp_path, capsys):
     one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", distill__lr=1e-4)
-    found = {e.key: e for e in housekeeping.entries(tmp_path)}
+    found = {e.key: e for e in housekeeping.entries(Folder(tmp_path))}
     assert found.keys() == keys(one) | keys(other)
     teacher = one.plan.trials[0].chain[0].key
     both = {f"one/{one.plan.id}", f"other/{other.plan.id}"}
@@ -126,7 +127,7 @@ def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(tm
     teacher = records.plan.trials[0].chain[0]
     records.store.note_family(teacher)
     assert records.store.family(teacher) == [(teacher.steps, teacher.key)]
-    housekeeping.remove(tmp_path, teacher.key)
+    records.store.remove(teacher.key)
     assert records.store.family(teacher) == []
     assert not list((tmp_path / "families").glob("*/*"))
 
