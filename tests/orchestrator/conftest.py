@@ -83,4 +83,7 @@ def bucket(service: s3_server.Service) -> Iterator[Place]:
 @pytest.fixture(params=["folder", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """The place of an empty store of either kind."""
-    return Folder(tmp_path / "runs") if request.param == "folder" else request.getfixturevalue("bucket")
+    if request.param == "s3":
+        return request.getfixturevalue("bucket")
+    Folder(tmp_path / "runs").mkdir()
+    return Folder(tmp_path / "runs")
