@@ -2,8 +2,8 @@
 
     python s3_server.py PORT
 
-PUT /-/faults takes {kind: share of requests} of the kinds below, or {"code": CODE} for an answer that is always the same;
-GET /-/counts says how many requests of each method there were since the last PUT.
+PUT /-/faults takes {kind: share of requests} of the kinds in FAULTS, or {"code": CODE} for an answer that is always the
+same; GET /-/counts says how many requests of each method there were since the last PUT.
 """
 
 import contextlib
@@ -153,7 +153,8 @@ def main(port: int) -> None:
     from werkzeug.serving import make_server
 
     os.environ.update(ENVIRONMENT)
-    make_server("127.0.0.1", port, Faulty(DomainDispatcherApplication(create_backend_app)), threaded=True).serve_forever()
+    service = Faulty(DomainDispatcherApplication(create_backend_app))
+    make_server("127.0.0.1", port, service, threaded=True).serve_forever()
 
 
 if __name__ == "__main__":

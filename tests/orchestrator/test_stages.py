@@ -53,7 +53,8 @@ def run_and_hang(root: str) -> None:
 
 
 def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_path):
-    processes = [SPAWN.Process(target=fulfil_a_part, args=(str(root), str(tmp_path / "log"), length)) for length in (3, 3, 2)]
+    arguments = [(str(root), str(tmp_path / "log"), length) for length in (3, 3, 2)]
+    processes = [SPAWN.Process(target=fulfil_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
