@@ -14,7 +14,7 @@ from orchestrator.stages import Run, StageFailedError, complete
 
 def coordinate(config: dict[str, Any], run: Run) -> None:
     """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts do."""
-    trial, leader = read_trial(run, config["trial"])
+    trial, leader = read_trial(run, config["trial"], config["sha256"])
     try:
         if early_stopping.stops_early(run.config):
             early_stopping.complete_reporting(trial, run, leader)

@@ -1,15 +1,16 @@
 """Which trial Ray Tune begins next: those planned, or, where the plan grows, points drawn in the light of those that
 have ended; none where a budget is used up."""
 
+import hashlib
 import pickle
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from orchestrator.graph import TRAINING
+from orchestrator.places import Place
 from orchestrator.plan import Trial
 from orchestrator.records import Records
 from orchestrator.stages import Run
@@ -73,9 +74,9 @@ class Proposals(Searcher):
         trial = None if reason else next(self._next, None)
         if trial is None:
             return Searcher.FINISHED
-        write_trial(self._run, trial, trial.index in self._leaders)
+        digest = write_trial(self._run, trial, trial.index in self._leaders)
         self._open.add(trial_id)
-        return {"trial": trial.index}
+        return {"trial": trial.index, "sha256": digest}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial has ended; what it was worth is read from the store."""
@@ -102,18 +103,23 @@ class Proposals(Searcher):
             yield from (t for t in fresh if self._records.endings[t.index].status != "done")
 
 
-def write_trial(run: Run, trial: Trial, leader: bool) -> None:
-    """Leave `trial` for its coordinator, in a file that lives as long as the run."""
-    path = _trial_file(run, trial.index)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(pickle.dumps((trial, leader)))
+def write_trial(run: Run, trial: Trial, leader: bool) -> str:
+    """Leave `trial` for its coordinator, in a file that lives as long as the run; returns the file's sha256."""
+    content, file = pickle.dumps((trial, leader)), _trial_file(run, trial.index)
+    file.parent.mkdir(exist_ok=True)
+    file.put(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_trial(run: Run, index: int) -> tuple[Trial, bool]:
-    """What `write_trial` left: written by this very run, and so safe to unpickle."""
-    trial, leader = pickle.loads(_trial_file(run, index).read_bytes())
+def read_trial(run: Run, index: int, sha256: str) -> tuple[Trial, bool]:
+    """What `write_trial` left: written by this very run, as the checksum says that came another way, and so safe to
+    unpickle."""
+    content = _trial_file(run, index).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise OSError(f"{_trial_file(run, index)} is not what this run has written")
+    trial, leader = pickle.loads(content)
     return trial, leader
 
 
-def _trial_file(run: Run, index: int) -> Path:
-    return run.ray_folder / "trials" / f"{index}.pickle"
+def _trial_file(run: Run, index: int) -> Place:
+    return run.place / "trials" / f"{index}.pickle"

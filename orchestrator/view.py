@@ -16,7 +16,7 @@ from rich.table import Table
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.records import STOPPED, Records
 
-LINE_SECONDS = 10.0
+LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
 DASHBOARD = "Ray dashboard"
 
 
@@ -35,6 +35,7 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
+        self._finished: set[str] = set(self._before)  # what is finished stays so, and is not asked for again
         # what a killed run said last
         self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
         self._started = time.monotonic()
@@ -48,13 +49,14 @@ class View:
         self._thread.join()
 
     def _run(self) -> None:
+        every = LOOK_SECONDS * self.records.store.root.pace
         if self.console.is_terminal:
             with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
-                while not self._stop.wait(0.5):
+                while not self._stop.wait(every):
                     live.update(self.table())
         else:
             last, said = time.monotonic(), ""
-            while not self._stop.wait(0.5):
+            while not self._stop.wait(every):
                 self._say_finished()
                 if time.monotonic() - last >= LINE_SECONDS:
                     last = time.monotonic()
@@ -81,11 +83,16 @@ class View:
             self._said.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
         for stage in self.stages:
-            if stage.key in self._said or not self.records.store.done(stage.key):
+            if stage.key in self._said or not self._done(stage):
                 continue
             self._said.add(stage.key)
             result = self.records.store.result(stage.key)
             self._line(f"{self.names[stage.key]}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
+
+    def _done(self, stage: Stage) -> bool:
+        if stage.key not in self._finished and self.records.store.done(stage.key):
+            self._finished.add(stage.key)
+        return stage.key in self._finished
 
     def _running(self) -> list[str]:
         """A line for every stage in training, and last one for the trials."""
@@ -114,7 +121,7 @@ class View:
         for stage in self.stages:
             if stage.kind not in TRAINING:
                 continue
-            if self.records.store.done(stage.key):
+            if self._done(stage):
                 state = "found in the store" if stage.key in self._before else "done"
             elif progress := self._progress(stage):
                 state = f"{bar(progress['step'], progress['steps'])} {describe_progress(progress)}"

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from orchestrator import build, system_use, training_log
 from orchestrator.config import Data, parse
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError
+from orchestrator.places import place_of
 from orchestrator.plan import make
+from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.workers import Group, Job, run_training_stage
@@ -42,7 +45,7 @@ def chain(**settings: object) -> tuple[Stage, ...]:
     return make(config, load("digits").fingerprint, "digits-cnn-v1", "student").trials[0].chain
 
 
-def job(stages: tuple[Stage, ...], root: Path, every: int) -> Job:
+def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
     leases = (0,) * len(stages)  # run without coordinators, and so without leases
     return Job(stages, leases, str(root), Data(name="digits"), Saving(every, 60.0, keep=2), threads=1, run="run")
 
@@ -52,14 +55,14 @@ def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -
     torch.set_num_threads(1)
     stages = stages or chain()
     for stage in stages:
-        run_training_stage(stage, job(stages, Path(root), every), ALONE)
+        run_training_stage(stage, job(stages, root, every), ALONE)
 
 
-def checkpoints(root: Path, stage: Stage) -> list[Path]:
-    return sorted((root / "work" / stage.key / "checkpoints").glob("step-*.json"))
+def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
+    return (place_of(root) / "work" / stage.key / "checkpoints").find("step-*.json")
 
 
-def kill_in(stage: Stage, root: Path) -> None:
+def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
     process = SPAWN.Process(target=train, args=(str(root), 5))
     process.start()
@@ -76,7 +79,7 @@ def train_teacher(root: Path) -> None:
     train(str(root), stages=chain()[:1])
 
 
-def weights(root: Path, stage: Stage) -> bytes:
+def weights(root: Path | S3Place, stage: Stage) -> bytes:
     return Store(root).result(stage.key).path("model.safetensors").read_bytes()
 
 
