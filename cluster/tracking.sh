@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# tracking.sh ENVIRONMENT FOLDER: MLflow's tracking server with PostgreSQL, on this machine's loopback, behind a login.
-# Everything it keeps lies in FOLDER. Started anew it goes on with what is there; where it runs already it is left alone.
+# tracking.sh ENVIRONMENT FOLDER [PROCESS]: MLflow's tracking server with PostgreSQL, on this machine's loopback, behind a
+# login. Everything it keeps lies in FOLDER. Started anew it goes on with what is there; where it runs already it is left
+# alone. It ends with the last process called PROCESS, such as Ray's gcs_server; without one it goes on until killed.
 #
 # The login: ~/.mlflow/credentials, which MLflow's clients on this machine read by themselves. It is made here at the
 # first start, of MLFLOW_TRACKING_PASSWORD where that is set, else at random, and never leaves the machine.
 set -euo pipefail
 umask 077
-ENVIRONMENT=$1 FOLDER=$2 PORT=${TRACKING_PORT:-5000}
+ENVIRONMENT=$1 FOLDER=$2 PROCESS=${3:-} PORT=${TRACKING_PORT:-5000}
 CREDENTIALS=~/.mlflow/credentials
 alive() { curl -sf -o /dev/null "http://127.0.0.1:$PORT/health"; }
 alive && exit 0
@@ -62,9 +63,19 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
 setsid nohup "$ENVIRONMENT/bin/python" -m mlflow server --app-name basic-auth --host 127.0.0.1 --port "$PORT" --workers 1 \
   --backend-store-uri "$(uri runs)" --artifacts-destination "$FOLDER/artifacts" > server.log 2>&1 < /dev/null &
 
+SERVER=$!
+watch() {
+  while pgrep -u "$(id -u)" -x "$PROCESS" > /dev/null; do sleep 2; done
+  kill -- "-$SERVER"  # setsid has made it the first of a group, its workers with it
+  as_owner "$POSTGRES/pg_ctl" -D "$DATABASE/data" -m fast stop > /dev/null
+}
+export -f watch as_owner
+export PROCESS SERVER POSTGRES DATABASE
+[ -z "$PROCESS" ] || setsid nohup bash -c watch > /dev/null 2>&1 < /dev/null &
+
 for _ in $(seq 600); do
   alive && exit 0
-  kill -0 $! 2> /dev/null || { tail -20 server.log >&2; echo "tracking.sh: the tracking server ended" >&2; exit 1; }
+  kill -0 "$SERVER" 2> /dev/null || { tail -20 server.log >&2; echo "tracking.sh: the tracking server ended" >&2; exit 1; }
   sleep 0.5
 done
 echo "tracking.sh: no answer on port $PORT after five minutes; see $FOLDER/server.log" >&2
