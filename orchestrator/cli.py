@@ -96,8 +96,8 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         runner.print_plan(plan, console, only)
         return 0
     if address is not None:
-        resources = cluster.connect(address)
-        cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        cluster.connect(address)
+        cluster.check_cluster(experiment, args.file)
     return runner.run(records, address, console, only)
 
 

@@ -36,6 +36,7 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
+        self._lacked = ""
         self._left_over = {s.key: self._read(s) for s in self.stages} if ours else {}  # what a killed run said last
         self._started = time.monotonic()
 
@@ -80,6 +81,9 @@ class View:
         if self.records.dashboard and DASHBOARD not in self._said:
             self._said.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
+        if (lacking := self.records.lacking) != self._lacked:
+            self._lacked = lacking
+            self._line(lacking or "the nodes are there")
         for stage in self.stages:
             if stage.key in self._said or not self.records.store.done(stage.key):
                 continue
@@ -136,6 +140,8 @@ class View:
             table.add_row("best so far", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
+        if self.records.lacking:
+            table.add_row("", self.records.lacking)
         for index, ending in enumerate(self.records.endings):
             if ending.status in ("failed", STOPPED):
                 table.add_row(f"trial {index}", f"{ending.status}: {ending.error}")

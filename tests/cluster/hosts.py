@@ -47,7 +47,7 @@ class Host:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.address, self.folder = name, ADDRESSES[name], folder
-        self.own, self.key, self.space = folder / name, folder / "key", f"kac-{name}"
+        self.own, self.space = folder / name, f"kac-{name}"
         self._plug_in()
         self._process = self._start()
 
@@ -73,10 +73,10 @@ class Host:
             name=self.name, python=sys.base_prefix, own=self.own, folder=self.folder, mounts="\n".join(mounts)
         )
         # dies with this process, and all that runs on the host with it
-        spaces = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        spaces = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
         with (self.own / "sshd.log").open("wb") as log:
             return subprocess.Popen(
-                ["ip", "netns", "exec", self.space, *spaces, "bash", "-euc", script],
+                ["ip", "netns", "exec", self.space, *spaces, "--mount-proc", "bash", "-euc", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -119,7 +119,7 @@ class Hosts(Mapping[str, Host]):
     """The hosts called `names`, up while the context is open; their private files and keys lie below `folder`."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder, self._names = folder, names
+        self._folder, self._names, self.key = folder, names, folder / "key"
         self._hosts: dict[str, Host] = {}
 
     def __enter__(self) -> "Hosts":
@@ -150,7 +150,7 @@ class Hosts(Mapping[str, Host]):
     def ssh(self, name: str, command: str, asking: str = "desk") -> subprocess.CompletedProcess[str]:
         """`command` in a login shell of the host `name`, by ssh from the host `asking`."""
         options = [part for option in SSH_OPTIONS for part in ("-o", option)]
-        arguments = ["ssh", *options, "-i", str(self._folder / "key"), f"root@{ADDRESSES[name]}", command]
+        arguments = ["ssh", *options, "-i", str(self.key), f"root@{ADDRESSES[name]}", command]
         return subprocess.run(
             self._hosts[asking].command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True
         )

@@ -1,4 +1,4 @@
-"""The shipped cluster.yaml for machines that are there already: only provider, authentication, node types and paths differ.
+"""The shipped cluster.yaml for machines that are there: only provider, authentication, node types and paths differ.
 
     provider    type: local, with the hosts' addresses in the place of region, zone and security group
     auth        the user and key that these hosts know

@@ -54,7 +54,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a launching machine whose AWS is moto, with the profiles that docs/clusters.md has one make."""
+    """The environment of a launching machine whose AWS is moto."""
     home = tmp_path_factory.mktemp("home")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

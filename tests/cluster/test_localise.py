@@ -1,4 +1,4 @@
-"""The shipped cluster.yaml for machines that are there: what is tested on hosts and what docs/cluster_local.yaml says."""
+"""The shipped cluster.yaml for machines that are there: what is tested on hosts, and docs/cluster_local.yaml."""
 
 import yaml
 from commands import REPOSITORY
