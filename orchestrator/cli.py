@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaccore.files import CorruptFileError
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.rules import class_faults
@@ -28,7 +29,7 @@ def guarded(command: Callable[[], int]) -> int:
     """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
     try:
         return command()
-    except (ConfigError, ConnectionError) as e:
+    except (ConfigError, ConnectionError, CorruptFileError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
     except OSError as e:  # before anything was started: a run deals with its own

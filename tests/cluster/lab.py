@@ -19,14 +19,15 @@ from localise import localise
 
 ENVIRONMENT = Path(sys.prefix)
 LATER = "w3"  # a host of the file that is switched off at first
-# long enough to be disturbed in the middle, written down often enough to go on from there
-EXPERIMENT = TINY.replace("steps: 20,", "steps: 800,").replace("{steps: 10}", "{steps: 25}") + """\
+SWEEP = """\
 cluster: {workers: 2}
 sweep:
   max_concurrent_trials: 2
   space:
     sampling.steps: {grid: [2, 4]}
 """
+# long enough to be disturbed in the middle, written down often enough to go on from there
+EXPERIMENT = TINY.replace("steps: 20,", "steps: 800,").replace("{steps: 10}", "{steps: 25}") + SWEEP
 
 
 class Lab:
@@ -60,15 +61,16 @@ class Lab:
         self.login.touch(mode=0o600)
         self.login.write_text(f"machine 127.0.0.1 login {name} password {password}\n")
 
-    def desk_process(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+    def desk_process(self, *command: str) -> subprocess.Popen[str]:
         """A command of the launching machine, in the project's folder."""
         path = f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}"
         there = self.hosts["desk"].command(
             "bash", "-c", f"cd {REPOSITORY} && exec \"$@\"", "desk", *command, PATH=path,
             RAY_UP_enable_autoscaler_v2="0", RAY_AUTH_MODE="token",
         )  # fmt: skip
-        return subprocess.Popen(there, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, **options)  # fmt: skip
+        return subprocess.Popen(
+            there, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     def desk(self, *command: str) -> str:
         """What such a command says, once it has ended well."""
