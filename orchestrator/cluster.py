@@ -14,6 +14,9 @@ from orchestrator.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
+NOT_LET_IN = (
+    "no Ray cluster lets this process in there: it needs the cluster's token in ~/.ray/auth_token and RAY_AUTH_MODE=token"
+)
 # Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -141,6 +144,8 @@ def connect(address: str | None) -> None:
             ray.init(address=address, runtime_env={"env_vars": {**QUIET, **own, COMMIT: commit}}, **common)
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
+        except ConnectionError:  # something answers there, as was seen before
+            raise ConnectionError(f"--address {address}: {NOT_LET_IN}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures come back through the coordinators
 
