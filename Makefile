@@ -14,6 +14,8 @@ help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test (about 10 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 25 minutes more)"
+	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for"
+	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
@@ -34,10 +36,17 @@ sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep experiments/nfe_sweep.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --numprocesses 2 --dist loadfile
 
 test-failures: $(READY)
 	$(BIN)/python -m pytest tests/failures
+
+# Debian's packages, where they are missing: what a host is made of, and the tracking server's database
+cluster-test: $(READY)
+	@which sshd rsync tini ip nft curl > /dev/null && ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    openssh-server rsync tini iproute2 nftables curl postgresql; }
+	$(BIN)/python -m pytest tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

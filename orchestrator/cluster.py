@@ -15,7 +15,7 @@ from orchestrator.provenance import COMMIT, announce
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
 NOT_LET_IN = (
-    "no Ray cluster lets this process in there: it needs the cluster's token in ~/.ray/auth_token and RAY_AUTH_MODE=token"
+    "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's token, ~/.ray/auth_token"
 )
 # Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
 QUIET = {
