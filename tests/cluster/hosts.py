@@ -148,12 +148,16 @@ class Hosts(Mapping[str, Host]):
         return host
 
     def ssh(self, name: str, command: str, asking: str = "desk") -> subprocess.CompletedProcess[str]:
-        """`command` in a login shell of the host `name`, by ssh from the host `asking`."""
+        """What `command` says on the host `name`, where it is given by ssh from the host `asking`."""
+        return subprocess.run(
+            self.by_ssh(name, command, asking), stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+
+    def by_ssh(self, name: str, command: str, asking: str = "desk") -> list[str]:
+        """The same as a command of this machine."""
         options = [part for option in SSH_OPTIONS for part in ("-o", option)]
         arguments = ["ssh", *options, "-i", str(self.key), f"root@{ADDRESSES[name]}", command]
-        return subprocess.run(
-            self._hosts[asking].command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
+        return self._hosts[asking].command(*arguments)
 
     def __exit__(self, *exception: object) -> None:
         for host in self._hosts.values():

@@ -86,10 +86,14 @@ class Lab:
 
     def sweep(self, name: str) -> subprocess.Popen[str]:
         """The README's sweep, under a name and with a store of its own, by `ray exec`."""
+        return self.desk_process("ray", "exec", str(self.file), self.sweep_command(name))
+
+    def sweep_command(self, name: str, **more: object) -> str:
+        """What is given to the head to run the sweep; `more` are settings of the block `cluster`."""
         settings = {"name": name, "storage": self.storage(name), "tracking.uri": "http://127.0.0.1:5000"}
+        settings |= {f"cluster.{key}": value for key, value in more.items()}
         given = " ".join(f"--set {key}={value}" for key, value in settings.items())
-        command = f"cd ~/kacflow && python -m orchestrator.sweep {self.folder}/x.yaml --address auto {given}"
-        return self.desk_process("ray", "exec", str(self.file), command)
+        return f"cd ~/kacflow && python -m orchestrator.sweep {self.folder}/x.yaml --address auto {given}"
 
     def storage(self, name: str) -> Path:
         return self.folder / "stores" / name

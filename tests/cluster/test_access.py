@@ -1,11 +1,14 @@
-"""Who is let in: to the hosts, to Ray and to the tracking server; tried from inside and from outside."""
+"""Who is let in: to the hosts, to Ray and to the tracking server; tried from inside and from outside. And what a
+person is told who waits for a host."""
 
 import json
+import signal
 import subprocess
 
 import pytest
-from hosts import Host
-from lab import ENVIRONMENT, Lab
+from commands import PATIENCE
+from hosts import ADDRESSES, Host
+from lab import ENVIRONMENT, LATER, Lab, process_of
 
 # connects to each of the ports given, and prints those that answer
 KNOCK = """\
@@ -64,7 +67,7 @@ def test_a_client_without_the_token_or_with_another_is_refused(lab):
         assert "'CPU'" not in said.stdout
 
 
-def test_a_sweep_without_the_token_says_so_in_one_line(lab):
+def test_a_sweep_without_the_token_ends_with_one_line_that_says_so(lab):
     command = [str(ENVIRONMENT / "bin/python"), "-m", "orchestrator.sweep", str(lab.folder / "x.yaml"),
                "--address", f"{lab.hosts['head'].address}:6379"]  # fmt: skip
     said = subprocess.run(
@@ -72,7 +75,8 @@ def test_a_sweep_without_the_token_says_so_in_one_line(lab):
         capture_output=True, text=True,
     )  # fmt: skip
     assert said.returncode == 2, said.stderr
-    (line,) = said.stderr.strip().splitlines()
+    *_, line = said.stderr.strip().splitlines()  # above it are those of Ray's own client
+    assert line.startswith("error: --address")
     assert "~/.ray/auth_token" in line and "RAY_AUTH_MODE" in line
 
 
@@ -98,3 +102,16 @@ def test_token_login_and_keys_are_readable_by_their_owner_alone(lab):
     modes = lab.hosts.ssh("head", f"stat -c %a {files}").stdout.split()
     assert modes == ["600"] * 4
     assert lab.hosts.ssh("w1", "stat -c %a ~/.ray/auth_token").stdout.split() == ["600"]
+
+
+def test_a_sweep_that_needs_a_host_which_does_not_join_names_it(lab):
+    command = lab.hosts.by_ssh("head", f"bash -ic 'exec bash -c \"{lab.sweep_command('waits', workers=4)}\"'")
+    driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True)  # fmt: skip
+    assert driver.stdout is not None
+    waiting = next(line for line in driver.stdout if "waiting for nodes to join" in line)
+    assert "4 workers of 1 CPUs each need 4, there are 3" in waiting
+    assert f"{ADDRESSES[LATER]}: " in waiting and "waiting-for-ssh" in waiting
+    process_of(lab.hosts["head"], "-m orchestrator.sweep", "name=waits").send_signal(signal.SIGINT)
+    driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 130
