@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # firewall.sh ADDRESS...: close this machine but for SSH, and for everything from the machines of the cluster, whose
-# addresses are given; what a security group is on AWS. Run it on each machine of your own once, as root, and again when a
+# addresses are given; what a security group is on AWS. Run it as root on each machine of your own, and again when a
 # machine is added; `nft delete table inet kacflow` undoes it, and so does a restart of the machine.
 set -euo pipefail
 [ $# -gt 0 ] || { echo "firewall.sh: name the addresses of all machines of the cluster" >&2; exit 2; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# node.sh PROJECT ENVIRONMENT: what every node of a cluster has before Ray starts. Run by cluster.yaml as a setup command;
-# what is there already is left alone, so that a second start takes seconds.
-#   DATA  data sets to make ready on the node, such as "celeba64 lsun_bedroom256", in DATA_ROOT (docs/data.md)
+# node.sh PROJECT ENVIRONMENT: what every node of a cluster has before Ray starts, as cluster.yaml's setup command. What
+# is there already is left alone, so that a second start takes seconds.
+#   DATA  data sets to make ready on the node, such as "celeba64 cifar10", from the files in DATA_ROOT (docs/data.md)
 set -euo pipefail
 PROJECT=$1 ENVIRONMENT=$2
 

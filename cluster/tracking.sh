@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# tracking.sh ENVIRONMENT FOLDER [PROCESS]: MLflow's tracking server with PostgreSQL, on this machine's loopback, behind a
-# login. Everything it keeps lies in FOLDER. Started anew it goes on with what is there; where it runs already it is left
-# alone. It ends with the last process called PROCESS, such as Ray's gcs_server; without one it goes on until killed.
+# tracking.sh ENVIRONMENT FOLDER [PROCESS]: MLflow's tracking server with PostgreSQL, on this machine's loopback, behind
+# a login. Everything it keeps lies in FOLDER. Started anew it goes on with what is there; where it runs already it is
+# left alone. It ends with the last process called PROCESS, such as Ray's gcs_server; without one when it is killed.
 #
 # The login: ~/.mlflow/credentials, which MLflow's clients on this machine read by themselves. It is made here at the
 # first start, of MLFLOW_TRACKING_PASSWORD where that is set, else at random, and never leaves the machine.
@@ -37,15 +37,17 @@ if [ ! -f "$DATABASE/data/PG_VERSION" ]; then
   as_owner "$POSTGRES/initdb" -D "$DATABASE/data" -U mlflow --auth=trust -E UTF8 > "$DATABASE.log"
 fi
 as_owner "$POSTGRES/pg_ctl" -D "$DATABASE/data" status > /dev/null ||
-  as_owner "$POSTGRES/pg_ctl" -D "$DATABASE/data" -l "$DATABASE/log" -w -o "-k $DATABASE -c listen_addresses=''" start > /dev/null
+  as_owner "$POSTGRES/pg_ctl" -D "$DATABASE/data" -l "$DATABASE/log" -w \
+    -o "-k $DATABASE -c listen_addresses=''" start > /dev/null
+there=$(as_owner "$POSTGRES/psql" -qAt -h "$DATABASE" -U mlflow -d postgres -c 'select datname from pg_database')
 for name in runs logins; do
-  as_owner "$POSTGRES/psql" -qAt -h "$DATABASE" -U mlflow -d postgres -c "select 1 from pg_database where datname='$name'" | grep -q 1 ||
-    as_owner "$POSTGRES/createdb" -h "$DATABASE" -U mlflow "$name"
+  grep -qx "$name" <<< "$there" || as_owner "$POSTGRES/createdb" -h "$DATABASE" -U mlflow "$name"
 done
 
 # PostgreSQL checks no password here, but MLflow does, of everybody who asks through HTTP
 if [ ! -f "$CREDENTIALS" ]; then
-  PASSWORD=${MLFLOW_TRACKING_PASSWORD:-$("$ENVIRONMENT/bin/python" -c 'import secrets; print(secrets.token_urlsafe(24))')}
+  MADE=$("$ENVIRONMENT/bin/python" -c 'import secrets; print(secrets.token_urlsafe(24))')
+  PASSWORD=${MLFLOW_TRACKING_PASSWORD:-$MADE}
   printf '[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = %s\n' "$PASSWORD" > "$CREDENTIALS"
 fi
 uri() { echo "postgresql+psycopg2://mlflow@/$1?host=$DATABASE"; }
@@ -60,8 +62,9 @@ MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat cookies)
 export MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
 # one worker and no jobs: two processes and 0.5 GB instead of fifteen and 1.5 GB, and only drivers write
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
-setsid nohup "$ENVIRONMENT/bin/python" -m mlflow server --app-name basic-auth --host 127.0.0.1 --port "$PORT" --workers 1 \
-  --backend-store-uri "$(uri runs)" --artifacts-destination "$FOLDER/artifacts" > server.log 2>&1 < /dev/null &
+setsid nohup "$ENVIRONMENT/bin/python" -m mlflow server --app-name basic-auth --host 127.0.0.1 --port "$PORT" \
+  --workers 1 --backend-store-uri "$(uri runs)" --artifacts-destination "$FOLDER/artifacts" \
+  > server.log 2>&1 < /dev/null &
 
 SERVER=$!
 watch() {
@@ -75,7 +78,7 @@ export PROCESS SERVER POSTGRES DATABASE
 
 for _ in $(seq 600); do
   alive && exit 0
-  kill -0 "$SERVER" 2> /dev/null || { tail -20 server.log >&2; echo "tracking.sh: the tracking server ended" >&2; exit 1; }
+  kill -0 "$SERVER" 2> /dev/null || { tail -20 server.log >&2; echo "tracking.sh: the server has ended" >&2; exit 1; }
   sleep 0.5
 done
 echo "tracking.sh: no answer on port $PORT after five minutes; see $FOLDER/server.log" >&2

@@ -11,7 +11,7 @@ EXAMPLE = {"head": "192.168.1.10", "workers": ["192.168.1.11", "192.168.1.12"]}
 
 def test_the_documented_file_for_own_machines_is_the_shipped_one_transformed():
     documented = yaml.safe_load((REPOSITORY / "docs/cluster_local.yaml").read_text())
-    assert localise(SHIPPED, user="you", key="~/.ssh/id_ed25519", **EXAMPLE) == documented
+    assert localise(SHIPPED, user="you", key="~/.ssh/kacflow", **EXAMPLE) == documented
 
 
 def test_nothing_but_provider_authentication_node_types_and_paths_is_replaced():

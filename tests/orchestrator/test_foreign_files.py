@@ -20,8 +20,10 @@ from orchestrator.graph import Stage
 from orchestrator.records import Records
 from orchestrator.store import Store
 
-RUN_CODE = {"pickle.load", "pickle.loads", "torch.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "eval", "exec",
-            "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "cloudpickle.load", "cloudpickle.loads"}  # fmt: skip
+RUN_CODE = {
+    "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",
+    "yaml.unsafe_load", "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "eval", "exec",
+}  # fmt: skip
 OWN = {"orchestrator/proposals.py: pickle.loads"}  # a trial, for the coordinator of the very run that wrote it
 
 
