@@ -55,7 +55,8 @@ class Lab:
         self.desk("make", "token", f"VENV={ENVIRONMENT}")
         self.launched = self.desk("ray", "up", "--yes", str(self.file))
         wait_until(lambda: self.nodes() == 3)
-        self.desk_process("ray", "dashboard", str(self.file), "--port", "5000", "--remote-port", "5000")
+        for port in ("5000", "8265"):  # tunnels, open as long as the desk is
+            self.desk_process("ray", "dashboard", str(self.file), "--port", port, "--remote-port", port)
         credentials = self.hosts.ssh("head", "cat ~/.mlflow/credentials").stdout
         name, password = (line.split(" = ")[1] for line in credentials.splitlines()[1:])
         self.login.touch(mode=0o600)
@@ -87,6 +88,11 @@ class Lab:
     def sweep(self, name: str) -> subprocess.Popen[str]:
         """The README's sweep, under a name and with a store of its own, by `ray exec`."""
         return self.desk_process("ray", "exec", str(self.file), self.sweep_command(name))
+
+    def job(self, name: str) -> subprocess.Popen[str]:
+        """The same as a job, submitted through the tunnel to the dashboard."""
+        submit = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--"]
+        return self.desk_process(*submit, "bash", "-c", self.sweep_command(name))
 
     def sweep_command(self, name: str, **more: object) -> str:
         """What is given to the head to run the sweep; `more` are settings of the block `cluster`."""

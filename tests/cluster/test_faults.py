@@ -37,7 +37,7 @@ def assert_whole(lab: Lab, name: str, undisturbed: Path) -> None:
 
 
 def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way(lab, undisturbed):
-    driver = lab.sweep("whole")
+    driver = lab.job("whole")
     lab.wait_for_step("whole", 25, driver)
     trainers = lab.hosts_of("ray::RayTrainWorker")
     assert len(trainers) == len(set(trainers)) == 2
