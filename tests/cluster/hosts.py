@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from commands import REPOSITORY
 
 NETWORK, BRIDGE = "10.78.0", "kac-bridge"
 ADDRESSES = {name: f"{NETWORK}.{n}" for n, name in enumerate(("desk", "head", "w1", "w2", "w3"), start=1)}
@@ -31,10 +32,9 @@ MaxStartups 100
 MaxSessions 100
 Subsystem sftp internal-sftp
 """
-# the interpreter below a virtual environment may itself lie under /root, which each host hides
+SHARED = (sys.base_prefix, sys.prefix, str(REPOSITORY))  # what may lie under /root, and is wanted on each host
 BEGIN = """\
 hostname {name}
-case {python} in /root/*) mkdir -p {own}{python}; mount --bind {python} {own}{python};; esac
 {mounts}
 mount -t tmpfs -o size=1g tmpfs /dev/shm
 mount --bind {folder}/hosts /etc/hosts
@@ -63,15 +63,14 @@ class Host:
         (self.own / "root/.ssh").mkdir(parents=True)
         (self.own / "root/.ssh/authorized_keys").write_text((self.folder / "key.pub").read_text())
         (self.own / "sshd_config").write_text(SSHD.format(address=self.address, folder=self.folder))
-        mounts = []
+        hidden = [path for path in SHARED if path.startswith("/root/")]
+        mounts = [f"mkdir -p {self.own}{path} && mount --bind {path} {self.own}{path}" for path in hidden]
         for path in PRIVATE:
             Path(path).mkdir(parents=True, exist_ok=True)
             (self.own / path[1:]).mkdir(parents=True, exist_ok=True)
             mounts.append(f"mount --rbind {self.own}{path} {path}")
         Path("/run/sshd").mkdir(exist_ok=True)
-        script = BEGIN.format(
-            name=self.name, python=sys.base_prefix, own=self.own, folder=self.folder, mounts="\n".join(mounts)
-        )
+        script = BEGIN.format(name=self.name, own=self.own, folder=self.folder, mounts="\n".join(mounts))
         # dies with this process, and all that runs on the host with it
         spaces = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
         with (self.own / "sshd.log").open("wb") as log:
