@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kaccore.files import CorruptFileError
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
@@ -28,7 +29,7 @@ def guarded(command: Callable[[], int]) -> int:
     """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
     try:
         return command()
-    except (ConfigError, ConnectionError) as e:
+    except (ConfigError, ConnectionError, CorruptFileError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
     except OSError as e:  # before anything was started: a run deals with its own
@@ -111,8 +112,8 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         runner.print_plan(plan, console, only)
         return 0
     if address is not None:
-        resources = cluster.connect(address)
-        cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        cluster.connect(address)
+        cluster.check_cluster(experiment, args.file)
         checks.before_start(experiment, args.file)
     return runner.run(records, address, console, only)
 

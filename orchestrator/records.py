@@ -50,6 +50,7 @@ class Records:
     endings: list[Ending] = field(default_factory=list)
     earlier: list[Known] = field(default_factory=list)  # what other sweeps have measured, for one that learns from them
     dashboard: str = ""  # Ray's, of the cluster that runs this, where it has one
+    lacking: str = ""  # what of the cluster is not there yet, where the work waits for it
     problem: str = ""  # why the folder could not be written last, if it could not
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     _copied: set[str] = field(default_factory=set, repr=False)  # sample grids that this folder has

@@ -91,12 +91,11 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
     placed = experiment.model_copy(update={"data": experiment.data.absolute()})
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), placed)
     with Scratch(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
-        resources = cluster.connect(address)
+        cluster.connect(address)
         records.dashboard = cluster.dashboard()
         try:
-            cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
             with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in place of ours
-                _tuner(records, run_here, budget, resources, publisher.wake).fit()
+                _tuner(records, run_here, budget, cluster.resources(), publisher.wake).fit()
                 _note_left(records, budget.used_up())
         finally:
             cluster.disconnect()

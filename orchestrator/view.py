@@ -38,6 +38,7 @@ class View:
         self._finished: set[str] = set(self._before)  # what is finished stays so, and is not asked for again
         # what a killed run said last
         self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
+        self._lacked = ""
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -82,6 +83,9 @@ class View:
         if self.records.dashboard and DASHBOARD not in self._said:
             self._said.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
+        if (lacking := self.records.lacking) != self._lacked:
+            self._lacked = lacking
+            self._line(lacking or "the nodes are there")
         for stage in self.stages:
             if stage.key in self._said or not self._done(stage):
                 continue
@@ -137,6 +141,8 @@ class View:
             table.add_row("best so far", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
+        if self.records.lacking:
+            table.add_row("", self.records.lacking)
         for index, ending in enumerate(self.records.endings):
             if ending.status in ("failed", STOPPED):
                 table.add_row(f"trial {index}", f"{ending.status}: {ending.error}")

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.checks import judged, on_node
@@ -19,6 +18,7 @@ from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.places import Folder, place_of
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
 DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded
@@ -35,7 +35,7 @@ class Findings:
 def look(experiment: Experiment, source: str) -> Findings:
     """Examine the cluster that is connected for `experiment`, which faults name as `source`."""
     nodes = alive()
-    probe = Probe(str(Path(experiment.storage).absolute()), uuid.uuid4().hex[:12])
+    probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = [*not_joined({n.address for n in nodes}), *tracking_faults(experiment, source)]
     data = {n: _start(on_node.fingerprint, n, experiment.data.absolute()) for n in nodes}
     try:
@@ -124,7 +124,7 @@ def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str) 
 
 def _forget(probe: Probe) -> None:
     with suppress(OSError):
-        for path in probe.folder.iterdir():
-            path.unlink()
-        for folder in (probe.folder, *probe.folder.parents[:2]):
-            folder.rmdir()  # the storage's own too, unless there is anything else in it
+        probe.folder.clear()
+        for folder in (probe.folder.parent, probe.folder.parent.parent):
+            if isinstance(folder, Folder):
+                folder.rmdir()  # the storage's own too, unless there is anything else in it

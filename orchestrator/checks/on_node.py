@@ -11,6 +11,7 @@ from pathlib import Path
 import kaccore
 import orchestrator
 from orchestrator.blocks import Data
+from orchestrator.places import Place, place_of
 from orchestrator.provenance import made_by
 
 SHARED_SECONDS = 10.0  # a network file system may show a new file this much later
@@ -25,8 +26,8 @@ class Probe:
     id: str
 
     @property
-    def folder(self) -> Path:
-        return Path(self.storage) / "probes" / self.id
+    def folder(self) -> Place:
+        return place_of(self.storage) / "probes" / self.id
 
     def read(self, name: str) -> str:
         """What `name` has left; raises OSError where it does not appear within SHARED_SECONDS."""
@@ -41,7 +42,7 @@ class Probe:
 
     def write(self, name: str) -> None:
         """Leave this probe's id under `name`."""
-        (self.folder / name).write_text(self.id)
+        (self.folder / name).put(self.id.encode())
 
 
 @dataclass
