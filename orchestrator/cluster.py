@@ -83,11 +83,11 @@ def shortage(experiment: Experiment) -> str:
     lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
     if not lacking:
         return ""
-    joining = "; ".join(_joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
-    return f"waiting for nodes to join: {'; '.join(lacking)} ({joining})"
+    coming = "; ".join(joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
+    return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
 
 
-def _joining() -> list[str]:
+def joining() -> list[str]:
     """The lines of `ray status` on nodes that are being started, such as `10.0.0.5: gpu, waiting-for-ssh`, or have
     failed to."""
     import ray

@@ -42,9 +42,11 @@ def _examine(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from orchestrator import checks
+    from orchestrator.checks import hosts
 
     cluster.connect(args.address or os.environ.get("RAY_ADDRESS"))
     try:
+        missing = hosts.not_joined({node.address for node in checks.alive()})
         found = checks.look(experiment, source)
     finally:
         cluster.disconnect()
@@ -54,8 +56,8 @@ def _examine(args: argparse.Namespace) -> int:
         table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB")
     console = cli.make_console()
     console.print(table)
-    if found.faults:
-        raise ConfigError(found.faults)
+    if faults := [*missing, *found.faults]:
+        raise ConfigError(faults)
     console.print("all is well", highlight=False)
     return 0
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checks import judged, on_node
-from orchestrator.checks.hosts import not_joined
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.places import Folder, place_of
+from orchestrator.places import Folder, StorageError, place_of
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
 DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded
@@ -33,16 +32,18 @@ class Findings:
 
 
 def look(experiment: Experiment, source: str) -> Findings:
-    """Examine the cluster that is connected for `experiment`, which faults name as `source`."""
+    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
-    faults = [*not_joined({n.address for n in nodes}), *tracking_faults(experiment, source)]
+    faults = list(tracking_faults(experiment, source))
     data = {n: _start(on_node.fingerprint, n, experiment.data.absolute()) for n in nodes}
     try:
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
         reports, silent = _reports(nodes, probe, experiment)
         faults += silent + judged.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
+    except StorageError as e:
+        reports, faults = {}, [*faults, Fault(source, "storage", str(e))]
     except OSError as e:
         reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {e}: make it writable")]
     finally:
@@ -53,7 +54,8 @@ def look(experiment: Experiment, source: str) -> Findings:
 
 
 def before_start(experiment: Experiment, source: str) -> None:
-    """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes."""
+    """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
+    that have not joined yet are waited for later."""
     if len(alive()) > 1 and (faults := look(experiment, source).faults):
         raise ConfigError(faults)
 

@@ -4,13 +4,12 @@ On a head that `ray up` has made, the cluster file lies in ~/ray_bootstrap_confi
 it. What the launcher has met is in the status that it leaves with Ray.
 """
 
-import json
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator import cluster
 from orchestrator.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
@@ -30,9 +29,9 @@ def not_joined(joined: set[str], file: Path = BOOTSTRAP) -> list[Fault]:
     wanted = max(wanted, int(config.get("min_workers") or 0))
     if len(joined) > wanted:  # they, and the head
         return []
-    failures = [Fault(str(file), "available_node_types", why) for why in launch_failures()]
+    met = [Fault(str(file), "available_node_types", f"{line}, says `ray status`") for line in cluster.joining()]
     missing = [ip for ip in provider.get("worker_ips", []) if ip not in joined]
-    return failures + [Fault(str(file), "provider.worker_ips", unreachable(ip, auth)) for ip in missing]
+    return met + [Fault(str(file), "provider.worker_ips", unreachable(ip, auth)) for ip in missing]
 
 
 def unreachable(address: str, auth: dict[str, Any]) -> str:
@@ -54,21 +53,6 @@ def unreachable(address: str, auth: dict[str, Any]) -> str:
     return (
         f"{address} has not joined though SSH answers: the reason is in {log} on the head, or `ray start` fails there"
     )
-
-
-def launch_failures() -> Iterator[str]:
-    """What Ray's autoscaler has met when it asked for machines: quotas, credentials, capacity."""
-    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    said = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
-    report = json.loads(said).get("autoscaler_report", {}) if said else {}
-    summary = (report.get("node_availability_summary") or {}).get("node_availabilities", {})
-    for name, found in summary.items():
-        reason = found.get("unavailable_node_information")
-        if reason:
-            why = " ".join(str(reason.get("description") or reason.get("category")).split())
-            yield f"no {name} could be started: {why}: raise the quota, mend the credentials, or choose another type"
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -151,7 +151,7 @@ def test_a_tracking_server_that_will_not_do_is_named(status, text, message):
 
 
 def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "launch_failures", lambda: iter(()))  # no cluster is connected
+    monkeypatch.setattr(cluster, "joining", list)  # no cluster is connected
     file = tmp_path / "bootstrap.yaml"
     file.write_text(
         "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
