@@ -1,10 +1,11 @@
 """What the commands share: arguments, exit status, and finding an experiment's plan and folder."""
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,11 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def missing(modules: Iterable[str]) -> str:
+    """Those of the modules that are not installed, as a text; empty where all are there."""
+    return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
 
 
 def make_console() -> "Console":

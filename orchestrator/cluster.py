@@ -3,8 +3,12 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from orchestrator.config import Experiment
@@ -121,6 +125,20 @@ def dashboard() -> str:
 
     url = get_dashboard_url()
     return f"http://{url}" if url else ""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM interrupts like Ctrl-C while this is open; `connect` within it puts Ray's own handler in its place."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def disconnect() -> None:

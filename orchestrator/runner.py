@@ -4,12 +4,9 @@ Running the same command again is how to resume: finished stages are found in th
 """
 
 import os
-import signal
 import traceback
 import uuid
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Container
 from typing import Any
 
 from rich.console import Console
@@ -57,7 +54,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted in every open
     trial, or DONE, whatever became of single trials."""
     try:
-        with _terminable():
+        with cluster.terminable():
             if records.unfinished():
                 run_trials(records, address, publisher)
     except KeyboardInterrupt:
@@ -93,7 +90,7 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
         records.dashboard = cluster.dashboard()
         try:
             cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-            with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in place of ours
+            with cluster.terminable():  # again: Ray has put a handler of its own, which aborts the process
                 _tuner(records, run_here, budget, resources, publisher.wake).fit()
                 _note_left(records, budget.used_up())
         finally:
@@ -148,20 +145,6 @@ def _note_left(records: Records, reason: str) -> None:
     """Note in trials that were not begun which budget kept them from it."""
     if reason:
         records.choose((), reason)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C while this is open."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _introduce(records: Records, console: Console) -> None:
