@@ -82,7 +82,7 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 def _run(args: argparse.Namespace, goal: str) -> int:
     from orchestrator import cluster
 
-    cluster.quieten()
+    cluster.quieten(args.address)
     experiment = config.load(args.file, args.overrides)
     check_storage(experiment, args.file)
     address = args.address or os.environ.get("RAY_ADDRESS")

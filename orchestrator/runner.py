@@ -31,7 +31,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 def run(records: Records, address: str | None, console: Console, only: Container[int] | None = None) -> int:
     """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
     failed, 130 interrupted."""
-    cluster.quieten()
+    cluster.quieten(address)
     records.open()
     if only is not None:
         records.choose(only, "left out by --only")

@@ -65,7 +65,7 @@ def wait_for_images(page: Page, *words: str) -> list[str]:
 def main(folder: Path, run: str, pictures: Path) -> None:
     """Keep the page as a picture: threes and sevens of the teacher, guided."""
     with playground(folder, run) as played, browser() as page:
-        page.set_viewport_size({"width": 1300, "height": 690})
+        page.set_viewport_size({"width": 1400, "height": 700})
         page.goto(played.address)
         wait_for_images(page, "seed 0")
         page.get_by_text("teacher", exact=True).click()
