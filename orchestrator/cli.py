@@ -1,10 +1,11 @@
 """What the commands share: arguments, exit status, and finding an experiment's plan and folder."""
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,11 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--storage", default="runs", help=f"{what} (default runs)")
 
 
+def missing(modules: Iterable[str]) -> str:
+    """Those of the modules that are not installed, as a text; empty where all are there."""
+    return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
+
+
 def make_console() -> "Console":
     """Where a run prints: a terminal's own width, and lines long enough for a table in a log."""
     from rich.console import Console
@@ -92,7 +98,7 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 def _run(args: argparse.Namespace, goal: str) -> int:
     from orchestrator import cluster
 
-    cluster.quieten()
+    cluster.quieten(args.address)
     experiment = config.load(args.file, args.overrides)
     check_storage(experiment, args.file)
     address = args.address or os.environ.get("RAY_ADDRESS")

@@ -3,10 +3,14 @@
 import gc
 import logging
 import os
+import secrets
+import signal
 import socket
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 from orchestrator.blocks import Cluster
 from orchestrator.config import Experiment
@@ -42,12 +46,20 @@ QUIET = {
 }
 
 
-def quieten() -> None:
-    """Set what Ray and MLflow read at import; what the user has set himself stays."""
+def quieten(address: str | None = None) -> None:
+    """Set what Ray and MLflow read at import; what the user has set himself stays.
+
+    A cluster that is started here, for want of an `address`, lets in only whom this process starts: Ray listens on all
+    of the machine's addresses, and where its agent has what it needs (ray[serve]) it takes commands over HTTP.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if not os.environ.get("RAY_ADDRESS"):
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on this machine; silences a warning
+    here = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+    if here and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # imported, it goes by what it read
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # silences a warning
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
@@ -143,7 +155,7 @@ def connect(address: str | None) -> None:
 
     Raises ConnectionError where nothing answers there.
     """
-    quieten()
+    quieten(address)
     import ray
 
     if ray.is_initialized():
@@ -186,6 +198,20 @@ def dashboard() -> str:
 
     url = get_dashboard_url()
     return f"http://{url}" if url else ""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM interrupts like Ctrl-C while this is open; `connect` within it puts Ray's own handler in its place."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def disconnect() -> None:

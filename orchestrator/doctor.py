@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _examine(args: argparse.Namespace) -> int:
-    cluster.quieten()
+    cluster.quieten(args.address)
     source = args.file or "this cluster"
     experiment = config.load(args.file, args.overrides) if args.file else config.parse(MINIMAL, source)
     cli.check_storage(experiment, source)

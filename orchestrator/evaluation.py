@@ -53,21 +53,19 @@ def sample_part(
     stage: Stage, storage: str, where: Data, weights: FeatureWeights, replica: int, first: int, count: int
 ) -> Part:
     """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number `replica`."""
-    device = _device()
-    trained, data = stage.parents[0], _data(stage.lineage()[0].config["data"]["name"], where)
-    model = _network(storage, trained, where).to(device)
+    trained, data = stage.parents[0], data_of(stage.lineage()[0].config["data"]["name"], where)
+    model = network(storage, trained, where).to(device())
     setting = stage.config["sampling"]
     seed = derive_seed(stage.config["seed"], "evaluation", replica)
-    labels = choose_labels(setting["labels"], data, seed, range(first, first + count))
-    if trained.lineage()[0].config["label_dropout"] is None:
-        labels = None
+    labels = labels_for(trained, setting["labels"], data, seed, range(first, first + count))
     began = time.perf_counter()
     samples = draw(trained, setting, model, data, range(first, first + count), seed, labels)
     seconds = time.perf_counter() - began
     images = data.from_floats(samples.images)
     outputs = extract_with_logits(
-        images, stage.parents[1].config["features"], device=device, weights=weights.path, weights_sha256=weights.sha256
-    )
+        images, stage.parents[1].config["features"], device=device(), weights=weights.path,
+        weights_sha256=weights.sha256,
+    )  # fmt: skip
     found = diagnosis.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
     assert samples.trajectory is not None, "a part has images"
     return Part(outputs, labels, images[: max(0, kept(data) - first)], samples.nfe, samples.kinetic_path_energy,
@@ -100,7 +98,7 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and return it."""
     began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
     reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
-    data = _data(stage.lineage()[0].config["data"]["name"], where)
+    data = data_of(stage.lineage()[0].config["data"]["name"], where)
     per_seed = len(parts) // seeds
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
     scores = [_compare(group, reference, data, stage) for group in groups]
@@ -163,10 +161,8 @@ def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path)
         return {}
     teacher = trained.lineage()[0]
     shape = (diagnosis.GAP_SAMPLES, data.channels, data.size, data.size)
-    labels = None
-    if teacher.config["label_dropout"] is not None:
-        labels = choose_labels(None, data, stage.config["seed"], range(shape[0]))
-    teaching, taught = (_network(storage, each, where).to(_device()) for each in (teacher, trained))
+    labels = labels_for(teacher, None, data, stage.config["seed"], range(shape[0]))
+    teaching, taught = (network(storage, each, where).to(device()) for each in (teacher, trained))
     if trained.jumps:
         taught = UniformJumps(taught, stage.config["sampling"]["steps"])
     return diagnosis.of_gap(teaching, taught, stage, build.path(teacher, data), shape, labels, folder)
@@ -176,15 +172,15 @@ def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dic
     if "log_likelihood" not in stage.config["metrics"]:
         return {}
     trained = stage.parents[0]
-    return plane.likelihood(stage, _network(storage, trained, where), build.path(trained.lineage()[0], data))
+    return plane.likelihood(stage, network(storage, trained, where), build.path(trained.lineage()[0], data))
 
 
 def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
-    data = _data(stage.config["data"]["name"], where)
+    data = data_of(stage.config["data"]["name"], where)
     reference = Reference.build(
-        data.images, stage.config["features"], device=_device(), weights=weights.path, weights_sha256=weights.sha256
+        data.images, stage.config["features"], device=device(), weights=weights.path, weights_sha256=weights.sha256
     )
     gathered = store.gather(stage)
     reference.save(gathered / "reference.safetensors")
@@ -205,15 +201,26 @@ def choose_labels(wanted: int | list[int] | None, data: ImageData, seed: int, in
     return choices[at % len(choices)]
 
 
-def _device() -> str:
+def labels_for(
+    trained: Stage, wanted: int | list[int] | None, data: ImageData, seed: int, indices: range
+) -> Tensor | None:
+    """The labels with which a `trained` teacher or student draws: see `choose_labels`; None where it knows none."""
+    known = trained.lineage()[0].config["label_dropout"] is not None
+    return choose_labels(wanted, data, seed, indices) if known else None
+
+
+def device() -> str:
+    """Where networks are evaluated on this machine."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=4)
-def _network(storage: str, stage: Stage, where: Data) -> nn.Module:
-    return build.trained(Store(storage), stage, _data(stage.lineage()[0].config["data"]["name"], where))
+def network(storage: str, stage: Stage, where: Data) -> nn.Module:
+    """The finished network of a teacher or student, kept for the next time."""
+    return build.trained(Store(storage), stage, data_of(stage.lineage()[0].config["data"]["name"], where))
 
 
 @lru_cache(maxsize=2)
-def _data(name: str, where: Data) -> ImageData:
+def data_of(name: str, where: Data) -> ImageData:
+    """The data set of that name, kept for the next time."""
     return build.images(name, where)

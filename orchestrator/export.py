@@ -6,7 +6,6 @@ written.
 """
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +81,7 @@ def original(
     from kaccore.solvers import uniform_times
     from orchestrator import build
     from orchestrator.described import describe
-    from orchestrator.evaluation import choose_labels, draw
+    from orchestrator.evaluation import draw, labels_for
 
     data, setting = build.images(config.data.name, config.data), config.sampling.model_dump(mode="json")
     model = build.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
@@ -92,8 +91,7 @@ def original(
         guidance=setting["guidance"], shaping=setting["shaping"], bounded=not isinstance(data, PointData),
         jumps=stage.jumps,
     )  # fmt: skip
-    labelled = stage.lineage()[0].config["label_dropout"] is not None
-    labels = choose_labels(None, data, 0, range(COMPARED)) if labelled else None
+    labels = labels_for(stage, None, data, 0, range(COMPARED))
     samples = draw(stage, setting, model, data, range(COMPARED), 0, labels)
     shape = (data.channels, data.size, data.size)
     noise = prior_images(build.path(stage.lineage()[0], data), 0, range(COMPARED), shape)
@@ -139,9 +137,9 @@ def _check(args: argparse.Namespace) -> None:
         faults.append(Fault("--out", "", f"got {args.out}, which is a folder: expected the name of a file"))
     elif not out.parent.is_dir():
         faults.append(Fault("--out", "", f"got {args.out}, but {out.parent} is no folder"))
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None] if args.format == "onnx" else []
+    missing = cli.missing(NEEDED) if args.format == "onnx" else ""
     if missing:
-        what = f"got onnx, which needs {', '.join(missing)}: pip install 'kacflow[export]', or another format"
+        what = f"got onnx, which needs {missing}: pip install 'kacflow[export]', or another format"
         faults.append(Fault("--format", "", what))
     if faults:
         raise ConfigError(faults)

@@ -29,18 +29,23 @@ def save_samples(path: Path, samples: Tensor, data: ImageData) -> None:
 
 def save_each(folder: Path, images: Tensor) -> None:
     """uint8 (N, C, H, W) as a PNG each, 00000.png and on, in `folder`, which is new or empty; all of them or none."""
-    from torchvision.io import encode_png
-
     folder = folder.absolute()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     aside.mkdir()
     try:
         for k, image in enumerate(images):
-            write_bytes(aside / f"{k:05d}.png", encode_png(image.contiguous()).numpy().tobytes())
+            write_bytes(aside / f"{k:05d}.png", png(image))
         aside.replace(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def png(image: Tensor) -> bytes:
+    """uint8 (C, H, W) as a PNG file, pixel for pixel."""
+    from torchvision.io import encode_png
+
+    return encode_png(image.contiguous()).numpy().tobytes()
 
 
 def save_scatter(path: Path, points: Tensor, real: Tensor) -> None:

@@ -5,13 +5,11 @@ Running the same command again is how to resume: finished stages are found in th
 
 import os
 import shutil
-import signal
 import traceback
 import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +34,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 def run(records: Records, address: str | None, console: Console, only: Container[int] | None = None) -> int:
     """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
     failed, 130 interrupted."""
-    cluster.quieten()
+    cluster.quieten(address)
     records.open()
     if only is not None:
         records.choose(only, "left out by --only")
@@ -59,7 +57,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted in every open
     trial, or DONE, whatever became of single trials."""
     try:
-        with _terminable():
+        with cluster.terminable():
             if records.unfinished():
                 run_trials(records, address, publisher)
     except KeyboardInterrupt:
@@ -94,7 +92,7 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
         cluster.connect(address)
         records.dashboard = cluster.dashboard()
         try:
-            with _terminable():  # again: Ray has put a handler of its own, which aborts the process, in place of ours
+            with cluster.terminable():  # again: Ray has put a handler of its own, which aborts the process
                 _tuner(records, run_here, budget, cluster.resources(), publisher.wake).fit()
                 _note_left(records, budget.used_up())
         finally:
@@ -158,20 +156,6 @@ def _removed(folder: Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C while this is open."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _introduce(records: Records, console: Console) -> None:

@@ -41,22 +41,22 @@ def _draw(args: argparse.Namespace) -> int:
     from kaccore.data import PointData
     from kaccore.solvers import EVALUATIONS
     from orchestrator import build, pictures, way
-    from orchestrator.evaluation import choose_labels, draw
+    from orchestrator.evaluation import device, draw, labels_for
 
     data = build.images(config.data.name, config.data)
     out, setting = Path(args.out), config.sampling.model_dump(mode="json")
     if _is_folder(args.out) and isinstance(data, PointData):
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
-    model = way.Watched(build.trained(source.store, stage, data))
-    labelled = stage.lineage()[0].config["label_dropout"] is not None
-    chosen = choose_labels(setting["labels"], data, args.seed, range(args.count)) if labelled else None
+    sources.check_classes(source, config, data)
+    model = way.Watched(build.trained(source.store, stage, data).to(device()))
+    chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
                    chosen)  # fmt: skip
     if _is_folder(args.out):
         pictures.save_each(out, data.from_floats(samples.images))
     elif out.suffix == ".gif":
-        evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and labelled
+        evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and chosen is not None
         way.save_way(out, model.positions(samples.nfe, evaluations, guided, samples.images), data)
     else:
         pictures.save_samples(out, data.from_floats(samples.images), data)

@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from orchestrator.serving import Artist, RequestError
+from orchestrator.asked import RequestError
+from orchestrator.serving import Artist
 
 
 class Images(PythonModel):

@@ -18,9 +18,10 @@ from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
 from kaccore.files import write_json
 from orchestrator import build, config
+from orchestrator.asked import RequestError, check_fields, number, whole
 from orchestrator.config import Experiment
 from orchestrator.data_facts import DATA_FACTS
-from orchestrator.evaluation import choose_labels, draw
+from orchestrator.evaluation import draw, labels_for
 from orchestrator.graph import Stage
 from orchestrator.plan import teacher_stage
 from orchestrator.store import Result
@@ -29,10 +30,6 @@ from orchestrator.students import student_for, students
 WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
-
-
-class RequestError(ValueError):
-    """A request that cannot be served as it is; the message names the field, what was got and what is expected."""
 
 
 def write(folder: Path, trial_config: Experiment, stage: Stage, result: Result, sizes: dict[str, int]) -> None:
@@ -64,15 +61,11 @@ class Artist:
         """`images`, `count` (1) of them, (count, H, W, C) in 0 to 255, or `points` (count, 2), and their `nfe`; image k
         of a `seed` (0) is always the same. `steps` and `labels`, which are taken in turn, are by default the
         configuration's, labels else 0, 1, 2 ... Raises RequestError."""
-        for name in request:
-            if name not in ASKED:
-                raise RequestError(f"{name}: unknown field, expected some of {', '.join(ASKED)}")
-        count, seed = _number(request, "count", 1, 1, MOST), _number(request, "seed", 0, 0, 2**63 - 1)
+        check_fields(request, ASKED)
+        count, seed = number(request, "count", 1, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
         setting = self._setting(request)
-        labels = None
-        if self.teacher.config["label_dropout"] is not None:
-            wanted = setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
-            labels = choose_labels(wanted, self.data, seed, range(count))
+        wanted = setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
+        labels = labels_for(self.stage, wanted, self.data, seed, range(count))
         samples = draw(self.stage, setting, self.model, self.data, range(count), seed, labels)
         drawn = self.data.from_floats(samples.images)
         if isinstance(self.data, PointData):
@@ -83,13 +76,13 @@ class Artist:
         """The sampling settings that a request means, checked as a configuration is."""
         values: dict[str, Any] = {}
         if request.get("steps") is not None:
-            values["sampling.steps"] = self._steps(_number(request, "steps", 1, 1, 2**31))
+            values["sampling.steps"] = self._steps(number(request, "steps", 1, 1, 2**31))
         if request.get("labels") is not None:
             labels = list(request["labels"])
             if self.teacher.config["label_dropout"] is None or not self.data.classes:
                 raise RequestError(f"labels: got {labels}, but this network knows none")
             last = self.data.classes - 1
-            if not labels or not all(_whole(label) and 0 <= label <= last for label in labels):
+            if not labels or not all(whole(label) and 0 <= label <= last for label in labels):
                 raise RequestError(f"labels: got {labels}, expected some of the classes 0 to {last}")
             values["sampling.labels"] = [int(label) for label in labels]
         try:
@@ -122,19 +115,3 @@ def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)
     names = tuple(map(str, range(sizes["classes"])))
     return kind(sampled.data.name, none, torch.zeros(0, dtype=torch.int64) if names else None, names)
-
-
-def _number(request: dict[str, Any], name: str, default: int, least: int, most: int) -> int:
-    value = request.get(name)
-    if value is None:
-        return default
-    if not _whole(value) or not least <= value <= most:
-        raise RequestError(f"{name}: got {value}, expected a whole number from {least} to {most}")
-    return int(value)
-
-
-def _whole(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool | str) and int(value) == value
-    except (TypeError, ValueError, OverflowError):
-        return False

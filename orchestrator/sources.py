@@ -11,15 +11,20 @@ A name is looked up under --storage, what MLflow has in --tracking-uri. Nothing 
 
 import argparse
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import cli
 from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
 from orchestrator.places import Folder, Place
+from orchestrator.rules import class_faults
 from orchestrator.students import CHAINS, student_for
+
+if TYPE_CHECKING:  # a refusal does not wait for torch
+    from kaccore.data import ImageData
 
 RUN = (
     "an experiment's YAML, a stage's folder, a sweep's folder, name or name/id, also with :TRIAL, an MLflow run id, or "
@@ -52,6 +57,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--guidance", type=float, help="guidance scale of the teacher; 1 is none")
 
 
+def arguments(args: argparse.Namespace) -> list[str]:
+    """The arguments by which another command finds the same run."""
+    where = [] if args.storage == str(HERE) else ["--storage", str(args.storage)]
+    return [args.source, *where, *([] if args.tracking_uri is None else ["--tracking-uri", args.tracking_uri])]
+
+
 def locate(text: str, storage: Place = HERE, tracking_uri: str | None = None) -> Source:
     """What `text` names; raises ConfigError that says what is expected."""
     if text.startswith(MODELS):
@@ -76,11 +87,19 @@ def locate(text: str, storage: Place = HERE, tracking_uri: str | None = None) ->
 
 def override(source: Source, args: argparse.Namespace, labels: list[int] | None = None) -> Experiment:
     """The configuration with what the command line asks for; faults name the option."""
-    given = {"steps": args.steps, "solver": args.solver, "guidance": args.guidance, "model": args.model or source.model}
-    values = {f"sampling.{k}": v for k, v in (given | {"labels": labels}).items() if v is not None}
-    if values["sampling.model"] == "student" and args.solver is None:
-        values["sampling.solver"] = "euler"
-    return source.config.override({"sweep": None, **values})
+    given = {name: getattr(args, name) for name in ("model", "steps", "solver", "guidance")}
+    return settled(source, {**given, "labels": labels})
+
+
+def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
+    """The configuration with the settings of `sampling` that are `given`, and not None; raises ConfigError.
+
+    Solver, guidance, grid and noise of a run are those of the network that it samples, not of the other one.
+    """
+    values = {"model": source.model, **{name: value for name, value in given.items() if value is not None}}
+    if values["model"] != source.config.sampling.model:
+        values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
+    return source.config.override({"sweep": None, **{f"sampling.{name}": value for name, value in values.items()}})
 
 
 def pick(source: Source, config: Experiment) -> Stage:
@@ -93,6 +112,13 @@ def pick(source: Source, config: Experiment) -> Stage:
     where = f"not trained yet under {source.store.root}"
     what = f"{stage.label} is {where}: run python -m orchestrator.{command} FILE first"
     raise ConfigError([Fault(source.name, "", what)])
+
+
+def check_classes(source: Source, config: Experiment, data: "ImageData") -> None:
+    """Raise ConfigError where labels or guidance do not suit a folder's classes, which only reading it tells."""
+    faults = class_faults(config, data.classes)
+    if faults:
+        raise ConfigError([replace(fault, source=source.name) for fault in faults])
 
 
 def _of_file(path: str) -> Source:

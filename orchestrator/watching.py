@@ -8,7 +8,7 @@ from kaccore.data import ImageData
 from kaccore.fid import Reference, compare, extract
 from kaccore.tensors import derive_seed
 from orchestrator.config import Experiment
-from orchestrator.evaluation import FeatureWeights, choose_labels, draw
+from orchestrator.evaluation import FeatureWeights, draw, labels_for
 from orchestrator.graph import Stage
 from orchestrator.store import Store
 
@@ -33,7 +33,7 @@ class Watch:
         compared with others of as many alone. `model` is in evaluation mode, as averaged networks are."""
         features, seed = self.reference.config["features"], derive_seed(stage.config["seed"], "watch")
         device, indices = str(next(model.parameters()).device), range(self.samples)
-        labels = choose_labels(None, data, seed, indices) if stage.config["label_dropout"] is not None else None
+        labels = labels_for(stage, None, data, seed, indices)
         images = data.from_floats(draw(stage, SAMPLING, model, data, indices, seed, labels).images)
         weights = {"weights": self.weights.path, "weights_sha256": self.weights.sha256}
         found = extract(images, features, device=device, **weights)

@@ -9,9 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
-from kaccore.data import load
+from kaccore.data import ImageData, load
 from orchestrator import build, cli, config
 from orchestrator.graph import Stage
+from orchestrator.plan import Trial
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.store import Store
@@ -53,10 +54,22 @@ def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
     return records
 
 
-def finish(store: Store, stage: Stage) -> None:
-    """Put a result of `stage` into the store."""
+def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
+    """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in `root`/runs with nothing
+    else; its file is `root`/x.yaml."""
+    asked = experiment(**{"sweep": None, **settings})
+    trial, store = cli.make_plan(asked, "fabricated", goal).trials[0], Store(root / "runs")
+    data = build.images(asked.data.name, asked.data)
+    for stage in trial.chain:
+        finish(store, stage, data)
+    (root / "x.yaml").write_text(asked.override({"storage": str(store.root)}).to_yaml())
+    return trial
+
+
+def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
+    """Put a result of `stage` into the store; its `data` comes with a package where it is not given."""
     folder, teacher = store.gather(stage), stage.lineage()[0] if stage.kind != "reference" else None
-    data = load("digits" if teacher is None else teacher.config["data"]["name"])
+    data = data or load("digits" if teacher is None else teacher.config["data"]["name"])
     (folder / "samples.png").write_bytes(b"")
     if stage.kind in ("teacher", "student"):
         assert teacher is not None

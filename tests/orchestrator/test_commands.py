@@ -18,7 +18,8 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "RUN"), ("export", "RUN"),
-                                            ("status", "SWEEP"), ("report", "SWEEP_DIR")])  # fmt: skip
+                                            ("playground", "RUN"), ("status", "SWEEP"),
+                                            ("report", "SWEEP_DIR")])  # fmt: skip
 def test_every_command_explains_itself(name, argument, tmp_path):
     said = run(tmp_path, name, "--help")
     assert said.returncode == 0, said.stderr
@@ -38,7 +39,7 @@ def test_a_bad_file_is_refused_by_its_name_and_key_before_anything_is_written(te
     assert everything_below(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", [*RUNNING, "sample"])
+@pytest.mark.parametrize("name", [*RUNNING, "sample", "playground"])
 def test_a_missing_file_is_named(name, tmp_path):
     said = run(tmp_path, name, "nowhere.yaml", *(("--out", "x.png") if name == "sample" else ()))
     assert said.returncode == 2
@@ -84,7 +85,7 @@ def test_a_cluster_that_does_not_answer_is_bad_input(address, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
 
 
-@pytest.mark.parametrize("name", [*RUNNING, "sample"])
+@pytest.mark.parametrize("name", [*RUNNING, "sample", "playground"])
 def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow(name):
     code = (
         f"import sys; from orchestrator import {name}\n"

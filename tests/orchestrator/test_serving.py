@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaccore.files import CorruptFileError
-from orchestrator import cli, sample, serving
+from orchestrator import sample, serving
 from orchestrator.store import Store
 
 GRID9 = {
@@ -23,14 +23,10 @@ CONSISTENCY = {"distill": {"kind": "consistency", "intervals": [2], "teacher_ste
 
 def written(root: Path, **settings: Any) -> Path:
     """A folder of the network of an experiment with these settings, made in a store with nothing else."""
-    asked = fabricated.experiment(**{"sweep": None, **settings})
-    trial, store = cli.make_plan(asked, "fabricated").trials[0], Store(root / "runs")
-    for stage in trial.chain:
-        fabricated.finish(store, stage)
+    trial = fabricated.chain(root, **settings)
     last = trial.chain[-1]
-    result = store.result(last.key)
+    result = Store(root / "runs").result(last.key)
     serving.write(root / "network", trial.config, last, result, result.manifest["data"])
-    (root / "x.yaml").write_text(asked.override({"storage": str(root / "runs")}).to_yaml())
     return root / "network"
 
 

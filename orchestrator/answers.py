@@ -1,0 +1,67 @@
+"""The playground over HTTP: what Ray Serve runs, in one copy that keeps the networks."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import torch
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from orchestrator.asked import RequestError
+from orchestrator.config import ConfigError, Experiment
+from orchestrator.sources import Source
+from orchestrator.studio import Studio
+
+PAGE, PLACE = "playground.html", "{{choices}}"
+
+
+class Answers:
+    """GET / is the page. POST /draw, a JSON object of what `Studio.draw` takes, is answered with what it gives, or with
+    status 400 and one line as `error`."""
+
+    def __init__(self, source: Source, begin: Experiment, found: Sequence[str], threads: int) -> None:
+        self.studio = Studio(source, begin, found)
+        # one thread draws, one request after the other; with another number of torch's threads than `sample` has, or
+        # with the one that Ray gives to its workers, sums would round differently
+        self.drawing = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+
+    async def __call__(self, request: Request) -> Response:
+        """The answer to a request."""
+        asked = request.method, request.url.path
+        if asked == ("GET", "/"):
+            return HTMLResponse(page(self.studio.choices()))
+        if asked != ("POST", "/draw"):
+            return PlainTextResponse(f"got {' '.join(asked)}, expected GET / or POST /draw\n", 404)
+        try:
+            wanted = await _object(request)
+            loop = asyncio.get_running_loop()
+            return JSONResponse(await loop.run_in_executor(self.drawing, self.studio.draw, wanted))
+        except RequestError as e:
+            return JSONResponse({"error": " ".join(str(e).splitlines())}, 400)
+        except ConfigError as e:
+            return JSONResponse({"error": "; ".join(str(replace(fault, source="")) for fault in e.faults)}, 400)
+
+
+def page(choices: dict[str, Any]) -> str:
+    """The page that offers these choices; it needs no other file and no network."""
+    told = json.dumps(choices).replace("<", "\\u003c")  # a class may be called </script>
+    return files("orchestrator").joinpath(PAGE).read_text(encoding="utf-8").replace(PLACE, told)
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    # other sites' pages may send text here, but no JSON without being asked first whether they may
+    kind = request.headers.get("content-type", "nothing")
+    if kind.partition(";")[0].strip() != "application/json":
+        raise RequestError(f"content-type: got {kind}, expected application/json")
+    try:
+        wanted = json.loads(await request.body())
+    except (ValueError, RecursionError) as e:
+        raise RequestError(f"expected a JSON object: {e}") from None
+    if not isinstance(wanted, dict):
+        raise RequestError(f"got {type(wanted).__name__}, expected a JSON object")
+    return wanted

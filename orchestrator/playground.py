@@ -1,0 +1,86 @@
+"""`python -m orchestrator.playground RUN`: a page where one moves steps, seed, label and guidance and sees the images.
+
+RUN is what `sample` takes. Ray Serve answers on this machine alone, until Ctrl-C. Nothing is trained or written.
+"""
+
+import argparse
+import logging
+import os
+import socket
+from threading import Event
+
+from orchestrator import cli, cluster, sources
+from orchestrator.config import ConfigError, Experiment, Fault
+
+HOST, PORT = "127.0.0.1", 8321
+NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")  # what Ray Serve imports
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    lines = (__doc__ or "").splitlines()
+    p = argparse.ArgumentParser(prog="python -m orchestrator.playground", description=lines[0].split(": ")[1])
+    sources.add_arguments(p)
+    p.add_argument("--port", type=int, default=PORT, help=f"of the page on {HOST} (default {PORT})")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.guarded(lambda: _play(args))
+
+
+def _play(args: argparse.Namespace) -> int:
+    _check(args)
+    os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
+    cluster.quieten()
+    source = sources.locate(args.source, args.storage, args.tracking_uri)
+    begin = sources.override(source, args)
+    sources.pick(source, begin)
+    print(f"{source.name}: starting Ray Serve", flush=True)
+    try:
+        with cluster.terminable():
+            cluster.connect("local")
+        with cluster.terminable():
+            _serve(args.port, source, begin, sources.arguments(args))
+            print(f"http://{HOST}:{args.port}/ (Ctrl-C ends it)", flush=True)
+            Event().wait()
+    finally:
+        cluster.disconnect()
+    return 0
+
+
+def _serve(port: int, source: sources.Source, begin: Experiment, found: list[str]) -> None:
+    """Have Ray Serve answer on `port`; returns when it does."""
+    import torch
+    from ray import serve
+
+    from orchestrator.answers import Answers
+
+    logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
+    serve.start(
+        http_options={"host": HOST, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False}
+    )
+    played = serve.deployment(Answers).bind(source, begin, found, torch.get_num_threads())
+    serve.run(played, name="playground", blocking=False)
+
+
+def _check(args: argparse.Namespace) -> None:
+    missing = cli.missing(NEEDED)
+    if missing:
+        what = f"the playground needs Ray Serve, which lacks {missing}: pip install 'kacflow[playground]'"
+        raise ConfigError([Fault("", "", what)])
+    if not 1 <= args.port <= 65535:
+        raise ConfigError([Fault("--port", "", f"got {args.port}, expected a number from 1 to 65535")])
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((HOST, args.port))
+        except OSError as e:
+            what = f"got {args.port}, which cannot be had ({e.strerror}): choose another one"
+            raise ConfigError([Fault("--port", "", what)]) from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

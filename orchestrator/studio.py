@@ -1,0 +1,125 @@
+"""What may be asked of the networks of one run, and the images that they answer with: all of the playground but HTTP.
+
+It draws what `orchestrator.sample` draws for the same settings, and says by which command.
+"""
+
+import base64
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from kaccore.data import PointData
+from kaccore.sampling import Samples
+from kaccore.solvers import SOLVERS
+from orchestrator import pictures, sources
+from orchestrator.asked import check_fields, number
+from orchestrator.config import Experiment
+from orchestrator.evaluation import data_of, device, draw, labels_for, network
+from orchestrator.sources import Source
+from orchestrator.students import students
+
+ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
+COUNT, MOST = 16, 256  # images of a request unless it says so, and at most: more would keep the page waiting
+MOST_STEPS = 1000  # of the teacher, for the same reason
+
+
+class Studio:
+    """The networks of `source`, each read when it is first asked for.
+
+    `begin` is what the page begins with; `found` are the arguments by which a command finds `source`.
+    """
+
+    def __init__(self, source: Source, begin: Experiment, found: Sequence[str]) -> None:
+        placed = source.config.model_copy(update={"data": source.config.data.absolute()})
+        self.source, self.begin, self.found = replace(source, config=placed), begin.sampling, list(found)
+        self.data = data_of(placed.data.name, placed.data)
+        self.teacher = source.chain[0]
+        self.points = isinstance(self.data, PointData)
+        self.count = MOST if self.points else COUNT  # few points show nothing
+        self.labelled = labels_for(self.teacher, None, self.data, 0, range(1)) is not None
+
+    def choices(self) -> dict[str, Any]:
+        """What there is to choose from, and what to begin with, as plain values."""
+        begin, usual = self.begin, self.source.config.sampling.labels
+        turns = [usual] if isinstance(usual, int) else usual or []
+        names = self.data.class_names if self.labelled else ()
+        started = {"model": begin.model, "steps": begin.steps, "solver": begin.solver, "guidance": begin.guidance}
+        return {
+            "name": self.found[0],
+            "size": self.data.size,
+            "points": self.points,
+            "networks": self._networks(),
+            "classes": list(names),
+            "unasked": f"as the run has them: {', '.join(names[k] for k in turns)}" if turns else "as in the data",
+            "most": MOST,
+            "begin": {**started, "labels": [], "seed": 0, "count": self.count},
+        }
+
+    def draw(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The images of a request as PNG files in base64, for points one scatter of them; their classes' names, NFE,
+        seconds an image, the network's name, and the command that draws the same.
+
+        Raises RequestError and ConfigError, which say what cannot be had.
+        """
+        check_fields(request, ASKED)
+        count, seed = number(request, "count", self.count, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
+        steps = number(request, "steps", self.begin.steps, 1, MOST_STEPS)
+        given = {"model": request.get("model") or self.begin.model, "steps": steps}
+        given |= {name: request.get(name) for name in ("solver", "guidance", "labels")}
+        config = sources.settled(self.source, given)
+        stage = sources.pick(self.source, config)
+        sources.check_classes(self.source, config, self.data)
+        setting = config.sampling.model_dump(mode="json")
+        labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
+        model = network(str(self.source.store.root), stage, self.source.config.data).to(device())
+        began = time.perf_counter()
+        samples = draw(stage, setting, model, self.data, range(count), seed, labels)
+        seconds = time.perf_counter() - began
+        return {
+            "images": [base64.b64encode(file).decode() for file in self._files(samples)],
+            "classes": [] if labels is None else [self.data.class_names[k] for k in labels],
+            "nfe": samples.nfe,
+            "seconds_per_image": seconds / count,
+            "network": stage.label,
+            "command": self._command({**given, "seed": seed, "count": count}),
+        }
+
+    def _networks(self) -> dict[str, dict[str, Any]]:
+        """The trained ones of teacher and student: the step counts they have, None where any will do, what else they
+        take, and how the page begins with them."""
+        config, done = self.source.config, self.source.store.done
+        found: dict[str, dict[str, Any]] = {}
+        counts = [n for n, student in students(config, self.teacher).items() if done(student.key)]
+        if done(self.teacher.key):
+            own = config.sampling if config.sampling.model == "teacher" else None
+            found["teacher"] = {
+                "steps": [own.steps] if own and own.times else None,
+                "begin": own.steps if own else config.distill.intervals[0],
+                "solvers": list(SOLVERS),
+                "solver": own.solver if own else config.distill.teacher_solver,
+                "guided": bool(self.labelled and config.teacher.label_dropout),
+            }
+        if counts:
+            found["student"] = {
+                "steps": sorted(counts), "begin": max(counts), "solvers": [], "guided": False,
+                "built_in": config.distill.guidance,
+            }  # fmt: skip
+        return found
+
+    def _files(self, samples: Samples) -> list[bytes]:
+        drawn: Tensor = self.data.from_floats(samples.images)
+        if isinstance(self.data, PointData):
+            return [pictures.scatter_png(drawn.flatten(1), self.data.points)]
+        return [pictures.png(image) for image in drawn]
+
+    def _command(self, given: Mapping[str, Any]) -> str:
+        texts = {name: given[name] for name in ASKED if given[name] is not None}
+        if "labels" in texts:
+            labels = texts["labels"] if isinstance(texts["labels"], list) else [texts["labels"]]
+            texts["labels"] = ",".join(map(str, labels))
+        options = [part for name, value in texts.items() for part in (f"--{name}", str(value))]
+        return shlex.join(["python", "-m", "orchestrator.sample", *self.found, *options, "--out", "grid.png"])
