@@ -44,7 +44,7 @@ def served(records: Records) -> Iterator[str]:
     port, root = free_port(), records.store.root
     command = documented("mlflow models serve").replace("nfe-sweep", "fabricated").replace("5001", str(port))
     environment = {**own_environment(), "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # as in an activated .venv
+    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # as activated
     with (root / "serve.log").open("w") as log:
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=root.parent, env=environment, stdout=log, stderr=subprocess.STDOUT
