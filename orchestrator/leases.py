@@ -149,7 +149,10 @@ class LeaseWatch:
         if number and not self._abandoned(self.folder / f"lease.{number}"):
             return None
         lease = Lease(self.folder / f"lease.{number + 1}")
-        if not lease.begun():
+        try:
+            if not lease.begun():
+                return None
+        except FileNotFoundError:  # the stage has been finished, and its work folder removed, in between
             return None
         for old in numbers:  # what everybody has long been past
             if old < number:

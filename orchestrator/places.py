@@ -5,7 +5,6 @@ A `Folder` is a Path that can do a little more. Code that is to work in both use
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,17 +12,13 @@ from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.faults import describe
+from orchestrator.addresses import bucket_and_prefix
 
 if TYPE_CHECKING:
     from orchestrator.s3 import S3Place
 
 Place: TypeAlias = "Folder | S3Place"
 Where: TypeAlias = "str | os.PathLike[str] | Place"  # what can be said in the place of one
-
-S3 = "s3://"
-ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9_=+.-]+)*)/?")
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class StorageError(ConnectionError):
@@ -41,7 +36,13 @@ class Folder(PosixPath):
 
     def find(self, pattern: str) -> list[Place]:
         """What matches `pattern`, such as */manifest.json, below this, sorted."""
-        return sorted(self.glob(pattern))
+        first, _, rest = pattern.partition("/")
+        if rest:
+            return [each for found in self.find(first) for each in found.find(rest)]
+        try:
+            return sorted(self.glob(first))
+        except FileNotFoundError:  # the folder was removed while it was looked through
+            return []
 
     def put(self, data: bytes) -> None:
         """Write the file so that a reader, and a machine that loses its power, has all of it or nothing."""
@@ -106,6 +107,17 @@ class Folder(PosixPath):
         write_json(drafted / marker, said)
         drafted.rename(self)
 
+    def adopted(self, marker: str) -> bool:
+        """Whether `adopt` has put something here, by the word of the machine that has the disk: `exists` may tell what
+        this one remembers of a shared folder from half a minute ago, until it makes something there."""
+        try:
+            self.mkdir(parents=True)
+        except FileExistsError:
+            return (self / marker).exists()
+        with suppress(OSError):  # or somebody has been here in between
+            self.rmdir()
+        return False
+
     def withdraw(self, marker: str, aside: Place) -> None:
         """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that nobody reads."""
         aside.parent.mkdir(exist_ok=True)
@@ -133,20 +145,12 @@ class Folder(PosixPath):
 
 
 def place_of(where: Where) -> Place:
-    """The place that a text (a folder's path, or s3://bucket/prefix) or a path means; raises ValueError for others."""
+    """The place that a text (a folder's path, or s3://BUCKET/PREFIX) or a path means; raises ValueError for others."""
     if not isinstance(where, str):
         return Folder(where) if isinstance(where, os.PathLike) else where
-    if not SCHEME.match(where):
+    found = bucket_and_prefix(where)
+    if found is None:
         return Folder(where)
-    match = ADDRESS.fullmatch(where)
-    if match is None or ".." in where:
-        raise ValueError(f"got {describe(where)}, expected a folder, or s3://BUCKET/PREFIX of letters, digits, _=+.-")
     from orchestrator.s3 import S3Place
 
-    return S3Place(match[1], match[2].strip("/"))
-
-
-def address(text: str) -> str:
-    """`text` where it is a place, for settings; raises ValueError as `place_of` does, and imports nothing for it."""
-    place_of(text)
-    return text
+    return S3Place(*found)

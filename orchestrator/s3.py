@@ -21,8 +21,9 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, ClassVar
 
+from orchestrator.addresses import S3
 from orchestrator.local_copies import copy_of
-from orchestrator.places import S3, Place, StorageError
+from orchestrator.places import Place, StorageError
 from orchestrator.s3_client import asking, client, region_problem
 
 DRAFTS = "kacflow-"  # how temporary folders are called
@@ -180,6 +181,9 @@ class S3Place:
         for left in self.find("*/*"):  # by who did not get as far
             if left.parent.name != at:
                 left.unlink()
+
+    def adopted(self, marker: str) -> bool:
+        return (self / marker).exists()
 
     def withdraw(self, marker: str, aside: Place) -> None:
         (self / marker).unlink()

@@ -1,6 +1,6 @@
 """What a run leaves in the store while it lasts: removed at its end, and what dead runs have left with it."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import TracebackType
 
 from orchestrator.leases import LeaseWatch
@@ -29,7 +29,6 @@ class Scratch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._held.close()  # first: a beat during the removal would put a file into a folder that is to be empty
         for watch in self._neighbours:
-            with suppress(FileNotFoundError):  # that run has ended meanwhile, and has removed its folder itself
-                if watch.try_take() is not None:
-                    watch.folder.clear()
+            if watch.try_take() is not None:
+                watch.folder.clear()
         self.folder.clear()

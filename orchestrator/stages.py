@@ -106,7 +106,7 @@ def fulfil(
                 if lease is None:
                     break
                 halt.add(held.enter_context(lease))
-                if store.done(stage.key):  # finished between the look and the lease
+                if store.surely_done(stage.key):  # finished between the look and the lease
                     store.discard_work(stage.key)
                     break
                 mine.append((stage, lease))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from orchestrator.places import S3
+from orchestrator.addresses import S3
 from orchestrator.rules.base import rule
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
@@ -95,31 +95,33 @@ class Holder:
 
 
 def test_only_one_of_many_processes_takes_a_lease(root):
-    assert winners(root, 300 if isinstance(root, Folder) else 100) == {1}
+    assert winners((root,), 300 if isinstance(root, Folder) else 100) == {1}
 
 
 def test_only_one_of_many_processes_takes_a_lease_of_an_s3_that_fails_often(bucket, service):
     service.tell(**s3_server.FAULTS)
-    assert winners(bucket, 40) == {1}
+    assert winners((bucket,), 40) == {1}
 
 
-def winners(root: Place, rounds: int) -> set[int]:
-    """How many of six processes that try at once take a lease, in so many rounds."""
-    folders = [root / str(i) for i in range(rounds)]
-    for i, folder in enumerate(folders):
+def winners(views: Sequence[Place], rounds: int) -> set[int]:
+    """How many of six processes that try at once take a lease, in so many rounds; `views` are what they see of the same
+    place, in turn."""
+    for i in range(rounds):
+        folder = views[0] / str(i)
         folder.mkdir()
         if i % 2:
             with take_when_free(LeaseWatch(folder)):
                 pass  # held and released before
     together = SPAWN.Barrier(6)
     pipes, processes = [], []
-    for _ in range(6):
+    for k in range(6):
         ours, theirs = SPAWN.Pipe(duplex=False)
-        processes.append(SPAWN.Process(target=take_in_many_rounds, args=([str(f) for f in folders], together, theirs)))
+        folders = [str(views[k % len(views)] / str(i)) for i in range(rounds)]
+        processes.append(SPAWN.Process(target=take_in_many_rounds, args=(folders, together, theirs)))
         pipes.append(ours)
     for process in processes:
         process.start()
-    took = [[answer(pipe) for _ in folders] for pipe in pipes]
+    took = [[answer(pipe) for _ in range(rounds)] for pipe in pipes]
     for process in processes:
         process.join(PATIENCE)
     return {sum(column) for column in zip(*took, strict=True)}
