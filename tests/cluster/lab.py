@@ -99,7 +99,7 @@ class Lab:
         settings = {"name": name, "storage": self.storage(name), "tracking.uri": "http://127.0.0.1:5000"}
         settings |= {f"cluster.{key}": value for key, value in more.items()}
         given = " ".join(f"--set {key}={value}" for key, value in settings.items())
-        return f"cd ~/kacflow && python -m orchestrator.sweep {self.folder}/x.yaml --address auto {given}"
+        return f"cd ~/kacflow && python -m orchestrator.sweep {self.folder}/x.yaml \\\n    --address auto {given}"
 
     def storage(self, name: str) -> Path:
         return self.folder / "stores" / name

@@ -1,6 +1,7 @@
 """The shipped cluster.yaml for machines that are there: only provider, authentication, node types and paths differ.
 
-    provider    type: local, with the hosts' addresses in the place of region, zone and security group
+    provider    type: local, with the hosts' addresses in the place of region, zone and security group; and a week's
+                patience with a host that is off, which this provider would else give up for good
     auth        the user and key that these hosts know
     node types  none: Ray allows them no types, so what a type says of CPUs goes to `ray start`
     paths       where the project, its environment and what MLflow keeps lie on the hosts
@@ -12,6 +13,9 @@ Everything else, every file that is sent and every command, is the shipped file'
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+# how long Ray's autoscaler waits for a host to let it in: after its default, 15 minutes, it would never try again
+PATIENCE = "export AUTOSCALER_NODE_START_WAIT_S=604800; "
 
 
 def localise(
@@ -37,6 +41,10 @@ def localise(
     of_head = type_of_head["resources"]["CPU"] if cpus is None else cpus
     # the machines are there and cost nothing while idle
     local["min_workers"] = local["max_workers"] = len(workers)
+    local["head_start_ray_commands"] = [
+        PATIENCE + command if "--autoscaling-config" in command else command
+        for command in local["head_start_ray_commands"]
+    ]
     for commands, count in (("head_start_ray_commands", of_head), ("worker_start_ray_commands", cpus)):
         if count is not None:
             local[commands] = [

@@ -70,6 +70,8 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
 
 def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_they_have(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    patience = 2.0  # Ray Train's with a worker group that does not start; it has to begin again, as on a slow cloud
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     (tmp_path / "x.yaml").write_text(TINY)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
@@ -80,6 +82,7 @@ def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_th
         assert driver.stdout is not None
         waiting = next(line for line in driver.stdout if "waiting for nodes to join" in line)
         assert "1 workers of 1 CPUs each need 1, there are 0" in waiting
+        time.sleep(3 * patience)
         cluster.add_node(num_cpus=1)
         said, _ = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 0, said
