@@ -35,7 +35,20 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make ui": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_server(default_sweep.storage"),
     "make figures": ("tests/orchestrator/test_method_figures.py", "method_figures.write("),
     "apt-get install chromium": (".ci/run", "install -y -qq chromium"),
-    "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export]"'),
+    "apt-get install bindfs": (".ci/run", "install -y -qq chromium bindfs"),
+    "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export,'),
+    "pip install '.[playground]'": ("pyproject.toml", 'dev = ["kacflow[export,cluster,playground]"'),
+    "pip install '.[s3]'": ("pyproject.toml", '"kacflow[s3]"'),
+    "python -m orchestrator.playground": ("tests/orchestrator/playground_page.py", 'command("playground"'),
+    "python -m orchestrator.doctor --address": ("tests/cluster/test_examined.py", "-m orchestrator.doctor"),
+    "make cluster-test": (".ci/run", "make cluster-test"),
+    "make token": ("tests/cluster/lab.py", '"make", "token"'),
+    "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
+    "ray exec": ("tests/cluster/lab.py", '"ray", "exec"'),
+    "ray dashboard": ("tests/cluster/lab.py", '"ray", "dashboard"'),
+    "ray job submit": ("tests/cluster/lab.py", '"ray", "job", "submit"'),
+    "ray down": ("tests/cluster/test_taken_down.py", '"ray", "down"'),
+    "bash cluster/firewall.sh": ("tests/cluster/lab.py", "cluster/firewall.sh"),
     ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "git apply": ("tests/orchestrator/test_extending.py", '"git", "apply"'),
@@ -45,6 +58,13 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
 }
 NOWHERE = {  # and why not
     "pip install gdown": "only CelebA's own download needs it",
+    "pip install 'kacflow[playground]'": "the package is not published",
+    **dict.fromkeys(("aws", "BUCKET=your-bucket", "for role in head worker", "done", "sed s/BUCKET/$BUCKET/",
+                     "export AWS_PROFILE", "export AWS_DEFAULT_REGION"), "it needs an AWS account"),
+    **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
+                    "it needs Slurm or Kubernetes: docs/clusters.md says so"),
+    "ssh": "it names a machine of the reader's",
+    "mlflow ui": "make ui, with another address",
     "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
 HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference")
@@ -120,7 +140,7 @@ def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
 
 def exception(text: str) -> str | None:
     """The key of ELSEWHERE or NOWHERE that speaks of a command, whatever variables are set before it."""
-    bare = re.sub(r"^([A-Z_]+=\S+ )+", "", text)
+    bare = re.sub(r"^([A-Z]\w*=\S+ )*(\.venv/bin/)?", "", text)
     found = [key for key in (*ELSEWHERE, *NOWHERE) if re.match(re.escape(key) + r"(?![-\w])", bare)]
     return found[0] if found else None
 
