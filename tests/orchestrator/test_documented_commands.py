@@ -153,6 +153,8 @@ def test_whatever_a_page_says_to_type_is_run_and_ends_well(reader, page):
 def test_what_is_run_elsewhere_is():
     texts = {key: (REPOSITORY / file).read_text() for key, (file, _) in ELSEWHERE.items()}
     assert [key for key, (_, words) in ELSEWHERE.items() if words not in texts[key]] == []
+    targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert {key.removeprefix("make ") for key in ELSEWHERE if key.startswith("make ")} <= {*targets}
 
 
 def test_no_page_is_without_what_is_excepted():
