@@ -67,7 +67,7 @@ class Reader:
     def do(self, part: Part) -> str:
         """Do as `part` says; returns what went wrong."""
         if part.kind == "python":
-            exec(compile(part.text, f"line {part.line}", "exec"), {})
+            exec(compile(part.text, f"the page's line {part.line}", "exec"), {})
         elif part.kind == "yaml" and (named := re.match(r"name: (\S+)", part.text)):
             self.save(self.folder / f"{named[1]}.yaml", part.text)
         elif part.kind == "command" and exception(part.text) is None:
@@ -86,7 +86,7 @@ class Reader:
 
     def type(self, words: list[str]) -> str:
         """Run a command; returns what went wrong."""
-        name = words[2].removeprefix("orchestrator.") if words[1] == "-m" else ""
+        name = words[2].removeprefix("orchestrator.") if words[1:2] == ["-m"] else ""
         if words[0] not in ("python", ".venv/bin/python") or name not in HERE:
             return "in none of HERE, ELSEWHERE and NOWHERE"
         arguments = words[3:] or ([] if name in COMPLETE else ["--help"])
