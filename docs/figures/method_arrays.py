@@ -79,15 +79,15 @@ def process() -> Arrays:
     """Sample paths of SHOWN and of Brownian motion, and the laws of both at three times."""
     t, ways = torch.linspace(0, 1, 501, dtype=torch.float64), 5
     generator = generator_for(0, "sample paths")
-    holding = torch.empty(ways, 60, dtype=torch.float64).exponential_(SHOWN.damping, generator=generator)
-    reversals = (holding.cumsum(1)[:, :, None] < t).sum(1)
-    start = torch.randint(0, 2, (ways, 1), generator=generator)
-    direction = 1 - 2 * ((start + reversals) % 2)
-    normal = torch.randn(2, len(t) - 1, dtype=torch.float64, generator=generator)
+    # uniform numbers are the same on every machine, what libraries make of them is not
+    holding, normal = (torch.rand(shape, dtype=torch.float64, generator=generator) for shape in ((ways, 60), (2, 500)))
+    reversals = ((-holding.log() / SHOWN.damping).cumsum(1)[:, :, None] < t).sum(1)
+    direction = 1 - 2 * ((torch.arange(ways)[:, None] + reversals) % 2)
     x = torch.linspace(-1.2, 1.2, 481, dtype=torch.float64)
     variance = SHOWN.variance(TIMES)[:, None]
     arrays = {
-        "t": t, "kac": _walk(SHOWN.speed * t[1] * direction[:, 1:]), "brownian": _walk(S * t[1].sqrt() * normal),
+        "t": t, "kac": _walk(SHOWN.speed * t[1] * direction[:, 1:]),
+        "brownian": _walk(S * t[1].sqrt() * torch.special.ndtri(normal)),
         "x": x, "at": TIMES, "atom": SHOWN.atom(TIMES) / 2,
         "density": torch.stack([SHOWN.density(x, time) for time in TIMES]),
         "normal": (-x.square() / (2 * variance)).exp() / (2 * math.pi * variance).sqrt(),

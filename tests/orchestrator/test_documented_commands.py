@@ -87,7 +87,7 @@ class Reader:
     def do(self, part: Part) -> str:
         """Do as `part` says; returns what went wrong."""
         if part.kind == "python":
-            exec(compile(part.text, f"line {part.line}", "exec"), {})
+            exec(compile(part.text, f"the page's line {part.line}", "exec"), {})
         elif part.kind == "yaml" and (named := re.match(r"name: (\S+)", part.text)):
             self.save(self.folder / f"{named[1]}.yaml", part.text)
         elif part.kind == "command" and exception(part.text) is None:
@@ -106,7 +106,7 @@ class Reader:
 
     def type(self, words: list[str]) -> str:
         """Run a command; returns what went wrong."""
-        name = words[2].removeprefix("orchestrator.") if words[1] == "-m" else ""
+        name = words[2].removeprefix("orchestrator.") if words[1:2] == ["-m"] else ""
         if words[0] not in ("python", ".venv/bin/python") or name not in HERE:
             return "in none of HERE, ELSEWHERE and NOWHERE"
         arguments = words[3:] or ([] if name in COMPLETE else ["--help"])
@@ -173,6 +173,8 @@ def test_whatever_a_page_says_to_type_is_run_and_ends_well(reader, page):
 def test_what_is_run_elsewhere_is():
     texts = {key: (REPOSITORY / file).read_text() for key, (file, _) in ELSEWHERE.items()}
     assert [key for key, (_, words) in ELSEWHERE.items() if words not in texts[key]] == []
+    targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert {key.removeprefix("make ") for key in ELSEWHERE if key.startswith("make ")} <= {*targets}
 
 
 def test_no_page_is_without_what_is_excepted():
