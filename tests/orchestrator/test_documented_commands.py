@@ -41,6 +41,14 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "pip install '.[s3]'": ("pyproject.toml", '"kacflow[s3]"'),
     "python -m orchestrator.playground": ("tests/orchestrator/playground_page.py", 'command("playground"'),
     "python -m orchestrator.doctor --address": ("tests/cluster/test_examined.py", "-m orchestrator.doctor"),
+    "python -m orchestrator.sweep experiments/nfe_sweep.yaml --set storage=s3://my-bucket": (
+        "tests/failures/test_s3.py", 'f"storage={STORAGE}"'),
+    "python -m orchestrator.status --storage s3://my-bucket": (
+        "tests/orchestrator/test_s3.py", 'status.main(["--storage"'),
+    "python -m orchestrator.report s3://my-bucket": ("tests/orchestrator/test_s3.py", "report.main([folder"),
+    "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
+    "python -m orchestrator.stages --storage s3://my-bucket": (
+        "tests/orchestrator/test_s3.py", 'housekeeping.main(["--storage", root'),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
