@@ -14,20 +14,22 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from orchestrator.addresses import S3
 from orchestrator.local_copies import copy_of
 from orchestrator.places import Place, StorageError
-from orchestrator.s3_client import asking, client, region_problem
+from orchestrator.s3_client import ask, region_problem
+
+T = TypeVar("T")
 
 DRAFTS = "kacflow-"  # how temporary folders are called
-TRIES = 6  # of what botocore does not repeat: a download that breaks off, a conditional PUT that met another
+TRIES = 6  # of a conditional PUT that met another
 
 
 class S3Place:
@@ -93,9 +95,7 @@ class S3Place:
 
     def is_dir(self) -> bool:
         """Whether there is an object below this."""
-        with self._asking():
-            found = client().list_objects_v2(Bucket=self.bucket, Prefix=self._prefix(), MaxKeys=1)
-        return bool(found.get("KeyCount"))
+        return bool(self._ask("list_objects_v2", Prefix=self._prefix(), MaxKeys=1).get("KeyCount"))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: S3 has no folders."""
@@ -108,8 +108,7 @@ class S3Place:
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object; S3 does not say whether it was there."""
-        with self._asking():
-            client().delete_object(Bucket=self.bucket, Key=self.key)
+        self._ask("delete_object", Key=self.key)
 
     # What follows is described where `places.Folder` has it.
 
@@ -123,14 +122,12 @@ class S3Place:
             below = key[len(self._prefix()) :].split("/")
             name = "/".join(below[: len(steps)])
             fits = len(below) >= len(steps) and all(fnmatchcase(*each) for each in zip(below, steps, strict=False))
-            if fits and name not in found:
-                written = modified if len(below) == len(steps) else None
-                found[name] = S3Place(self.bucket, self._path / name, written)
+            if fits:
+                found[name] = S3Place(self.bucket, self._path / name, modified if len(below) == len(steps) else None)
         return [found[name] for name in sorted(found)]
 
     def put(self, data: bytes) -> None:
-        with self._asking():
-            client().put_object(Bucket=self.bucket, Key=self.key, Body=data)
+        self._ask("put_object", Key=self.key, Body=data)
 
     note = put
 
@@ -145,9 +142,8 @@ class S3Place:
             raise FileNotFoundError(f"{self}: removed or changed by another")
 
     def set_aside(self, suffix: str) -> None:
-        with self._asking():
-            origin, target = {"Bucket": self.bucket, "Key": self.key}, self.with_suffix(suffix)
-            client().copy_object(Bucket=self.bucket, Key=target.key, CopySource=origin)
+        origin, target = {"Bucket": self.bucket, "Key": self.key}, self.with_suffix(suffix)
+        self._ask("copy_object", Key=target.key, CopySource=origin)
         self.unlink()
 
     def modified(self) -> float:
@@ -161,9 +157,7 @@ class S3Place:
         with suppress(OSError):
             keys = [{"Key": key} for key, _ in self._list(self._prefix())]
             for start in range(0, len(keys), 1000):  # S3's limit for one request
-                with self._asking():
-                    told = {"Objects": keys[start : start + 1000], "Quiet": True}
-                    client().delete_objects(Bucket=self.bucket, Delete=told)
+                self._ask("delete_objects", Delete={"Objects": keys[start : start + 1000], "Quiet": True})
 
     def draft(self) -> Path:
         return Path(mkdtemp(prefix=DRAFTS))
@@ -201,17 +195,18 @@ class S3Place:
     def fetched(self, *names: str) -> Iterator[Path]:
         with TemporaryDirectory(prefix=DRAFTS) as folder:
             for name in names:
-                with suppress(FileNotFoundError):
+                try:
                     (self / name)._download(Path(folder) / name)
+                except FileNotFoundError:
+                    (Path(folder) / name).unlink()
             yield Path(folder)
 
     def problem(self) -> str:
         probe = self / f".probe-{uuid.uuid4().hex}"
         try:
             self.is_dir()
-            with self._asking():
-                if problem := region_problem(self.bucket):
-                    return problem
+            if problem := self._asked(lambda s3: region_problem(s3, self.bucket)):
+                return problem
             try:
                 if not probe.create(b"first") or probe.create(b"second"):
                     return "but this service ignores If-None-Match, which leases need: use another one, or a folder"
@@ -221,76 +216,84 @@ class S3Place:
             return f"but {str(e).removeprefix(f'{probe}: ').removeprefix(f'{self}: ')}"
         return ""
 
-    def _asking(self) -> AbstractContextManager[None]:
-        return asking(str(self), self.bucket)
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        return self._asked(lambda s3: getattr(s3, operation)(Bucket=self.bucket, **arguments))
+
+    def _asked(self, question: Callable[[Any], T]) -> T:
+        return ask(str(self), self.bucket, question)
 
     def _prefix(self) -> str:
         return f"{self.key}/" if self.key else ""
 
     def _head(self) -> dict[str, Any]:
-        with self._asking():
-            return client().head_object(Bucket=self.bucket, Key=self.key)
+        return self._ask("head_object", Key=self.key)
 
     def _list(self, prefix: str, delimiter: str = "") -> Iterator[tuple[str, float | None]]:
         """The keys that start with `prefix`, and when they were written; with a `delimiter` also what would be folders,
         instead of what is below them."""
-        with self._asking():
-            pages = client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter):
-                yield from ((each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ()))
-                yield from ((each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ()))
+        more: dict[str, str] = {}
+        while True:
+            page = self._ask("list_objects_v2", Prefix=prefix, Delimiter=delimiter, **more)
+            yield from ((each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ()))
+            yield from ((each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ()))
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _read(self) -> tuple[bytes, str]:
         """The content and its ETag."""
-        from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
-        for tried in range(1, TRIES + 1):
-            with self._asking():
-                answer = client().get_object(Bucket=self.bucket, Key=self.key)
-                try:
-                    return answer["Body"].read(), answer["ETag"]
-                except (FlexibleChecksumError, HTTPClientError, IncompleteReadError):
-                    if tried == TRIES:
-                        raise
-        raise AssertionError("unreachable")
+        def read(s3: Any) -> tuple[bytes, str]:
+            answer = s3.get_object(Bucket=self.bucket, Key=self.key)
+            return answer["Body"].read(), answer["ETag"]
+
+        return self._asked(read)
 
     def _put_if(self, data: bytes, **condition: str) -> bool:
         """Write under a condition; whether it was met, and so by this writer."""
         from botocore.exceptions import ClientError
 
+        def put(s3: Any) -> tuple[int, str]:
+            try:
+                return 200, s3.put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)["ETag"]
+            except ClientError as e:
+                status = e.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status in (409, 412):
+                    return status, ""
+                raise
+
         before, self._sent = self._sent, data
         for tried in range(TRIES):
-            with self._asking():
-                try:
-                    answer = client().put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)
-                except ClientError as e:
-                    status = e.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status not in (409, 412):
-                        raise
-                else:
-                    self._etag = answer["ETag"]
-                    return True
+            status, etag = self._asked(put)
             if status == 412:
                 try:
                     there, etag = self._read()
                 except FileNotFoundError:  # removed in between
                     return False
-                if there == data:
-                    self._etag = etag
-                    return True
-                if "IfMatch" not in condition or there != before or etag == condition["IfMatch"]:
-                    return False
-                condition["IfMatch"] = etag  # this writer's own, whose answer was lost altogether
+                if there != data:
+                    if "IfMatch" not in condition or there != before or etag == condition["IfMatch"]:
+                        return False
+                    condition["IfMatch"] = etag  # this writer's own, whose answer was lost altogether
+                    continue
+            if status != 409:
+                self._etag = etag
+                return True
             time.sleep(0.1 * 2**tried)  # another wrote at the same time, which S3 refuses to both
         raise StorageError(f"{self}: others write there all the time: run the same command again")
 
     def _upload(self, path: Path) -> None:
-        with self._asking(), path.open("rb") as f:
-            client().upload_fileobj(f, self.bucket, self.key)
+        def upload(s3: Any) -> None:
+            with path.open("rb") as f:
+                s3.upload_fileobj(f, self.bucket, self.key)
+
+        self._asked(upload)
 
     def _download(self, path: Path) -> None:
-        with self._asking(), path.open("wb") as f:
-            client().download_fileobj(self.bucket, self.key, f)
+        def download(s3: Any) -> None:
+            with path.open("wb") as f:
+                s3.download_fileobj(self.bucket, self.key, f)
+
+        self._asked(download)
 
 
 def _json(value: Any) -> bytes:

@@ -1,13 +1,20 @@
 """The connection to S3, and its faults in words: what is wrong with `storage`, and what to do about it."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.places import StorageError, StorageRefusedError
 
-ATTEMPTS = 8  # of each request, with botocore's growing pauses between them: half a minute of throttling is survived
+T = TypeVar("T")
+
+ATTEMPTS = 5  # of each request by botocore, with growing pauses; it gives up sooner where very many fail
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds before it is asked to begin anew: two minutes in all
+HASTY = 2  # so many of them for a service that has never answered this process: it may well be none
+REACHED = threading.Event()
 RIGHTS = "s3:ListBucket on the bucket and s3:GetObject, s3:PutObject and s3:DeleteObject on what is in it"
 LOG_IN = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine an instance role"
 EXPIRED = "the credentials have expired: log in again (aws sso login), or renew AWS_SESSION_TOKEN"
@@ -56,9 +63,31 @@ def client() -> Any:
     return Session().client("s3", config=Config(**common, s3={"addressing_style": "path"}))
 
 
+def ask(address: str, bucket: str, question: Callable[[Any], T]) -> T:
+    """What `question` gets of the client. Raises FileNotFoundError, or StorageRefusedError, or, once it has failed for
+    long, StorageError, each on `address`."""
+    for number, pause in enumerate((*PAUSES, None)):
+        try:
+            with _asking(address, bucket):
+                answer = question(client())
+        except StorageRefusedError:
+            raise
+        except StorageError:
+            if pause is None or (number >= HASTY and not REACHED.is_set()):
+                raise
+            time.sleep(pause)
+        except FileNotFoundError:
+            REACHED.set()
+            raise
+        else:
+            REACHED.set()
+            return answer
+    raise AssertionError("unreachable")
+
+
 @contextmanager
-def asking(address: str, bucket: str) -> Iterator[None]:
-    """What S3 answers in here is raised as FileNotFoundError, StorageRefusedError or StorageError on `address`."""
+def _asking(address: str, bucket: str) -> Iterator[None]:
+    """What S3 answers to this is raised in our own words."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from s3transfer.exceptions import RetriesExceededError
@@ -77,12 +106,12 @@ def asking(address: str, bucket: str) -> Iterator[None]:
         raise StorageError(f"{address}: {text}: check the network and AWS_ENDPOINT_URL_S3") from None
 
 
-def region_problem(bucket: str) -> str:
+def region_problem(s3: Any, bucket: str) -> str:
     """What is wrong with the region that is set on this machine, in words that begin with "but"; empty where it is the
-    bucket's or none is set. Raises ClientError."""
+    bucket's or none is set. A question for `ask`."""
     from boto3.session import Session
 
-    here, there = Session().region_name, client().head_bucket(Bucket=bucket).get("BucketRegion")
+    here, there = Session().region_name, s3.head_bucket(Bucket=bucket).get("BucketRegion")
     if here is None or there is None or here == there:
         return ""
     return f"but the bucket lies in {there} and the region here is {here}: set AWS_DEFAULT_REGION={there}"

@@ -6,6 +6,7 @@ Everything shown is read from the store, where workers leave how far they are; t
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -54,18 +55,21 @@ class View:
         if self.console.is_terminal:
             with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
                 while not self._stop.wait(every):
-                    live.update(self.table())
+                    with suppress(OSError):  # the storage is out of reach: what was seen last stays
+                        live.update(self.table())
         else:
             last, said = time.monotonic(), ""
             while not self._stop.wait(every):
-                self._say_finished()
-                if time.monotonic() - last >= LINE_SECONDS:
-                    last = time.monotonic()
-                    lines = self._running()
-                    for line in lines if lines[-1] != said else lines[:-1]:
-                        self._line(line)
-                    said = lines[-1]
-        self._say_finished()
+                with suppress(OSError):
+                    self._say_finished()
+                    if time.monotonic() - last >= LINE_SECONDS:
+                        last = time.monotonic()
+                        lines = self._running()
+                        for line in lines if lines[-1] != said else lines[:-1]:
+                            self._line(line)
+                        said = lines[-1]
+        with suppress(OSError):
+            self._say_finished()
 
     def _name_stages(self) -> None:
         """The stages of all trials, and what each is called, anew where trials have been added."""

@@ -44,7 +44,7 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
 def finish(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     return said
 
 

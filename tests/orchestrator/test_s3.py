@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import threading
 from pathlib import Path
 
 import fabricated
@@ -30,8 +31,9 @@ tracking: {{uri: "http://127.0.0.1:5000"}}
 
 @pytest.fixture
 def asked_anew():
-    """A client that knows of the environment as it is now, and one that does afterwards."""
+    """A client that knows of the environment as it is now and of nothing before, and one that does afterwards."""
     s3_client.client.cache_clear()
+    s3_client.REACHED.clear()
     yield
     s3_client.client.cache_clear()
 
@@ -89,6 +91,18 @@ def test_a_service_that_does_not_answer_is_named(tmp_path, capsys, monkeypatch, 
         monkeypatch.setenv(name, value)
     said = refusal("s3://bucket/runs", tmp_path, capsys)
     assert "http://127.0.0.1:9" in said and "check the network and AWS_ENDPOINT_URL_S3" in said
+
+
+def test_a_service_that_has_answered_is_waited_for_when_it_does_not(bucket, service, monkeypatch, asked_anew):
+    monkeypatch.setattr(s3_client, "ATTEMPTS", 1)
+    (bucket / "x").put(b"x")
+    for away in ("broken", "slow", "lost_question"):
+        service.tell(**{away: 1.0})
+        calm = threading.Timer(4.0, service.tell)
+        calm.start()
+        assert (bucket / "x").read_bytes() == b"x"
+        assert not calm.is_alive()
+    assert sum(service.counts().values()) < 5
 
 
 def test_the_check_of_a_storage_leaves_nothing_there(bucket):
