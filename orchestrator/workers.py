@@ -22,7 +22,7 @@ from orchestrator import build
 from orchestrator.blocks import Data
 from orchestrator.causes import cause
 from orchestrator.graph import Stage
-from orchestrator.leases import LeaseLostError
+from orchestrator.leases import LeaseLostError, newest
 from orchestrator.store import Store, disk_refuses
 from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.watching import Watch
@@ -69,9 +69,8 @@ def train_stages(config: dict[str, Any]) -> None:
         except LeaseLostError:
             raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
-            final = disk_refuses(e) or (isinstance(e, ValueError) and not isinstance(e, CorruptFileError))
             with suppress(OSError):  # a full disk takes no last words; the cause travels with the exception too
-                write_failure(Store(job.storage), stage, job.run, e, final)
+                last_words(stage, job, e)
             raise
         ray.train.report({"finished": stage.key})
 
@@ -103,10 +102,15 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
         dist.barrier()
 
 
-def write_failure(store: Store, stage: Stage, run: str, error: Exception, final: bool) -> None:
-    """Leave why `stage` failed, for the coordinator and for trials that wait for it. `final`: no use in retrying."""
+def last_words(stage: Stage, job: Job, error: Exception) -> None:
+    """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where others have taken it
+    over meanwhile, or finished it, as while this node was cut off."""
+    store = Store(job.storage)
+    if newest(store.root / "work" / stage.key) != job.leases[job.stages.index(stage)]:
+        return
+    final = disk_refuses(error) or (isinstance(error, ValueError) and not isinstance(error, CorruptFileError))
     failure = {
-        "run": run,
+        "run": job.run,
         "final": final,
         "cause": cause(stage, error),
         "traceback": "".join(traceback.format_exception(error)),

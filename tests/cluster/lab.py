@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import yaml
-from commands import PATIENCE, REPOSITORY, TINY
+from commands import PATIENCE, REPOSITORY, TINY, kill_all
 from hosts import ADDRESSES, Host, Hosts, named
 from localise import localise
 
@@ -37,6 +37,7 @@ class Lab:
         self.hosts, self.folder = hosts, folder
         self.file, self.login = folder / "cluster.yaml", folder / "netrc"
         self.launched = ""  # what `ray up` has said
+        self.tunnels: list[subprocess.Popen[str]] = []
         shipped = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
         paths = {"~/kacflow-env": str(ENVIRONMENT), "~/tracking": str(folder / "tracking")}
         workers = [ADDRESSES[name] for name in ("w1", "w2", LATER)]
@@ -55,8 +56,9 @@ class Lab:
         self.desk("make", "token", f"VENV={ENVIRONMENT}")
         self.launched = self.desk("ray", "up", "--yes", str(self.file))
         wait_until(lambda: self.nodes() == 3)
-        for port in ("5000", "8265"):  # tunnels, open as long as the desk is
-            self.desk_process("ray", "dashboard", str(self.file), "--port", port, "--remote-port", port)
+        for port in ("5000", "8265"):
+            tunnel = ["ray", "dashboard", str(self.file), "--port", port, "--remote-port", port]
+            self.tunnels.append(self.desk_process(*tunnel))
         credentials = self.hosts.ssh("head", "cat ~/.mlflow/credentials").stdout
         name, password = (line.split(" = ")[1] for line in credentials.splitlines()[1:])
         self.login.touch(mode=0o600)
@@ -79,6 +81,11 @@ class Lab:
         said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
         return said
+
+    def close_tunnels(self) -> None:
+        """What a person does with Ctrl-C; each is also a command on the head that waits for it."""
+        for tunnel in self.tunnels:
+            kill_all(tunnel)
 
     def nodes(self) -> int:
         """How many nodes Ray has."""

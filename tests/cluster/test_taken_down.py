@@ -39,6 +39,7 @@ def test_secrets_are_in_no_log_no_command_line_no_store_and_not_in_mlflow(lab):
 
 
 def test_ray_down_leaves_no_process_on_any_host(lab):
+    lab.close_tunnels()
     lab.desk("ray", "down", "--yes", str(lab.file))
     hosts = [lab.hosts[name] for name in lab.hosts if name != "desk"]
     wait_until(lambda: not [p for host in hosts for p in host.processes()])

@@ -4,6 +4,7 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from orchestrator.plan import make
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 from orchestrator.training_log import Saving, TrainingLog
-from orchestrator.workers import Group, Job, run_training_stage
+from orchestrator.workers import Group, Job, last_words, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
@@ -262,3 +263,14 @@ def test_other_data_on_a_node_than_the_plan_knows_is_refused(tmp_path):
 def test_progress_is_left_for_views_while_training_runs(killed):
     progress = json.loads((killed / "work" / chain()[0].key / "progress.json").read_text())
     assert 0 < progress["step"] < progress["steps"] == TEACHER_STEPS
+
+
+@pytest.mark.parametrize(("lease", "said"), [(None, False), (1, True), (2, False)], ids=["finished", "held", "lost"])
+def test_a_worker_that_fails_says_why_only_where_nobody_has_gone_on_with_its_stage(tmp_path, lease, said):
+    (stage,), store = chain()[:1], Store(tmp_path)
+    if lease is not None:
+        store.work(stage.key)
+        (tmp_path / "work" / stage.key / f"lease.{lease}").touch()
+    last_words(stage, replace(job((stage,), tmp_path, 5), leases=(1,)), RuntimeError("its peer is gone"))
+    assert (tmp_path / "work" / stage.key / "failure.json").exists() == said
+    assert (tmp_path / "work").exists() == (lease is not None)
