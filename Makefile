@@ -1,22 +1,26 @@
 # The whole project from one place. PYTHON is any Python >= 3.11 with venv.
 PYTHON ?= python3
 VENV   := .venv
+EXTRAS := dev
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORAGE ?= runs
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install sweep test test-failures lint ui bench clean help
+.PHONY: install sweep test test-failures cluster-test token lint ui bench figures clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
-	@echo "make test     set up .venv if missing, then run every test (about 10 minutes on 2 cores)"
+	@echo "make test     set up .venv if missing, then run every test (about 12 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 25 minutes more)"
+	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for"
+	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
 	@echo "make bench    measurements of speed"
+	@echo "make figures  the figures of docs/method.md again"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 install: $(READY)
@@ -25,7 +29,7 @@ install: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow.pyfunc, mlxtend.data, orchestrator.runner, orchestrator.coordinator, orchestrator.workers, orchestrator.evaluation, orchestrator.tracking, orchestrator.report_page.charts, orchestrator.drawing'
 	@touch $@
 
@@ -33,14 +37,26 @@ sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep experiments/nfe_sweep.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --numprocesses 2 --dist loadfile
 
 test-failures: $(READY)
 	$(BIN)/python -m pytest tests/failures
 
+# Debian's packages, where they are missing: what a host is made of, and the tracking server's database
+cluster-test: $(READY)
+	@which sshd rsync tini ip nft curl > /dev/null && ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    openssh-server rsync tini iproute2 nftables curl postgresql; }
+	$(BIN)/python -m pytest tests/cluster
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# by Ray itself, where there is none; read and written by its owner alone
+token: $(READY)
+	@$(BIN)/ray get-auth-token --generate > /dev/null
+	@chmod 600 ~/.ray/auth_token
 
 ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db
@@ -50,6 +66,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/trials.py
 
+figures: $(READY)
+	$(BIN)/python docs/figures/method_figures.py
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find kaccore orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kaccore orchestrator tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +

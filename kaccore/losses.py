@@ -5,15 +5,26 @@ from torch import Generator, Tensor
 
 from kaccore.guidance import NULL_LABEL, Model
 from kaccore.paths import Path
+from kaccore.tensors import ALL, of_shard
 
 
 def flow_matching_loss(
-    model: Model, path: Path, x0: Tensor, labels: Tensor | None = None, generator: Generator | None = None
+    model: Model,
+    path: Path,
+    x0: Tensor,
+    labels: Tensor | None = None,
+    generator: Generator | None = None,
+    shard: slice = ALL,
 ) -> Tensor:
-    """Mean of (model(x_t, t, labels) - u_t)^2 over a batch `x0` (B, ...) in [-1, 1], with t uniform on (0, 1]."""
+    """Mean of (model(x_t, t, labels) - u_t)^2 over a batch `x0` (B, ...) in [-1, 1], with t uniform on (0, 1].
+
+    Of several workers that share the batch each gives its `shard`, equally large: all draw the same times and noise,
+    and the mean of their losses is the loss of one that had no help.
+    """
     t = 1 - torch.rand(len(x0), generator=generator, device=x0.device)
     sample = path.sample(x0, t, generator)
-    error = model(sample.x, t, labels) - sample.velocity
+    x, velocity, t, labels = of_shard(shard, sample.x, sample.velocity, t, labels)
+    error = model(x, t, labels) - velocity
     return error.square().mean()
 
 

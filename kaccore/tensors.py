@@ -1,7 +1,8 @@
-"""Two small helpers that every module shares: aligning times with images, and seeding by purpose."""
+"""Small helpers that every module shares: aligning times with images, seeding by purpose, sharing a batch."""
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ def derive_seed(seed: int, purpose: str, *index: int) -> int:
 def generator_for(seed: int, purpose: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
     """A `torch.Generator` on `device` seeded by (seed, purpose, index...)."""
     return torch.Generator(device).manual_seed(derive_seed(seed, purpose, *index))
+
+
+ALL = slice(None)
+
+
+def of_shard(shard: slice, *tensors: Tensor | None) -> list[Any]:
+    """The rows of each of `tensors` that are `shard`'s: what one of several workers computes of a batch for which all
+    of them draw the same random numbers. None stays None."""
+    return [None if each is None else each[shard] for each in tensors]
 
 
 def default_device(shape: Sequence[int], generator: torch.Generator | None) -> torch.device:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -108,7 +109,7 @@ class Training:
                     loss = batch_loss(self.forward, part)
                 (loss / s.accumulate).backward()
             losses.append(loss.detach())
-        return float(torch.stack(losses).mean())
+        return float(_over_workers(self.forward, torch.stack(losses).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Everything that a resumed run needs: named tensors, and plain numbers beside them."""
@@ -144,23 +145,27 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2)
 
 
-def batch_indices(
-    count: int, batch_size: int, part: int, seed: int, rank: int = 0, world: int = 1, accumulate: int = 1
-) -> Tensor:
+def batch_indices(count: int, batch_size: int, part: int, seed: int, accumulate: int = 1) -> Tensor:
     """The images of part `part` of the batches, each batch in `accumulate` parts: with one, of batch `part`.
 
-    Every epoch is a new permutation of all `count`, in (seed, "order", epoch). With `world` workers each gets every
-    world-th image of the same part, so the data order does not depend on how many there are, nor on the number of
-    parts. Raises ValueError where the batch does not divide among parts and workers.
+    Every epoch is a new permutation of all `count`, in (seed, "order", epoch), whatever the number of parts. Raises
+    ValueError where the batch does not divide into them.
     """
-    if batch_size % (world * accumulate):
-        parts = f" x {accumulate} parts" if accumulate > 1 else ""
-        raise ValueError(f"batch_size = {batch_size}: not a multiple of {world} workers{parts}")
+    if batch_size % accumulate:
+        raise ValueError(f"batch_size = {batch_size}: not a multiple of {accumulate} parts")
     size = batch_size // accumulate
-    position = torch.arange(part * size + rank, (part + 1) * size, world)
+    position = torch.arange(part * size, (part + 1) * size)
     epoch = position // count
     orders = {int(e): _order(count, seed, int(e)) for e in epoch.unique()}
     return torch.stack([orders[int(e)][int(p) % count] for e, p in zip(epoch, position, strict=True)])
+
+
+def shard_of(count: int, rank: int, world: int) -> slice:
+    """Which of `count` images that `world` workers share are those of worker `rank`. Raises ValueError where they do
+    not divide: the mean of the workers' gradients would not be that of the images."""
+    if count % world:
+        raise ValueError(f"{count} images at a time: not a multiple of {world} workers")
+    return slice(rank, None, world)
 
 
 @lru_cache(maxsize=4)
@@ -171,6 +176,14 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
 def _unsynchronised(forward: nn.Module) -> AbstractContextManager[None]:
     """Where the gradients of a data-parallel network stay on their worker."""
     return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
+
+
+def _over_workers(forward: nn.Module, value: Tensor) -> Tensor:
+    """The mean of `value` over the workers of a data-parallel network, which divide the batch equally."""
+    if isinstance(forward, DistributedDataParallel):
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -287,5 +287,5 @@ class Cluster(Block):
 
 class Tracking(Block):
     uri: Text | None = Field(
-        default=None, description="MLflow tracking server; null: the embedded store under storage."
+        default=None, description="MLflow tracking server; null: the embedded store under storage, if that is a folder."
     )

@@ -30,7 +30,12 @@ class Distiller(Protocol):
     """What every distiller is to the training loop."""
 
     def loss(
-        self, student: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator | None
+        self,
+        student: nn.Module,
+        x0: torch.Tensor,
+        labels: torch.Tensor | None,
+        generator: torch.Generator | None,
+        shard: slice,
     ) -> torch.Tensor: ...
 
 

@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaccore.files import CorruptFileError
 from orchestrator import config
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
@@ -29,14 +30,29 @@ def guarded(command: Callable[[], int]) -> int:
     """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
     try:
         return command()
-    except (ConfigError, ConnectionError) as e:
+    except (ConfigError, ConnectionError, CorruptFileError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
     except OSError as e:  # before anything was started: a run deals with its own
-        print(f"error: {e}: make room or make it writable", file=sys.stderr)
+        from orchestrator.store import with_remedy
+
+        print(f"error: {with_remedy(e)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def place(text: str, source: str | None = None) -> Place:
+    """The folder or s3:// address that a command line's `text` means; raises ConfigError where it is neither."""
+    try:
+        return place_of(text)
+    except ValueError as e:
+        raise ConfigError([Fault(source or text, "", str(e))]) from None
+
+
+def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--storage`, of commands that read a store."""
+    parser.add_argument("--storage", default="runs", help=f"{what} (default runs)")
 
 
 def missing(modules: Iterable[str]) -> str:
@@ -90,7 +106,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal)
     only = chosen(plan, args.only)
-    from orchestrator import runner
+    from orchestrator import checks, runner
     from orchestrator.records import Records
     from orchestrator.store import Store
 
@@ -102,8 +118,9 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         runner.print_plan(plan, console, only)
         return 0
     if address is not None:
-        resources = cluster.connect(address)
-        cluster.check_resources(experiment, args.file, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        cluster.connect(address)
+        cluster.check_cluster(experiment, args.file)
+        checks.before_start(experiment, args.file)
     return runner.run(records, address, console, only)
 
 
@@ -163,10 +180,10 @@ def earlier_points(records: "Records", source: str) -> list["Known"]:
 
     found: list[Known] = []
     for name in sweep.learn_from:
-        folders = sorted((records.store.root / "sweeps").glob(name if "/" in name else f"{name}/*"))
+        folders = (records.store.root / "sweeps").find(name if "/" in name else f"{name}/*")
         folders = [folder for folder in folders if (folder / "plan.json").exists()]
         if not folders:
-            there = sorted(p.parent.parent.name for p in (records.store.root / "sweeps").glob("*/*/plan.json"))
+            there = [p.parent.parent.name for p in (records.store.root / "sweeps").find("*/*/plan.json")]
             what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
             raise ConfigError([Fault(source, "sweep.learn_from", what)])
         for folder in folders:
@@ -176,7 +193,7 @@ def earlier_points(records: "Records", source: str) -> list["Known"]:
 
 def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
     """The points that earlier runs of the same sweep have drawn."""
-    noted = Path(plan.experiment.storage) / "sweeps" / plan.experiment.name / plan.id / "plan.json"
+    noted = place_of(plan.experiment.storage) / "sweeps" / plan.experiment.name / plan.id / "plan.json"
     try:
         return list(json.loads(noted.read_text())["points"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -185,39 +202,39 @@ def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
 
 def check_storage(experiment: config.Experiment, source: str) -> None:
     """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
-    if "://" in experiment.storage:
-        what = f"got {experiment.storage}, expected a folder that all machines see"
-        raise ConfigError([Fault(source, "storage", what)])
-    folder = Path(experiment.storage).absolute()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not existing.is_dir():
-        raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} is a file")])
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, but {existing} cannot be written")])
-    check_layout(experiment.storage, source)
+    if problem := place_of(experiment.storage).problem():
+        raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, {problem}")])
+    check_layout(place_of(experiment.storage), source)
 
 
-def check_layout(folder: str | Path, source: str) -> None:
+def check_layout(root: Place, source: str) -> None:
     """Raise ConfigError where the store was written by a version of this project that this one cannot read."""
     from orchestrator.store import LAYOUT, Store
 
     try:
-        found = Store(folder).layout()
+        found = Store(root).layout()
+    except ConnectionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ConfigError([Fault(source, "storage", f"got {folder}, whose layout.json cannot be read: {e}")]) from None
+        raise ConfigError([Fault(source, "storage", f"got {root}, whose layout.json cannot be read: {e}")]) from None
     if found != LAYOUT:
-        what = f"got {folder}, a store of layout {found}, expected {LAYOUT}"
+        what = f"got {root}, a store of layout {found}, expected {LAYOUT}"
         raise ConfigError([Fault(source, "storage", f"{what}: use the version that wrote it, or another folder")])
 
 
-def records_of(folder: Path) -> "Records":
+def records_of(folder: Where) -> "Records":
     """The records of a sweep's folder; raises ConfigError where it is none."""
+    from orchestrator import yaml_file
     from orchestrator.records import Records
     from orchestrator.store import Store
 
+    folder = place_of(folder)
+    noted = folder / "config.yaml"
     try:
         planned = json.loads((folder / "plan.json").read_text())
-        experiment = config.load(folder / "config.yaml")
+        experiment = config.parse(yaml_file.load_text(noted.read_text(), str(noted)), str(noted))
+    except ConnectionError:
+        raise
     except (OSError, ValueError) as e:
         if isinstance(e, ConfigError):
             raise

@@ -8,17 +8,20 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
+from orchestrator.blocks import Cluster
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
+NOT_LET_IN = (
+    "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's token, ~/.ray/auth_token"
+)
 # Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -69,16 +72,75 @@ def check_here(experiment: Experiment, source: str) -> None:
 
 def check_resources(experiment: Experiment, source: str, cpus: float, gpus: float) -> None:
     """Raise ConfigError where the workers together need more CPUs or GPUs than there are."""
-    cluster = experiment.cluster
-    faults = []
-    for name, each, there in (("CPU", cluster.cpus_per_worker, cpus), ("GPU", cluster.gpus_per_worker, gpus)):
-        wanted = cluster.workers * each
-        if wanted > there:
-            key = f"cluster.{name.lower()}s_per_worker"
-            what = f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {there:g}"
-            faults.append(Fault(source, key, f"{what}: lower it or cluster.workers, or give --address of a cluster"))
+    remedy = "lower it or cluster.workers, or give --address of a cluster"
+    faults = [
+        Fault(source, f"cluster.{name.lower()}s_per_worker", f"{what}: {remedy}")
+        for name, what in _too_few(experiment.cluster, {"CPU": cpus, "GPU": gpus})
+    ]
     if faults:
         raise ConfigError(faults)
+
+
+def check_cluster(experiment: Experiment, source: str) -> None:
+    """Raise ConfigError where Ray knows that the connected cluster cannot grow to what the workers need."""
+    most = _most()
+    if most is not None:
+        check_resources(experiment, source, most["CPU"], most["GPU"])
+
+
+def shortage(experiment: Experiment) -> str:
+    """What the cluster that is connected lacks at the moment, and who is to bring it; empty where it lacks nothing."""
+    import ray
+
+    lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
+    if not lacking:
+        return ""
+    coming = "; ".join(joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
+    return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
+
+
+def joining() -> list[str]:
+    """The lines of `ray status` on nodes that are being started, such as `10.0.0.5: gpu, waiting-for-ssh`, or have
+    failed to."""
+    import ray
+
+    with suppress(Exception):  # without an autoscaler, or its packages, there is nothing to say
+        from ray._private.ray_constants import DEBUG_AUTOSCALING_ERROR, DEBUG_AUTOSCALING_STATUS
+        from ray.autoscaler._private.commands import debug_status
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        said = [_internal_kv_get(name) for name in (DEBUG_AUTOSCALING_STATUS, DEBUG_AUTOSCALING_ERROR)]
+        text = debug_status(*said, address=ray.get_runtime_context().gcs_address)
+        _, _, pending = text.partition("Pending:\n")
+        lines = pending.partition("\nResources")[0].splitlines()
+        return [line.strip() for line in lines if line.startswith(" ") and not line.startswith(" (no ")]
+    return []
+
+
+def resources() -> dict[str, float]:
+    """What the cluster that is connected has, or, where it grows by itself, may grow to."""
+    import ray
+
+    return {**ray.cluster_resources(), **(_most() or {})}
+
+
+def _too_few(cluster: Cluster, there: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """CPU or GPU, and in words how many of it the workers need and are there, where these are fewer."""
+    for name, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
+        wanted, found = cluster.workers * each, there.get(name, 0.0)
+        if wanted > found:
+            yield name, f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {found:g}"
+
+
+def _most() -> dict[str, float] | None:
+    """The CPUs and GPUs that the cluster may grow to; None where nobody has told Ray, as on machines of one's own."""
+    import ray
+    from ray._private.state import state
+
+    limit, there = state.get_max_resources_from_cluster_config(), ray.cluster_resources()
+    if limit is None:
+        return None
+    return {name: max(float(limit.get(name, 0)), there.get(name, 0.0)) for name in ("CPU", "GPU")}
 
 
 def count_gpus() -> float:
@@ -88,8 +150,8 @@ def count_gpus() -> float:
     return float(torch.cuda.device_count())
 
 
-def connect(address: str | None) -> dict[str, Any]:
-    """Join the cluster at `address`, or the one in RAY_ADDRESS, or start one on this machine; returns its resources.
+def connect(address: str | None) -> None:
+    """Join the cluster at `address`, or the one in RAY_ADDRESS, or start one on this machine.
 
     Raises ConnectionError where nothing answers there.
     """
@@ -97,7 +159,7 @@ def connect(address: str | None) -> dict[str, Any]:
     import ray
 
     if ray.is_initialized():
-        return ray.cluster_resources()
+        return
     commit = announce()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -113,9 +175,10 @@ def connect(address: str | None) -> dict[str, Any]:
             ray.init(address=address, runtime_env={"env_vars": {**QUIET, **own, COMMIT: commit}}, **common)
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
+        except ConnectionError:  # something answers there, as was seen before
+            raise ConnectionError(f"--address {address}: {NOT_LET_IN}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures come back through the coordinators
-    return ray.cluster_resources()
 
 
 def _probe(address: str) -> None:

@@ -27,7 +27,7 @@ from orchestrator.blocks import (
 )
 from orchestrator.data_facts import DATA_FACTS, DataFacts
 from orchestrator.faults import ConfigError, Fault, describe, unknown_key
-from orchestrator.kinds import Name, Seed, Text
+from orchestrator.kinds import Name, Seed, Storage
 from orchestrator.rules import broken
 from orchestrator.space import space_faults, with_values
 from orchestrator.sweep_block import Sweep
@@ -50,8 +50,9 @@ class Experiment(Block):
         description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
     )
     seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
-    storage: Text = Field(
-        default="runs", description="Folder of stages, sweeps and the tracking store, the same on all machines."
+    storage: Storage = Field(
+        default="runs",
+        description="Stages, sweeps and the tracking store: a folder that all machines see, or s3://BUCKET/PREFIX.",
     )
     data: Data = Field(description="What is learned.")
     path: Path = Field(description="The way from data to noise.")

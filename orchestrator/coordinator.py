@@ -5,7 +5,7 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator import early_stopping
+from orchestrator import cluster, early_stopping
 from orchestrator.proposals import Budget, read_trial
 from orchestrator.records import STOPPED, Records
 from orchestrator.reservations import Reservations
@@ -14,7 +14,7 @@ from orchestrator.stages import Run, StageFailedError, complete
 
 def coordinate(config: dict[str, Any], run: Run) -> None:
     """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts do."""
-    trial, leader = read_trial(run, config["trial"])
+    trial, leader = read_trial(run, config["trial"], config["sha256"])
     try:
         if early_stopping.stops_early(run.config):
             early_stopping.complete_reporting(trial, run, leader)
@@ -39,7 +39,8 @@ class Noting(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked round once more."""
-        self.reservations.look()
+        if self.reservations.look():
+            self.records.lacking = cluster.shortage(self.records.plan.experiment)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator returned, and said itself how its trial ended; or it was stopped early."""

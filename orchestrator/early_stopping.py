@@ -42,7 +42,7 @@ def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
     as it ends any that it runs, with SystemExit. Raises what `complete` raises."""
     from ray import tune
 
-    halt, raised = Halt(), []
+    halt, store, raised = Halt(), Store(run.storage), []
 
     def work() -> None:
         try:
@@ -58,9 +58,9 @@ def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
     try:
         over = False
         while not over:
-            thread.join(POLL_SECONDS)
+            thread.join(POLL_SECONDS * store.root.pace)
             over = not thread.is_alive()
-            scores = fids(Store(run.storage), trial)
+            scores = fids(store, trial)
             for score in scores[told:]:
                 tune.report({"step": score["step"], NAME: score["fid"]})
             told = len(scores)
@@ -74,9 +74,9 @@ def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
 def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
     """What a trial's teacher has scored so far: `step` and `fid`, in order."""
     key = trial.chain[0].key
-    folder = store.result(key).folder if store.done(key) else store.root / "work" / key
     try:
-        return json.loads((folder / FIDS).read_text())
+        noted = store.result(key).file(FIDS) if store.done(key) else store.root / "work" / key / FIDS
+        return json.loads(noted.read_text())
     except (OSError, ValueError):
         return []
 

@@ -41,9 +41,9 @@ def curves(stage: Stage, result: Result) -> "list[Metric]":
     for p in result.json("losses.json"):
         at = start + round((end - start) * p["step"] / stage.steps)
         found += [Metric(k, p[k], at, int(p["step"])) for k in ("loss", "lr")]
-    if result.path(FIDS).exists():
+    if result.has(FIDS):
         found += scores(result.json(FIDS), start, end, stage.steps)
-    for p in result.json("system.json") if result.path("system.json").exists() else ():
+    for p in result.json("system.json") if result.has("system.json") else ():
         at = min(end, start + round(1000 * p["seconds"]))
         found += [Metric(f"system/{k}", v, at, int(p["step"])) for k, v in p.items() if k not in ("step", "seconds")]
     return found

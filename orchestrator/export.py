@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _check(args)
-    source = sources.locate(args.source, args.storage, args.tracking_uri)
+    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
     config = sources.override(source, args)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"

@@ -25,7 +25,11 @@ def write_figures(records: Records) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    folder, results = records.folder / "figures", Results(records)
+    with (records.folder / "figures").staged() as folder:
+        return _write(Results(records), folder)
+
+
+def _write(results: Results, folder: Path) -> list[Path]:
     drawn: dict[str, Draw] = {f"{metric}_vs_nfe": _against_nfe(metric) for metric in results.metrics}
     drawn |= {"damping_speed": _damping_speed, "parallel": _parallel, "pareto": _pareto, "energy": _energy}
     done = [path for name, draw in drawn.items() if _panels(results, path := folder / f"{name}.png", draw)]

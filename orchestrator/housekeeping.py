@@ -2,16 +2,16 @@
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 from orchestrator import cli, leases
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.places import Place
+from orchestrator.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m orchestrator.stages",
         description="List the finished stages of a store, or free (gc) those that no kept sweep needs.",
     )
-    p.add_argument("--storage", type=Path, default=Path("runs"), help="the store's folder (default runs)")
+    cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
     commands = p.add_subparsers(dest="command", metavar="{list,gc}")
     commands.add_parser("list", help="a table of all stages: kind, key, size, age, who needs it (the default)")
     gc = commands.add_parser("gc", help="remove the stages that no kept and no running sweep needs")
@@ -47,14 +47,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(args.storage))
+    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(cli.place(args.storage, "--storage")))
 
 
-def entries(root: Path) -> list[Entry]:
+def entries(root: Place) -> list[Entry]:
     """All finished stages of the store at `root`, the newest first."""
     needs, now = sweeps(root), time.time()
     found = []
-    for path in (root / "stages").glob("*/manifest.json"):
+    for path in (root / "stages").find("*/manifest.json"):
         manifest = json.loads(path.read_text())
         key = path.parent.name
         needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
@@ -63,24 +63,23 @@ def entries(root: Path) -> list[Entry]:
     return sorted(found, key=lambda e: e.age)
 
 
-def sweeps(root: Path) -> dict[str, set[str]]:
+def sweeps(root: Place) -> dict[str, set[str]]:
     """The keys of the stages that each sweep, as name/id, is made of."""
-    plans = {path: json.loads(path.read_text()) for path in (root / "sweeps").glob("*/*/plan.json")}
+    plans = {path: json.loads(path.read_text()) for path in (root / "sweeps").find("*/*/plan.json")}
     return {f"{p.parent.parent.name}/{p.parent.name}": set(plan["stages"]) for p, plan in plans.items()}
 
 
-def running(root: Path) -> set[str]:
+def running(root: Place) -> set[str]:
     """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems to be."""
-    watches = {folder: leases.LeaseWatch(folder) for folder in (root / "ray").glob("*") if folder.is_dir()}
-    before = {folder: _beat(folder) for folder in watches}
+    before = {folder: _beat(folder) for folder in (root / "ray").find("*") if folder.is_dir()}
     found: set[str] = set()
-    until = time.monotonic() + leases.STALE_SECONDS
+    until = time.monotonic() + leases.stale_seconds(root)
     open_ones = {folder for folder, beat in before.items() if beat}
     while open_ones and time.monotonic() < until:
         for folder in [f for f in open_ones if _beat(f) != before[f]]:
             open_ones.discard(folder)
             found |= _sweep_of(folder)
-        time.sleep(leases.BEAT_SECONDS / 8)
+        time.sleep(leases.beat_seconds(root) / 8)
     return found
 
 
@@ -95,17 +94,7 @@ def matches(sweep: str, pattern: str) -> bool:
     return fnmatch(sweep, pattern) or fnmatch(sweep.split("/")[0], pattern)
 
 
-def remove(root: Path, key: str) -> None:
-    """Remove a stage: out of the readers' sight first, in one rename."""
-    aside = root / "work" / f"removed-{key}"
-    aside.parent.mkdir(exist_ok=True)
-    (root / "stages" / key).rename(aside)
-    shutil.rmtree(aside)
-    for noted in (root / "families").glob(f"*/*-{key}"):
-        noted.unlink()
-
-
-def _list(root: Path) -> int:
+def _list(root: Place) -> int:
     from rich.table import Table
 
     _check(root)
@@ -119,7 +108,7 @@ def _list(root: Path) -> int:
 
 
 def _collect(args: argparse.Namespace) -> int:
-    root = args.storage
+    root = cli.place(args.storage, "--storage")
     _check(root)
     known = sweeps(root)
     for pattern in args.keep_sweeps:
@@ -130,20 +119,20 @@ def _collect(args: argparse.Namespace) -> int:
     console, verb = cli.make_console(), "would remove" if args.dry_run else "removed"
     for entry in spare:
         if not args.dry_run:
-            remove(root, entry.key)
+            Store(root).remove(entry.key)
         console.print(f"{verb} {entry.label} {entry.key}, {size_text(entry.bytes)}", highlight=False)
     total = size_text(sum(e.bytes for e in spare))
     console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
     return 0
 
 
-def _check(root: Path) -> None:
+def _check(root: Place) -> None:
     if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
         raise ConfigError([Fault("--storage", "", f"got {root}, expected a store: a folder with stages/ and sweeps/")])
     cli.check_layout(root, "--storage")
 
 
-def _beat(folder: Path) -> str:
+def _beat(folder: Place) -> str:
     """What the newest lease of a running sweep's folder says; empty where it was released, or never was."""
     try:
         text = (folder / f"lease.{leases.newest(folder)}").read_text()
@@ -152,7 +141,7 @@ def _beat(folder: Path) -> str:
     return "" if '"released"' in text else text or "new"
 
 
-def _sweep_of(folder: Path) -> set[str]:
+def _sweep_of(folder: Place) -> set[str]:
     try:
         said: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
     except (OSError, ValueError):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
+from orchestrator.addresses import checked
 from orchestrator.faults import describe
 from orchestrator.translate import Say
 
@@ -57,6 +58,7 @@ NotNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
+Storage = Annotated[Text, AfterValidator(checked), Say("a folder or s3://BUCKET/PREFIX")]
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),

@@ -1,9 +1,10 @@
 """Leases: at most one process works on a stage, and a dead one's work passes on by itself.
 
-A lease is a file work/<key>/lease.<n>, created with O_EXCL, in which its holder raises a counter every few seconds. A
+A lease is a file work/<key>/lease.<n>, created exclusively, in which its holder raises a counter every few seconds. A
 waiter that sees the counter of the newest lease stand still for STALE_SECONDS *of its own monotonic clock* creates
 lease.<n+1>, which only one can; the old holder finds it at its next beat, its workers at their next step, and they
-give up. No host's clock is compared with another's, and nothing is left that a rerun must clean up.
+give up. No host's clock is compared with another's, and nothing is left that a rerun must clean up. Both times are a
+folder's; elsewhere they are longer, by the `pace` of the place.
 """
 
 import json
@@ -13,8 +14,9 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
+
+from orchestrator.places import Place, Where, place_of
 
 BEAT_SECONDS = 2.0
 STALE_SECONDS = 15.0
@@ -24,20 +26,39 @@ class LeaseLostError(RuntimeError):
     """Another process has taken the lease over, since this one seemed dead."""
 
 
-def newest(folder: Path) -> int:
+def newest(folder: Place) -> int:
     """The number of the newest lease on `folder`; 0 where there never was one."""
-    return max((int(p.name.split(".")[1]) for p in folder.glob("lease.*")), default=0)
+    return max(_numbers(folder), default=0)
+
+
+def _numbers(folder: Place) -> list[int]:
+    return [int(p.name.split(".")[1]) for p in folder.find("lease.*")]
+
+
+def stale_seconds(folder: Place) -> float:
+    """How long the holder of a lease on `folder` is silent before it is taken for dead."""
+    return STALE_SECONDS * folder.pace
+
+
+def beat_seconds(folder: Place) -> float:
+    """How often the holder of a lease on `folder` says that it lives."""
+    return BEAT_SECONDS * folder.pace
 
 
 class Lease:
-    """A held lease; a context manager that releases it. `check` raises LeaseLostError once it is lost."""
+    """A lease, held once it is `begun`; a context manager that releases it. `check` raises LeaseLostError once it is
+    lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path, self.lost = path, False
         self.number = int(path.name.split(".")[1])
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{path.parent.name}")
+
+    def begun(self) -> bool:
+        """Take the lease; False where another was faster."""
+        return self.path.create(self._said("held"))
 
     def __enter__(self) -> "Lease":
         self._thread.start()
@@ -47,7 +68,8 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if not self.lost:
-            self._write("released")
+            with suppress(OSError):  # silence does as well
+                self._write("released")
 
     def gone(self) -> bool:
         """Whether somebody took over."""
@@ -56,9 +78,8 @@ class Lease:
 
     def hand_over(self) -> None:
         """Let whoever waits for the stage go on with it at once; this process's own workers stop as if it were lost."""
-        text = json.dumps({"state": "released", "owner": self._owner, "beat": 0})
-        with suppress(OSError), self.path.with_name(f"lease.{self.number + 1}").open("x") as f:
-            f.write(text)  # otherwise somebody has taken over, or the stage is finished; and silence does as well
+        with suppress(OSError):  # the stage is finished, or the storage refuses; and silence does as well
+            (self.path.parent / f"lease.{self.number + 1}").create(self._said("released"))
 
     def check(self) -> None:
         """Raise LeaseLostError where somebody took over."""
@@ -66,23 +87,22 @@ class Lease:
             raise LeaseLostError(f"{self.path}: taken over by another process")
 
     def _keep(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            if self.gone() or not self.path.parent.exists():
-                return
-            self._write("held")
+        while not self._stop.wait(beat_seconds(self.path)):
+            try:
+                if self.gone():
+                    return
+                self._write("held")
+            except FileNotFoundError:
+                return  # the stage is finished and its work folder gone
+            except OSError:
+                continue  # full, read-only or out of reach: the next beat tries again, and waiters judge by silence
 
     def _write(self, state: str) -> None:
         self._beats += 1
-        text = json.dumps({"state": state, "owner": self._owner, "beat": self._beats})
-        aside = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            aside.write_text(text)
-            aside.replace(self.path)
-        except OSError:
-            # the stage is finished and its work folder gone; or the disk is full, read-only or vanished: the next beat
-            # tries again, and waiters judge by silence
-            with suppress(OSError):
-                aside.unlink()
+        self.path.rewrite(self._said(state))
+
+    def _said(self, state: str) -> bytes:
+        return json.dumps({"state": state, "owner": self._owner, "beat": self._beats}).encode()
 
 
 class Halt:
@@ -112,8 +132,8 @@ class Halt:
 class LeaseWatch:
     """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder last moved."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Where) -> None:
+        self.folder = place_of(folder)
         self._seen: tuple[str, str] | None = None
         self._since = 0.0
 
@@ -124,22 +144,22 @@ class LeaseWatch:
 
     def try_take(self) -> Lease | None:
         """A lease on the folder, or None while another process holds one."""
-        number = newest(self.folder)
+        numbers = _numbers(self.folder)
+        number = max(numbers, default=0)
         if number and not self._abandoned(self.folder / f"lease.{number}"):
             return None
-        path = self.folder / f"lease.{number + 1}"
+        lease = Lease(self.folder / f"lease.{number + 1}")
         try:
-            path.open("x").close()
-        except FileExistsError:
+            if not lease.begun():
+                return None
+        except FileNotFoundError:  # the stage has been finished, and its work folder removed, in between
             return None
-        for old in range(number - 1, 0, -1):  # what everybody has long been past
-            try:
-                (self.folder / f"lease.{old}").unlink()
-            except FileNotFoundError:
-                break
-        return Lease(path)
+        for old in numbers:  # what everybody has long been past
+            if old < number:
+                (self.folder / f"lease.{old}").unlink(missing_ok=True)
+        return lease
 
-    def _abandoned(self, path: Path) -> bool:
+    def _abandoned(self, path: Place) -> bool:
         try:
             text = path.read_text()
         except FileNotFoundError:
@@ -149,4 +169,4 @@ class LeaseWatch:
         now = time.monotonic()
         if self._seen != (path.name, text):
             self._seen, self._since = (path.name, text), now
-        return now - self._since > STALE_SECONDS
+        return now - self._since > stale_seconds(path)

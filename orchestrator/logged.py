@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.places import Folder, Place
 from orchestrator.sources import MODELS
 from orchestrator.tracking import PARENT, connect
 
@@ -24,7 +25,7 @@ class Logged:
     trial_key: str = ""
 
 
-def find_run(run_id: str, storage: Path, uri: str | None) -> Logged:
+def find_run(run_id: str, storage: Place, uri: str | None) -> Logged:
     """The run `run_id` in the tracking store `uri`, or else in the one under `storage`. Raises ConfigError where it is
     not there or none of ours."""
     with _asked(f"run {run_id}", storage, uri) as client:
@@ -38,7 +39,7 @@ def find_run(run_id: str, storage: Path, uri: str | None) -> Logged:
     return Logged(experiment, sweep_id=sweep.get("sweep_id", ""), **found)
 
 
-def find_model(model: str, storage: Path, uri: str | None) -> Logged:
+def find_model(model: str, storage: Place, uri: str | None) -> Logged:
     """The trial whose network is the registered `model`, as MLflow writes it: models:/NAME (the newest version),
     models:/NAME/VERSION or models:/NAME@ALIAS. Where and what is raised: as for `find_run`."""
     name, _, version = model.removeprefix(MODELS).partition("/")
@@ -61,9 +62,12 @@ def find_model(model: str, storage: Path, uri: str | None) -> Logged:
 
 
 @contextmanager
-def _asked(what: str, storage: Path, uri: str | None) -> Iterator[Any]:
+def _asked(what: str, storage: Place, uri: str | None) -> Iterator[Any]:
     """A client of the tracking store `uri`, or else of the one under `storage`; any answer of it but the one wanted is
     raised as a ConfigError that names `what` was looked up."""
+    if uri is None and not isinstance(storage, Folder):
+        problem = f"{storage} has no MLflow of its own: say where {what} is to be found"
+        raise ConfigError([Fault("--tracking-uri", "", problem)])
     named, uri = ("--storage" if uri is None else "--tracking-uri"), uri or f"sqlite:///{storage / 'mlflow.db'}"
     file = _local(uri)
     if file is not None and not file.exists():  # to connect would make it

@@ -41,12 +41,12 @@ class Publisher:
 
     def finish(self, status: str) -> None:
         """Publish the rest and end the sweep's run, waiting for others who publish."""
-        until = time.monotonic() + 2 * leases.STALE_SECONDS
+        until = time.monotonic() + 2 * leases.stale_seconds(self.turns)
         while not self.attempt(status):
             if time.monotonic() > until:
                 self.problem = "another process has been publishing all the while"
                 return
-            time.sleep(leases.BEAT_SECONDS / 4)
+            time.sleep(leases.beat_seconds(self.turns) / 4)
 
     def attempt(self, status: str | None = None) -> bool:
         """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that fails `problem`

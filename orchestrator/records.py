@@ -11,15 +11,14 @@ import time
 from collections import defaultdict
 from collections.abc import Container
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kaccore.files import write_bytes, write_json
+from orchestrator.places import Place
 from orchestrator.plan import Plan, Trial
 from orchestrator.provenance import made_by
 from orchestrator.search import Known
-from orchestrator.store import Store
+from orchestrator.store import Store, with_remedy
 from orchestrator.students import intervals_text
 
 MEASURES = (
@@ -51,12 +50,14 @@ class Records:
     endings: list[Ending] = field(default_factory=list)
     earlier: list[Known] = field(default_factory=list)  # what other sweeps have measured, for one that learns from them
     dashboard: str = ""  # Ray's, of the cluster that runs this, where it has one
+    lacking: str = ""  # what of the cluster is not there yet, where the work waits for it
     problem: str = ""  # why the folder could not be written last, if it could not
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _copied: set[str] = field(default_factory=set, repr=False)  # sample grids that this folder has
     _saved: tuple[float, float] = field(default=(-math.inf, 0.0), repr=False)  # when, and how many seconds it took
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The sweep's folder."""
         return self.store.root / "sweeps" / self.plan.experiment.name / self.plan.id
 
@@ -66,7 +67,7 @@ class Records:
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._write_plan()
-        write_bytes(self.folder / "config.yaml", self.plan.experiment.to_yaml().encode())
+        (self.folder / "config.yaml").put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
         over = ("done", STOPPED) if sweep is not None and sweep.scheduler != "none" else ("done",)
@@ -146,18 +147,18 @@ class Records:
             self.save()
             self.problem = ""
         except OSError as e:
-            self.problem = str(e)
+            self.problem = with_remedy(e)
 
     def save(self) -> None:
         """Write trials.json and results.csv, and copy the trials' sample grids."""
         entries = zip(self.plan.trials, self.endings, strict=True)
-        write_json(self.folder / "trials.json", [{"key": t.key, **vars(e)} for t, e in entries])
+        (self.folder / "trials.json").put_json([{"key": t.key, **vars(e)} for t, e in entries])
         rows = self.rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_bytes(self.folder / "results.csv", text.getvalue().encode())
+        (self.folder / "results.csv").put(text.getvalue().encode())
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a trial, the columns of results.csv: of what only points have, those that are asked for."""
@@ -194,8 +195,10 @@ class Records:
     def _samples(self, trial: Trial) -> str:
         """The trial's sample grid in this folder, copied from the store; its path relative to the folder."""
         name = f"samples/trial-{trial.index:03d}.png"
-        if not (self.folder / name).exists():
-            write_bytes(self.folder / name, self.store.result(trial.key).path("samples.png").read_bytes())
+        if name not in self._copied:
+            if not (self.folder / name).exists():
+                (self.folder / name).put(self.store.result(trial.key).file("samples.png").read_bytes())
+            self._copied.add(name)
         return name
 
     def made_by(self) -> dict[str, str]:
@@ -203,7 +206,7 @@ class Records:
         return json.loads((self.folder / "plan.json").read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:
-        write_json(self.folder / "plan.json", self._plan())
+        (self.folder / "plan.json").put_json(self._plan())
 
     def _plan(self) -> dict[str, Any]:
         return {

@@ -51,7 +51,7 @@ def best(records: Records) -> Trial | None:
 
     measured = [records.plan.trials[index] for index, value in ranking(records) if value is not None]
     kept = [t for t in measured if records.store.done(t.chain[-1].key)]
-    whole = [t for t in kept if records.store.result(t.chain[-1].key).path("model.safetensors").exists()]
+    whole = [t for t in kept if records.store.result(t.chain[-1].key).has("model.safetensors")]
     students = [t for t in whole if t.config.sampling.model == "student"]
     return next(iter(students or whole), None)
 

@@ -1,9 +1,9 @@
 """`python -m orchestrator.report SWEEP_DIR`: the table, figures and report of a sweep again, from the store."""
 
 import argparse
-from pathlib import Path
 
 from orchestrator import cli, cluster, summary
+from orchestrator.places import Place
 from orchestrator.publisher import Publisher
 
 
@@ -11,13 +11,13 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     what = "Make the table, figures and report of a sweep again, from what lies in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument("sweep", metavar="SWEEP_DIR", type=Path, help="a sweep's folder: runs/sweeps/<name>/<id>")
+    parser.add_argument("sweep", metavar="SWEEP_DIR", help="a sweep's folder: runs/sweeps/<name>/<id>")
     parser.add_argument("--publish", action="store_true", help="also log to MLflow what is missing there")
     args = parser.parse_args(argv)
-    return cli.guarded(lambda: _again(args.sweep, args.publish))
+    return cli.guarded(lambda: _again(cli.place(args.sweep), args.publish))
 
 
-def _again(folder: Path, publish: bool) -> int:
+def _again(folder: Place, publish: bool) -> int:
     cluster.quieten()
     console, records = cli.make_console(), cli.records_of(folder)
     publisher = Publisher(records)

@@ -16,11 +16,13 @@ class Reservations:
     def __init__(self) -> None:
         self._next = 0.0
 
-    def look(self) -> None:
-        """Every CHECK_SECONDS, remove the placement groups whose creators have died."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + CHECK_SECONDS
-            free_orphaned()
+    def look(self) -> bool:
+        """Every CHECK_SECONDS, remove the placement groups whose creators have died; whether it was time to."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + CHECK_SECONDS
+        free_orphaned()
+        return True
 
 
 def free_orphaned() -> int:

@@ -4,9 +4,12 @@ Running the same command again is how to resume: finished stages are found in th
 """
 
 import os
+import shutil
 import traceback
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +25,7 @@ from orchestrator.publisher import Publisher
 from orchestrator.records import ENDED_WELL, Records
 from orchestrator.scratch import Scratch
 from orchestrator.stages import TRIES, Run
-from orchestrator.store import Store
+from orchestrator.store import Store, with_remedy
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -75,7 +78,7 @@ def _write(records: Records) -> None:
     try:
         summary.write(records)
     except OSError as e:
-        records.problem = str(e)
+        records.problem = with_remedy(e)
 
 
 def run_trials(records: Records, address: str | None, publisher: Publisher) -> None:
@@ -85,13 +88,12 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
     experiment, budget = records.plan.experiment, Budget(records)
     placed = experiment.model_copy(update={"data": experiment.data.absolute()})
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), placed)
-    with Scratch(run_here.ray_folder, f"{experiment.name}/{records.plan.id}"):
-        resources = cluster.connect(address)
+    with Scratch(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
+        cluster.connect(address)
         records.dashboard = cluster.dashboard()
         try:
-            cluster.check_resources(experiment, experiment.name, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
             with cluster.terminable():  # again: Ray has put a handler of its own, which aborts the process
-                _tuner(records, run_here, budget, resources, publisher.wake).fit()
+                _tuner(records, run_here, budget, cluster.resources(), publisher.wake).fit()
                 _note_left(records, budget.used_up())
         finally:
             cluster.disconnect()
@@ -145,6 +147,15 @@ def _note_left(records: Records, reason: str) -> None:
     """Note in trials that were not begun which budget kept them from it."""
     if reason:
         records.choose((), reason)
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """`folder`, which somebody may make, is not there afterwards."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _introduce(records: Records, console: Console) -> None:

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 def _draw(args: argparse.Namespace) -> int:
     _check(args)
     labels = _labels(args.labels)
-    source = sources.locate(args.source, args.storage, args.tracking_uri)
+    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
     config = sources.override(source, args, labels)
     stage = sources.pick(source, config)
     from kaccore.data import PointData

@@ -1,37 +1,34 @@
-"""The folder of Ray's own files while a run lasts: removed at its end, and those of dead runs with it."""
+"""What a run leaves in the store while it lasts: removed at its end, and what dead runs have left with it."""
 
-import shutil
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
 
-from kaccore.files import write_json
 from orchestrator.leases import LeaseWatch
+from orchestrator.places import Where, place_of
 
 
 class Scratch:
     """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being run. Its
     neighbours whose lease nobody keeps up any more, what killed runs have left, are removed with it."""
 
-    def __init__(self, folder: Path, sweep: str) -> None:
-        self.folder, self.sweep, self._held = folder, sweep, ExitStack()
+    def __init__(self, folder: Where, sweep: str) -> None:
+        self.folder, self.sweep, self._held = place_of(folder), sweep, ExitStack()
         self._neighbours: list[LeaseWatch] = []
 
     def __enter__(self) -> "Scratch":
-        self._neighbours = [LeaseWatch(p) for p in self.folder.parent.glob("*") if p.is_dir()]
+        self._neighbours = [LeaseWatch(p) for p in self.folder.parent.find("*") if p.is_dir()]
         for watch in self._neighbours:
             watch.look()
         self.folder.mkdir(parents=True)
         lease = LeaseWatch(self.folder).try_take()
         assert lease is not None, "the folder is new"
         self._held.enter_context(lease)
-        write_json(self.folder / "sweep.json", {"sweep": self.sweep})
+        (self.folder / "sweep.json").put_json({"sweep": self.sweep})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._held.close()  # first: a beat during the removal would put a file into a folder that is to be empty
         for watch in self._neighbours:
-            with suppress(FileNotFoundError):  # that run has ended meanwhile, and has removed its folder itself
-                if watch.try_take() is not None:
-                    shutil.rmtree(watch.folder, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            if watch.try_take() is not None:
+                watch.folder.clear()
+        self.folder.clear()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import cli
 from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
+from orchestrator.places import Folder, Place
 from orchestrator.rules import class_faults
 from orchestrator.students import CHAINS, student_for
 
@@ -29,8 +30,8 @@ RUN = (
     "an experiment's YAML, a stage's folder, a sweep's folder, name or name/id, also with :TRIAL, an MLflow run id, or "
     "a registered model as models:/NAME"
 )
+HERE = Folder("runs")
 MODELS = "models:/"  # how MLflow begins the address of a registered model
-STORAGE = Path("runs")
 RUN_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -48,7 +49,7 @@ class Source:
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """RUN, where to look it up, and how it is sampled."""
     p.add_argument("source", metavar="RUN", help=RUN)
-    p.add_argument("--storage", type=Path, default=STORAGE, help=f"where names are looked up (default {STORAGE})")
+    cli.add_storage(p, "where names are looked up")
     p.add_argument("--tracking-uri", help="where MLflow is asked (default: mlflow.db in --storage)")
     p.add_argument("--steps", type=int, help="steps from noise to image; a student has its own count")
     p.add_argument("--model", choices=("teacher", "student"), help="which network (default: as the run has it)")
@@ -58,16 +59,18 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def arguments(args: argparse.Namespace) -> list[str]:
     """The arguments by which another command finds the same run."""
-    where = [] if args.storage == STORAGE else ["--storage", str(args.storage)]
+    where = [] if args.storage == str(HERE) else ["--storage", str(args.storage)]
     return [args.source, *where, *([] if args.tracking_uri is None else ["--tracking-uri", args.tracking_uri])]
 
 
-def locate(text: str, storage: Path = STORAGE, tracking_uri: str | None = None) -> Source:
+def locate(text: str, storage: Place = HERE, tracking_uri: str | None = None) -> Source:
     """What `text` names; raises ConfigError that says what is expected."""
     if text.startswith(MODELS):
         return _of_tracked(text, storage, tracking_uri)
     name, _, number = text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
-    path = Path(name)
+    if "/" in number:  # an address or a path, and no trial
+        name, number = text, ""
+    path = cli.place(name)
     if (path / "plan.json").exists():
         return _of_sweep(path, number)
     if (path / "manifest.json").exists() and not number:
@@ -77,7 +80,7 @@ def locate(text: str, storage: Path = STORAGE, tracking_uri: str | None = None) 
         raise ConfigError([Fault(text, "", what)])
     if RUN_ID.fullmatch(text):
         return _of_tracked(text, storage, tracking_uri)
-    if not Path(text).is_file() and path.suffix not in (".yaml", ".yml"):
+    if not Path(text).is_file() and Path(name).suffix not in (".yaml", ".yml"):
         return _of_sweep(newest(name, storage), number)
     return _of_file(text)
 
@@ -126,7 +129,7 @@ def _of_file(path: str) -> Source:
     return Source(path, config, planned.trials[0].chain, config.sampling.model, Store(config.storage))
 
 
-def _of_sweep(folder: Path, number: str, key: str | None = None) -> Source:
+def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
     """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
     from orchestrator.view import ranking
 
@@ -144,12 +147,12 @@ def _of_sweep(folder: Path, number: str, key: str | None = None) -> Source:
     return Source(str(folder), config, planned.trials[0].chain, config.sampling.model, records.store)
 
 
-def _of_stage(folder: Path) -> Source:
+def _of_stage(folder: Place) -> Source:
     """A stage alone knows no experiment: the one that made it is found among the sweeps of its storage."""
     from orchestrator.store import Store
 
     root, key = folder.absolute().parents[1], folder.absolute().name
-    for plan_file in sorted((root / "sweeps").glob("*/*/plan.json")):
+    for plan_file in (root / "sweeps").find("*/*/plan.json"):
         for trial in cli.records_of(plan_file.parent).plan.trials:
             chain = cli.make_plan(trial.config, str(plan_file), "student").trials[0].chain
             for at, stage in enumerate(chain):
@@ -164,11 +167,11 @@ def _of_stage(folder: Path) -> Source:
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 
 
-def newest(name: str, storage: Path) -> Path:
+def newest(name: str, storage: Place) -> Place:
     """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
     ConfigError, with the names there are, where there is none."""
     root = storage / "sweeps"
-    there = sorted(root.glob("*/*/plan.json"), key=lambda plan: plan.stat().st_mtime)
+    there = sorted(root.find("*/*/plan.json"), key=lambda plan: plan.modified())
     folders = [plan.parent for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
     if folders:
         return folders[-1]
@@ -177,7 +180,7 @@ def newest(name: str, storage: Path) -> Path:
     raise ConfigError([Fault(name, "", f"{what}; expected {RUN}")])
 
 
-def _of_tracked(text: str, storage: Path, uri: str | None) -> Source:
+def _of_tracked(text: str, storage: Place, uri: str | None) -> Source:
     from orchestrator.logged import find_model, find_run
 
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)

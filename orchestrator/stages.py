@@ -5,17 +5,20 @@ stages of a chain, and Ray tasks for sampling and features.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from orchestrator.causes import cause, innermost
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest
+from orchestrator.places import Folder, Place, place_of
 from orchestrator.plan import Trial
 from orchestrator.store import Store, disk_refuses
 
@@ -42,9 +45,17 @@ class Run:
     config: Experiment
 
     @property
+    def place(self) -> Place:
+        """What this invocation leaves in the store while it lasts."""
+        return place_of(self.storage) / "ray" / self.id
+
+    @property
     def ray_folder(self) -> Path:
-        """Where Ray keeps its own files while this invocation runs."""
-        return Path(self.storage) / "ray" / self.id
+        """Where Ray keeps its own files while this invocation runs. It needs a folder and shares nothing through it:
+        checkpoints and results go through the store."""
+        if isinstance(self.place, Folder):
+            return self.place
+        return Path(gettempdir()) / f"kacflow-{os.getuid()}" / "ray" / self.id
 
 
 def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = None) -> None:
@@ -84,7 +95,7 @@ def fulfil(
         if halt.asked():
             raise HaltedError
         if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS * store.root.pace)
             continue
         for stage in reversed(missing):  # last first: where the first one's holder is dead, theirs are known to be too
             watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).look()
@@ -95,14 +106,14 @@ def fulfil(
                 if lease is None:
                     break
                 halt.add(held.enter_context(lease))
-                if store.done(stage.key):  # finished between the look and the lease
+                if store.surely_done(stage.key):  # finished between the look and the lease
                     store.discard_work(stage.key)
                     break
                 mine.append((stage, lease))
             if mine:
                 _run_held(mine, store, run, execute)
                 continue
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS * store.root.pace)
     for stage in stages:  # whoever waited may have made a finished stage's work folder again
         store.discard_work(stage.key)
 

@@ -2,11 +2,11 @@
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import cli
 from orchestrator.faults import ConfigError
+from orchestrator.places import Place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what = "a sweep as name (its newest), name/id or folder; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", nargs="?", help=what)
-    p.add_argument("--storage", type=Path, default=Path("runs"), help="the store's folder (default runs)")
+    cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
     p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
     return p
 
@@ -41,13 +41,13 @@ def _show(args: argparse.Namespace) -> int:
     from orchestrator.sources import newest
     from orchestrator.view import View
 
-    console = cli.make_console()
+    console, storage = cli.make_console(), cli.place(args.storage, "--storage")
     if args.sweep is None:
-        console.print(_all(args.storage))
+        console.print(_all(storage))
         return 0
-    folder = Path(args.sweep)
+    folder = cli.place(args.sweep)
     if not (folder / "plan.json").exists():
-        folder = newest(args.sweep, args.storage)
+        folder = newest(args.sweep, storage)
     records = cli.records_of(folder)
     view = View(records, console, ours=False)
     state = _state(records)
@@ -74,7 +74,7 @@ def _state(records: "Records", under_way: set[str] | None = None) -> str:
     return "not running" if left else "ended"
 
 
-def _all(storage: Path) -> "Table":
+def _all(storage: Place) -> "Table":
     from rich.table import Table
 
     from orchestrator.housekeeping import age_text, running
@@ -82,9 +82,9 @@ def _all(storage: Path) -> "Table":
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    for planned in sorted((storage / "sweeps").glob("*/*/plan.json"), key=lambda p: -p.stat().st_mtime):
+    for planned in sorted((storage / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
-        began = age_text(time.time() - planned.stat().st_mtime) + " ago"
+        began = age_text(time.time() - planned.modified()) + " ago"
         try:
             records = cli.records_of(planned.parent)
         except ConfigError as e:

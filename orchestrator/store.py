@@ -7,21 +7,21 @@
     layout.json      the version of this layout
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
-A result is gathered aside and renamed as a whole, so a reader sees all of it or nothing.
+A result is gathered aside and put in place as a whole, so a reader sees all of it or nothing: in a folder by a rename,
+on S3 by a manifest that is written last and says in `at` below what name the files lie.
 """
 
 import errno
 import json
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaccore.files import CorruptFileError, file_sha256, write_json
+from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.graph import Stage
+from orchestrator.places import Place, StorageError, StorageRefusedError, Where, place_of
 from orchestrator.provenance import made_by
 
 if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
@@ -36,7 +36,7 @@ LAYOUT = 1  # raise it when folders or files change so that an older version wou
 class Result:
     """A finished stage: its folder and what its manifest says."""
 
-    folder: Path
+    folder: Place
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -46,9 +46,17 @@ class Result:
         except ValueError as e:
             raise CorruptFileError(f"{self.folder / MANIFEST}: {e}") from None
 
+    def file(self, name: str) -> Place:
+        """The file `name` of this result, which it may not have."""
+        return self.folder / self.manifest.get("at", "") / name
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self.file(name).exists()
+
     def path(self, name: str) -> Path:
-        """Where the file `name` of this result lies."""
-        return self.folder / name
+        """A file of this result on this machine."""
+        return self.file(name).local()
 
     def tensors(self, name: str) -> dict[str, "Tensor"]:
         """The tensors of a safetensors file of this result, its checksum verified."""
@@ -58,14 +66,14 @@ class Result:
 
     def json(self, name: str) -> Any:
         """A JSON file of this result."""
-        return json.loads(self.path(name).read_text())
+        return json.loads(self.file(name).read_text())
 
 
 class Store:
-    """The results under `root` (the experiment's `storage`); every node of a cluster must see the same folder."""
+    """The results under `root` (the experiment's `storage`); every node of a cluster must see the same place."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
+    def __init__(self, root: Where) -> None:
+        self.root = place_of(root).absolute()
 
     def layout(self) -> int:
         """The version of the layout that the store was written with; this version's own where there is none yet."""
@@ -78,11 +86,15 @@ class Store:
         """Make the store's folder and note its layout."""
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "layout.json").exists():
-            write_json(self.root / "layout.json", {"layout": LAYOUT})
+            (self.root / "layout.json").put_json({"layout": LAYOUT})
 
     def done(self, key: str) -> bool:
         """Whether a finished result of `key` is there."""
         return (self.root / "stages" / key / MANIFEST).exists()
+
+    def surely_done(self, key: str) -> bool:
+        """`done`, asked in a way that costs more and is never behind what other machines have written."""
+        return (self.root / "stages" / key).adopted(MANIFEST)
 
     def result(self, key: str) -> Result:
         """The finished result of `key`; raises KeyError where there is none."""
@@ -90,7 +102,20 @@ class Store:
             raise KeyError(f"{self.root}: no finished stage {key}")
         return Result(self.root / "stages" / key)
 
-    def work(self, key: str) -> Path:
+    def progress(self, key: str) -> dict[str, Any] | None:
+        """How far the training of the unfinished stage `key` is; None where nobody has said so."""
+        try:
+            return json.loads((self.root / "work" / key / "progress.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def seconds(self, key: str) -> float:
+        """How long stage `key` has been worked on, as far as is known."""
+        if self.done(key):
+            return self.result(key).manifest["seconds"]
+        return (self.progress(key) or {}).get("seconds", 0.0)
+
+    def work(self, key: str) -> Place:
         """The folder of the unfinished stage `key`, made where missing."""
         folder = self.root / "work" / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,48 +123,49 @@ class Store:
 
     def gather(self, stage: Stage) -> Path:
         """An empty folder in which the files of `stage`'s result are gathered before `publish`."""
-        folder = self.work(stage.key) / f"result.{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
+        return self.work(stage.key).draft()
 
     def publish(self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None) -> Result:
-        """Make `gathered` the result of `stage` in one rename; the unfinished work is removed. `data`: the sizes of the
+        """Make `gathered` the result of `stage` in one step; the unfinished work is removed. `data`: the sizes of the
         data it was made of, for its manifest.
 
         Where another process was faster its result stays: equal keys mean equal results.
         """
         target = self.root / "stages" / stage.key
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_json(gathered / MANIFEST, _manifest(stage, gathered, seconds, data))
-            gathered.rename(target)
+            target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
         except OSError:  # the faster one's result is there, and it has removed the work folder
             if not self.done(stage.key):
                 raise
         self.discard_work(stage.key)
         return Result(target)
 
+    def remove(self, key: str) -> None:
+        """Remove the finished result of `key`."""
+        (self.root / "stages" / key).withdraw(MANIFEST, self.root / "work" / f"removed-{key}")
+        for noted in (self.root / "families").find(f"*/*-{key}"):
+            noted.unlink()
+
     def note_family(self, stage: Stage) -> None:
         """Note that longer trainings of `stage`'s family can go on from its result."""
         folder = self.root / "families" / str(stage.family)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{stage.steps}-{stage.key}").touch()
+        (folder / f"{stage.steps}-{stage.key}").create(b"")
 
     def family(self, stage: Stage) -> list[tuple[int, str]]:
         """(steps, key) of the finished stages of `stage`'s family, by steps."""
         if stage.family is None:
             return []
-        noted = [p.name.split("-") for p in (self.root / "families" / stage.family).glob("*-*")]
+        noted = [p.name.split("-") for p in (self.root / "families" / stage.family).find("*-*")]
         return sorted((int(steps), key) for steps, key in noted if self.done(key))
 
     def discard_work(self, key: str) -> None:
         """Remove what a finished stage left in its work folder."""
-        shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+        (self.root / "work" / key).clear()
 
     def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
         """Leave why `stage` failed, for the coordinator and for trials that wait for it."""
-        write_json(self.work(stage.key) / "failure.json", failure)
+        (self.work(stage.key) / "failure.json").put_json(failure)
 
     def clear_failure(self, stage: Stage) -> None:
         """Forget an earlier failure before trying again."""
@@ -147,8 +173,15 @@ class Store:
 
 
 def disk_refuses(error: BaseException) -> bool:
-    """Whether `error` says that the disk is full or read-only: no use in trying again at once."""
+    """Whether `error` says that the storage refuses, as a full or read-only disk: no use in trying again at once."""
+    if isinstance(error, StorageRefusedError):
+        return True
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def with_remedy(error: OSError) -> str:
+    """What `error` says, and what to do about it."""
+    return str(error) if isinstance(error, StorageError) else f"{error}: make room or make it writable"
 
 
 def _manifest(stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None) -> dict[str, Any]:

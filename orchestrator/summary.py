@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kaccore.files import write_bytes
 from orchestrator import figures, tracking
 from orchestrator.plan import Plan, short_key, skipped_lines
 from orchestrator.records import LEFT, STOPPED, Records
@@ -22,7 +21,7 @@ def write(records: Records) -> None:
 
     records.save()
     figures.write_figures(records)
-    write_bytes(records.folder / "report.html", page(records).encode())
+    (records.folder / "report.html").put(page(records).encode())
 
 
 def conclude(records: Records, console: Console, problem: str = "") -> None:
@@ -43,7 +42,7 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
             console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     if records.problem:
         what = f"{tracking.short(records.folder)} could not be written: {records.problem}"
-        remedy = "make room or make it writable, then run the same command again: what is finished is kept"
+        remedy = "then run the same command again: what is finished is kept"
         console.print(f"{what}; {remedy}", style="red", markup=False, highlight=False, soft_wrap=True)
     features = Results(records).features
     lines = [f"features  {', '.join(sorted(features))}"] if features else []

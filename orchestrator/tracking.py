@@ -13,6 +13,7 @@ from orchestrator import registry
 from orchestrator.early_stopping import fids
 from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
 from orchestrator.graph import TRAINING, Stage
+from orchestrator.places import Place
 from orchestrator.plan import Trial
 from orchestrator.records import STOPPED, Records
 from orchestrator.students import intervals_text
@@ -59,6 +60,7 @@ def _make_database(path: Path) -> None:
     from mlflow import MlflowClient
 
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside.parent.mkdir(parents=True, exist_ok=True)
     aside.unlink(missing_ok=True)
     try:
         MlflowClient(tracking_uri=f"{SQLITE}{aside}").search_experiments(max_results=1)
@@ -97,10 +99,10 @@ class Tracker:
         """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or KILLED), and, unless it
         was killed, register its best network."""
         folder = self.records.folder
-        for file in (folder / "report.html", folder / "results.csv", *sorted((folder / "figures").glob("*.png"))):
+        for file in (folder / "report.html", folder / "results.csv", *(folder / "figures").find("*.png")):
             if file.exists():
-                self.client.log_artifact(self.parent, str(file))
-        self.client.log_artifact(self.parent, str(folder / "config.yaml"))
+                self.client.log_artifact(self.parent, str(file.local()))
+        self.client.log_artifact(self.parent, str((folder / "config.yaml").local()))
         self.client.set_terminated(self.parent, status)
         if status != "KILLED":
             registry.register(self.client, self.records, self.client.get_run(self.parent))
@@ -112,8 +114,10 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
-        embedded = self.records.plan.experiment.tracking.uri is None
-        location = (self.records.store.root / "mlartifacts" / name).as_uri() if embedded else None
+        uri = tracking_uri(self.records)
+        embedded = uri.startswith(SQLITE)  # what MLflow would choose is a folder where this process happens to stand
+        beside = Path(uri.removeprefix(SQLITE)).absolute().parent
+        location = (beside / "mlartifacts" / name).as_uri() if embedded else None
         return str(self.client.create_experiment(name, artifact_location=location))
 
     def _parent(self) -> str:
@@ -202,8 +206,8 @@ class Tracker:
         self._log(run_id, metrics, [Param(k, str(v)) for k, v in parameters(trial, measured).items()])
         self.client.log_text(run_id, trial.config.to_yaml(), "config.yaml")
         for picture in ("samples.png", "nearest.png", "gap.png") if measured else ():
-            if (path := store.result(trial.key).path(picture)).exists():
-                self.client.log_artifact(run_id, str(path))
+            if (result := store.result(trial.key)).has(picture):
+                self.client.log_artifact(run_id, str(result.path(picture)))
         self.client.set_terminated(run_id, STATUSES[status], end)
         return run_id
 
@@ -245,6 +249,7 @@ def best_filter(records: Records) -> str:
     return f"{query} and metrics.{metric} {'<=' if small_is_good else '>='} {values[COMPARED - 1]!r}"
 
 
-def short(path: Path) -> str:
-    """`path` relative to where the user stands, if it lies below."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def short(place: Place) -> str:
+    """`place` relative to where the user stands, if it lies below."""
+    below = isinstance(place, Path) and place.is_relative_to(Path.cwd())
+    return os.path.relpath(str(place)) if below else str(place)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from kaccore.files import CorruptFileError, write_json
 from kaccore.training import Training
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError, newest
+from orchestrator.places import Place
 from orchestrator.store import FIDS, Store
 from orchestrator.system_use import SystemUse
 
@@ -53,12 +55,12 @@ class TrainingLog:
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, a damaged one being set aside; where there is none, from the end
         of the longest finished stage that differs in nothing but its fewer steps."""
-        for described in (*sorted(self.checkpoints.glob("step-*.json"), reverse=True), *self._shorter()):
+        for described in (*reversed(self.checkpoints.find("step-*.json")), *self._shorter()):
             try:
-                tensors, numbers = load_checkpoint(described)
+                tensors, numbers = _load(described)
             except CorruptFileError as e:
                 print(f"warning: set aside a damaged checkpoint: {e}", flush=True)
-                described.rename(described.with_suffix(".damaged"))
+                described.set_aside(".damaged")
                 continue
             self.training.restore(tensors, numbers)
             self.losses, self.pending = numbers["losses"], numbers["pending"]
@@ -78,7 +80,7 @@ class TrainingLog:
             self.losses.append({"step": step, "loss": self.pending[0] / self.pending[1], "lr": metrics["lr"]})
             self.pending = [0.0, 0]
         self.system.after(step, self.seconds)
-        if now - self.told > PROGRESS_SECONDS:
+        if now - self.told > PROGRESS_SECONDS * self.folder.pace:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
             self.told = now
@@ -88,11 +90,12 @@ class TrainingLog:
         # who is stopped for a poor FID has been saved with it
         due = fid is not None or step % self.saving.steps == 0 or now - self.saved > 60 * self.saving.minutes
         if due and step < self.stage.steps:
-            self._save(self.checkpoints)
+            with self.checkpoints.staged() as folder:
+                self._save(folder)
             self._prune()
             self.saved = time.monotonic()
         if fid is not None:
-            write_json(self.folder / FIDS, self.fids)
+            (self.folder / FIDS).put_json(self.fids)
 
     def publish(self, data: dict[str, int] | None = None) -> None:
         """Put the averaged weights, the loss curve and what the machine was used for into the store, with the best
@@ -111,12 +114,12 @@ class TrainingLog:
             self.store.note_family(self.stage)
         self.store.publish(self.stage, gathered, self.seconds, data)
 
-    def _shorter(self) -> list[Path]:
+    def _shorter(self) -> list[Place]:
         """The final states of the finished stages of this one's family with fewer steps, the longest first."""
         return [
-            path
+            self.store.result(key).file(f"step-{steps:08d}.json")
             for steps, key in reversed(self.store.family(self.stage))
-            if steps < self.stage.steps and (path := self.store.result(key).path(f"step-{steps:08d}.json")).exists()
+            if steps < self.stage.steps and self.store.result(key).has(f"step-{steps:08d}.json")
         ]
 
     def _save(self, folder: Path) -> None:
@@ -126,10 +129,10 @@ class TrainingLog:
         save_checkpoint(folder, tensors, {**numbers, **noted, "fids": self.fids, "system": self.system.state()})
         self.since_saved = [0.0, 0]
 
-    def _best(self) -> tuple[float, Path] | None:
+    def _best(self) -> tuple[float, Place] | None:
         """The checkpoint before which the mean loss was lowest, and that loss."""
         found = []
-        for described in sorted(self.checkpoints.glob("step-*.json")):
+        for described in self.checkpoints.find("step-*.json"):
             try:
                 found.append((float(json.loads(described.read_text())["loss"]), described))
             except (OSError, ValueError, TypeError, KeyError):
@@ -141,7 +144,7 @@ class TrainingLog:
         if best is None or not self.since_saved[1] or best[0] >= self.since_saved[0] / self.since_saved[1]:
             return  # the last is the best
         try:
-            state, _ = load_checkpoint(best[1])
+            state, _ = _load(best[1])
         except CorruptFileError as e:
             print(f"warning: the best checkpoint is damaged and not kept: {e}", flush=True)
             return
@@ -150,7 +153,7 @@ class TrainingLog:
 
     def _prune(self) -> None:
         best = self._best()
-        for old in sorted(self.checkpoints.glob("step-*.json"))[: -self.saving.keep]:
+        for old in self.checkpoints.find("step-*.json")[: -self.saving.keep]:
             if best is None or old != best[1]:
                 old.unlink()
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -163,9 +166,16 @@ class TrainingLog:
             "loss": self.losses[-1]["loss"] if self.losses else None,
             "fid": self.fids[-1]["fid"] if self.fids else None,
             "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
+            "seconds": self.seconds,
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }
         tell(self.folder, progress)
+
+
+def _load(described: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint whose JSON is `described`; raises CorruptFileError where it is damaged."""
+    with described.parent.fetched(described.name, described.with_suffix(".safetensors").name) as folder:
+        return load_checkpoint(folder / described.name)
 
 
 def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -174,11 +184,7 @@ def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return pair or weights
 
 
-def tell(folder: Path, progress: dict[str, Any]) -> None:
-    """Leave `progress` in a work folder, for views: a file replaced at once, not flushed, and never an error."""
-    aside = folder / ".progress.tmp"
-    try:
-        aside.write_text(json.dumps(progress))
-        aside.replace(folder / "progress.json")
-    except OSError:
-        pass  # a view that lags is better than a training that stops
+def tell(folder: Place, progress: dict[str, Any]) -> None:
+    """Leave `progress` in a work folder, for views: never an error."""
+    with suppress(OSError):  # a view that lags is better than a training that stops
+        (folder / "progress.json").note(json.dumps(progress).encode())

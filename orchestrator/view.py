@@ -3,10 +3,10 @@
 Everything shown is read from the store, where workers leave how far they are; the view can lag but never disturb.
 """
 
-import json
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.records import STOPPED, Records
 
-LINE_SECONDS = 10.0
+LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
 DASHBOARD = "Ray dashboard"
 
 
@@ -36,7 +36,10 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
-        self._left_over = {s.key: self._read(s) for s in self.stages} if ours else {}  # what a killed run said last
+        self._finished: set[str] = set(self._before)  # what is finished stays so, and is not asked for again
+        # what a killed run said last
+        self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
+        self._lacked = ""
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -48,21 +51,25 @@ class View:
         self._thread.join()
 
     def _run(self) -> None:
+        every = LOOK_SECONDS * self.records.store.root.pace
         if self.console.is_terminal:
             with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
-                while not self._stop.wait(0.5):
-                    live.update(self.table())
+                while not self._stop.wait(every):
+                    with suppress(OSError):  # the storage is out of reach: what was seen last stays
+                        live.update(self.table())
         else:
             last, said = time.monotonic(), ""
-            while not self._stop.wait(0.5):
-                self._say_finished()
-                if time.monotonic() - last >= LINE_SECONDS:
-                    last = time.monotonic()
-                    lines = self._running()
-                    for line in lines if lines[-1] != said else lines[:-1]:
-                        self._line(line)
-                    said = lines[-1]
-        self._say_finished()
+            while not self._stop.wait(every):
+                with suppress(OSError):
+                    self._say_finished()
+                    if time.monotonic() - last >= LINE_SECONDS:
+                        last = time.monotonic()
+                        lines = self._running()
+                        for line in lines if lines[-1] != said else lines[:-1]:
+                            self._line(line)
+                        said = lines[-1]
+        with suppress(OSError):
+            self._say_finished()
 
     def _name_stages(self) -> None:
         """The stages of all trials, and what each is called, anew where trials have been added."""
@@ -80,12 +87,20 @@ class View:
         if self.records.dashboard and DASHBOARD not in self._said:
             self._said.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
+        if (lacking := self.records.lacking) != self._lacked:
+            self._lacked = lacking
+            self._line(lacking or "the nodes are there")
         for stage in self.stages:
-            if stage.key in self._said or not self.records.store.done(stage.key):
+            if stage.key in self._said or not self._done(stage):
                 continue
             self._said.add(stage.key)
             result = self.records.store.result(stage.key)
             self._line(f"{self.names[stage.key]}: done in {result.manifest['seconds']:.0f} s{_outcome(stage, result)}")
+
+    def _done(self, stage: Stage) -> bool:
+        if stage.key not in self._finished and self.records.store.done(stage.key):
+            self._finished.add(stage.key)
+        return stage.key in self._finished
 
     def _running(self) -> list[str]:
         """A line for every stage in training, and last one for the trials."""
@@ -99,14 +114,8 @@ class View:
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         """How far `stage` is; None until somebody works on it."""
-        progress = self._read(stage)
+        progress = self.records.store.progress(stage.key)
         return None if progress is None or progress == self._left_over.get(stage.key) else progress
-
-    def _read(self, stage: Stage) -> dict[str, Any] | None:
-        try:
-            return json.loads((self.records.store.root / "work" / stage.key / "progress.json").read_text())
-        except (OSError, ValueError):
-            return None
 
     def table(self, state: str = "") -> Table:
         """How far everything is; `state` stands in the title, by default how long this view has been looking."""
@@ -120,7 +129,7 @@ class View:
         for stage in self.stages:
             if stage.kind not in TRAINING:
                 continue
-            if self.records.store.done(stage.key):
+            if self._done(stage):
                 state = "found in the store" if stage.key in self._before else "done"
             elif progress := self._progress(stage):
                 state = f"{bar(progress['step'], progress['steps'])} {describe_progress(progress)}"
@@ -136,6 +145,8 @@ class View:
             table.add_row("best so far", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
+        if self.records.lacking:
+            table.add_row("", self.records.lacking)
         for index, ending in enumerate(self.records.endings):
             if ending.status in ("failed", STOPPED):
                 table.add_row(f"trial {index}", f"{ending.status}: {ending.error}")

@@ -17,17 +17,17 @@ from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for
-from kaccore.training import BatchLoss, Training, batch_indices
+from kaccore.training import BatchLoss, Training, batch_indices, shard_of
 from orchestrator import build
 from orchestrator.blocks import Data
 from orchestrator.causes import cause
 from orchestrator.graph import Stage
-from orchestrator.leases import LeaseLostError
+from orchestrator.leases import LeaseLostError, newest
 from orchestrator.store import Store, disk_refuses
 from orchestrator.training_log import Saving, TrainingLog
 from orchestrator.watching import Watch
 
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator], torch.Tensor]
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,8 @@ def train_stages(config: dict[str, Any]) -> None:
         except LeaseLostError:
             raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
-            final = disk_refuses(e) or (isinstance(e, ValueError) and not isinstance(e, CorruptFileError))
             with suppress(OSError):  # a full disk takes no last words; the cause travels with the exception too
-                write_failure(Store(job.storage), stage, job.run, e, final)
+                last_words(stage, job, e)
             raise
         ray.train.report({"finished": stage.key})
 
@@ -103,10 +102,15 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
         dist.barrier()
 
 
-def write_failure(store: Store, stage: Stage, run: str, error: Exception, final: bool) -> None:
-    """Leave why `stage` failed, for the coordinator and for trials that wait for it. `final`: no use in retrying."""
+def last_words(stage: Stage, job: Job, error: Exception) -> None:
+    """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where others have taken it
+    over meanwhile, or finished it, as while this node was cut off."""
+    store = Store(job.storage)
+    if newest(store.root / "work" / stage.key) != job.leases[job.stages.index(stage)]:
+        return
+    final = disk_refuses(error) or (isinstance(error, ValueError) and not isinstance(error, CorruptFileError))
     failure = {
-        "run": run,
+        "run": job.run,
         "final": final,
         "cause": cause(stage, error),
         "traceback": "".join(traceback.format_exception(error)),
@@ -129,11 +133,12 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, training
         loss = build.distiller(stage, frozen, path, target=training.ema.model).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
-        index = batch_indices(len(data), batch_size, part, seed, group.rank, group.world, accumulate)
-        generator = generator_for(seed, stage.label, part, group.rank, device=group.device)
+        index = batch_indices(len(data), batch_size, part, seed, accumulate)
+        generator = generator_for(seed, stage.label, part, 0, device=group.device)  # all workers draw the same
         labels = data.labels[index].to(group.device) if labelled and data.labels is not None else None
         x0 = data.batch(index).to(group.device)
-        return loss(model, flip(x0, generator) if flipped else x0, labels, generator)
+        x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
+        return loss(model, x0, labels, generator, shard)
 
     return of_part
 
@@ -142,14 +147,14 @@ def _teacher_loss(stage: Stage, path: build.Path) -> Loss:
     dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
 
     def loss(
-        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator
+        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator, shard: slice
     ) -> torch.Tensor:
         if labels is not None:
             labels = drop_labels(labels, dropout, generator)
         if not chance:
-            return flow_matching_loss(model, path, x0, labels, generator)
+            return flow_matching_loss(model, path, x0, labels, generator, shard)
         x0, told = augment(x0, generator, chance)
-        return flow_matching_loss(partial(model, augment=told), path, x0, labels, generator)
+        return flow_matching_loss(partial(model, augment=told[shard]), path, x0, labels, generator, shard)
 
     return loss
 

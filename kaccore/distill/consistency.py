@@ -21,7 +21,7 @@ from kaccore.guidance import Model
 from kaccore.paths import Path
 from kaccore.sampling import Samples, sample_in_batches
 from kaccore.solvers import uniform_times
-from kaccore.tensors import generator_for, left_broadcast
+from kaccore.tensors import ALL, generator_for, left_broadcast, of_shard
 
 
 def jump(model: Model, x: Tensor, t: Tensor, s: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -64,14 +64,21 @@ class ConsistencyDistiller(EndpointDistiller):
         self.target_model = target_model
 
     def loss(
-        self, student: Model, x0: Tensor, labels: Tensor | None = None, generator: Generator | None = None
+        self,
+        student: Model,
+        x0: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        shard: slice = ALL,
     ) -> Tensor:
-        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], each image at a t_n drawn uniformly."""
+        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image at a t_n
+        drawn uniformly."""
         times, shares = self.times.to(x0.device), self.shares.to(x0.device)
         n = torch.randint(len(times) - 1, (len(x0),), generator=generator, device=x0.device)
         t, t_next = times[n], times[n + 1]
         s = t_next * torch.rand(len(x0), generator=generator, device=x0.device)
         x = self.path.sample(x0, t, generator).x
+        x, t, t_next, s, labels = of_shard(shard, x, t, t_next, s, labels)
         with torch.no_grad():
             y = self.teach(x, t + shares[:, None] * (t_next - t), labels)
             target = jump(self.target_model, y, t_next, s, labels)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from kaccore.guidance import GuidedVelocity, Model
 from kaccore.paths import Path
 from kaccore.solvers import SOLVERS, uniform_times
-from kaccore.tensors import left_broadcast
+from kaccore.tensors import ALL, left_broadcast, of_shard
 
 TARGETS = ("velocity", "endpoint")
 
@@ -57,23 +57,29 @@ class EndpointDistiller:
         self.solver = SOLVERS[solver]
 
     def loss(
-        self, student: Model, x0: Tensor, labels: Tensor | None = None, generator: Generator | None = None
+        self,
+        student: Model,
+        x0: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        shard: slice = ALL,
     ) -> Tensor:
-        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], each image on an interval drawn uniformly."""
-        x, start, h, y = self.draw(x0, labels, generator)
-        u = student(x, start, labels)
+        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image on an
+        interval drawn uniformly."""
+        x, start, h, y = self.draw(x0, labels, generator, shard)
+        u = student(x, start, *of_shard(shard, labels))
         error = u - (x - y) / h if self.target == "velocity" else x - h * u - y
         return error.square().mean()
 
     def draw(
-        self, x0: Tensor, labels: Tensor | None, generator: Generator | None
+        self, x0: Tensor, labels: Tensor | None, generator: Generator | None, shard: slice = ALL
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points x on the path of `x0`, the times (B,) at which their intervals start, the intervals' lengths h, shaped
-        to broadcast against x, and where the teacher takes them, y."""
+        """Of the `shard`: points x on the path of `x0`, the times at which their intervals start, the intervals'
+        lengths h, shaped to broadcast against x, and where the teacher takes them, y."""
         times, shares = self.times.to(x0.device), self.shares.to(x0.device)
         n = torch.randint(len(times) - 1, (len(x0),), generator=generator, device=x0.device)
+        x, n, labels = of_shard(shard, self.path.sample(x0, times[n], generator).x, n, labels)
         start, end = times[n], times[n + 1]
-        x = self.path.sample(x0, start, generator).x
         within = start + shares[:, None] * (end - start) if self.inner is None else self.inner.to(x0.device)[n].T
         y = self.teach(x, within, labels)
         return x, start, left_broadcast(start - end, x), y

@@ -40,6 +40,7 @@ from torch import Generator, Tensor, nn
 from kaccore.guidance import GuidedVelocity, Model
 from kaccore.losses import flow_matching_loss
 from kaccore.paths import Path
+from kaccore.tensors import ALL, of_shard
 
 
 class InversePair(nn.Module):
@@ -67,28 +68,41 @@ class InverseDistiller:
         self.teacher, self.path, self.guidance = teacher, path, guidance
 
     def loss(
-        self, student: Model, x0: Tensor, labels: Tensor | None = None, generator: Generator | None = None
+        self,
+        student: Model,
+        x0: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        shard: slice = ALL,
     ) -> Tensor:
         """The generator's loss plus the fake field's, each with gradients for its own weights alone, so that one
-        optimiser serves both. Of the data only the shape and the `labels` are used: the images are G's own.
+        optimiser serves both. Of the data only the shape and the `labels` are used: the images are G's own. Of several
+        workers each computes its `shard` of the batch.
 
         The value is the fake field's flow matching loss: the generator's part adds its gradient and zero.
         """
-        z = self.path.prior(x0.shape, generator).to(x0)
-        images = z - student(z, torch.ones(len(z), device=z.device), labels)
-        pull = self.pull(student, images.detach(), labels, generator)
-        fake_loss = flow_matching_loss(partial(student, fake=True), self.path, images.detach(), labels, generator)
+        z, mine = of_shard(shard, self.path.prior(x0.shape, generator).to(x0), labels)
+        images = z - student(z, torch.ones(len(z), device=z.device), mine)
+        whole = torch.zeros_like(x0)  # the path's noise is drawn for all; the others' images do not matter here
+        whole[shard] = images.detach()
+        pull = self.pull(student, whole, labels, generator, shard)[shard]
+        fake_loss = flow_matching_loss(partial(student, fake=True), self.path, whole, labels, generator, shard)
         return fake_loss + ((images - images.detach()) * pull).mean()
 
     @torch.enable_grad()
     def pull(
-        self, student: Model, images: Tensor, labels: Tensor | None = None, generator: Generator | None = None
+        self,
+        student: Model,
+        images: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        shard: slice = ALL,
     ) -> Tensor:
-        """The gradient of 2 (u_T - u_F) . (u_F - u_t) in each of the generator's `images` (B, ...), shaped as they
-        are; no network's weights get any."""
+        """The gradient of 2 (u_T - u_F) . (u_F - u_t) in each of the generator's `images` (B, ...) of the `shard`,
+        shaped as they all are; no network's weights get any."""
         images = images.detach().requires_grad_()
         t = 1 - torch.rand(len(images), generator=generator, device=images.device)
-        x, u = self.path.sample(images, t, generator)
+        x, u, t, labels = of_shard(shard, *self.path.sample(images, t, generator), t, labels)
         real, fake = GuidedVelocity(self.teacher, labels, self.guidance)(x, t), student(x, t, labels, fake=True)
         loss = 2 * ((real - fake) * (fake - u)).sum()
         return torch.autograd.grad(loss, images)[0]

@@ -79,14 +79,14 @@ def _strip(results: Results, trial: Trial, value: Spread | None) -> Strip | None
 def _tiles(results: Results, stage: Stage) -> Pixels | None:
     """The first samples, (N, H, W, 3), or one picture of all of them where they are points; None where there are none
     that can be read: a report is made of what is there."""
-    folder = results.records.store.result(stage.key).folder
+    result = results.records.store.result(stage.key)
     try:
-        if (folder / "samples.npz").exists():
-            with np.load(folder / "samples.npz") as file:
+        if result.has("samples.npz"):
+            with np.load(result.path("samples.npz")) as file:
                 if "points" in file:
                     return _scatter(file["points"])[None]
                 return _small(np.asarray(file["images"][:SEEDS], np.uint8))
-        return _of_grid(folder / "samples.png")
+        return _of_grid(result.path("samples.png"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

@@ -44,7 +44,7 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
 def finish(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     return said
 
 
@@ -62,8 +62,8 @@ def find(process: subprocess.Popen[str], name: str) -> psutil.Process:
     raise AssertionError(f"no {name}: {process.communicate(timeout=5)}")
 
 
-def rows(storage: Path) -> list[dict[str, str]]:
-    (table,) = (storage / "sweeps" / "tiny").glob("*/results.csv")
+def rows(storage: Path, name: str = "tiny") -> list[dict[str, str]]:
+    (table,) = (storage / "sweeps" / name).glob("*/results.csv")
     with table.open(newline="") as f:
         return list(csv.DictReader(f))
 

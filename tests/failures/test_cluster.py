@@ -68,6 +68,30 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
     assert not list((tmp_path / "runs" / "work").glob("*"))
 
 
+def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_they_have(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    patience = 2.0  # Ray Train's with a worker group that does not start; it has to begin again, as on a slow cloud
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
+    (tmp_path / "x.yaml").write_text(TINY)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        driver = subprocess.Popen(
+            command("train", "x.yaml", "--address", cluster.address), cwd=tmp_path, env=own_environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert driver.stdout is not None
+        waiting = next(line for line in driver.stdout if "waiting for nodes to join" in line)
+        assert "1 workers of 1 CPUs each need 1, there are 0" in waiting
+        time.sleep(3 * patience)
+        cluster.add_node(num_cpus=1)
+        said, _ = driver.communicate(timeout=PATIENCE)
+        assert driver.returncode == 0, said
+        assert "the nodes are there" in said
+    finally:
+        cluster.shutdown()
+    assert kinds(tmp_path / "runs") == {"teacher": 1}
+
+
 MIXES = (  # a group of two workers and one of a worker with two CPUs: each wants all the CPUs that there are
     settings(cluster__workers=2),
     settings(cluster__cpus_per_worker=2, teacher__lr=1.0e-3),

@@ -16,6 +16,7 @@ from commands import PATIENCE, kill_all
 from sweeps import assert_equal, find, finish, left_over, start
 
 from orchestrator.leases import newest
+from orchestrator.places import Folder
 
 SEEDS, KILLS = (7, 8), 5  # ten moments, in two halves that can be tried side by side
 
@@ -34,7 +35,7 @@ def newer_checkpoint(cwd: Path, process: subprocess.Popen[str], last: int) -> in
 def holder(cwd: Path) -> psutil.Process:
     """The coordinator that holds the newest lease on the stage that has checkpoints; another one may wait for it."""
     (folder,) = {p.parents[1] for p in (cwd / "runs").glob("work/*/checkpoints/step-*.json")}
-    lease = json.loads((folder / f"lease.{newest(folder)}").read_text())
+    lease = json.loads((folder / f"lease.{newest(Folder(folder))}").read_text())
     return psutil.Process(int(lease["owner"].split(":")[1]))
 
 

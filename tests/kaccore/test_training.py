@@ -15,7 +15,7 @@ from kaccore.models import UNet
 from kaccore.paths import KacPath
 from kaccore.process import KacProcess
 from kaccore.tensors import generator_for
-from kaccore.training import NonFiniteLossError, Settings, Training, batch_indices, learning_rate
+from kaccore.training import NonFiniteLossError, Settings, Training, batch_indices, learning_rate, shard_of
 
 PATH = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
 
@@ -121,7 +121,7 @@ def test_every_epoch_shows_every_image_once(count, batch_size, seed):
 @given(counts, st.integers(1, 8), st.integers(1, 6), st.integers(0, 50), st.integers(0, 2**31))
 def test_the_workers_shares_together_are_the_batch_of_one_worker(count, share, world, step, seed):
     alone = batch_indices(count, share * world, step, seed)
-    shares = [batch_indices(count, share * world, step, seed, rank, world) for rank in range(world)]
+    shares = [alone[shard_of(len(alone), rank, world)] for rank in range(world)]
     assert torch.equal(torch.stack(shares, dim=1).flatten(), alone)
 
 
@@ -131,8 +131,8 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own():
 
 
 def test_a_batch_that_does_not_divide_among_the_workers_is_refused():
-    with pytest.raises(ValueError, match="batch_size = 10: not a multiple of 3 workers"):
-        batch_indices(100, 10, 0, 0, rank=0, world=3)
+    with pytest.raises(ValueError, match="10 images at a time: not a multiple of 3 workers"):
+        shard_of(10, rank=0, world=3)
 
 
 # --- learning rate --------------------------------------------------------------------------------------------------

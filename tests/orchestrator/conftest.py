@@ -1,12 +1,16 @@
 import subprocess
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import fabricated
 import pytest
+import s3_server
 import torch
-from commands import REPOSITORY, run, settings
+from commands import REPOSITORY, free_port, run, settings
 
+from orchestrator.places import Folder, Place
 from orchestrator.records import Records
 
 torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long
@@ -50,3 +54,36 @@ def fabricated_sweep(tmp_path_factory: pytest.TempPathFactory) -> Records:
     for _ in range(2):
         fabricated.publish(records)
     return records
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.Service]:
+    """A running S3 service with a bucket, which this process and those that it starts are told of."""
+    folder = tmp_path_factory.mktemp("s3")
+    with pytest.MonkeyPatch.context() as patch, s3_server.running(free_port(), folder / "log") as running:
+        for name, value in {**running.environment, "XDG_CACHE_HOME": str(folder / "cache")}.items():
+            patch.setenv(name, value)
+        from orchestrator.s3_client import client
+
+        client().create_bucket(Bucket=s3_server.BUCKET)
+        yield running
+        client.cache_clear()
+
+
+@pytest.fixture
+def bucket(service: s3_server.Service) -> Iterator[Place]:
+    """A prefix of its own in a service that does not fail yet."""
+    from orchestrator.s3 import S3Place
+
+    service.tell()
+    yield S3Place(s3_server.BUCKET, f"runs/{uuid.uuid4().hex[:8]}")
+    service.tell()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """The place of an empty store of either kind."""
+    if request.param == "s3":
+        return request.getfixturevalue("bucket")
+    Folder(tmp_path / "runs").mkdir()
+    return Folder(tmp_path / "runs")

@@ -13,7 +13,7 @@ BAD_FILES = {
     "more GPUs than there are": (TINY + "cluster: {gpus_per_worker: 8}\n", ["x.yaml: cluster.gpus_per_worker", "8"]),
     "more CPUs than there are": (TINY + "cluster: {cpus_per_worker: 5000}\n", ["x.yaml: cluster.cpus_per_worker"]),
     "a storage below a file": (TINY + "storage: x.yaml/runs\n", ["x.yaml: storage", "is a file"]),
-    "a storage that is no folder": (TINY + "storage: s3://bucket/runs\n", ["x.yaml: storage", "s3://bucket/runs"]),
+    "a storage of no known kind": (TINY + "storage: gs://bucket/runs\n", ["x.yaml: storage", "gs://bucket/runs"]),
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import REPOSITORY
+from documented import PAGES
 
 from orchestrator.config import Experiment, parse
 from orchestrator.reference import markdown
@@ -12,7 +13,6 @@ from orchestrator.search import expand
 from orchestrator.translate import leaves
 from orchestrator.yaml_file import load_text
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 EXPERIMENTS = [
     pytest.param(text, id=f"{page.stem}-{number}")
     for page in PAGES

@@ -1,14 +1,15 @@
 import json
 import multiprocessing
 import time
-from pathlib import Path
 
 import pytest
 
 from orchestrator import housekeeping, leases
 from orchestrator.config import parse
+from orchestrator.places import Place
 from orchestrator.plan import make
 from orchestrator.records import Records
+from orchestrator.s3 import S3Place
 from orchestrator.scratch import Scratch
 from orchestrator.store import Store
 
@@ -16,7 +17,7 @@ SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0
 
 
-def sweep(root: Path, name: str, **settings: object) -> Records:
+def sweep(root: Place, name: str, **settings: object) -> Records:
     """A sweep of two trials with all its stages in the store; what two sweeps share is there once."""
     base = parse({"name": name, "data": {"name": "digits"}, "path": {"kind": "kac"}})
     space = {"space": {"sampling.steps": {"grid": [20, 4]}}}
@@ -35,11 +36,11 @@ def keys(records: Records) -> set[str]:
     return {s.key for s in records.plan.stages()}
 
 
-def stored(root: Path) -> set[str]:
-    return {p.name for p in (root / "stages").iterdir()}
+def stored(root: Place) -> set[str]:
+    return {p.name for p in (root / "stages").find("*")}
 
 
-def gc(root: Path, *arguments: str) -> int:
+def gc(root: Place, *arguments: str) -> int:
     return housekeeping.main(["--storage", str(root), "gc", *arguments])
 
 
@@ -47,98 +48,99 @@ def gc(root: Path, *arguments: str) -> int:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
+    monkeypatch.setattr(S3Place, "pace", 1)
 
 
-def test_every_stage_is_listed_with_who_needs_it(tmp_path, capsys):
-    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", distill__lr=1e-4)
-    found = {e.key: e for e in housekeeping.entries(tmp_path)}
+def test_every_stage_is_listed_with_who_needs_it(root, capsys):
+    one, other = sweep(root, "one"), sweep(root, "other", distill__lr=1e-4)
+    found = {e.key: e for e in housekeeping.entries(root)}
     assert found.keys() == keys(one) | keys(other)
     teacher = one.plan.trials[0].chain[0].key
     both = {f"one/{one.plan.id}", f"other/{other.plan.id}"}
     assert set(found[teacher].needed_by) == both
     assert all(found[key].needed_by == (f"one/{one.plan.id}",) for key in keys(one) - keys(other))
     assert all(entry.bytes == 1000 for entry in found.values())
-    assert housekeeping.main(["--storage", str(tmp_path), "list"]) == 0
+    assert housekeeping.main(["--storage", str(root), "list"]) == 0
     said = capsys.readouterr().out
     assert teacher in said
     assert f"{len(found)} stages" in said
 
 
-def test_what_no_kept_sweep_needs_is_removed_and_nothing_else(tmp_path, capsys):
-    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", distill__lr=1e-4)
-    assert gc(tmp_path, "--keep-sweeps", "one", "--dry-run") == 0
+def test_what_no_kept_sweep_needs_is_removed_and_nothing_else(root, capsys):
+    one, other = sweep(root, "one"), sweep(root, "other", distill__lr=1e-4)
+    assert gc(root, "--keep-sweeps", "one", "--dry-run") == 0
     assert "would remove" in capsys.readouterr().out
-    assert stored(tmp_path) == keys(one) | keys(other)
-    assert gc(tmp_path, "--keep-sweeps", "one") == 0
-    assert stored(tmp_path) == keys(one)
-    assert not list((tmp_path / "work").iterdir())
+    assert stored(root) == keys(one) | keys(other)
+    assert gc(root, "--keep-sweeps", "one") == 0
+    assert stored(root) == keys(one)
+    assert (root / "work").find("*") == []
     again = Records(other.plan, other.store)
     again.read_endings()
     assert {e.status for e in again.endings} == {"waiting"}  # its trials would be run again
 
 
 @pytest.mark.parametrize("pattern", ["*", "o*", "one"])
-def test_sweeps_are_kept_by_patterns_of_their_names(tmp_path, pattern):
-    one = sweep(tmp_path, "one")
-    assert gc(tmp_path, "--keep-sweeps", f"{pattern}/{one.plan.id}") == 0
-    assert stored(tmp_path) == keys(one)
+def test_sweeps_are_kept_by_patterns_of_their_names(root, pattern):
+    one = sweep(root, "one")
+    assert gc(root, "--keep-sweeps", f"{pattern}/{one.plan.id}") == 0
+    assert stored(root) == keys(one)
 
 
-def test_a_sweep_to_keep_that_is_not_there_is_refused_and_nothing_removed(tmp_path, capsys):
-    one = sweep(tmp_path, "one")
-    assert gc(tmp_path, "--keep-sweeps", "on") == 2
+def test_a_sweep_to_keep_that_is_not_there_is_refused_and_nothing_removed(root, capsys):
+    one = sweep(root, "one")
+    assert gc(root, "--keep-sweeps", "on") == 2
     assert f"one/{one.plan.id}" in capsys.readouterr().err
-    assert stored(tmp_path) == keys(one)
+    assert stored(root) == keys(one)
 
 
-def test_a_folder_that_is_no_store_is_refused(tmp_path, capsys):
-    assert housekeeping.main(["--storage", str(tmp_path), "list"]) == 2
+def test_a_folder_that_is_no_store_is_refused(root, capsys):
+    assert housekeeping.main(["--storage", str(root), "list"]) == 2
     assert "--storage" in capsys.readouterr().err
 
 
 def keep_running(folder: str, name: str) -> None:
-    leases.BEAT_SECONDS = 0.1
-    with Scratch(Path(folder), name):
+    leases.BEAT_SECONDS, S3Place.pace = 0.1, 1
+    with Scratch(folder, name):
         time.sleep(PATIENCE)
 
 
-def test_what_a_running_sweep_needs_is_never_removed_and_a_dead_one_needs_nothing(tmp_path, quick):
-    one, other = sweep(tmp_path, "one"), sweep(tmp_path, "other", seed=1)
+def test_what_a_running_sweep_needs_is_never_removed_and_a_dead_one_needs_nothing(root, quick):
+    one, other = sweep(root, "one"), sweep(root, "other", seed=1)
     name = f"{other.plan.experiment.name}/{other.plan.id}"
-    process = SPAWN.Process(target=keep_running, args=(str(tmp_path / "ray" / "run"), name))
+    process = SPAWN.Process(target=keep_running, args=(str(root / "ray" / "run"), name))
     process.start()
     try:
         until = time.monotonic() + PATIENCE
-        while not (tmp_path / "ray" / "run" / "sweep.json").exists():
+        while not (root / "ray" / "run" / "sweep.json").exists():
             assert process.is_alive() and time.monotonic() < until
             time.sleep(0.05)
-        assert gc(tmp_path, "--keep-sweeps", "one") == 0
-        assert stored(tmp_path) == keys(one) | keys(other)
+        assert gc(root, "--keep-sweeps", "one") == 0
+        assert stored(root) == keys(one) | keys(other)
     finally:
         process.kill()
         process.join(PATIENCE)
-    assert gc(tmp_path, "--keep-sweeps", "one") == 0
-    assert stored(tmp_path) == keys(one)
+    assert gc(root, "--keep-sweeps", "one") == 0
+    assert stored(root) == keys(one)
 
 
-def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(tmp_path):
-    records = sweep(tmp_path, "one", teacher__schedule="constant")
+def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(root):
+    records = sweep(root, "one", teacher__schedule="constant")
     teacher = records.plan.trials[0].chain[0]
     records.store.note_family(teacher)
     assert records.store.family(teacher) == [(teacher.steps, teacher.key)]
-    housekeeping.remove(tmp_path, teacher.key)
+    records.store.remove(teacher.key)
     assert records.store.family(teacher) == []
-    assert not list((tmp_path / "families").glob("*/*"))
+    assert (root / "families").find("*/*") == []
 
 
 @pytest.mark.parametrize("content", ['{"layout": 2}', '{"layout": 0}', "{}", "[", '{"layout": "x"}'])
-def test_a_store_of_another_layout_is_refused_in_one_line(tmp_path, capsys, content):
-    sweep(tmp_path, "one")
-    (tmp_path / "layout.json").write_text(content)
-    assert gc(tmp_path, "--keep-sweeps", "nothing") == 2
+def test_a_store_of_another_layout_is_refused_in_one_line(root, capsys, content):
+    sweep(root, "one")
+    (root / "layout.json").put(content.encode())
+    assert gc(root, "--keep-sweeps", "nothing") == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "layout" in line
-    assert stored(tmp_path)
+    assert stored(root)
 
 
 def test_sizes_and_ages_are_written_for_people():
@@ -148,8 +150,8 @@ def test_sizes_and_ages_are_written_for_people():
     assert [housekeeping.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == ["0 s", "59 s", "2 min", "2 h", "2 d"]
 
 
-def test_a_manifest_is_json_that_names_its_files_and_their_checksums(tmp_path):
-    records = sweep(tmp_path, "one")
-    manifest = json.loads((tmp_path / "stages" / records.plan.trials[0].key / "manifest.json").read_text())
+def test_a_manifest_is_json_that_names_its_files_and_their_checksums(root):
+    records = sweep(root, "one")
+    manifest = json.loads((root / "stages" / records.plan.trials[0].key / "manifest.json").read_text())
     assert manifest["files"]["content"]["bytes"] == 1000
     assert len(manifest["files"]["content"]["sha256"]) == 64

@@ -10,6 +10,7 @@ from commands import everything_below, run
 from PIL import Image, ImageSequence
 
 from orchestrator import sample, sources
+from orchestrator.places import Folder
 from orchestrator.way import Watched
 
 
@@ -133,8 +134,8 @@ def test_of_two_sweeps_of_one_name_the_one_that_was_run_last_is_meant(tmp_path):
         plan.parent.mkdir(parents=True)
         plan.touch()
         os.utime(plan, (seconds, seconds))
-    assert sources.newest("mine", tmp_path).name == "b"
-    assert sources.newest("mine/c", tmp_path).name == "c"
+    assert sources.newest("mine", Folder(tmp_path)).name == "b"
+    assert sources.newest("mine/c", Folder(tmp_path)).name == "c"
 
 
 def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweeps_folder, tmp_path):

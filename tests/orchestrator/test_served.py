@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import PATIENCE, REPOSITORY, free_port, healthy, kill_all, own_environment
+from documented import parts
 from fabricated import versions
 
 from orchestrator import sample
@@ -28,17 +31,23 @@ def records(fabricated_sweep: Records) -> Records:
     return fabricated_sweep
 
 
+def documented(begin: str) -> str:
+    """The command of docs/tracking.md that begins so, whatever variables are set before it."""
+    page = REPOSITORY / "docs" / "tracking.md"
+    (found,) = [part.text for part in parts(page) if re.match(rf"([A-Z_]+=\S+ )*{re.escape(begin)}", part.text)]
+    return found
+
+
 @pytest.fixture(scope="module")
 def served(records: Records) -> Iterator[str]:
-    """The address of `mlflow models serve` on version 1, as the documentation has it."""
+    """The address of `mlflow models serve` on the newest version, started as the documentation has it."""
     port, root = free_port(), records.store.root
-    command = ["models", "serve", "-m", "models:/fabricated/1", "--env-manager", "local", "-p", str(port)]
-    environment = {**own_environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # it starts uvicorn
+    command = documented("mlflow models serve").replace("nfe-sweep", "fabricated").replace("5001", str(port))
+    environment = {**own_environment(), "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # as activated
     with (root / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command], cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT
+            ["bash", "-c", command], cwd=root.parent, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
         try:
             until = time.monotonic() + PATIENCE
@@ -87,6 +96,17 @@ def test_the_model_is_weights_and_configuration_and_code_as_text(records):
     stage = records.store.result(version.tags["stage_key"])
     assert found["model.safetensors"] == stage.path("model.safetensors").read_bytes()
     assert not list(folder.rglob("*.pkl"))
+
+
+def test_the_documented_request_is_answered_with_its_images(served):
+    words = shlex.split(documented("curl "))
+    asked = json.loads(words[words.index("-d") + 1])
+    assert words[1] == "http://127.0.0.1:5001/invocations"
+    assert words[words.index("-H") + 1] == "Content-Type: application/json"
+    status, said = post(served, **asked)
+    assert status == 200, said
+    (record,), (answer,) = asked["dataframe_records"], said["predictions"]
+    assert np.array(answer["images"]).shape == (record["count"], 8, 8, 1)
 
 
 @pytest.mark.parametrize("body", [{"dataframe_records": [ASKED]}, {"inputs": ASKED}], ids=["records", "inputs"])

@@ -4,7 +4,9 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +17,12 @@ from orchestrator import build, system_use, training_log
 from orchestrator.config import Data, parse
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseLostError
+from orchestrator.places import place_of
 from orchestrator.plan import make
+from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 from orchestrator.training_log import Saving, TrainingLog
-from orchestrator.workers import Group, Job, run_training_stage
+from orchestrator.workers import Group, Job, last_words, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
@@ -42,7 +46,7 @@ def chain(**settings: object) -> tuple[Stage, ...]:
     return make(config, load("digits").fingerprint, "digits-cnn-v1", "student").trials[0].chain
 
 
-def job(stages: tuple[Stage, ...], root: Path, every: int) -> Job:
+def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
     leases = (0,) * len(stages)  # run without coordinators, and so without leases
     return Job(stages, leases, str(root), Data(name="digits"), Saving(every, 60.0, keep=2), threads=1, run="run")
 
@@ -52,14 +56,14 @@ def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -
     torch.set_num_threads(1)
     stages = stages or chain()
     for stage in stages:
-        run_training_stage(stage, job(stages, Path(root), every), ALONE)
+        run_training_stage(stage, job(stages, root, every), ALONE)
 
 
-def checkpoints(root: Path, stage: Stage) -> list[Path]:
-    return sorted((root / "work" / stage.key / "checkpoints").glob("step-*.json"))
+def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
+    return (place_of(root) / "work" / stage.key / "checkpoints").find("step-*.json")
 
 
-def kill_in(stage: Stage, root: Path) -> None:
+def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
     process = SPAWN.Process(target=train, args=(str(root), 5))
     process.start()
@@ -76,7 +80,7 @@ def train_teacher(root: Path) -> None:
     train(str(root), stages=chain()[:1])
 
 
-def weights(root: Path, stage: Stage) -> bytes:
+def weights(root: Path | S3Place, stage: Stage) -> bytes:
     return Store(root).result(stage.key).path("model.safetensors").read_bytes()
 
 
@@ -259,3 +263,14 @@ def test_other_data_on_a_node_than_the_plan_knows_is_refused(tmp_path):
 def test_progress_is_left_for_views_while_training_runs(killed):
     progress = json.loads((killed / "work" / chain()[0].key / "progress.json").read_text())
     assert 0 < progress["step"] < progress["steps"] == TEACHER_STEPS
+
+
+@pytest.mark.parametrize(("lease", "said"), [(None, False), (1, True), (2, False)], ids=["finished", "held", "lost"])
+def test_a_worker_that_fails_says_why_only_where_nobody_has_gone_on_with_its_stage(tmp_path, lease, said):
+    (stage,), store = chain()[:1], Store(tmp_path)
+    if lease is not None:
+        store.work(stage.key)
+        (tmp_path / "work" / stage.key / f"lease.{lease}").touch()
+    last_words(stage, replace(job((stage,), tmp_path, 5), leases=(1,)), RuntimeError("its peer is gone"))
+    assert (tmp_path / "work" / stage.key / "failure.json").exists() == said
+    assert (tmp_path / "work").exists() == (lease is not None)

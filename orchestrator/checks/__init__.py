@@ -1,0 +1,132 @@
+"""What has to be true of a cluster before work on it is paid for: every fault of every node at once.
+
+Ray says little of all this. A storage that is not shared ends in a retry on the head that reports success; a host's
+name that means 127.0.1.1 ends in a rendezvous that is not retried; a node that never joins is silent.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.checks import judged, on_node
+from orchestrator.checks.judged import Node
+from orchestrator.checks.on_node import DRIVER, Probe, Report
+from orchestrator.checks.tracked import tracking_faults
+from orchestrator.config import Experiment
+from orchestrator.faults import ConfigError, Fault
+from orchestrator.places import Folder, StorageError, place_of
+
+ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
+DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The nodes of a cluster, what each said of itself, and all that is wrong."""
+
+    reports: dict[Node, Report]
+    faults: list[Fault]
+
+
+def look(experiment: Experiment, source: str) -> Findings:
+    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`."""
+    nodes = alive()
+    probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
+    faults = list(tracking_faults(experiment, source))
+    data = {n: _start(on_node.fingerprint, n, experiment.data.absolute()) for n in nodes}
+    try:
+        probe.folder.mkdir(parents=True)
+        probe.write(DRIVER)
+        reports, silent = _reports(nodes, probe, experiment)
+        faults += silent + judged.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
+    except StorageError as e:
+        reports, faults = {}, [*faults, Fault(source, "storage", str(e))]
+    except OSError as e:
+        reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {e}: make it writable")]
+    finally:
+        _forget(probe)
+    faults += judged.nodes(reports, experiment, source)
+    faults += _data_faults({n: data[n] for n in reports}, experiment, source)
+    return Findings(reports, faults)
+
+
+def before_start(experiment: Experiment, source: str) -> None:
+    """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
+    that have not joined yet are waited for later."""
+    if len(alive()) > 1 and (faults := look(experiment, source).faults):
+        raise ConfigError(faults)
+
+
+def alive() -> list[Node]:
+    """The nodes of the cluster that is connected."""
+    import ray
+
+    return [
+        Node(n["NodeID"], n["NodeManagerHostname"], n["NodeManagerAddress"], n["Resources"].get("GPU", 0.0))
+        for n in ray.nodes()
+        if n["Alive"]
+    ]
+
+
+def _start(function: Any, node: Node, *arguments: Any) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*arguments)
+
+
+def _reports(nodes: Sequence[Node], probe: Probe, experiment: Experiment) -> tuple[dict[Node, Report], list[Fault]]:
+    """What the nodes say, with the driver's clock subtracted from theirs; and a fault for each that says nothing."""
+    import ray
+
+    hosts, gpus = sorted({n.host for n in nodes}), bool(experiment.cluster.gpus_per_worker)
+    asked, began = {n: _start(on_node.examine, n, n.id, probe, hosts, gpus) for n in nodes}, time.time()
+    reports, faults, waiting = {}, [], {ref: n for n, ref in asked.items()}
+    while waiting and time.time() - began < ANSWER_SECONDS:
+        ready, _ = ray.wait(list(waiting), timeout=1.0)
+        for ref in ready:
+            node = waiting.pop(ref)
+            try:
+                reports[node] = ray.get(ref)
+            except Exception as e:
+                faults.append(judged.unable(node, e))
+                continue
+            now = time.time()  # its clock was read between the question and now
+            reports[node].clock -= min(max(reports[node].clock, began), now)
+    return reports, faults + [judged.silent(node, ANSWER_SECONDS) for node in waiting.values()]
+
+
+def _returned(node: Node, probe: Probe, report: Report) -> str:
+    """What is wrong with the storage between the driver and `node`: each has to see what the other wrote."""
+    if report.storage:
+        return report.storage
+    with suppress(OSError):
+        return "" if probe.read(node.id) == probe.id else "another file is there"
+    return "what the node wrote there does not appear here"
+
+
+def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str) -> Iterable[Fault]:
+    import ray
+
+    here = on_node.fingerprint(experiment.data)
+    ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
+    for node, ref in started.items():
+        try:
+            there = ray.get(ref, timeout=0.0)
+        except Exception as e:
+            yield judged.data_missing(node, e, source)
+            continue
+        if there != here:
+            yield judged.data_differs(node, source)
+
+
+def _forget(probe: Probe) -> None:
+    with suppress(OSError):
+        probe.folder.clear()
+        for folder in (probe.folder.parent, probe.folder.parent.parent):
+            if isinstance(folder, Folder):
+                folder.rmdir()  # the storage's own too, unless there is anything else in it

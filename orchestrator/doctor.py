@@ -1,0 +1,66 @@
+"""`python -m orchestrator.doctor [FILE]`: whether a cluster is fit for work, every fault at once."""
+
+import argparse
+import os
+
+from orchestrator import cli, cluster, config
+from orchestrator.faults import ConfigError
+
+MINIMAL = {"name": "doctor", "data": {"name": "digits"}, "path": {"kind": "kac"}}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.doctor",
+        description="Check a Ray cluster: shared storage, host names, versions, devices, data, disks, clocks, the "
+        "tracking server, and machines that have not joined. Without --address: this machine.",
+        epilog="Exit status: 0 all is well; 2 something is not, each fault with its remedy.",
+    )
+    p.add_argument("file", metavar="FILE", nargs="?", help="an experiment; without one its defaults are checked for")
+    p.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="override one setting of it"
+    )
+    p.add_argument("--address", help="a Ray cluster, such as auto or ray://head:10001")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.overrides and args.file is None:
+        p.error("--set overrides a setting of FILE: name one")
+    return cli.guarded(lambda: _examine(args))
+
+
+def _examine(args: argparse.Namespace) -> int:
+    cluster.quieten(args.address)
+    source = args.file or "this cluster"
+    experiment = config.load(args.file, args.overrides) if args.file else config.parse(MINIMAL, source)
+    cli.check_storage(experiment, source)
+    from rich.table import Table
+
+    from orchestrator import checks
+    from orchestrator.checks import hosts
+
+    cluster.connect(args.address or os.environ.get("RAY_ADDRESS"))
+    try:
+        missing = hosts.not_joined({node.address for node in checks.alive()})
+        found = checks.look(experiment, source)
+    finally:
+        cluster.disconnect()
+    table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
+    for node, report in found.reports.items():
+        versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
+        table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB")
+    console = cli.make_console()
+    console.print(table)
+    if faults := [*missing, *found.faults]:
+        raise ConfigError(faults)
+    console.print("all is well", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

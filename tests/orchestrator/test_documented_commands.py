@@ -1,0 +1,190 @@
+"""Every command and program in README.md and docs/*.md is run: here, in a folder as the repository is after `make
+sweep`, or in the place that ELSEWHERE names.
+
+A command that trains is run for real where its file is one of REAL, the tutorial's, and with --dry-run elsewhere. All
+files have the settings of the tiny default sweep, so that nothing takes long; names in capitals stand for what
+`Reader.names` says.
+"""
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from commands import REPOSITORY, own_environment, run
+from conftest import SweepRun
+from documented import PAGES, Part, parts
+from PIL import Image
+
+from orchestrator.config import load
+
+ELSEWHERE = {  # what begins so: the file that runs it, and words with which it does
+    "make install": (".ci/run", 'make PYTHON="$PYTHON" install'),
+    "make sweep": ("tests/orchestrator/conftest.py", '"experiments" / "nfe_sweep.yaml"'),
+    "make test": (".ci/run", "make test"),
+    "make test-failures": (".ci/run", "make test-failures"),
+    "make ui": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_server(default_sweep.storage"),
+    "make figures": ("tests/orchestrator/test_method_figures.py", "method_figures.write("),
+    "apt-get install chromium": (".ci/run", "install -y -qq chromium"),
+    "apt-get install bindfs": (".ci/run", "install -y -qq chromium bindfs"),
+    "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export,'),
+    "pip install '.[playground]'": ("pyproject.toml", 'dev = ["kacflow[export,cluster,playground]"'),
+    "pip install '.[s3]'": ("pyproject.toml", '"kacflow[s3]"'),
+    "python -m orchestrator.playground": ("tests/orchestrator/playground_page.py", 'command("playground"'),
+    "python -m orchestrator.doctor --address": ("tests/cluster/test_examined.py", "-m orchestrator.doctor"),
+    "python -m orchestrator.sweep experiments/nfe_sweep.yaml --set storage=s3://my-bucket": (
+        "tests/failures/test_s3.py", 'f"storage={STORAGE}"'),
+    "python -m orchestrator.status --storage s3://my-bucket": (
+        "tests/orchestrator/test_s3.py", 'status.main(["--storage"'),
+    "python -m orchestrator.report s3://my-bucket": ("tests/orchestrator/test_s3.py", "report.main([folder"),
+    "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
+    "python -m orchestrator.stages --storage s3://my-bucket": (
+        "tests/orchestrator/test_s3.py", 'housekeeping.main(["--storage", root'),
+    "make cluster-test": (".ci/run", "make cluster-test"),
+    "make token": ("tests/cluster/lab.py", '"make", "token"'),
+    "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
+    "ray exec": ("tests/cluster/lab.py", '"ray", "exec"'),
+    "ray dashboard": ("tests/cluster/lab.py", '"ray", "dashboard"'),
+    "ray job submit": ("tests/cluster/lab.py", '"ray", "job", "submit"'),
+    "ray down": ("tests/cluster/test_taken_down.py", '"ray", "down"'),
+    "bash cluster/firewall.sh": ("tests/cluster/lab.py", "cluster/firewall.sh"),
+    ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
+    "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
+    "git apply": ("tests/orchestrator/test_extending.py", '"git", "apply"'),
+    "mlflow models serve": ("tests/orchestrator/test_served.py", 'documented("mlflow models serve")'),
+    "curl http://127.0.0.1:5001/invocations": ("tests/orchestrator/test_served.py", 'documented("curl ")'),
+    "python tests/orchestrator/mlflow_pages.py": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_pages.open_runs("),
+}
+NOWHERE = {  # and why not
+    "pip install gdown": "only CelebA's own download needs it",
+    "pip install 'kacflow[playground]'": "the package is not published",
+    **dict.fromkeys(("aws", "BUCKET=your-bucket", "for role in head worker", "done", "sed s/BUCKET/$BUCKET/",
+                     "export AWS_PROFILE", "export AWS_DEFAULT_REGION"), "it needs an AWS account"),
+    **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
+                    "it needs Slurm or Kubernetes: docs/clusters.md says so"),
+    "ssh": "it names a machine of the reader's",
+    "mlflow ui": "make ui, with another address",
+    "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
+}
+HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference")
+TRAINING = HERE[:4]
+REAL = {"tutorial.yaml", "mine.yaml"}
+COMPLETE = ("stages", "status", "reference")  # without arguments; of others a mere name is a mention
+
+
+class Reader:
+    """Someone who does what a page says, in `folder`."""
+
+    def __init__(self, folder: Path, sweep: SweepRun) -> None:
+        self.folder, self.settings = folder, [*sweep.arguments[2::2], "cluster.workers=1"]
+        self.names = {
+            "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "sampling.steps=4", "ADDRESS": "auto",
+            "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
+            "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
+        }  # fmt: skip
+
+    def do(self, part: Part) -> str:
+        """Do as `part` says; returns what went wrong."""
+        if part.kind == "python":
+            exec(compile(part.text, f"the page's line {part.line}", "exec"), {})
+        elif part.kind == "yaml" and (named := re.match(r"name: (\S+)", part.text)):
+            self.save(self.folder / f"{named[1]}.yaml", part.text)
+        elif part.kind == "command" and exception(part.text) is None:
+            return self.type(self.filled(part.text))
+        return ""
+
+    def save(self, path: Path, text: str) -> None:
+        """An experiment, with the tiny settings."""
+        path.write_text(text)
+        path.write_text(load(path, self.settings).to_yaml())
+
+    def filled(self, text: str) -> list[str]:
+        """A command's words, all its [--options] taken and its NAMES filled in."""
+        words = shlex.split(re.sub(r"\[(--[^]]*|[A-Z/]+)\]", r"\1", text), comments=True)
+        return [self.names.get(word, word) for word in words if word != "..."]
+
+    def type(self, words: list[str]) -> str:
+        """Run a command; returns what went wrong."""
+        name = words[2].removeprefix("orchestrator.") if words[1:2] == ["-m"] else ""
+        if words[0] not in ("python", ".venv/bin/python") or name not in HERE:
+            return "in none of HERE, ELSEWHERE and NOWHERE"
+        arguments = words[3:] or ([] if name in COMPLETE else ["--help"])
+        trains = name in TRAINING and not {"--dry-run", "--help"} & set(arguments)
+        if trains and REAL & set(arguments):
+            said = run(self.folder, name, *arguments)
+            status, output = said.returncode, said.stdout + said.stderr
+        else:
+            status, output = in_this_process(name, [*arguments, *(["--dry-run"] if trains else [])])
+        if status:
+            return f"status {status}: {output}"
+        out = Path(arguments[-arguments[::-1].index("--out")]) if "--out" in arguments else self.folder
+        return "" if any(out.iterdir() if out.is_dir() else out.read_bytes()) else f"nothing in {out}"
+
+
+def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
+    """The status of `python -m orchestrator.<name>` and what it said; a process of its own would import for seconds."""
+    said = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(sys, "argv", [name, *arguments]))
+        stack.enter_context(mock.patch.dict(os.environ, own_environment(), clear=True))  # what it sets is its own
+        stack.enter_context(contextlib.redirect_stdout(said))
+        stack.enter_context(contextlib.redirect_stderr(said))
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # the module may have been imported by others
+        try:
+            runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as e:
+            return int(e.code or 0), said.getvalue()
+    raise AssertionError(f"{name} ended without a status")
+
+
+def exception(text: str) -> str | None:
+    """The key of ELSEWHERE or NOWHERE that speaks of a command, whatever variables are set before it."""
+    bare = re.sub(r"^([A-Z]\w*=\S+ )*(\.venv/bin/)?", "", text)
+    found = [key for key in (*ELSEWHERE, *NOWHERE) if re.match(re.escape(key) + r"(?![-\w])", bare)]
+    return found[0] if found else None
+
+
+@pytest.fixture
+def reader(default_sweep: SweepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    shutil.copytree(default_sweep.storage, tmp_path / "runs")
+    reader = Reader(tmp_path, default_sweep)
+    (tmp_path / "experiments").mkdir()
+    for file in (REPOSITORY / "experiments").glob("*.yaml"):
+        reader.save(tmp_path / "experiments" / file.name, file.read_text())
+    for name in ("tulips", "roses"):
+        (tmp_path / "my-images" / name).mkdir(parents=True)
+        for k in range(20):
+            pixels = np.random.default_rng(k).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "my-images" / name / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    return reader
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_whatever_a_page_says_to_type_is_run_and_ends_well(reader, page):
+    done: set[str] = set()
+    for part in parts(page):
+        if part.text not in done:
+            assert reader.do(part) == "", f"{page.name}, line {part.line}: {part.text}"
+            done.add(part.text)
+
+
+def test_what_is_run_elsewhere_is():
+    texts = {key: (REPOSITORY / file).read_text() for key, (file, _) in ELSEWHERE.items()}
+    assert [key for key, (_, words) in ELSEWHERE.items() if words not in texts[key]] == []
+    targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert {key.removeprefix("make ") for key in ELSEWHERE if key.startswith("make ")} <= {*targets}
+
+
+def test_no_page_is_without_what_is_excepted():
+    used = {exception(part.text) for page in PAGES for part in parts(page) if part.kind == "command"}
+    assert (ELSEWHERE.keys() | NOWHERE.keys()) - used == set()

@@ -1,0 +1,42 @@
+"""How trials are handed to a real Ray Tune."""
+
+import os
+from pathlib import Path
+from unittest.mock import patch
+
+from commands import own_environment
+from made_up import made, plan
+
+from orchestrator import cluster
+from orchestrator.proposals import Budget
+from orchestrator.publisher import Publisher
+from orchestrator.records import Records
+from orchestrator.runner import run_trials
+from orchestrator.store import Store
+from orchestrator.training_log import tell
+
+
+def test_trials_with_nothing_to_do_share_a_few_processes(tmp_path):
+    records = made(tmp_path, plan({"sampling.steps": list(range(1, 41))}))
+    for ending in records.endings:
+        ending.status = "waiting"
+    with patch.dict(os.environ, own_environment(), clear=True):
+        cluster.connect(None)
+        import ray
+
+        logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+        run_trials(records, None, Publisher(records))
+    assert [ending.status for ending in records.endings] == ["done"] * 40
+    assert len(list(logs.glob("python-core-worker-*.log"))) <= 10
+
+
+def test_what_a_stopped_trial_has_computed_counts_in_the_budget(tmp_path):
+    planned = plan({"teacher.lr": [1.0e-3, 2.0e-3]}, sweep={"max_core_hours": 1.0})
+    records = Records(planned, Store(tmp_path))
+    budget, teacher = Budget(records), planned.trials[0].chain[0]
+    tell(records.store.work(teacher.key), {"seconds": 3599.0})
+    budget.count(planned.trials[0])
+    assert budget.used_up() == ""
+    tell(records.store.work(teacher.key), {"seconds": 3601.0})  # another trial went on with it
+    budget.count(planned.trials[0])
+    assert budget.used_up() == "sweep.max_core_hours: 1 core hours are used up"
