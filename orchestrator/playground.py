@@ -35,7 +35,7 @@ def _play(args: argparse.Namespace) -> int:
     _check(args)
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
     cluster.quieten()
-    source = sources.locate(args.source, args.storage, args.tracking_uri)
+    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
     begin = sources.override(source, args)
     sources.pick(source, begin)
     print(f"{source.name}: starting Ray Serve", flush=True)
