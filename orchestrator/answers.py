@@ -17,6 +17,7 @@ from orchestrator.config import ConfigError, Experiment
 from orchestrator.sources import Source
 from orchestrator.studio import Studio
 
+HERE = ("127.0.0.1", "localhost")
 PAGE, PLACE = "playground.html", "{{choices}}"
 
 
@@ -33,6 +34,8 @@ class Answers:
     async def __call__(self, request: Request) -> Response:
         """The answer to a request."""
         asked = request.method, request.url.path
+        if request.url.hostname not in HERE:  # another site's page may have a name that is made to mean this machine
+            return PlainTextResponse(f"got the host {request.url.hostname}, expected {' or '.join(HERE)}\n", 400)
         if asked == ("GET", "/"):
             return HTMLResponse(page(self.studio.choices()))
         if asked != ("POST", "/draw"):

@@ -55,14 +55,14 @@ def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
 
 
 def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
-    """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in `root`/runs with nothing
-    else; its file is `root`/x.yaml."""
-    asked = experiment(**{"sweep": None, **settings})
-    trial, store = cli.make_plan(asked, "fabricated", goal).trials[0], Store(root / "runs")
+    """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in its storage, `root`/runs
+    unless that is set too, with nothing else; its file is `root`/x.yaml."""
+    asked = experiment(**{"sweep": None, "storage": str(root / "runs"), **settings})
+    trial, store = cli.make_plan(asked, "fabricated", goal).trials[0], Store(asked.storage)
     data = build.images(asked.data.name, asked.data)
     for stage in trial.chain:
         finish(store, stage, data)
-    (root / "x.yaml").write_text(asked.override({"storage": str(store.root)}).to_yaml())
+    (root / "x.yaml").write_text(asked.to_yaml())
     return trial
 
 

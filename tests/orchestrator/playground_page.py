@@ -70,6 +70,7 @@ def main(folder: Path, run: str, pictures: Path) -> None:
         wait_for_images(page, "seed 0")
         page.get_by_text("teacher", exact=True).click()
         wait_for_images(page, "teacher")
+        page.get_by_label("Solver").select_option("midpoint")
         for name in ("3", "7"):
             page.locator("#labels label").get_by_text(name, exact=True).click()
         page.get_by_label("Guidance", exact=True).fill("2")

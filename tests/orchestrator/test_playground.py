@@ -93,6 +93,13 @@ def test_only_json_is_taken_and_only_two_things_are_there(played):
     assert ask(f"{played.address}../x")[0] == 404
 
 
+def test_a_name_that_is_made_to_mean_this_machine_is_not_answered(played):
+    request = urllib.request.Request(played.address, headers={"Host": "elsewhere.example:8321"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request, timeout=PATIENCE)
+    assert ask(played.address.replace("127.0.0.1", "localhost"))[0] == 200
+
+
 def test_the_page_begins_as_the_command_was_told_and_offers_what_is_trained(played):
     status, page = ask(played.address)
     assert status == 200
@@ -125,12 +132,13 @@ def test_whoever_moves_the_controls_sees_other_images_at_once(played):
             page.get_by_label("Seed", exact=True).press("ArrowRight")
         other = wait_for_images(page, "student 2", "seed 5")
         page.get_by_text("teacher", exact=True).click()
+        page.get_by_label("Solver").select_option("heun")
         page.get_by_label("Steps, as a number").fill("3")
         page.get_by_label("Steps, as a number").press("Enter")
         page.locator("#labels label").get_by_text("7", exact=True).click()
-        wait_for_images(page, "teacher", "NFE 6", "seed 5")  # the default's teacher_solver, midpoint, asks twice a step
+        wait_for_images(page, "teacher", "NFE 6", "seed 5")
         assert set(page.locator("figcaption").all_inner_texts()) == {"7"}
-        assert "--model teacher --steps 3 --solver midpoint" in page.locator("#command").inner_text()
+        assert "--model teacher --steps 3 --solver heun" in page.locator("#command").inner_text()
         assert page.locator("#fault").is_hidden()
         assert [len(images) for images in (four, two, other)] == [16, 16, 16]
         assert len({tuple(images) for images in (four, two, other)}) == 3

@@ -69,6 +69,12 @@ def test_what_is_drawn_is_what_its_command_draws(tmp_path, settings, asked, nfe)
     assert (images == by_command(answer["command"], tmp_path / "x.npz")).all()
 
 
+def test_networks_on_s3_are_drawn_too(tmp_path, bucket):
+    tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    answer = studio(tmp_path, storage=str(bucket), tracking=tracking).draw({"steps": 2, "count": 3})
+    assert (drawn(answer) == by_command(answer["command"], tmp_path / "x.npz")).all()
+
+
 def test_points_are_one_scatter(tmp_path):
     answer = studio(tmp_path, **GRID9).draw({"count": 7, "labels": [8]})
     (file,) = answer["images"]
