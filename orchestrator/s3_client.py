@@ -48,12 +48,10 @@ NO_CREDENTIALS = {  # botocore's own exceptions, by their names: it raises them 
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """This process's client of S3, or of what AWS_ENDPOINT_URL_S3 names. Raises StorageRefusedError without boto3."""
-    try:
-        from boto3.session import Session
-        from botocore.config import Config
-    except ImportError:
-        raise StorageRefusedError("storage on S3 needs boto3: pip install '.[s3]'") from None
+    """This process's client of S3, or of what AWS_ENDPOINT_URL_S3 names."""
+    from boto3.session import Session
+    from botocore.config import Config
+
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     common: dict[str, Any] = {"retries": retries, "connect_timeout": 10, "read_timeout": 60}
     made = Session().client("s3", config=Config(**common))
@@ -88,10 +86,12 @@ def ask(address: str, bucket: str, question: Callable[[Any], T]) -> T:
 @contextmanager
 def _asking(address: str, bucket: str) -> Iterator[None]:
     """What S3 answers to this is raised in our own words."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-    from s3transfer.exceptions import RetriesExceededError
-
+    try:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import RetriesExceededError
+    except ImportError:
+        raise StorageRefusedError(f"{address}: S3 needs boto3: pip install '.[s3]'") from None
     try:
         yield
     except ClientError as e:
@@ -119,14 +119,16 @@ def region_problem(s3: Any, bucket: str) -> str:
 
 def _said(code: str, bucket: str) -> str:
     """The answer to a HEAD has a number and no words: ask what is meant."""
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    if not code.isdigit():
+    if code not in ("301", "400", "403"):
         return code
     try:
         client().list_objects_v2(Bucket=bucket, MaxKeys=1)
     except ClientError as e:
         return str(e.response.get("Error", {}).get("Code", code))
+    except BotoCoreError:
+        return code
     return "AccessDenied" if code == "403" else code
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def test_missing_credentials_are_refused(bucket, tmp_path, capsys, monkeypatch, 
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no credentials are found: set AWS_PROFILE" in refusal(bucket, tmp_path, capsys)
+
+
+def test_a_missing_package_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "boto3.exceptions", raising=False)
+    assert refusal("s3://bucket/runs", tmp_path, capsys).endswith("S3 needs boto3: pip install '.[s3]'")
 
 
 def test_a_service_that_does_not_answer_is_named(tmp_path, capsys, monkeypatch, asked_anew):
