@@ -23,14 +23,13 @@ def not_joined(joined: set[str], file: Path = BOOTSTRAP) -> list[Fault]:
     if config is None:
         return []
     provider, auth = config.get("provider", {}), config.get("auth", {})
-    types = config.get("available_node_types", {})
-    head = config.get("head_node_type")
-    wanted = sum(int(t.get("min_workers", 0)) for name, t in types.items() if name != head)
-    wanted = max(wanted, int(config.get("min_workers") or 0))
+    # a head of one's own is of the same type as its workers, and on AWS its type has no workers
+    wanted = sum(int(t.get("min_workers", 0)) for t in config.get("available_node_types", {}).values())
     if len(joined) > wanted:  # they, and the head
         return []
-    met = [Fault(str(file), "available_node_types", f"{line}, says `ray status`") for line in cluster.joining()]
     missing = [ip for ip in provider.get("worker_ips", []) if ip not in joined]
+    others = [line for line in cluster.joining() if line.partition(":")[0] not in missing]
+    met = [Fault(str(file), "available_node_types", f"{line}, says `ray status`") for line in others]
     return met + [Fault(str(file), "provider.worker_ips", unreachable(ip, auth)) for ip in missing]
 
 

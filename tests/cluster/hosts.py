@@ -5,6 +5,7 @@ host is gone, as when a machine loses its power. `desk` is the researcher's own 
 launched. Needs root and Debian's openssh-server, rsync, tini and iproute2.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from commands import REPOSITORY
 
 NETWORK, BRIDGE = "10.78.0", "kac-bridge"
 ADDRESSES = {name: f"{NETWORK}.{n}" for n, name in enumerate(("desk", "head", "w1", "w2", "w3"), start=1)}
+LOCK = Path("/run/kac-hosts.lock")
 SSH_OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=5")
 PRIVATE = ("/root", "/tmp/ray", "/tmp/ray_tmp_mount", "/run/postgresql")  # what two machines would not share
 SSHD = """\
@@ -126,6 +128,8 @@ class Hosts(Mapping[str, Host]):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._folder / key], check=True)
         known = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
         (self._folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
+        self._turn = LOCK.open("w")
+        fcntl.flock(self._turn, fcntl.LOCK_EX)  # names and addresses are one run's at a time
         _remove_what_a_killed_run_left()
         ip("link", "add", BRIDGE, "type", "bridge")  # without an address: no other program here can reach the hosts
         ip("link", "set", BRIDGE, "up")
@@ -162,6 +166,7 @@ class Hosts(Mapping[str, Host]):
         for host in self._hosts.values():
             host.down()
         ip("link", "delete", BRIDGE)
+        self._turn.close()
 
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]

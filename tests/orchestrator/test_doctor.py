@@ -158,14 +158,23 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
         "head_node_type: head\n"
         "available_node_types: {head: {min_workers: 0}, worker: {min_workers: 1}}\n"
     )
-    assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
-    assert hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
-    with patch.object(hosts, "SSH_PORT", free_port()):
-        (fault,) = hosts.not_joined({"127.0.0.1"}, file)
-    assert str(fault) == (
-        f"{file}: provider.worker_ips: 127.0.0.2 has not joined: no SSH answers there (Connection refused): start the "
-        "machine, or take it out of the file"
+    of_ray = file.with_name("local.yaml")  # as Ray writes it down for machines of one's own: the head is no type apart
+    of_ray.write_text(
+        "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
+        "head_node_type: local.cluster.node\n"
+        "available_node_types: {local.cluster.node: {min_workers: 1}}\n"
     )
+    assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
+    assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
+    assert hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
+    monkeypatch.setattr(cluster, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
+    for written in (file, of_ray):
+        with patch.object(hosts, "SSH_PORT", free_port()):
+            (fault,) = hosts.not_joined({"127.0.0.1"}, written)
+        assert str(fault) == (
+            f"{written}: provider.worker_ips: 127.0.0.2 has not joined: no SSH answers there (Connection refused): "
+            "start the machine, or take it out of the file"
+        )
 
 
 def test_settings_without_a_file_are_refused(tmp_path):
