@@ -71,7 +71,7 @@ def roots(tmp_path_factory) -> Iterator[dict[str, Path]]:
         publish_celeba(roots["celeba64"], patch)
         write_lsun(roots["lsun_bedroom256"], {f"{i}": jpeg(photograph(i, 300, 256)) for i in range(4)})
         yield roots
-    evaluation._data.cache_clear()
+    evaluation.data_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def inception(tmp_path_factory) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory) -> Path:
     """One store for all: the two experiments on CIFAR-10 share their reference."""
-    evaluation._network.cache_clear()
+    evaluation.network.cache_clear()
     return tmp_path_factory.mktemp("papers")
 
 

@@ -41,7 +41,7 @@ def planned(**blocks: dict[str, Any]) -> Plan:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all: what they share is trained once."""
-    evaluation._network.cache_clear()
+    evaluation.network.cache_clear()
     return tmp_path_factory.mktemp("plane")
 
 
