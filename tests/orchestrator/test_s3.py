@@ -129,6 +129,19 @@ def test_published_results_are_whole_on_an_s3_that_fails_often(bucket, service):
     assert len((bucket / "stages").find("*/*")) == 20  # of each a manifest and one folder of files
 
 
+def test_a_store_can_be_copied_from_s3_to_a_folder_and_back(bucket, tmp_path):
+    publish_many(str(bucket / "first"), 2)
+    for place in (bucket / "first").find("stages/*/*/*") + (bucket / "first").find("stages/*/manifest.json"):
+        copy = tmp_path / str(place).removeprefix(f"{bucket}/first/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(place.read_bytes())
+        (bucket / "second" / str(copy.relative_to(tmp_path))).put(copy.read_bytes())
+    for store in (Store(tmp_path), Store(bucket / "second")):
+        for i in range(2):
+            tensors = store.result(Stage("teacher", {"seed": i}).key).tensors("a.safetensors")
+            assert float(tensors["w"][0]) == i
+
+
 def test_training_on_an_s3_that_fails_often_ends_when_killed_with_the_weights_of_a_folder(bucket, service, tmp_path):
     train(str(tmp_path))
     service.tell(**s3_server.FAULTS)
