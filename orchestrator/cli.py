@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if address is not None:
         cluster.connect(address)
         cluster.check_cluster(experiment, args.file)
-        checks.before_start(experiment, args.file)
+        checks.before_start(experiment, args.file, plan.facts.fingerprint)
     return runner.run(records, address, console, only)
 
 

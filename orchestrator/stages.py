@@ -4,7 +4,6 @@ A trial is a coordinator. What computes is started from here: one Ray Train work
 stages of a chain, and Ray tasks for sampling and features.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -119,7 +118,7 @@ def fulfil(
 
 
 def _failed_in(stage: Stage, store: Store, run: str) -> bool:
-    failure = read_failure(store, stage)
+    failure = store.failure(stage)
     return failure is not None and failure["run"] == run and failure["final"]
 
 
@@ -128,7 +127,7 @@ def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: 
     for attempt in range(1, TRIES + 1):
         for stage, _ in held:
             if _failed_in(stage, store, run):
-                raise StageFailedError((read_failure(store, stage) or {})["cause"])
+                raise StageFailedError((store.failure(stage) or {})["cause"])
             store.clear_failure(stage)
         todo = [s for s, _ in held if not store.done(s.key)]
         try:
@@ -139,7 +138,7 @@ def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: 
             if any(lease.gone() for stage, lease in held if not store.done(stage.key)):
                 return  # whoever took this process for dead goes on with the work
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
-            failure = read_failure(store, failed) or {
+            failure = store.failure(failed) or {
                 "cause": cause(failed, e),
                 "final": disk_refuses(innermost(e)),
             }
@@ -148,14 +147,6 @@ def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: 
                     store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
                 raise StageFailedError(failure["cause"]) from e
             store.clear_failure(failed)
-
-
-def read_failure(store: Store, stage: Stage) -> dict[str, Any] | None:
-    """Why `stage` failed last, if it did."""
-    try:
-        return json.loads((store.root / "work" / stage.key / "failure.json").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def train(stages: list[Stage], trial: Trial, run: Run) -> None:

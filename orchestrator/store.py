@@ -104,10 +104,7 @@ class Store:
 
     def progress(self, key: str) -> dict[str, Any] | None:
         """How far the training of the unfinished stage `key` is; None where nobody has said so."""
-        try:
-            return json.loads((self.root / "work" / key / "progress.json").read_text())
-        except (OSError, ValueError):
-            return None
+        return self._left(key, "progress.json")
 
     def seconds(self, key: str) -> float:
         """How long stage `key` has been worked on, as far as is known."""
@@ -167,9 +164,20 @@ class Store:
         """Leave why `stage` failed, for the coordinator and for trials that wait for it."""
         (self.work(stage.key) / "failure.json").put_json(failure)
 
+    def failure(self, stage: Stage) -> dict[str, Any] | None:
+        """Why `stage` failed last, if it did."""
+        return self._left(stage.key, "failure.json")
+
     def clear_failure(self, stage: Stage) -> None:
         """Forget an earlier failure before trying again."""
         (self.root / "work" / stage.key / "failure.json").unlink(missing_ok=True)
+
+    def _left(self, key: str, name: str) -> dict[str, Any] | None:
+        """What was left as `name` for others in the work folder of the unfinished stage `key`."""
+        try:
+            return json.loads((self.root / "work" / key / name).read_text())
+        except (OSError, ValueError):
+            return None
 
 
 def disk_refuses(error: BaseException) -> bool:

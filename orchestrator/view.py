@@ -138,7 +138,7 @@ class View:
             table.add_row(self.names[stage.key], state)
         kinds = [s for s in self.stages if s.kind == "evaluation"]
         if kinds:
-            measured = sum(self.records.store.done(s.key) for s in kinds)
+            measured = sum(map(self._done, kinds))
             table.add_row("evaluations", f"{bar(measured, len(kinds))} {measured} of {len(kinds)}")
         best = best_so_far(self.records)
         if best:

@@ -17,7 +17,8 @@ from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.places import Folder, StorageError, place_of
+from orchestrator.places import Folder, place_of
+from orchestrator.store import with_remedy
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
 DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded
@@ -31,8 +32,9 @@ class Findings:
     faults: list[Fault]
 
 
-def look(experiment: Experiment, source: str) -> Findings:
-    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`."""
+def look(experiment: Experiment, source: str, fingerprint: str = "") -> Findings:
+    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`. `fingerprint`
+    is that of the data, where it has been read here already."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = list(tracking_faults(experiment, source))
@@ -42,21 +44,19 @@ def look(experiment: Experiment, source: str) -> Findings:
         probe.write(DRIVER)
         reports, silent = _reports(nodes, probe, experiment)
         faults += silent + judged.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
-    except StorageError as e:
-        reports, faults = {}, [*faults, Fault(source, "storage", str(e))]
     except OSError as e:
-        reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {e}: make it writable")]
+        reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}")]
     finally:
         _forget(probe)
     faults += judged.nodes(reports, experiment, source)
-    faults += _data_faults({n: data[n] for n in reports}, experiment, source)
+    faults += _data_faults({n: data[n] for n in reports}, experiment, source, fingerprint)
     return Findings(reports, faults)
 
 
-def before_start(experiment: Experiment, source: str) -> None:
+def before_start(experiment: Experiment, source: str, fingerprint: str) -> None:
     """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
     that have not joined yet are waited for later."""
-    if len(alive()) > 1 and (faults := look(experiment, source).faults):
+    if len(alive()) > 1 and (faults := look(experiment, source, fingerprint).faults):
         raise ConfigError(faults)
 
 
@@ -109,10 +109,13 @@ def _returned(node: Node, probe: Probe, report: Report) -> str:
     return "what the node wrote there does not appear here"
 
 
-def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str) -> Iterable[Fault]:
+def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str, here: str) -> Iterable[Fault]:
     import ray
 
-    here = on_node.fingerprint(experiment.data)
+    try:
+        here = here or on_node.fingerprint(experiment.data)
+    except (ValueError, OSError) as e:
+        yield Fault(source, "data", str(e))
     ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
     for node, ref in started.items():
         try:
@@ -120,7 +123,7 @@ def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str) 
         except Exception as e:
             yield judged.data_missing(node, e, source)
             continue
-        if there != here:
+        if here and there != here:
             yield judged.data_differs(node, source)
 
 

@@ -9,7 +9,7 @@ import pytest
 from orchestrator import leases
 from orchestrator.graph import Stage
 from orchestrator.s3 import S3Place
-from orchestrator.stages import StageFailedError, fulfil, read_failure
+from orchestrator.stages import StageFailedError, fulfil
 from orchestrator.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -120,7 +120,7 @@ def test_a_fault_that_does_not_pass_is_given_up_with_its_cause(root):
     with pytest.raises(StageFailedError, match=r"teacher: out of memory: lower teacher.batch_size"):
         fulfil(CHAIN, store, "run", fail)
     assert calls == [3, 3, 3]
-    failure = read_failure(store, TEACHER)
+    failure = store.failure(TEACHER)
     assert failure is not None
     assert failure["final"]
 
