@@ -51,7 +51,7 @@ class Lab:
         """Everything that docs/clusters.md has one do, up to a cluster of three hosts."""
         addresses = " ".join(self.hosts[name].address for name in ("head", "w1", "w2")) + f" {ADDRESSES[LATER]}"
         for name in ("head", "w1", "w2"):
-            said = self.hosts.ssh(name, f"bash {REPOSITORY}/cluster/firewall.sh {addresses}")
+            said = self.hosts.ssh(name, f"bash {REPOSITORY}/orchestrator/machines/firewall.sh {addresses}")
             assert said.returncode == 0, said.stderr
         self.desk("make", "token", f"VENV={ENVIRONMENT}")
         self.launched = self.desk("ray", "up", "--yes", str(self.file))

@@ -56,7 +56,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "ray dashboard": ("tests/cluster/lab.py", '"ray", "dashboard"'),
     "ray job submit": ("tests/cluster/lab.py", '"ray", "job", "submit"'),
     "ray down": ("tests/cluster/test_taken_down.py", '"ray", "down"'),
-    "bash cluster/firewall.sh": ("tests/cluster/lab.py", "cluster/firewall.sh"),
+    "bash orchestrator/machines/firewall.sh": ("tests/cluster/lab.py", "orchestrator/machines/firewall.sh"),
     ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "git apply": ("tests/orchestrator/test_extending.py", '"git", "apply"'),
