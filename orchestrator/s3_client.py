@@ -90,6 +90,7 @@ def _asking(address: str, bucket: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
         from s3transfer.exceptions import RetriesExceededError
+        from urllib3.exceptions import HTTPError
     except ImportError:
         raise StorageRefusedError(f"{address}: S3 needs boto3: pip install '.[s3]'") from None
     try:
@@ -99,7 +100,7 @@ def _asking(address: str, bucket: str) -> Iterator[None]:
         if code in ("NoSuchKey", "404"):
             raise FileNotFoundError(f"{address}: no such object") from None
         raise _answered(address, _said(code, bucket), e) from None
-    except (BotoCoreError, Boto3Error, RetriesExceededError) as e:
+    except (BotoCoreError, Boto3Error, RetriesExceededError, HTTPError) as e:  # the last: a refusal that broke off
         if (name := type(e).__name__) in NO_CREDENTIALS:
             raise StorageRefusedError(f"{address}: {NO_CREDENTIALS[name]}") from None
         text = str(e).strip().rstrip(".")
@@ -120,6 +121,7 @@ def region_problem(s3: Any, bucket: str) -> str:
 def _said(code: str, bucket: str) -> str:
     """The answer to a HEAD has a number and no words: ask what is meant."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
     if code not in ("301", "400", "403"):
         return code
@@ -127,7 +129,7 @@ def _said(code: str, bucket: str) -> str:
         client().list_objects_v2(Bucket=bucket, MaxKeys=1)
     except ClientError as e:
         return str(e.response.get("Error", {}).get("Code", code))
-    except BotoCoreError:
+    except (BotoCoreError, HTTPError):
         return code
     return "AccessDenied" if code == "403" else code
 

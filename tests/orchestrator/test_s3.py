@@ -112,6 +112,19 @@ def test_a_service_that_has_answered_is_waited_for_when_it_does_not(bucket, serv
     assert sum(service.counts().values()) < 5
 
 
+def test_answers_that_break_off_are_asked_for_again(bucket, service, monkeypatch, tmp_path):
+    monkeypatch.setattr(s3_client, "PAUSES", (0.01,) * 30)
+    (bucket / "there").put(b"x" * 100)
+    service.tell(cut=0.5)
+    for _ in range(10):
+        assert (bucket / "there").read_bytes() == b"x" * 100
+        assert not (bucket / "missing").exists()
+        assert [place.name for place in bucket.find("*")] == ["there"]
+        for ask in ((bucket / "missing").read_bytes, (bucket / "missing").local):
+            with pytest.raises(FileNotFoundError):
+                ask()
+
+
 def test_the_check_of_a_storage_leaves_nothing_there(bucket):
     assert bucket.problem() == ""
     assert not bucket.is_dir()
