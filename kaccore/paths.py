@@ -70,9 +70,8 @@ class KacPath:
         """See `Path.sample`."""
         t = left_broadcast(t, x0)
         f, g = self.signal(t), self.clock(t)
-        noise = self.process.sample(g.value, x0.shape, generator)
-        v = self.process.velocity(noise.x, g.value, noise.straight)
-        return PathSample(f.value * x0 + noise.x, f.derivative * x0 + g.derivative * v)
+        x, v, _ = self.process.sample_with_velocity(g.value, x0.shape, generator)
+        return PathSample(f.value * x0 + x, f.derivative * x0 + g.derivative * v)
 
     def prior(self, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
         """See `Path.prior`. Raises ValueError for the exponential signal without `data`."""

@@ -5,7 +5,7 @@
     r = sqrt((c t)^2 - x^2)                 z = a r / c                 q = I1(z) / (z I0(z)),  q(0) = 1/2
 
 I0, I1 are modified Bessel functions, always exponentially scaled (i0e, i1e), so exp(a t) is never formed.
-Sources: Kac 1974; DistillKac, arXiv 2509.21513; Kac flows, arXiv 2506.20641. The exact draw is our own derivation.
+Sources: Kac 1974; DistillKac, arXiv 2509.21513; Kac flows, arXiv 2506.20641.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from kaccore import kac_draws
 from kaccore.tensors import default_device, left_broadcast
 
 QUADRATURE_NODES = 96  # Gauss-Legendre nodes of the cdf: errors near 1e-14 for 40 e-folds of decay
@@ -25,6 +26,14 @@ class KacSample(NamedTuple):
     """Displacements `x` and, for each, whether the particle never reversed: `straight` means abs(x) = c t."""
 
     x: Tensor
+    straight: Tensor
+
+
+class KacMotion(NamedTuple):
+    """A `KacSample` with the `velocity` of each."""
+
+    x: Tensor
+    velocity: Tensor
     straight: Tensor
 
 
@@ -46,27 +55,42 @@ class KacProcess:
         return f"KacProcess(damping={self.damping:g}, speed={self.speed:g})"
 
     def sample(self, t: Tensor | float, shape: Sequence[int], generator: Generator | None = None) -> KacSample:
-        """Draw x ~ K_t exactly, atoms included: given n reversals the share of time spent moving in the initial
-        direction is B ~ Beta(floor(n/2)+1, ceil(n/2)), since holding times given n are Dirichlet(1,...,1) t.
+        """Draw x ~ K_t exactly, atoms included (`kac_draws`).
 
         `t` is a scalar or aligned with `shape` from the left. The dtype is `t`'s (float32 for a number), the device
-        `t`'s, or the generator's. Returns a `KacSample` of `shape`. Raises ValueError for t < 0 or NaN.
+        `t`'s, or the generator's. Returns a `KacSample` of `shape`. Raises ValueError for t < 0 or NaN; on a GPU, which
+        would have to be waited for, such draws are NaN.
         """
+        motion = self._draw(t, shape, generator)
+        return KacSample(motion.x, motion.straight)
+
+    def sample_with_velocity(
+        self, t: Tensor | float, shape: Sequence[int], generator: Generator | None = None
+    ) -> KacMotion:
+        """Draw as `sample` does, the same x, and know each velocity E[dX/dt | X_t = x] for little more.
+
+        They are within 1e-6 of `velocity` (of c, in float32) at an eighth of its cost.
+        """
+        return self._draw(t, shape, generator, moving=True)
+
+    def _draw(
+        self, t: Tensor | float, shape: Sequence[int], generator: Generator | None, moving: bool = False
+    ) -> KacMotion:
         device = t.device if isinstance(t, Tensor) else default_device(shape, generator)
         dtype = t.dtype if isinstance(t, Tensor) and t.is_floating_point() else torch.float32
         t = left_broadcast(t, torch.empty(tuple(shape), dtype=dtype, device=device))
-        if not bool((t >= 0).all()):
+        if device.type == "cpu" and not bool((t >= 0).all()):
             raise ValueError("the Kac process needs times t >= 0")
-        rate = self.damping * t
-        # float32 counts exactly only to 2^24; a larger number of reversals is drawn in double precision
-        wide = torch.float64 if t.numel() and float(rate.max()) > 1e6 else dtype
-        n = torch.poisson(rate.to(wide).expand(tuple(shape)), generator=generator)
-        ahead = torch._standard_gamma(torch.floor(n / 2) + 1, generator=generator)
-        back = torch._standard_gamma(torch.ceil(n / 2).clamp_min(1), generator=generator)
-        straight = n == 0
-        mean_direction = torch.where(straight, 1.0, (ahead - back) / (ahead + back))  # 2 B - 1
-        sign = torch.randint(0, 2, tuple(shape), generator=generator, device=device, dtype=torch.int8) * 2 - 1
-        return KacSample((self.speed * t) * (sign * mean_direction).to(dtype), straight)
+        wide = torch.promote_types(dtype, torch.float32)
+        tau, edge = self.damping * t.to(wide), self.speed * t
+        drawn = kac_draws.draw(tau, shape, generator)
+        x = (drawn.position * (self.speed / self.damping)).to(dtype)
+        x = torch.where(drawn.straight, torch.copysign(edge, x), x.clamp(-edge, edge))  # to the last bit
+        if not moving:
+            return KacMotion(x, x, drawn.straight)
+        v = (drawn.position * self.speed).div_(tau + kac_draws.resistance(drawn.squared)).to(dtype)
+        light = torch.where(t > 0, self.speed * torch.sign(x), 0.0)
+        return KacMotion(x, torch.where(drawn.straight, light, v), drawn.straight)
 
     def velocity(self, x: Tensor, t: Tensor | float, straight: Tensor | None = None) -> Tensor:
         """E[dX/dt | X_t = x] = a q x / (1 + a t q); on the light cone it is sign(x) c. Shape and dtype of `x`.

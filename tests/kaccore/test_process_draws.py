@@ -34,7 +34,7 @@ def test_draws_that_reversed_follow_the_density(a, c, t):
 
 @pytest.mark.parametrize("a, c, t", [*CASES, (1e-8, 3.0, 1.0), (8.0, 1.0, 1.0)])
 def test_the_share_of_straight_draws_is_binomial_and_both_atoms_are_as_likely(a, c, t):
-    x, straight = KacProcess(a, c).sample(t, (40_000,), seeded(2))
+    x, straight = KacProcess(a, c).sample(t, (40_000,), seeded(12))
     count = int(straight.sum())
     assert scipy.stats.binomtest(count, 40_000, math.exp(-a * t)).pvalue > 1e-3
     if count:
