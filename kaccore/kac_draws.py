@@ -28,25 +28,26 @@ TINY = 1e-30
 
 
 class Drawn(NamedTuple):
-    """`position` is X a/c, in [-tau, tau]; `squared` is z^2; `straight` tells who never reversed."""
+    """Displacements, the velocities there, and which particles never reversed."""
 
-    position: Tensor
-    squared: Tensor
+    x: Tensor
+    velocity: Tensor
     straight: Tensor
 
 
-def draw(tau: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Drawn:
-    """Draws of `shape` at `tau` >= 0, which broadcasts against it; float32 or float64, as `tau`."""
+def draw(
+    damping: float, speed: float, t: Tensor, shape: Sequence[int], generator: Generator | None = None, *, moving: bool
+) -> Drawn:
+    """Draws of `shape` at times `t` >= 0, which broadcast against it; float32 or float64, as `t`. Unless `moving` the
+    velocities are left out: x stands in their place."""
     # of single precision an exponential variable would end at 17, and the law with it
-    wide = torch.float32 if tau.device.type == "mps" else torch.float64
-    e = torch.rand(tuple(shape), dtype=wide, generator=generator, device=tau.device).log_().neg_().to(tau.dtype)
-    phi = torch.rand(tuple(shape), dtype=tau.dtype, generator=generator, device=tau.device).mul_(2 * math.pi)
-    tau = tau.expand(tuple(shape))
-    rows = max(1, BLOCK * len(e) // max(e.numel(), 1)) if e.ndim and tau.device.type == "cpu" else 0
-    if not rows or rows >= len(e):
-        return _drawn(tau, e, phi)
-    blocks = zip(*(whole.split(rows) for whole in (tau, e, phi)), strict=True)
-    return Drawn(*(torch.cat(parts) for parts in zip(*(_drawn(*block) for block in blocks), strict=True)))
+    wide = torch.float32 if t.device.type == "mps" else torch.float64
+    e = torch.rand(tuple(shape), dtype=wide, generator=generator, device=t.device).log_().neg_().to(t.dtype)
+    phi = torch.rand(tuple(shape), dtype=t.dtype, generator=generator, device=t.device).mul_(2 * math.pi)
+    rows = max(1, BLOCK * len(e) // max(e.numel(), 1)) if e.ndim and t.device.type == "cpu" else 0
+    blocks = zip(*(w.split(rows) if rows else [w] for w in (t.expand(tuple(shape)), e, phi)), strict=True)
+    drawn = [_drawn(damping, speed, *block, moving=moving) for block in blocks]
+    return drawn[0] if len(drawn) == 1 else Drawn(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
 
 
 def resistance(squared: Tensor) -> Tensor:
@@ -55,20 +56,32 @@ def resistance(squared: Tensor) -> Tensor:
         return _exact(squared.sqrt())
     nodes, steps = _table(squared.device)
     place = torch.rsqrt(1 + squared / 4).mul_(NODES)
-    index = place.long().clamp_max_(NODES - 1)
-    return (squared + 2.25).sqrt_().add_(nodes.take(index)).addcmul_(place - index, steps.take(index))
+    index = place.long()
+    return (squared + 2.25).sqrt_().add_(nodes.take(index)).addcmul_(place.frac_(), steps.take(index))
 
 
-def _drawn(tau: Tensor, e: Tensor, phi: Tensor) -> Drawn:
+def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, moving: bool) -> Drawn:
+    tau, edge = damping * t, speed * t
+    d = depth(tau, e)
+    radius, straight, cos = (2 * tau - d).mul_(d), e >= tau, torch.cos(phi)
+    ahead, never = torch.sign(cos), straight.to(t.dtype)  # torch.lerp by 0 or 1 is exact, and faster than torch.where
+    position = cos * radius.sqrt()
+    x = torch.clamp(position * (speed / damping), -edge, edge).lerp_(edge.mul_(ahead), never)
+    if not moving:
+        return Drawn(x, x, straight)
+    squared = (tau - d).square_().add_(radius.mul_(1 - cos.square()))
+    velocity = position.mul_(speed).div_(resistance(squared).add_(tau))
+    return Drawn(x, velocity.lerp_(ahead.mul_(speed).mul_(t > 0), never), straight)
+
+
+def depth(tau: Tensor, e: Tensor) -> Tensor:
+    """d with d - log(1 + d k(tau - d)) = e; tau where e is beyond."""
     left = (tau - e).clamp_min_(0)
     # the equation at small y, and a bound at large
     d = tau - torch.minimum(torch.expm1(left).div_(1 + tau / 2), left)
     for _ in range(STEPS[tau.dtype]):
         d = _newton(d, tau, e)
-    y, squared = tau - d, (2 * tau - d).mul_(d)
-    straight, cos = e >= tau, torch.cos(phi)
-    position = torch.where(straight, torch.copysign(tau, cos), cos * squared.sqrt())
-    return Drawn(position, (y * y).add_(squared.mul_(torch.sin(phi).square_())), straight)
+    return d
 
 
 def _newton(d: Tensor, tau: Tensor, e: Tensor) -> Tensor:
@@ -92,8 +105,8 @@ def _exact(z: Tensor) -> Tensor:
 
 @lru_cache
 def _table(device: torch.device) -> tuple[Tensor, Tensor]:
-    """w(z) - sqrt(z^2 + 9/4) where 1/sqrt(1 + z^2/4) is 0, 1/NODES, ... 1, and its steps."""
+    """w(z) - sqrt(z^2 + 9/4) where 1/sqrt(1 + z^2/4) is 0, 1/NODES, ... 1, and the steps from there to the next."""
     place = torch.linspace(0, 1, NODES + 1, dtype=torch.float64)[1:]
     z = 2 * ((1 - place) * (1 + place)).sqrt() / place
     rest = torch.cat([torch.tensor([0.5], dtype=torch.float64), _exact(z) - (z.square() + 2.25).sqrt()])
-    return rest[:-1].float().to(device), rest.diff().float().to(device)
+    return rest.float().to(device), rest.diff(append=rest[-1:]).float().to(device)

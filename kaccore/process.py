@@ -81,16 +81,9 @@ class KacProcess:
         t = left_broadcast(t, torch.empty(tuple(shape), dtype=dtype, device=device))
         if device.type == "cpu" and not bool((t >= 0).all()):
             raise ValueError("the Kac process needs times t >= 0")
-        wide = torch.promote_types(dtype, torch.float32)
-        tau, edge = self.damping * t.to(wide), self.speed * t
-        drawn = kac_draws.draw(tau, shape, generator)
-        x = (drawn.position * (self.speed / self.damping)).to(dtype)
-        x = torch.where(drawn.straight, torch.copysign(edge, x), x.clamp(-edge, edge))  # to the last bit
-        if not moving:
-            return KacMotion(x, x, drawn.straight)
-        v = (drawn.position * self.speed).div_(tau + kac_draws.resistance(drawn.squared)).to(dtype)
-        light = torch.where(t > 0, self.speed * torch.sign(x), 0.0)
-        return KacMotion(x, torch.where(drawn.straight, light, v), drawn.straight)
+        wide = t.to(torch.promote_types(dtype, torch.float32))
+        x, velocity, straight = kac_draws.draw(self.damping, self.speed, wide, shape, generator, moving=moving)
+        return KacMotion(x.to(dtype), velocity.to(dtype), straight)
 
     def velocity(self, x: Tensor, t: Tensor | float, straight: Tensor | None = None) -> Tensor:
         """E[dX/dt | X_t = x] = a q x / (1 + a t q); on the light cone it is sign(x) c. Shape and dtype of `x`.

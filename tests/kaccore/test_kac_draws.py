@@ -43,20 +43,14 @@ def test_draws_follow_the_law_of_reversals_one_by_one(a, c, t):
     assert scipy.stats.fisher_exact(table).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-6), (torch.float64, 1e-11)])
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 5e-7), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("mean", MEANS)
 def test_the_equation_is_solved_to_the_last_digits(mean, dtype, close):
     levels = np.concatenate([np.logspace(-12, -0.01, 60), 1 - np.logspace(-6, -2, 20)])  # probabilities
     e = numbers(-np.log1p(levels * math.expm1(-mean)), dtype)
     e = e[e < numbers(mean, dtype)]
-    d = numbers([root(float(numbers(mean, dtype)), float(each)) for each in e])
-    phi = torch.full_like(e, 0.7)
-    position, squared, straight = kac_draws._drawn(numbers(mean, dtype).expand_as(e), e, phi)
-    tau, turn = numbers(mean, dtype).double(), phi.double()
-    radius = d * (2 * tau - d)
-    assert not straight.any()
-    assert position.double().tolist() == pytest.approx((turn.cos() * radius.sqrt()).tolist(), rel=close)
-    assert squared.double().tolist() == pytest.approx(((tau - d) ** 2 + radius * turn.sin() ** 2).tolist(), rel=close)
+    d = [root(float(numbers(mean, dtype)), float(each)) for each in e]
+    assert kac_draws.depth(numbers(mean, dtype).expand_as(e), e).tolist() == pytest.approx(d, rel=close)
 
 
 def test_the_resistance_is_that_of_the_bessel_functions():
