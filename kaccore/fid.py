@@ -24,7 +24,8 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, k
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from kaccore.data import ImageData
-from kaccore.features import check_images, extractor, feature_label, feature_spec
+from kaccore.extractors import extractor
+from kaccore.features import check_images, feature_label, feature_spec
 from kaccore.files import write_bytes
 from kaccore.frechet import FeatureStatistics, Moments, checked_features, frechet_distance, moments
 
@@ -81,9 +82,9 @@ def extract_batches(
     """Features and logits of images, uint8 (N, C, H, W), at most `batch_size` at a time.
 
     `batch_size` changes nothing else. Gray images are repeated to three channels for an extractor of colour images.
-    `weights`: a file of Inception weights, see `kaccore.features.read_weights`. Raises ValueError for unknown features,
-    images that do not suit them or weights with another hash, RuntimeError where Inception's weights cannot be
-    downloaded.
+    `weights`: a file of Inception weights, see `kaccore.extractors.read_weights`. Raises ValueError for unknown
+    features, images that do not suit them or weights with another hash, RuntimeError where Inception's weights cannot
+    be downloaded.
     """
     spec = feature_spec(features)
     if batch_size < 1:

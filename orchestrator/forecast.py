@@ -2,7 +2,6 @@
 
 import math
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from kaccore.data import ImageData
-from kaccore.training import Training
+from kaccore.ema import EMA
 from orchestrator import build
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.plan import Plan, Trial
@@ -20,8 +19,9 @@ from orchestrator.store import Store
 from orchestrator.workers import Group, batch_loss
 
 LARGEST = 5e6  # parameters of a network that is timed: a step of a larger one may take a minute on a CPU
-TIMED_STEPS, TIMED_IMAGES = 3, 64  # after one step that warms up
+TIMED_IMAGES = 64
 START_SECONDS = 40.0  # of Ray and of a worker group, whatever the sweep
+MOMENTS = 8  # bytes a parameter of Adam's, which a timed step does without: to make one takes a second of imports
 BYTES = {"teacher": 20, "student": 24}  # a parameter: weight, gradient, average, two moments; a student's teacher
 
 
@@ -58,7 +58,7 @@ def forecast(plan: Plan, store: Store, data: ImageData, at_once: int) -> Forecas
     steps = sum(stage.steps for stage in training)
     mean_step = sum(took.values()) / steps if steps else None
     seconds = START_SECONDS + max([*ways, total / at_once])
-    return Forecast(parameters, state, _peak_bytes(), seconds, mean_step)
+    return Forecast(parameters, state, _peak_bytes() + MOMENTS * parameters, seconds, mean_step)
 
 
 def _count(stage: Stage, data: ImageData) -> int:
@@ -95,13 +95,14 @@ def _step_seconds(stage: Stage, data: ImageData) -> float:
     if stage is not teacher:
         frozen = build.network(teacher, data, two_times=stage.parents[0].jumps).eval().requires_grad_(False)
         model = build.paired(stage, build.network(teacher, data, two_times=stage.jumps))
-    training = Training(model, build.optimiser_settings(stage))
-    steps, times = training.run(batch_loss(stage, frozen, data, training, group)), []
-    for _ in range(1 + min(TIMED_STEPS, stage.steps - 1)):
-        began = time.perf_counter()
-        next(steps)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:] or times)
+    settings = build.optimiser_settings(stage)
+    loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group)
+    if stage is teacher:
+        loss(model, 0).backward()  # warms up: students come after their teacher
+    began = time.perf_counter()
+    for part in range(settings.accumulate):
+        loss(model, part).backward()
+    return time.perf_counter() - began
 
 
 def _sampling_seconds(trial: Trial, data: ImageData) -> float:

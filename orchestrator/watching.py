@@ -1,16 +1,20 @@
 """The FID of a teacher while it trains: few images of its averaged weights, every so many steps."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from kaccore.data import ImageData
-from kaccore.fid import Reference, compare, extract
 from kaccore.tensors import derive_seed
 from orchestrator.config import Experiment
-from orchestrator.evaluation import FeatureWeights, draw, labels_for
 from orchestrator.graph import Stage
 from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator.evaluation import FeatureWeights
 
 SAMPLING = {"solver": "ab2", "steps": 20, "guidance": 1.0}  # of every teacher, however its trials sample
 
@@ -31,6 +35,10 @@ class Watch:
     def fid(self, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> float:
         """FID of the network that `stage` trains, always of the same noise: biased up by few images, and so to be
         compared with others of as many alone. `model` is in evaluation mode, as averaged networks are."""
+        # these bring torchvision, seconds that most teachers can spare
+        from kaccore.fid import Reference, compare, extract
+        from orchestrator.evaluation import draw, labels_for
+
         features, seed = self.reference.config["features"], derive_seed(stage.config["seed"], "watch")
         device, indices = str(next(model.parameters()).device), range(self.samples)
         labels = labels_for(stage, None, data, seed, indices)
@@ -43,6 +51,8 @@ class Watch:
 
 def watch_of(config: Experiment, reference: Stage | None) -> Watch | None:
     """How a run watches its teacher; None where it does not."""
+    from orchestrator.evaluation import FeatureWeights
+
     evaluation = config.evaluation
     if evaluation.every is None or reference is None:
         return None

@@ -92,7 +92,7 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
     frozen = None if stage is teacher else build.trained(store, stage.parents[0], data).to(group.device)
-    for step, metrics in training.run(batch_loss(stage, frozen, data, training, group), group.rank):
+    for step, metrics in training.run(batch_loss(stage, frozen, data, training.ema.model, group), group.rank):
         if group.rank == 0:
             watch = job.watch if job.watch is not None and job.watch.due(stage, step) else None
             log.after(step, metrics, None if watch is None else watch.fid(training.ema.model, stage, data, store))
@@ -120,8 +120,11 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
         store.write_failure(stage, failure)
 
 
-def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, training: Training, group: Group) -> BatchLoss:
-    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student."""
+def batch_loss(
+    stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group
+) -> BatchLoss:
+    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student, `averaged` the
+    one whose weights are the average of those in training."""
     teacher = stage.lineage()[0]
     seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
     accumulate, flipped = stage.config["optimise"].get("accumulate", 1), stage.config.get("flip", False)
@@ -130,7 +133,7 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, training
     if frozen is None:
         loss = _teacher_loss(stage, path)
     else:
-        loss = build.distiller(stage, frozen, path, target=training.ema.model).loss
+        loss = build.distiller(stage, frozen, path, target=averaged).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)

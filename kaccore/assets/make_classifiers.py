@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import Generator, Tensor
 
 from kaccore.data import ImageData, load
-from kaccore.features import ASSETS, FEATURES, OWN_FEATURES, SmallClassifier, classifier_weights
+from kaccore.extractors import SmallClassifier
+from kaccore.features import ASSETS, FEATURES, OWN_FEATURES, classifier_weights
 
 SEED = 0
 RECORD = ASSETS / "classifiers.json"

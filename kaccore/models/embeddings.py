@@ -38,7 +38,7 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.channels, self.classes, self.augment_dim = channels, classes, augment_dim
         self.hidden, self.out = nn.Linear(channels, width), nn.Linear(width, width)
-        self.label = nn.Embedding(classes + 1, width) if classes else None
+        self.label = _table(classes + 1, width) if classes else None
         self.end_hidden = nn.Linear(channels, width) if two_times else None
         self.end_out = zeroed(nn.Linear(width, width)) if two_times else None
         self.augment = zeroed(nn.Linear(augment_dim, width, bias=False)) if augment_dim else None
@@ -83,3 +83,10 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def _table(count: int, width: int) -> nn.Embedding:
+    """An embedding as torch makes it, except on the meta device, where its normal numbers would import the compiler:
+    seconds for what is only counted."""
+    weights = torch.empty(count, width)
+    return nn.Embedding.from_pretrained(weights if weights.is_meta else weights.normal_(), freeze=False)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from kaccore.data import ImageData, PointData, load
-from kaccore.features import extractor, features_for
+from kaccore.extractors import extractor
+from kaccore.features import features_for
 from kaccore.fid import Reference, compare, extract_with_logits
 from kaccore.frechet import frechet_distance, moments
 from kaccore.toy import CENTRES, WIDTH

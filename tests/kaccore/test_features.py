@@ -11,17 +11,15 @@ from torch_fidelity import FeatureExtractorInceptionV3
 
 from kaccore import data
 from kaccore.assets.make_classifiers import RECORD, accuracy, split
+from kaccore.extractors import extractor, fetch_official_weights, read_weights
 from kaccore.features import (
     FEATURES,
     INCEPTION,
     INCEPTION_SHA256,
     OWN_FEATURES,
     classifier_weights,
-    extractor,
     feature_label,
     features_for,
-    fetch_official_weights,
-    read_weights,
 )
 from kaccore.fid import Reference, extract, extract_with_logits
 

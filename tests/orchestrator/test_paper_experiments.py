@@ -14,7 +14,7 @@ from commands import REPOSITORY
 from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write_celeba, write_cifar10, write_lsun
 from inception_weights import write_random_inception
 
-from kaccore.features import extractor
+from kaccore.extractors import extractor
 from orchestrator import build, cli, config, diagnosis, evaluation, sweep
 from orchestrator.config import Experiment
 from orchestrator.evaluation import FeatureWeights, build_reference, sample_part, score
