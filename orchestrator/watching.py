@@ -51,10 +51,10 @@ class Watch:
 
 def watch_of(config: Experiment, reference: Stage | None) -> Watch | None:
     """How a run watches its teacher; None where it does not."""
-    from orchestrator.evaluation import FeatureWeights
-
     evaluation = config.evaluation
     if evaluation.every is None or reference is None:
         return None
+    from orchestrator.evaluation import FeatureWeights
+
     weights = FeatureWeights(evaluation.weights, evaluation.weights_sha256)
     return Watch(evaluation.every, evaluation.every_samples, reference, weights)

@@ -334,7 +334,7 @@ def test_the_format_of_a_key_is_pinned():
     stage = Stage("teacher", {"b": 1, "a": [0.5, None]})
     assert stage.key == "095f54fdc05dd850faf5"  # printf '["teacher", 3, {"a": [0.5, null], "b": 1}, []]' | sha256sum
     child = Stage("student", {"c": "d"}, (stage,))
-    assert child.key == digest(f'["student", 2, {{"c": "d"}}, ["{stage.key}"]]')
+    assert child.key == digest(f'["student", 3, {{"c": "d"}}, ["{stage.key}"]]')
 
 
 def test_the_key_of_a_teacher_is_that_of_its_settings_written_out():
