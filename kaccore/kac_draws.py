@@ -55,9 +55,10 @@ def resistance(squared: Tensor) -> Tensor:
     if squared.dtype == torch.float64:
         return _exact(squared.sqrt())
     nodes, steps = _table(squared.device)
-    place = torch.rsqrt(1 + squared / 4).mul_(NODES)
-    index = place.long()
-    return (squared + 2.25).sqrt_().add_(nodes.take(index)).addcmul_(place.frac_(), steps.take(index))
+    place = torch.rsqrt(1 + squared.flatten() / 4).mul_(NODES)
+    index = place.int()
+    rest = nodes.index_select(0, index).addcmul_(place.frac_(), steps.index_select(0, index))
+    return (squared + 2.25).sqrt_().add_(rest.view(squared.shape))
 
 
 def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, moving: bool) -> Drawn:
@@ -66,7 +67,7 @@ def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, m
     radius, straight, cos = (2 * tau - d).mul_(d), e >= tau, torch.cos(phi)
     ahead, never = torch.sign(cos), straight.to(t.dtype)  # torch.lerp by 0 or 1 is exact, and faster than torch.where
     position = cos * radius.sqrt()
-    x = torch.clamp(position * (speed / damping), -edge, edge).lerp_(edge.mul_(ahead), never)
+    x = torch.clamp(position * (speed / damping), -edge, edge).lerp_(ahead * edge, never)
     if not moving:
         return Drawn(x, x, straight)
     squared = (tau - d).square_().add_(radius.mul_(1 - cos.square()))
@@ -81,13 +82,13 @@ def depth(tau: Tensor, e: Tensor) -> Tensor:
     d = tau - torch.minimum(torch.expm1(left).div_(1 + tau / 2), left)
     for _ in range(STEPS[tau.dtype]):
         d = _newton(d, tau, e)
-    return d
+    return torch.minimum(d, tau)
 
 
 def _newton(d: Tensor, tau: Tensor, e: Tensor) -> Tensor:
-    """One step for d - log(1 + d k) = e, k = a^2/(2 y) with a = 1 - exp(-y), kept in [e, tau]. In place, since memory
-    is what it takes its time for: its form on paper is in the test."""
-    y = tau - d
+    """One step for d - log(1 + d k) = e, k = a^2/(2 y) with a = 1 - exp(-y). In place, since memory is what it takes
+    its time for: the form on paper is in the test."""
+    y = (tau - d).clamp_min_(0)
     a, half = torch.expm1(-y).neg_(), (2 * y).clamp_min_(TINY).reciprocal_()
     k = (a * a).mul_(half)
     kd = k * d
@@ -95,7 +96,7 @@ def _newton(d: Tensor, tau: Tensor, e: Tensor) -> Tensor:
     rise = k.addcmul_(kd, change, value=-1)  # of d k
     excess = (d - torch.log1p(kd)).sub_(e)
     slope = rise.div_(kd.add_(1)).neg_().add_(1)
-    return torch.clamp(d.sub_(excess.div_(slope)), torch.minimum(e, tau), tau)
+    return d.sub_(excess.div_(slope))
 
 
 def _exact(z: Tensor) -> Tensor:
