@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+Generators = Generator | list[Generator] | None
 STEPS = {torch.float32: 3, torch.float64: 4}  # of Newton's: the error is then below 2e-12 and 3e-16 of d, at any tau
 BLOCK = 1 << 17  # elements worked on at a time: what fits the cache
 NODES = 4096  # of w's table: linear interpolation is then within 2e-8 of it
@@ -36,14 +37,14 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    damping: float, speed: float, t: Tensor, shape: Sequence[int], generator: Generator | None = None, *, moving: bool
+    damping: float, speed: float, t: Tensor, shape: Sequence[int], generator: Generators = None, *, moving: bool
 ) -> Drawn:
     """Draws of `shape` at times `t` >= 0, which broadcast against it; float32 or float64, as `t`. Unless `moving` the
-    velocities are left out: x stands in their place."""
+    velocities are left out: x stands in their place. With a list of generators each row is drawn by its own."""
     # of single precision an exponential variable would end at 17, and the law with it
     wide = torch.float32 if t.device.type == "mps" else torch.float64
-    e = torch.rand(tuple(shape), dtype=wide, generator=generator, device=t.device).log_().neg_().to(t.dtype)
-    phi = torch.rand(tuple(shape), dtype=t.dtype, generator=generator, device=t.device).mul_(2 * math.pi)
+    e = _uniform(shape, wide, t.device, generator).log_().neg_().to(t.dtype)
+    phi = _uniform(shape, t.dtype, t.device, generator).mul_(2 * math.pi)
     rows = max(1, BLOCK * len(e) // max(e.numel(), 1)) if e.ndim and t.device.type == "cpu" else 0
     blocks = zip(*(w.split(rows) if rows else [w] for w in (t.expand(tuple(shape)), e, phi)), strict=True)
     drawn = [_drawn(damping, speed, *block, moving=moving) for block in blocks]
@@ -59,6 +60,12 @@ def resistance(squared: Tensor) -> Tensor:
     index = place.int()
     rest = nodes.index_select(0, index).addcmul_(place.frac_(), steps.index_select(0, index))
     return (squared + 2.25).sqrt_().add_(rest.view(squared.shape))
+
+
+def _uniform(shape: Sequence[int], dtype: torch.dtype, device: torch.device, generator: Generators) -> Tensor:
+    if isinstance(generator, list):
+        return torch.stack([_uniform(shape[1:], dtype, device, each) for each in generator])
+    return torch.rand(tuple(shape), dtype=dtype, generator=generator, device=device)
 
 
 def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, moving: bool) -> Drawn:

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from kaccore.data.images import ImageData
+from kaccore.kac_draws import Generators
 from kaccore.process import KacProcess
 from kaccore.schedules import CLOCKS, SIGNALS, ScheduleValue, linear_signal, lookup
 from kaccore.tensors import default_device, left_broadcast
@@ -73,16 +74,20 @@ class KacPath:
         x, v, _ = self.process.sample_with_velocity(g.value, x0.shape, generator)
         return PathSample(f.value * x0 + x, f.derivative * x0 + g.derivative * v)
 
-    def prior(self, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
-        """See `Path.prior`. Raises ValueError for the exponential signal without `data`."""
-        one = torch.ones((), device=default_device(shape, generator))
+    def prior(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """See `Path.prior`; a list of `shape[0]` generators draws each image as its own would alone. Raises ValueError
+        for the exponential signal without `data`."""
+        first = generator[0] if isinstance(generator, list) else generator
+        one = torch.ones((), device=default_device(shape, first))
         noise = self.process.sample(self.clock(one).value, shape, generator).x
         kept = float(self.signal(one).value)
         if kept == 0:
             return noise
         if self.data is None:
             raise ValueError(f"this signal keeps {kept:.3f} x_0 at t = 1: give KacPath(data=...) to draw the prior")
-        index = torch.randint(len(self.data), (shape[0],), generator=generator, device=noise.device)
+        each = generator if isinstance(generator, list) else [generator]
+        count = shape[0] // len(each)
+        index = torch.cat([torch.randint(len(self.data), (count,), generator=g, device=noise.device) for g in each])
         x0 = self.data.batch(index) if isinstance(self.data, ImageData) else self.data[index.to(self.data.device)]
         return kept * x0.to(noise.device) + noise
 

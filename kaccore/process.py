@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from kaccore import kac_draws
+from kaccore.kac_draws import Generators
 from kaccore.tensors import default_device, left_broadcast
 
 QUADRATURE_NODES = 96  # Gauss-Legendre nodes of the cdf: errors near 1e-14 for 40 e-folds of decay
@@ -54,18 +55,19 @@ class KacProcess:
     def __repr__(self) -> str:
         return f"KacProcess(damping={self.damping:g}, speed={self.speed:g})"
 
-    def sample(self, t: Tensor | float, shape: Sequence[int], generator: Generator | None = None) -> KacSample:
+    def sample(self, t: Tensor | float, shape: Sequence[int], generator: Generators = None) -> KacSample:
         """Draw x ~ K_t exactly, atoms included (`kac_draws`).
 
         `t` is a scalar or aligned with `shape` from the left. The dtype is `t`'s (float32 for a number), the device
-        `t`'s, or the generator's. Returns a `KacSample` of `shape`. Raises ValueError for t < 0 or NaN; on a GPU, which
-        would have to be waited for, such draws are NaN.
+        `t`'s, or the generator's; a list of `shape[0]` generators draws each row as its own would alone. Returns a
+        `KacSample` of `shape`. Raises ValueError for t < 0 or NaN; on a GPU, which would have to be waited for, such
+        draws are NaN.
         """
         motion = self._draw(t, shape, generator)
         return KacSample(motion.x, motion.straight)
 
     def sample_with_velocity(
-        self, t: Tensor | float, shape: Sequence[int], generator: Generator | None = None
+        self, t: Tensor | float, shape: Sequence[int], generator: Generators = None
     ) -> KacMotion:
         """Draw as `sample` does, the same x, and know each velocity E[dX/dt | X_t = x] for little more.
 
@@ -74,9 +76,10 @@ class KacProcess:
         return self._draw(t, shape, generator, moving=True)
 
     def _draw(
-        self, t: Tensor | float, shape: Sequence[int], generator: Generator | None, moving: bool = False
+        self, t: Tensor | float, shape: Sequence[int], generator: Generators, moving: bool = False
     ) -> KacMotion:
-        device = t.device if isinstance(t, Tensor) else default_device(shape, generator)
+        one = generator[0] if isinstance(generator, list) else generator
+        device = t.device if isinstance(t, Tensor) else default_device(shape, one)
         dtype = t.dtype if isinstance(t, Tensor) and t.is_floating_point() else torch.float32
         t = left_broadcast(t, torch.empty(tuple(shape), dtype=dtype, device=device))
         if device.type == "cpu" and not bool((t >= 0).all()):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kaccore.diagnostics import KineticEnergy, TrajectorySummary, light_cone_bound
 from kaccore.guidance import GuidedVelocity, Model
-from kaccore.paths import Path
+from kaccore.paths import KacPath, Path
 from kaccore.shaping import ShapedVelocity
 from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import generator_for
@@ -119,7 +119,10 @@ def evaluating(model: Model) -> Iterator[None]:
 
 def prior_images(path: Path, seed: int, indices: Sequence[int], image_shape: Sequence[int]) -> Tensor:
     """The starting noise of images number `indices`, each from a generator of its own: (len(indices), C, H, W)."""
-    return torch.cat([path.prior((1, *image_shape), generator_for(seed, "prior", k)) for k in indices])
+    generators = [generator_for(seed, "prior", k) for k in indices]
+    if isinstance(path, KacPath):  # whose draws are many small operations, the same for all at once
+        return path.prior((len(indices), *image_shape), generators)
+    return torch.cat([path.prior((1, *image_shape), each) for each in generators])
 
 
 def _draw_batch(

@@ -1,0 +1,28 @@
+"""FID of the 5,000 MNIST images against the extraction of their features."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Figure, in_turns, ratio
+from kaccore.data import load
+from kaccore.fid import Reference, compare, extract
+
+FEATURES = "mnist-cnn-v1"
+
+
+def figures() -> Iterator[Figure]:
+    """The reference's statistics are read from a file, as evaluations do."""
+    torch.set_num_threads(1)
+    images = load("mnist").images
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "reference.safetensors"
+        Reference.build(images, FEATURES).save(kept)
+
+        def fid() -> dict[str, float]:
+            return compare(extract(images, FEATURES), Reference.load(kept), ["fid"])
+
+        whole, features = in_turns(fid, lambda: extract(images, FEATURES), repeats=7, warm_up=1)
+    yield Figure("metrics", "FID of 5,000 MNIST images", "their features", *ratio(whole, features), "times", "<= 1.1")

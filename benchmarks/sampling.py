@@ -1,0 +1,36 @@
+"""Sampling against as many evaluations of the network alone."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+
+from benchmarks.measure import Figure, in_turns, ratio
+from benchmarks.training import NETWORKS, PATH, Network
+from kaccore.sampling import sample
+
+IMAGES, STEPS = 64, 20
+
+
+def figures() -> Iterator[Figure]:
+    """Euler's twenty steps, plain and guided."""
+    torch.set_num_threads(1)
+    for name in ("default", "128 channels"):
+        alone, plain, guided = in_turns(*_calls(NETWORKS[name]), repeats=7, warm_up=1)
+        what = f"{STEPS} Euler steps, {name}"
+        yield Figure("sampling", what, f"{STEPS} evaluations", *ratio(plain, alone), "times", "<= 1.03")
+        yield Figure("sampling", f"{what}, guided", f"{STEPS} evaluations", *ratio(guided, alone), "times", "<= 2.0")
+
+
+def _calls(network: Network) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+    """The network's evaluations alone; in a solver; in a solver and guided."""
+    model, shape = network.made().eval(), (IMAGES, network.image_channels, network.size, network.size)
+    x, t, labels = torch.randn(shape), torch.rand(IMAGES), torch.zeros(IMAGES, dtype=torch.int64)
+
+    @torch.no_grad()
+    def evaluations() -> None:
+        for _ in range(STEPS):
+            model(x, t, labels)
+
+    sampled = partial(sample, model, PATH, shape, steps=STEPS, seed=0, labels=labels)
+    return evaluations, sampled, partial(sampled, guidance=1.5)
