@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.measure import Figure
 
+WIDTH = 110  # columns: a file or a pipe has 80, which folds the table
 PARTS = {
     "draws": "Kac draws against a table of quantiles",
     "training": "training steps against plain PyTorch and against their arithmetic",
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _all(parts: list[str], keep: Path | None) -> int:
     console, status, found = Console(), 0, []
+    console.width = max(console.width, WIDTH)
     for part in parts:
         console.print(f"[bold]{part}[/]: {PARTS[part]}", highlight=False)
         with tempfile.TemporaryDirectory() as folder:

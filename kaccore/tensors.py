@@ -21,6 +21,13 @@ def left_broadcast(t: Tensor | float, like: Tensor) -> Tensor:
     return t.reshape(t.shape + (1,) * (like.ndim - t.ndim))
 
 
+def sent(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """`tensor`, of the CPU, on `device`; without waiting for a GPU to have it."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def derive_seed(seed: int, purpose: str, *index: int) -> int:
     """A 63-bit seed for (seed, purpose, index...): independent streams that no order of execution can disturb."""
     text = ":".join([str(int(seed)), purpose, *(str(int(i)) for i in index)])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from kaccore.ema import EMA
 from kaccore.tensors import derive_seed, generator_for
 
 PRECISIONS = ("float32", "bfloat16")
+AHEAD = 20  # steps that a GPU may be given before the first of their losses is waited for
 
 
 @dataclass(frozen=True)
@@ -72,32 +74,48 @@ class Training:
         self.ema = EMA(model, settings.ema)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
         self.step = 0
+        self.ahead = 1 if next(model.parameters()).device.type == "cpu" else AHEAD
+        self._unseen: list[tuple[int, Tensor]] = []
+        self._last = math.nan
 
-    def run(self, batch_loss: BatchLoss, rank: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Train up to `settings.steps`, yielding (steps done, {"loss", "lr"}) after each.
+    def run(self, batch_loss: BatchLoss, rank: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Train up to `settings.steps`, yielding (steps done, {"loss", "lr"}) after each. On a GPU the loss is a tensor
+        that is not waited for.
 
-        Raises NonFiniteLossError with the step, the last good loss and the learning rate.
+        Raises NonFiniteLossError with the step, the last good loss and the learning rate; on a GPU within AHEAD steps,
+        and before anything is saved.
         """
-        s, last = self.settings, math.nan
+        s = self.settings
         self.model.train()
         while self.step < s.steps:
             lr = learning_rate(s, self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.zero_grad()
-            value = self._backward(batch_loss, rank)
-            if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"loss is {value} at step {self.step + 1} (last good loss {last:.6g}, learning rate {lr:.3g})"
-                )
+            loss = self._backward(batch_loss, rank)
+            self._unseen.append((self.step, loss))
+            if len(self._unseen) >= self.ahead or self.step + 1 == s.steps:
+                self._look()
             if s.clip is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
             self.optimizer.step()
             self.ema.update(self.model, self.step)
-            self.step, last = self.step + 1, value
-            yield self.step, {"loss": value, "lr": lr}
+            self.step += 1
+            yield self.step, {"loss": float(loss) if self.ahead == 1 else loss, "lr": lr}
 
-    def _backward(self, batch_loss: BatchLoss, rank: int) -> float:
+    def _look(self) -> None:
+        """Wait for the losses since the last look; raises NonFiniteLossError."""
+        unseen, self._unseen = self._unseen, []
+        values = torch.stack([loss for _, loss in unseen]).tolist() if unseen else []
+        for (step, _), value in zip(unseen, values, strict=True):
+            if not math.isfinite(value):
+                last, lr = self._last, learning_rate(self.settings, step)
+                raise NonFiniteLossError(
+                    f"loss is {value} at step {step + 1} (last good loss {last:.6g}, learning rate {lr:.3g})"
+                )
+            self._last = value
+
+    def _backward(self, batch_loss: BatchLoss, rank: int) -> Tensor:
         """Leave the gradient of the mean loss over the step's parts in the weights; returns that mean."""
         s, losses = self.settings, []
         device = next(self.model.parameters()).device.type
@@ -109,10 +127,12 @@ class Training:
                     loss = batch_loss(self.forward, part)
                 (loss / s.accumulate).backward()
             losses.append(loss.detach())
-        return float(_over_workers(self.forward, torch.stack(losses).mean()))
+        return _over_workers(self.forward, torch.stack(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Everything that a resumed run needs: named tensors, and plain numbers beside them."""
+        """Everything that a resumed run needs: named tensors, and plain numbers beside them. Raises NonFiniteLossError
+        rather than give what is spoiled."""
+        self._look()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():

@@ -43,7 +43,8 @@ class TrainingLog:
         self.fids: list[dict[str, float]] = []
         self.system = SystemUse(next(training.model.parameters()).device)
         self.every = max(1, stage.steps // LOSS_POINTS)
-        self.pending, self.since_saved = [0.0, 0], [0.0, 0]  # sums of losses and their counts
+        # sums of losses and their counts; on a GPU the sums are tensors, which is waited for when they are written
+        self.pending, self.since_saved = [0.0, 0], [0.0, 0]
         self.seconds_before, self.started = 0.0, time.monotonic()
         self.first_step, self.saved, self.told = 0, time.monotonic(), 0.0
 
@@ -70,14 +71,14 @@ class TrainingLog:
                 self.system.restore(numbers["system"])
             return
 
-    def after(self, step: int, metrics: dict[str, float], fid: float | None = None) -> None:
+    def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
         """Note one step, and the network's FID where it was measured; raises LeaseLostError where another process has
         taken the stage over."""
         now = time.monotonic()
         for sums in (self.pending, self.since_saved):
             sums[0], sums[1] = sums[0] + metrics["loss"], sums[1] + 1
         if step % self.every == 0 or step == self.stage.steps:
-            self.losses.append({"step": step, "loss": self.pending[0] / self.pending[1], "lr": metrics["lr"]})
+            self.losses.append({"step": step, "loss": float(self.pending[0] / self.pending[1]), "lr": metrics["lr"]})
             self.pending = [0.0, 0]
         self.system.after(step, self.seconds)
         if now - self.told > PROGRESS_SECONDS * self.folder.pace:
@@ -124,8 +125,9 @@ class TrainingLog:
 
     def _save(self, folder: Path) -> None:
         tensors, numbers = self.training.state()
-        loss = self.since_saved[0] / self.since_saved[1] if self.since_saved[1] else None
-        noted = {"losses": self.losses, "pending": self.pending, "seconds": self.seconds, "loss": loss}
+        loss = float(self.since_saved[0] / self.since_saved[1]) if self.since_saved[1] else None
+        pending = [float(number) for number in self.pending]
+        noted = {"losses": self.losses, "pending": pending, "seconds": self.seconds, "loss": loss}
         save_checkpoint(folder, tensors, {**numbers, **noted, "fids": self.fids, "system": self.system.state()})
         self.since_saved = [0.0, 0]
 

@@ -84,14 +84,14 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     data = build.images(teacher.config["data"]["name"], job.data)
     _check_fingerprint(data, teacher)
     model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)
-    model = model.to(group.device)
+    model = _placed(model, group.device)
     if job.compile:
         model.compile()
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, build.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    frozen = None if stage is teacher else build.trained(store, stage.parents[0], data).to(group.device)
+    frozen = None if stage is teacher else _placed(build.trained(store, stage.parents[0], data), group.device)
     for step, metrics in training.run(batch_loss(stage, frozen, data, training.ema.model, group), group.rank):
         if group.rank == 0:
             watch = job.watch if job.watch is not None and job.watch.due(stage, step) else None
@@ -100,6 +100,13 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
         log.publish(build.sizes(data))
     if group.world > 1:
         dist.barrier()
+
+
+def _placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` on `device`; on a GPU, where convolutions are then faster, with channels that lie side by side. On a CPU
+    that was measured to make no difference."""
+    model = model.to(device)
+    return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
 
 def last_words(stage: Stage, job: Job, error: Exception) -> None:
@@ -139,7 +146,7 @@ def batch_loss(
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
         generator = generator_for(seed, stage.label, part, 0, device=group.device)  # all workers draw the same
         labels = data.labels[index].to(group.device) if labelled and data.labels is not None else None
-        x0 = data.batch(index).to(group.device)
+        x0 = data.batch(index, group.device)
         x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
         return loss(model, x0, labels, generator, shard)
 

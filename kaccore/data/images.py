@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kaccore.tensors import sent
+
 PART_BYTES = 2**26  # what may be larger than the memory is read and written in parts
 
 
@@ -88,9 +90,10 @@ class ImageData:
                 digest.update(part.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def batch(self, index: Tensor) -> Tensor:
-        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1], on the CPU."""
-        return from_uint8(self.images[index.cpu()])
+    def batch(self, index: Tensor, device: str | torch.device = "cpu") -> Tensor:
+        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They travel to a GPU as
+        bytes, and are not waited for."""
+        return from_uint8(sent(self.images[index.cpu()], device))
 
     def floats(self) -> Tensor:
         """All images as a model sees them: (N, C, H, W) float32 in [-1, 1]. For small sets: all of it is in memory."""

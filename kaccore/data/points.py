@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kaccore.data.images import ImageData
+from kaccore.tensors import sent
 
 COUNT, SEED = 20_000, 0  # of what is drawn once and is the data from then on
 
@@ -31,9 +32,9 @@ class PointData(ImageData):
         """The coordinates, (N, 2) float32."""
         return self.images.flatten(1)
 
-    def batch(self, index: Tensor) -> Tensor:
-        """Some points as a model sees them: (B,) int64 -> (B, 2, 1, 1) float32, on the CPU."""
-        return self.images[index.cpu()]
+    def batch(self, index: Tensor, device: str | torch.device = "cpu") -> Tensor:
+        """Some points as a model sees them: (B,) int64 -> (B, 2, 1, 1) float32."""
+        return sent(self.images[index.cpu()], device)
 
     def floats(self) -> Tensor:
         """All points as a model sees them."""

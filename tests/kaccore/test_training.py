@@ -236,6 +236,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(ba
     assert training.model.weight.item() == seen[-1] and training.step == 2
 
 
+def test_losses_that_are_not_waited_for_change_nothing():
+    settings = Settings(steps=12, lr=0.125, ema=0.5)
+    waiting, ahead = Training(line(), settings), Training(line(), settings)
+    ahead.ahead = 5  # as a GPU is given
+    losses = [float(metrics["loss"]) for _, metrics in ahead.run(towards(1.0))]
+    assert losses == [metrics["loss"] for _, metrics in waiting.run(towards(1.0))]
+    assert ahead.model.weight.item() == waiting.model.weight.item()
+
+
+def test_a_loss_that_is_not_finite_is_found_though_it_was_not_waited_for():
+    training = Training(line(), Settings(steps=10, lr=0.125, ema=0.5, schedule="constant"))
+    training.ahead = 5
+    run = training.run(lambda model, step: towards(1.0)(model, step) * (math.nan if step == 2 else 1.0))
+    done = [float(next(run)[1]["loss"]) for _ in range(3)]
+    with pytest.raises(NonFiniteLossError, match=f"loss is nan at step 3 .last good loss {done[1]:.6g}, .* 0.125"):
+        training.state()  # what is spoiled is not saved
+    run = training.run(lambda model, step: towards(1.0)(model, step) * math.nan)
+    with pytest.raises(NonFiniteLossError, match="loss is nan at step 4"):
+        list(run)
+
+
 @pytest.mark.parametrize("clip", [0.5, None])
 def test_the_gradient_is_clipped_where_a_bound_is_given(clip):
     training = Training(line(), Settings(steps=1, lr=0.1, ema=0.5, clip=clip))
