@@ -1,0 +1,120 @@
+"""Past one machine: `python -m benchmarks.scaling`. What a CIFAR-10 table costs on paper, with and without shared
+stages, and how what the driver does by itself grows with the trials. `docs/scaling.md` reads the figures.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.store import finish, plan
+from kaccore.models import UNet
+from kaccore.solvers import EVALUATIONS
+from orchestrator import config
+from orchestrator.graph import Stage
+from orchestrator.plan import make
+from orchestrator.records import Records
+from orchestrator.store import Store
+
+PAPER = Path(__file__).parents[1] / "experiments" / "paper"
+SPACE = {  # 5 x 5 damping and speed, 3 seeds, and 5 step counts: the teacher's, and those of its students
+    "path.damping": {"grid": [4.0, 9.0, 16.0, 25.0, 49.0]},
+    "path.speed": {"grid": [1.0, 2.0, 3.0, 4.0, 5.0]},
+    "seed": {"grid": [0, 1, 2]},
+}
+STEPS = {"teacher": [100], "student": [1, 2, 4, 20]}
+PEAK, SHARE = 989e12, 0.35  # operations a second of an H100 in dense bfloat16, and the part of it that we assume
+TRIALS = (100, 1_000, 10_000)
+
+
+def main() -> None:
+    """Compute, measure and print."""
+    console = Console(width=110)
+    console.print(costs("distillkac_cifar10.yaml", "kacflow_cifar10.yaml"))
+    console.print(books(map(int, sys.argv[1:] or TRIALS)))
+
+
+def costs(*names: str) -> Table:
+    """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are students'."""
+    table = Table("network", "cells", "stages", "GPU hours, shared", "each cell alone", "times")
+    for name in names:
+        experiment, cells = config.load(PAPER / name), []
+        for model, steps in STEPS.items():
+            sampling = {"model": model, "solver": "ab2" if model == "teacher" else "euler", "steps": steps[0]}
+            space = {**SPACE, "sampling.steps": {"grid": steps}}
+            chosen = experiment.override({"sampling": sampling, "sweep": {"space": space}})
+            cells += make(chosen, "fingerprint", "inception-v3-compat").trials
+        once = {stage.key: stage for trial in cells for stage in trial.stages()}
+        shared, alone = hours(once.values()), sum(hours(trial.stages()) for trial in cells)
+        table.add_row(name, str(len(cells)), str(len(once)), f"{shared:,.0f}", f"{alone:,.0f}", f"{alone / shared:.2f}")
+    return table
+
+
+def hours(stages: Iterable[Stage]) -> float:
+    """Of one GPU, for all the arithmetic of `stages`; features and data are left out."""
+    return sum(_operations(stage) for stage in stages) / (PEAK * SHARE) / 3600
+
+
+def _operations(stage: Stage) -> float:
+    if stage.kind == "reference":
+        return 0.0
+    teacher = stage.lineage()[0]
+    once = _forward(json.dumps(teacher.config["model"]), 10 if teacher.config["label_dropout"] else 0)
+    if stage.kind == "evaluation":
+        sampling, images = stage.config["sampling"], stage.config["samples"] * stage.config["seeds"]
+        return images * once * sampling["steps"] * EVALUATIONS[sampling["solver"]]
+    images = stage.config["optimise"]["steps"] * stage.config["optimise"]["batch_size"]
+    if stage is teacher:
+        return images * 3 * once  # a backward pass counts as two forward ones
+    guided = 2 if stage.config.get("guidance", 1.0) != 1.0 else 1
+    taught = stage.config["substeps"] * EVALUATIONS[stage.config["solver"]] * guided
+    return images * (3 + taught) * once
+
+
+@lru_cache
+def _forward(settings: str, classes: int) -> float:
+    """Operations of one evaluation of the network for one image of 32x32."""
+    given = {key: value for key, value in json.loads(settings).items() if key != "kind"}
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        UNet(32, 3, **given, classes=classes)(torch.empty(1, 3, 32, 32), torch.empty(1))
+    return float(counter.get_total_flops())
+
+
+def books(counts: Iterable[int]) -> Table:
+    """Seconds of the driver's own work, whatever the trials do."""
+    table = Table("trials", "plan", "look up what is done", "note the end of each", "write what was found")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            planned = plan(count)
+            seconds = [time.perf_counter() - began]
+            records = Records(planned, Store(Path(folder)))
+            records.open()
+            finish(records)
+            for work in (_look_up, _note, Records.save):
+                began = time.perf_counter()
+                work(records)
+                seconds.append(time.perf_counter() - began)
+        table.add_row(f"{count:,}", *(f"{each:.2f} s" for each in seconds))
+    return table
+
+
+def _look_up(records: Records) -> None:
+    assert all(records.store.done(stage.key) for stage in records.plan.stages())
+
+
+def _note(records: Records) -> None:
+    for trial in records.plan.trials:
+        records.end(trial.index, "done")
+
+
+if __name__ == "__main__":
+    main()
