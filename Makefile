@@ -19,7 +19,7 @@ help:
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
-	@echo "make bench    measurements of speed"
+	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
 	@echo "make figures  the figures of docs/method.md again"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
@@ -62,9 +62,7 @@ ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db
 
 bench: $(READY)
-	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/trials.py
+	$(BIN)/python -m benchmarks
 
 figures: $(READY)
 	$(BIN)/python docs/figures/method_figures.py

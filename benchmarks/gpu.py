@@ -4,6 +4,7 @@ Shares of peak are of dense bfloat16 arithmetic as the makers state it; operatio
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -69,8 +70,8 @@ def _sampling(name: str, network: Network) -> Iterator[Figure]:
     model.compile(mode="reduce-overhead")  # CUDA graphs: few steps on few images wait for launches otherwise
     for count in STEPS:
         with torch.autocast("cuda", torch.bfloat16):
-            call = _waited(lambda n=count: sample(model, PATH, (network.batch, 3, 32, 32), steps=n, seed=0))
-            (took,) = in_turns(call, repeats=3, warm_up=1)
+            call = partial(sample, model, PATH, (network.batch, 3, 32, 32), steps=count, seed=0)
+            (took,) = in_turns(_waited(call), repeats=3, warm_up=1)
         each = [1e3 * seconds / network.batch for seconds in took]
         yield Figure("gpu", f"{name}: sampling, {count} steps", "", *spread(each), "ms an image")
 

@@ -20,7 +20,7 @@ from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
 from orchestrator import config
 from orchestrator.graph import Stage
-from orchestrator.plan import make
+from orchestrator.plan import Trial, make
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -46,7 +46,8 @@ def costs(*names: str) -> Table:
     """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are students'."""
     table = Table("network", "cells", "stages", "GPU hours, shared", "each cell alone", "times")
     for name in names:
-        experiment, cells = config.load(PAPER / name), []
+        experiment = config.load(PAPER / name)
+        cells: list[Trial] = []
         for model, steps in STEPS.items():
             sampling = {"model": model, "solver": "ab2" if model == "teacher" else "euler", "steps": steps[0]}
             space = {**SPACE, "sampling.steps": {"grid": steps}}

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Figure, seconds, spread
@@ -15,6 +16,7 @@ EXPERIMENT = Path(__file__).parents[1] / "experiments" / "nfe_sweep.yaml"
 REPEATS = 3
 RAY_TRAIN = """
 import torch, ray, mlflow
+from functools import partial
 from pathlib import Path
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -38,7 +40,8 @@ def figures() -> Iterator[Figure]:
     }
     with tempfile.TemporaryDirectory() as folder:
         for what, arguments in commands.items():
-            took = [seconds(lambda a=arguments: _run(folder, "-m", "orchestrator.sweep", *a)) for _ in range(REPEATS)]
+            call = partial(_run, folder, "-m", "orchestrator.sweep", *arguments)
+            took = [seconds(call) for _ in range(REPEATS)]
             yield Figure("start", what, "", *spread(took), "s", "<= 2")
         imports = [seconds(lambda: _run(folder, "-c", "import torch, ray, mlflow")) for _ in range(REPEATS)]
     yield Figure("start", "import torch, ray, mlflow", "", *spread(imports), "s")
@@ -58,8 +61,8 @@ def _until(appears: str, *arguments: str) -> float:
     """Seconds until there is a file of that name in the folder where the command runs."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=_environment(), **silent)
+        command, nowhere = [sys.executable, *arguments], subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=nowhere, stderr=nowhere)
         while not list(Path(folder).glob(appears)):
             if process.poll() is not None:
                 raise RuntimeError(f"{arguments}: ended with {process.returncode}")

@@ -1,4 +1,4 @@
-"""What keeping the books costs: `python benchmarks/store.py`. Compare within one run: machines differ."""
+"""What keeping the books costs: `python -m benchmarks.store`. Compare within one run: machines differ."""
 
 import subprocess
 import sys

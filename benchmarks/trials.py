@@ -1,5 +1,5 @@
-"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python benchmarks/trials.py`,
-or with other counts of trials, `python benchmarks/trials.py 100 1000`."""
+"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python -m benchmarks.trials`,
+or with other counts of trials, `python -m benchmarks.trials 100 1000`."""
 
 import sys
 import tempfile
@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.table import Table
-from store import finish, plan
 
+from benchmarks.store import finish, plan
 from orchestrator import summary
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
@@ -79,7 +79,7 @@ def measure(count: int) -> Costs:
             publisher.finish("FINISHED")
             assert not publisher.problem, publisher.problem
             mlflow = time.perf_counter() - began
-        return Costs(ray, report, mlflow, (records.folder / "report.html").stat().st_size / 1e6, memory)
+        return Costs(ray, report, mlflow, len((records.folder / "report.html").read_bytes()) / 1e6, memory)
 
 
 def main() -> None:

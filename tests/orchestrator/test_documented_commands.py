@@ -33,6 +33,8 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make test": (".ci/run", "make test"),
     "make test-failures": (".ci/run", "make test-failures"),
     "make ui": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_server(default_sweep.storage"),
+    "make bench": ("tests/orchestrator/test_benchmarks.py", "command.main("),
+    "python -m benchmarks": ("tests/orchestrator/test_benchmarks.py", "command.main("),
     "make figures": ("tests/orchestrator/test_method_figures.py", "method_figures.write("),
     "apt-get install chromium": (".ci/run", "install -y -qq chromium"),
     "apt-get install bindfs": (".ci/run", "install -y -qq chromium bindfs"),
