@@ -10,16 +10,19 @@ from commands import PATIENCE
 from hosts import ADDRESSES, Host
 from lab import ENVIRONMENT, LATER, Lab, process_of
 
-# connects to each of the ports given, and prints those that answer
+# connects to each of the ports given, to all at once, and prints those that answer
 KNOCK = """\
 import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
 def answers(port):
     try:
         socket.create_connection((sys.argv[1], port), timeout=3).close()
         return True
     except OSError:
         return False
-print(json.dumps([port for port in json.loads(sys.argv[2]) if answers(port)]))
+ports = json.loads(sys.argv[2])
+with ThreadPoolExecutor(len(ports)) as pool:
+    print(json.dumps([port for port, yes in zip(ports, pool.map(answers, ports)) if yes]))
 """
 JOIN = "import ray; ray.init('{address}:6379', logging_level='ERROR'); print(ray.cluster_resources())"
 
@@ -52,30 +55,45 @@ def test_dashboard_and_tracking_server_answer_on_the_heads_loopback_alone(lab):
     assert {8265, 5000} <= set(listening(lab.hosts["head"]))
 
 
-def join(lab: Lab, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A driver on one of the cluster's own hosts, which the firewall lets through."""
-    code = JOIN.format(address=lab.hosts["head"].address)
-    command = lab.hosts["w1"].command(str(ENVIRONMENT / "bin/python"), "-c", code, **environment)
-    return subprocess.run(command, capture_output=True, text=True)
+WRONG = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
 
 
-def test_a_client_without_the_token_or_with_another_is_refused(lab):
-    assert "'CPU': 3.0" in join(lab, RAY_AUTH_MODE="token").stdout
-    for wrong in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
-        said = join(lab, **wrong)
-        assert said.returncode != 0
-        assert "'CPU'" not in said.stdout
+@pytest.fixture(scope="module")
+def refused(lab: Lab) -> dict[str, tuple[int, str, str]]:
+    """Status, output and errors of drivers on one of the cluster's own hosts, which the firewall lets through, with
+    the token and without, and of a sweep without; all at once, since Ray takes half a minute to give up."""
+    address, python = lab.hosts["head"].address, str(ENVIRONMENT / "bin/python")
+    join = [python, "-c", JOIN.format(address=address)]
+    sweep = [python, "-m", "orchestrator.sweep", str(lab.folder / "x.yaml"), "--address", f"{address}:6379"]
+    who = {
+        "right": (join, {"RAY_AUTH_MODE": "token"}),
+        "none": (join, {"RAY_AUTH_MODE": "disabled"}),
+        "wrong": (join, WRONG),
+        "sweep": (sweep, WRONG),
+    }
+    there = {
+        name: subprocess.Popen(
+            lab.hosts["w1"].command(*command, **environment),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name, (command, environment) in who.items()
+    }  # fmt: skip
+    said = {name: process.communicate(timeout=PATIENCE) for name, process in there.items()}
+    return {name: (process.returncode, *said[name]) for name, process in there.items()}
 
 
-def test_a_sweep_without_the_token_ends_with_one_line_that_says_so(lab):
-    command = [str(ENVIRONMENT / "bin/python"), "-m", "orchestrator.sweep", str(lab.folder / "x.yaml"),
-               "--address", f"{lab.hosts['head'].address}:6379"]  # fmt: skip
-    said = subprocess.run(
-        lab.hosts["w1"].command(*command, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64),
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert said.returncode == 2, said.stderr
-    *_, line = said.stderr.strip().splitlines()  # above it are those of Ray's own client
+def test_a_client_without_the_token_or_with_another_is_refused(refused):
+    assert "'CPU': 3.0" in refused["right"][1]
+    for who in ("none", "wrong"):
+        status, output, _ = refused[who]
+        assert status != 0
+        assert "'CPU'" not in output
+
+
+def test_a_sweep_without_the_token_ends_with_one_line_that_says_so(refused):
+    status, _, errors = refused["sweep"]
+    assert status == 2, errors
+    *_, line = errors.strip().splitlines()  # above it are those of Ray's own client
     assert line.startswith("error: --address")
     assert "~/.ray/auth_token" in line and "RAY_AUTH_MODE" in line
 

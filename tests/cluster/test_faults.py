@@ -36,14 +36,16 @@ def assert_whole(lab: Lab, name: str, undisturbed: Path) -> None:
     assert not list((storage / "ray").glob("*"))
 
 
-def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way(lab, undisturbed):
+def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way_and_a_host_joins(lab, undisturbed):
     driver = lab.job("whole")
     lab.wait_for_step("whole", 25, driver)
     trainers = lab.hosts_of("ray::RayTrainWorker")
     assert len(trainers) == len(set(trainers)) == 2
     assert len(lab.hosts_of("ray::ImplicitFunc.train")) == 2
+    lab.hosts.add(LATER)  # switched on in the middle
     finish(driver)
     assert_whole(lab, "whole", undisturbed)
+    wait_until(lambda: lab.nodes() == 4)
 
 
 def test_a_raylet_that_is_killed_is_made_up_for(lab, undisturbed):
@@ -66,7 +68,7 @@ def test_a_driver_that_is_killed_is_made_up_for_by_the_same_command(lab, undistu
 
 
 def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_back(lab, undisturbed):
-    wait_until(lambda: lab.nodes() == 3)
+    wait_until(lambda: lab.nodes() == 4)
     driver = lab.sweep("cable")
     lab.wait_for_step("cable", DISTURBED, driver)
     host = next(host for host in lab.hosts_of("ray::RayTrainWorker") if host.name != "head")
@@ -75,13 +77,4 @@ def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_b
     host.plug()
     finish(driver)
     assert_whole(lab, "cable", undisturbed)
-    wait_until(lambda: lab.nodes() == 3)
-
-
-def test_a_host_that_is_switched_on_joins_in_the_middle(lab, undisturbed):
-    driver = lab.sweep("joined")
-    lab.wait_for_step("joined", DISTURBED, driver)
-    lab.hosts.add(LATER)
-    finish(driver)
-    assert_whole(lab, "joined", undisturbed)
     wait_until(lambda: lab.nodes() == 4)
