@@ -28,7 +28,7 @@ NODES = 4096  # of w's table: linear interpolation is then within 2e-8 of it
 TINY = 1e-30
 
 
-class Drawn(NamedTuple):
+class KacMotion(NamedTuple):
     """Displacements, the velocities there, and which particles never reversed."""
 
     x: Tensor
@@ -38,7 +38,7 @@ class Drawn(NamedTuple):
 
 def draw(
     damping: float, speed: float, t: Tensor, shape: Sequence[int], generator: Generators = None, *, moving: bool
-) -> Drawn:
+) -> KacMotion:
     """Draws of `shape` at times `t` >= 0, which broadcast against it; float32 or float64, as `t`. Unless `moving` the
     velocities are left out: x stands in their place. With a list of generators each row is drawn by its own."""
     # drawn in single precision a uniform variable has no numbers below 6e-8, and the law would end there
@@ -48,7 +48,7 @@ def draw(
     rows = max(1, BLOCK * len(e) // max(e.numel(), 1)) if e.ndim and t.device.type == "cpu" else 0
     blocks = zip(*(w.split(rows) if rows else [w] for w in (t.expand(tuple(shape)), e, phi)), strict=True)
     drawn = [_drawn(damping, speed, *block, moving=moving) for block in blocks]
-    return drawn[0] if len(drawn) == 1 else Drawn(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
+    return drawn[0] if len(drawn) == 1 else KacMotion(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
 
 
 def resistance(squared: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def _uniform(shape: Sequence[int], dtype: torch.dtype, device: torch.device, gen
     return torch.rand(tuple(shape), dtype=dtype, generator=generator, device=device)
 
 
-def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, moving: bool) -> Drawn:
+def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, moving: bool) -> KacMotion:
     tau, edge = damping * t, speed * t
     d = depth(tau, e)
     radius, straight, cos = (2 * tau - d).mul_(d), e >= tau, torch.cos(phi)
@@ -76,10 +76,10 @@ def _drawn(damping: float, speed: float, t: Tensor, e: Tensor, phi: Tensor, *, m
     position = cos * radius.sqrt()
     x = torch.clamp(position * (speed / damping), -edge, edge).lerp_(ahead * edge, never)
     if not moving:
-        return Drawn(x, x, straight)
+        return KacMotion(x, x, straight)
     squared = (tau - d).square_().add_(radius.mul_(1 - cos.square()))
     velocity = position.mul_(speed).div_(resistance(squared).add_(tau))
-    return Drawn(x, velocity.lerp_(ahead.mul_(speed).mul_(t > 0), never), straight)
+    return KacMotion(x, velocity.lerp_(ahead.mul_(speed).mul_(t > 0), never), straight)
 
 
 def depth(tau: Tensor, e: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kaccore import kac_draws
-from kaccore.kac_draws import Generators
+from kaccore.kac_draws import Generators, KacMotion
 from kaccore.tensors import default_device, left_broadcast
 
 QUADRATURE_NODES = 96  # Gauss-Legendre nodes of the cdf: errors near 1e-14 for 40 e-folds of decay
@@ -27,14 +27,6 @@ class KacSample(NamedTuple):
     """Displacements `x` and, for each, whether the particle never reversed: `straight` means abs(x) = c t."""
 
     x: Tensor
-    straight: Tensor
-
-
-class KacMotion(NamedTuple):
-    """A `KacSample` with the `velocity` of each."""
-
-    x: Tensor
-    velocity: Tensor
     straight: Tensor
 
 
@@ -85,6 +77,8 @@ class KacProcess:
         if device.type == "cpu" and not bool((t >= 0).all()):
             raise ValueError("the Kac process needs times t >= 0")
         wide = t.to(torch.promote_types(dtype, torch.float32))
+        if device.type != "cpu":
+            wide = torch.where(wide >= 0, wide, math.nan)
         x, velocity, straight = kac_draws.draw(self.damping, self.speed, wide, shape, generator, moving=moving)
         return KacMotion(x.to(dtype), velocity.to(dtype), straight)
 
