@@ -84,7 +84,7 @@ def test_an_exact_field_keeps_the_light_cone_of_its_guidance(clock, guidance):
         known = torch.where((labels == 0)[:, None], one(x, t), other(x, t))
         return torch.where((labels < 0)[:, None], data(x, t), known)
 
-    result = drawn(field, path, (40, 1), steps=40, labels=torch.arange(40) % 2, guidance=guidance)
+    result = drawn(field, path, (400, 1), steps=40, labels=torch.arange(400) % 2, guidance=guidance)
     assert not result.trajectory.light_cone_violations.any()
     assert result.trajectory.max_speed.max() <= light_cone_bound(path, guidance) * 1.0001
     if guidance == 3.0:  # and does leave that of no guidance
