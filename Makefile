@@ -12,9 +12,9 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
-	@echo "make test     set up .venv if missing, then run every test (about 12 minutes on 2 cores)"
-	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 25 minutes more)"
-	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for"
+	@echo "make test     set up .venv if missing, then run every test (about 19 minutes on 2 cores)"
+	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
+	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 14 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
