@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from kaccore.data import ImageData
 from kaccore.ema import EMA
@@ -109,15 +108,15 @@ def _sampling_seconds(trial: Trial, data: ImageData) -> float:
     """Of all the images of an evaluation: one evaluation of the network is timed, the rest is multiplication."""
     assert trial.evaluation is not None
     stage, setting = trial.chain[-1], trial.config.sampling
-    model = build.network(stage.lineage()[0], data, two_times=stage.jumps).eval()
     images = trial.config.evaluation.samples * trial.config.evaluation.seeds
     evaluations = {"midpoint": 2, "heun": 2, "rk4": 4}.get(setting.solver, 1) * (2 if setting.guidance != 1 else 1)
-    return images / TIMED_IMAGES * setting.steps * evaluations * _evaluation_seconds(model, stage, data)
+    return images / TIMED_IMAGES * setting.steps * evaluations * _evaluation_seconds(stage, data)
 
 
-def _evaluation_seconds(model: nn.Module, stage: Stage, data: ImageData) -> float:
+def _evaluation_seconds(stage: Stage, data: ImageData) -> float:
     like = repr(stage.lineage()[0].config["model"])
     if like not in _EVALUATIONS:
+        model = build.network(stage.lineage()[0], data, two_times=stage.jumps).eval()
         x = torch.zeros(TIMED_IMAGES, data.channels, data.size, data.size)
         t = torch.ones(TIMED_IMAGES)
         extra = {"end": torch.zeros(TIMED_IMAGES)} if stage.jumps else {}
