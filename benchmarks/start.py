@@ -1,7 +1,6 @@
 """Commands against the imports that they cannot do without, each in a fresh process."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -68,7 +67,7 @@ def _until(appears: str, *arguments: str) -> float:
                 raise RuntimeError(f"{arguments}: ended with {process.returncode}")
             time.sleep(0.02)
         took = time.perf_counter() - began
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
         return took
 

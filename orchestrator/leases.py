@@ -137,6 +137,11 @@ class LeaseWatch:
         self._seen: tuple[str, str] | None = None
         self._since = 0.0
 
+    @property
+    def seen(self) -> tuple[str, str] | None:
+        """The lease that was seen last and what it said; None where there was none."""
+        return self._seen
+
     def look(self) -> None:
         """See whether the holder has moved: its silence counts from the first look on."""
         if number := newest(self.folder):

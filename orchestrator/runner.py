@@ -23,7 +23,7 @@ from orchestrator.graph import TRAINING
 from orchestrator.plan import Plan
 from orchestrator.publisher import Publisher
 from orchestrator.records import ENDED_WELL, Records
-from orchestrator.scratch import Scratch
+from orchestrator.scratch import Scratch, clear_after_the_dead
 from orchestrator.stages import TRIES, Run
 from orchestrator.store import Store, with_remedy
 from orchestrator.view import View
@@ -60,6 +60,8 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
         with cluster.terminable():
             if records.unfinished():
                 run_trials(records, address, publisher)
+            else:
+                clear_after_the_dead(records.store.root / "ray")
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError:

@@ -1,9 +1,10 @@
 """What a run leaves in the store while it lasts: removed at its end, and what dead runs have left with it."""
 
+import time
 from contextlib import ExitStack
 from types import TracebackType
 
-from orchestrator.leases import LeaseWatch
+from orchestrator.leases import LeaseWatch, beat_seconds
 from orchestrator.places import Where, place_of
 
 
@@ -32,3 +33,20 @@ class Scratch:
             if watch.try_take() is not None:
                 watch.folder.clear()
         self.folder.clear()
+
+
+def clear_after_the_dead(parent: Where) -> None:
+    """Remove what killed runs have left in `parent`, for a run that has nothing to do and so no scratch of its own.
+    Waits until each holder of a lease there has moved, or has been silent for so long that it is dead."""
+    watches = [LeaseWatch(p) for p in place_of(parent).find("*") if p.is_dir()]
+    for watch in watches:
+        watch.look()
+    unsure = [(watch, watch.seen) for watch in watches if watch.seen is not None]
+    while unsure:
+        time.sleep(beat_seconds(place_of(parent)) / 4)
+        for watch, seen in list(unsure):
+            dead = watch.try_take() is not None
+            if dead:
+                watch.folder.clear()
+            if dead or watch.seen != seen or not watch.folder.is_dir():
+                unsure.remove((watch, seen))

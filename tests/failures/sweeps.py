@@ -1,6 +1,7 @@
 """One small sweep that is disturbed in many ways, and what must be true of it afterwards."""
 
 import csv
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -36,6 +37,7 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
     process = subprocess.Popen(
         command("sweep", "x.yaml", *arguments), cwd=cwd, env={**own_environment(), **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
     )  # fmt: skip
     STARTED.append(process)
     return process

@@ -14,7 +14,7 @@ from orchestrator import leases
 from orchestrator.leases import Lease, LeaseLostError, LeaseWatch
 from orchestrator.places import Folder, Place
 from orchestrator.s3 import S3Place
-from orchestrator.scratch import Scratch
+from orchestrator.scratch import Scratch, clear_after_the_dead
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0  # for processes to start on a busy machine; nothing is judged by how long it takes
@@ -208,6 +208,18 @@ def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(r
         assert (root / "mine").is_dir()
         time.sleep(2 * quick)
     assert [p.name for p in root.find("*")] == ["living"]
+
+
+def test_a_run_that_has_nothing_to_do_removes_what_killed_runs_have_left_too(root, quick):
+    for name in ("dead", "living"):
+        (root / name).mkdir()
+    assert LeaseWatch(root / "dead").try_take() is not None  # taken, and never kept up
+    living = LeaseWatch(root / "living").try_take()
+    assert living is not None
+    with living:
+        clear_after_the_dead(root)
+        assert [p.name for p in root.find("*")] == ["living"]
+    clear_after_the_dead(root / "nothing")
 
 
 def test_runs_that_see_each_other_remove_their_own_folders_whichever_ends_first(root, quick):
