@@ -1,10 +1,14 @@
 """How things are timed and what a figure is."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = ROOT / "experiments" / "nfe_sweep.yaml"
 WARM_UP = 3
 
 
@@ -50,6 +54,11 @@ def in_turns(*calls: Callable[[], object], repeats: int = 15, warm_up: int = WAR
 def ratio(over: list[float], under: list[float]) -> tuple[float, float, float]:
     """The median of the rounds' ratios, and its quartiles."""
     return spread([a / b for a, b in zip(over, under, strict=True)])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a command in another folder which uses this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:

@@ -1,6 +1,5 @@
 """Commands against the imports that they cannot do without, each in a fresh process."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,9 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Figure, seconds, spread
+from benchmarks.measure import EXPERIMENT, Figure, environment, seconds, spread
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "nfe_sweep.yaml"
 REPEATS = 3
 RAY_TRAIN = """
 import torch, ray, mlflow
@@ -53,7 +51,7 @@ def figures() -> Iterator[Figure]:
 
 
 def _run(folder: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], cwd=folder, env=_environment(), capture_output=True, check=False)
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(**QUIET), capture_output=True, check=False)
 
 
 def _until(appears: str, *arguments: str) -> float:
@@ -61,7 +59,7 @@ def _until(appears: str, *arguments: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         command, nowhere = [sys.executable, *arguments], subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=nowhere, stderr=nowhere)
+        process = subprocess.Popen(command, cwd=folder, env=environment(**QUIET), stdout=nowhere, stderr=nowhere)
         while not list(Path(folder).glob(appears)):
             if process.poll() is not None:
                 raise RuntimeError(f"{arguments}: ended with {process.returncode}")
@@ -70,7 +68,3 @@ def _until(appears: str, *arguments: str) -> float:
         process.terminate()
         process.wait()
         return took
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, **QUIET, "PYTHONPATH": str(EXPERIMENT.parents[1])}

@@ -1,7 +1,6 @@
 """Twelve trials of the default experiment, two seeds side by side on two cores, against what their stages take."""
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import Figure, spread
+from benchmarks.measure import EXPERIMENT, Figure, environment, spread
 
-ROOT = Path(__file__).parents[1]
 START = 45.0  # seconds that Ray and the worker groups may take to start
 SETTINGS = [
     "sweep.space={seed: {grid: [0, 1]}, sampling.model: {grid: [teacher, student]}, "
@@ -29,12 +27,10 @@ def figures() -> Iterator[Figure]:
     """Wall time against the stages' own, and the most memory that the driver and a worker held."""
     with tempfile.TemporaryDirectory() as folder:
         given = [word for each in SETTINGS for word in ("--set", each)]
-        command = [sys.executable, "-m", "orchestrator.sweep", str(ROOT / "experiments" / "nfe_sweep.yaml"), *given]
+        command = [sys.executable, "-m", "orchestrator.sweep", str(EXPERIMENT), *given]
         began, held = time.perf_counter(), {"driver": 0.0, "worker": 0.0}
         with Path(folder, "said").open("w") as said:
-            process = psutil.Popen(
-                command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=said, stderr=said
-            )
+            process = psutil.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said)
             while process.poll() is None:
                 _look(process, held)
                 time.sleep(1.0)

@@ -67,7 +67,7 @@ def figures() -> Iterator[Figure]:
 
 def step_of(network: Network) -> tuple[Callable[[], object], Callable[[], object]]:
     """A training step, and the draws in it alone."""
-    x0, t = torch.randn(network.batch, network.image_channels, network.size, network.size), torch.rand(network.batch)
+    (x0, _), t = _data(network), torch.rand(network.batch)
     return _ours(network), lambda: PATH.sample(x0, t)
 
 

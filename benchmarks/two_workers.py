@@ -1,7 +1,6 @@
 """Ray Train with two workers of one core against one worker of two, for the same batch and the same result."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,9 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.measure import Figure, spread
+from benchmarks.measure import EXPERIMENT, Figure, environment, spread
 
-ROOT = Path(__file__).parents[1]
 STEPS = 400
 
 
@@ -34,8 +32,8 @@ def _teacher(folder: Path, workers: int) -> tuple[float, dict[str, torch.Tensor]
     folder.mkdir()
     settings = {"teacher.steps": STEPS, "cluster.workers": workers, "cluster.cpus_per_worker": 2 // workers}
     given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "orchestrator.train", str(ROOT / "experiments" / "nfe_sweep.yaml"), *given]
-    subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    command = [sys.executable, "-m", "orchestrator.train", str(EXPERIMENT), *given]
+    subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
     (manifest,) = folder.glob("runs/stages/*/manifest.json")
     (weights,) = manifest.parent.rglob("model.safetensors")
     return json.loads(manifest.read_text())["seconds"], load_file(weights)

@@ -16,7 +16,7 @@ from kaccore.augment import augment, flip
 from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
-from kaccore.tensors import generator_for
+from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
 from orchestrator import build
 from orchestrator.blocks import Data
@@ -145,7 +145,7 @@ def batch_loss(
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
         generator = generator_for(seed, stage.label, part, 0, device=group.device)  # all workers draw the same
-        labels = data.labels[index].to(group.device) if labelled and data.labels is not None else None
+        labels = sent(data.labels[index], group.device) if labelled and data.labels is not None else None
         x0 = data.batch(index, group.device)
         x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
         return loss(model, x0, labels, generator, shard)

@@ -2,14 +2,13 @@
 
 import importlib
 import json
-from functools import partial
 
 import pytest
 import scipy.stats
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import measure, scaling, table_sampler
+from benchmarks import scaling, table_sampler
 from benchmarks.measure import Figure, in_turns, ratio
 from benchmarks.table_sampler import TableSampler
 from kaccore.process import KacProcess
@@ -49,8 +48,7 @@ def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
 @pytest.mark.parametrize("part", ["draws", "training", "sampling", "metrics"])
 def test_a_part_gives_figures(part, small_table, monkeypatch):
     module, threads = importlib.import_module(f"benchmarks.{part}"), torch.get_num_threads()
-    once = partial(measure.in_turns)
-    monkeypatch.setattr(module, "in_turns", lambda *calls, **_: once(*calls, repeats=1, warm_up=0))
+    monkeypatch.setattr(module, "in_turns", lambda *calls, **_: in_turns(*calls, repeats=1, warm_up=0))
     monkeypatch.setattr(module, "_fresh", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False)
     try:
         figures = list(module.figures())
