@@ -9,9 +9,10 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
+from orchestrator import launches
 from orchestrator.blocks import Cluster
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
@@ -95,26 +96,8 @@ def shortage(experiment: Experiment) -> str:
     lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
     if not lacking:
         return ""
-    coming = "; ".join(joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
+    coming = "; ".join(launches.joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
     return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
-
-
-def joining() -> list[str]:
-    """The lines of `ray status` on nodes that are being started, such as `10.0.0.5: gpu, waiting-for-ssh`, or have
-    failed to."""
-    import ray
-
-    with suppress(Exception):  # without an autoscaler, or its packages, there is nothing to say
-        from ray._private.ray_constants import DEBUG_AUTOSCALING_ERROR, DEBUG_AUTOSCALING_STATUS
-        from ray.autoscaler._private.commands import debug_status
-        from ray.experimental.internal_kv import _internal_kv_get
-
-        said = [_internal_kv_get(name) for name in (DEBUG_AUTOSCALING_STATUS, DEBUG_AUTOSCALING_ERROR)]
-        text = debug_status(*said, address=ray.get_runtime_context().gcs_address)
-        _, _, pending = text.partition("Pending:\n")
-        lines = pending.partition("\nResources")[0].splitlines()
-        return [line.strip() for line in lines if line.startswith(" ") and not line.startswith(" (no ")]
-    return []
 
 
 def resources() -> dict[str, float]:

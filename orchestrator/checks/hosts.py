@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from orchestrator import cluster
+from orchestrator import launches
 from orchestrator.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
@@ -17,18 +17,18 @@ SSH_PORT, SSH_SECONDS = 22, 10
 
 
 def not_joined(joined: set[str], file: Path = BOOTSTRAP) -> list[Fault]:
-    """Why machines of the cluster file are not among the addresses that have `joined`; nothing where all that it
-    demands are there, or where there is no such file."""
+    """Why machines of the cluster file are not among the addresses that have `joined`, or cannot be had; nothing where
+    there is no such file."""
     config = _read(file.expanduser())
     if config is None:
         return []
     provider, auth = config.get("provider", {}), config.get("auth", {})
     # a head of one's own is of the same type as its workers, and on AWS its type has no workers
     wanted = sum(int(t.get("min_workers", 0)) for t in config.get("available_node_types", {}).values())
-    if len(joined) > wanted:  # they, and the head
-        return []
-    missing = [ip for ip in provider.get("worker_ips", []) if ip not in joined]
-    others = [line for line in cluster.joining() if line.partition(":")[0] not in missing]
+    complete = len(joined) > wanted  # they, and the head
+    missing = [] if complete else [ip for ip in provider.get("worker_ips", []) if ip not in joined]
+    said = launches.refused() if complete else launches.joining()  # what is more than demanded may still be refused
+    others = [line for line in said if line.partition(":")[0] not in missing]
     met = [Fault(str(file), "available_node_types", f"{line}, says `ray status`") for line in others]
     return met + [Fault(str(file), "provider.worker_ips", unreachable(ip, auth)) for ip in missing]
 

@@ -8,6 +8,7 @@ name, and never looks it up; and it allows everybody everything: that the polici
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,9 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from commands import PATIENCE, REPOSITORY
+from commands import PATIENCE, REPOSITORY, TINY, command, free_port, kill_all
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend
 from moto.server import ThreadedMotoServer
 
 SHIPPED = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
@@ -27,6 +30,8 @@ REGION = SHIPPED["provider"]["region"]
 IMAGE = "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
 # a machine of moto's has an address that is somebody else's: nothing must be sent there
 SSH = '#!/bin/sh\necho "$@" >> "$HOME/ssh.log"\nexit 255\n'
+# what AWS says to who has no quota for spot machines
+REFUSED = "MaxSpotInstanceCountExceeded: Max spot instance count exceeded"
 # what Ray's NodeLauncher does on the head, without its thread
 WORKER = """\
 import copy, json, sys
@@ -98,6 +103,25 @@ def machines(ec2: Any) -> list[dict[str, Any]]:
 
 def tags(machine: dict[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in machine["Tags"]}
+
+
+@pytest.fixture
+def head(aws: dict[str, str], asked: Asked) -> Iterator[str]:
+    """The address of a Ray head with its autoscaler, as `ray up` starts it on the head of cluster.yaml."""
+    asked.ec2.stop_instances(InstanceIds=[asked.worker["InstanceId"]])  # or it would be the one that is waited for
+    bootstrap, port = asked.home / "ray_bootstrap_config.yaml", free_port()
+    bootstrap.write_text(json.dumps(asked.config))
+    said = {"RAY_CLOUD_INSTANCE_ID": asked.head["InstanceId"], "RAY_NODE_TYPE_NAME": "head"}  # by `ray up`
+    environment = {**aws, "RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1", **said}
+    command = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
+               f"--temp-dir={asked.home / 'r'}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
+    with (asked.home / "head.log").open("w") as log:
+        ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            kill_all(ray)  # asked to end, it would wait for half a minute
+            asked.ec2.start_instances(InstanceIds=[asked.worker["InstanceId"]])
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +232,31 @@ def test_no_secret_is_in_the_file_or_in_what_the_launcher_says_and_keeps(aws, as
     secrets = (aws["AWS_SECRET_ACCESS_KEY"], "a" * 64, (asked.home / f".ssh/ray-autoscaler_{REGION}.pem").read_text())
     for text in (json.dumps(asked.config), asked.said, (REPOSITORY / "cluster.yaml").read_text()):
         assert not [secret for secret in secrets if secret in text]
+
+
+def test_who_waits_for_a_machine_that_aws_refuses_is_told_the_reason(asked, aws, head, monkeypatch, tmp_path):
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise EC2ClientError(*REFUSED.split(": "))
+
+    monkeypatch.setattr(EC2Backend, "run_instances", refuse)
+    (tmp_path / "x.yaml").write_text(TINY)
+    on_head = {"cwd": tmp_path, "env": {**aws, "RAY_AUTH_MODE": "token"}, "text": True}
+    settings, pipe = ["x.yaml", "--set", "cluster.gpus_per_worker=1", "--address", head], subprocess.PIPE
+    sweep = subprocess.Popen(command("sweep", *settings), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **on_head)
+    try:
+        assert sweep.stdout is not None
+        lines = []
+        while not lines or REFUSED not in lines[-1]:
+            lines.append(next(sweep.stdout))
+        examined = subprocess.run(command("doctor", *settings), capture_output=True, **on_head)
+    finally:
+        sweep.send_signal(signal.SIGINT)
+        sweep.communicate(timeout=PATIENCE)
+    said = " ".join("".join(lines).split())  # what is one line is broken at the width of the terminal
+    assert "waiting for nodes to join: " in said and "1 workers of 1 GPUs each need 1, there are 0" in said
+    assert "gpu: LaunchFailed (latest_attempt" in said
+    assert sweep.returncode == 130
+    assert examined.returncode == 2 and REFUSED in examined.stdout + examined.stderr
 
 
 def test_ray_down_leaves_no_machine_running_and_keeps_the_head(asked, aws):

@@ -12,7 +12,7 @@ import pytest
 from commands import TINY, free_port, own_environment, run
 from ray.cluster_utils import Cluster
 
-from orchestrator import checks, cluster, config, doctor
+from orchestrator import checks, cluster, config, doctor, launches
 from orchestrator.checks import hosts, judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
@@ -151,7 +151,7 @@ def test_a_tracking_server_that_will_not_do_is_named(status, text, message):
 
 
 def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "joining", list)  # no cluster is connected
+    monkeypatch.setattr(launches, "joining", list)  # no cluster is connected
     file = tmp_path / "bootstrap.yaml"
     file.write_text(
         "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
@@ -167,7 +167,7 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
     assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
     assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
     assert hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
-    monkeypatch.setattr(cluster, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
+    monkeypatch.setattr(launches, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
     for written in (file, of_ray):
         with patch.object(hosts, "SSH_PORT", free_port()):
             (fault,) = hosts.not_joined({"127.0.0.1"}, written)

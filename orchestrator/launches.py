@@ -1,0 +1,56 @@
+"""What Ray's autoscaler says of machines that are to join: those on their way, those that it could not get, and why.
+
+Both of its versions write `ray status`, from which this is read. The second, which `ray up` takes by default, names
+there a launch that failed and not why: the provider's answer is in its log alone, on the head, where drivers run.
+"""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+NEWEST = 65_536  # bytes of the log in which an answer is looked for: it tries again every few seconds
+ANSWER = re.compile(r"Node Launch Exception \((.+?)\): (.+)")
+
+
+def joining() -> list[str]:
+    """A line for each machine that is being started, as `10.0.0.5: gpu, waiting-for-ssh`, and those of `refused`."""
+    return [*_said("Pending:\n", "Recent failures:\n"), *refused()]
+
+
+def refused() -> list[str]:
+    """A line for each type of machine that could not be had lately, as `gpu: LaunchFailed (latest_attempt: 15:16:33),
+    VcpuLimitExceeded: You have requested more ...`."""
+    newest: dict[str, str] = {}
+    for line in _said("Recent failures:\n", "\nResources"):  # the newest first
+        if "latest_attempt" in line:  # not those that ended, as spot machines do
+            newest.setdefault(line.partition(":")[0], line)
+    answer = _answer() if newest else ""
+    return [f"{line}, {answer}" if answer and "LaunchFailed" in line else line for line in newest.values()]
+
+
+def _said(after: str, before: str) -> list[str]:
+    """The lines of `ray status` between these; none without an autoscaler, or its packages."""
+    import ray
+
+    with suppress(Exception):
+        from ray._private.ray_constants import DEBUG_AUTOSCALING_ERROR, DEBUG_AUTOSCALING_STATUS
+        from ray.autoscaler._private.commands import debug_status
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        said = [_internal_kv_get(name) for name in (DEBUG_AUTOSCALING_STATUS, DEBUG_AUTOSCALING_ERROR)]
+        text = debug_status(*said, address=ray.get_runtime_context().gcs_address)
+        lines = text.partition(after)[2].partition(before)[0].splitlines()
+        return [line.strip() for line in lines if line.startswith(" ") and not line.startswith(" (no ")]
+    return []
+
+
+def _answer() -> str:
+    """What the provider said when it last refused a machine; empty on another node than the head."""
+    from ray._private.worker import global_worker
+
+    with suppress(OSError):
+        with (Path(global_worker.node.get_logs_dir_path()) / "monitor.log").open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - NEWEST))
+            answers = ANSWER.findall(log.read().decode(errors="replace"))
+        return ": ".join(answers[-1]) if answers else ""
+    return ""
