@@ -51,7 +51,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
     "python -m orchestrator.stages --storage s3://my-bucket": (
         "tests/orchestrator/test_s3.py", 'housekeeping.main(["--storage", root'),
-    "make cluster-test": ("Makefile", "cluster-test: $(READY)"),
+    "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
     "ray exec": ("tests/cluster/lab.py", '"ray", "exec"'),
