@@ -8,12 +8,15 @@
 A number is only comparable with others of the same features, so this name travels with every number.
 """
 
+from __future__ import annotations
+
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # which features suit a data set is also asked where torch is not needed
+    from torch import Tensor
 
 ASSETS = Path(__file__).parent / "assets"
 INCEPTION, POINTS = "inception-v3-compat", "points"
@@ -56,6 +59,8 @@ def classifier_weights(data_name: str) -> Path:
 def check_images(images: Tensor, spec: FeatureSpec) -> None:
     """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor.
     Points are float32 (N, 2, 1, 1)."""
+    import torch
+
     shape = tuple(images.shape)
     if spec.name == POINTS:
         if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):

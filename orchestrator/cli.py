@@ -133,11 +133,11 @@ def make_plan(
 
     search.expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
     from kaccore.features import features_for
-    from orchestrator import build
+    from orchestrator.identity import identity
 
     evaluation = experiment.evaluation
     try:
-        data = build.images(experiment.data.name, experiment.data)
+        data = identity(experiment.data)
         features = features_for(experiment.data.name, evaluation.features, evaluation.weights)
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(source, "data", str(e))]) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from orchestrator import network_folder
 from orchestrator.entities import sizes_of
 from orchestrator.plan import Trial
 from orchestrator.records import ENDED_WELL, Records
@@ -32,10 +33,8 @@ def register(client: Any, records: Records, run: Any) -> None:
         return
     place = f"model/{trial.key}"  # a sweep that is extended may have another best, and the old one stays
     with TemporaryDirectory() as folder:
-        from orchestrator import serving
-
         network = Path(folder) / "network"
-        serving.write(network, trial.config, stage, records.store.result(stage.key), sizes)
+        network_folder.write(network, trial.config, stage, records.store.result(stage.key), sizes)
         _save(Path(folder) / "model", network, trial.config.sampling.steps)
         client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
     if not client.search_registered_models(f"name = '{name}'"):

@@ -13,7 +13,6 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from orchestrator.asked import RequestError
-from orchestrator.serving import Artist
 
 
 class Images(PythonModel):
@@ -21,6 +20,8 @@ class Images(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the network once, when serving begins."""
+        from orchestrator.serving import Artist  # here, since who writes a model executes this file as well
+
         self.artist = Artist(Path(context.artifacts["network"]))
 
     def predict(

@@ -1,14 +1,6 @@
-"""A trained network that needs no store: a folder of three files, written from the store, and images drawn from it.
-
-    model.safetensors   the averaged weights, as the store has them
-    config.yaml         the trial's complete configuration
-    facts.json          the key of its stage, the fingerprint and the sizes of its data
-
-It draws what `orchestrator.sample` draws for the same numbers.
-"""
+"""Images drawn from a `network_folder`: what `orchestrator.sample` draws for the same numbers."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +8,18 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from kaccore.files import write_json
 from orchestrator import build, config
 from orchestrator.asked import RequestError, check_fields, number, whole
 from orchestrator.config import Experiment
 from orchestrator.data_facts import DATA_FACTS
 from orchestrator.evaluation import draw, labels_for
 from orchestrator.graph import Stage
+from orchestrator.network_folder import CONFIG, FACTS, WEIGHTS
 from orchestrator.plan import teacher_stage
-from orchestrator.store import Result
 from orchestrator.students import student_for, students
 
-WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
-
-
-def write(folder: Path, trial_config: Experiment, stage: Stage, result: Result, sizes: dict[str, int]) -> None:
-    """Write the folder of `stage`, whose `result` the store has, as `trial_config` samples it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(result.path(WEIGHTS), folder / WEIGHTS)
-    (folder / CONFIG).write_text(trial_config.override({"sweep": None}).to_yaml(), encoding="utf-8")
-    told = {"stage": stage.key, "label": stage.label, "sha256": result.manifest["files"][WEIGHTS]["sha256"]}
-    write_json(folder / FACTS, {**told, "fingerprint": stage.lineage()[0].config["data"]["fingerprint"], "data": sizes})
 
 
 class Artist:

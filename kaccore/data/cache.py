@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kaccore.data.images import ImageData, rows_at_once
+from kaccore.arrays import rows_at_once
+from kaccore.data.images import ImageData
 
 FORMAT = 1  # raised when other pixels come of the same files and settings
 FOLDER = ".kaccore"  # in the data's root

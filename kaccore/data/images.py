@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from kaccore import arrays
 from kaccore.tensors import sent
-
-PART_BYTES = 2**26  # what may be larger than the memory is read and written in parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +77,7 @@ class ImageData:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over shape and bytes of images and labels: the same content, the same key, whatever the name."""
-        digest = hashlib.sha256()
-        for tensor in (self.images, self.labels):
-            if tensor is None:
-                digest.update(b"none")
-                continue
-            # Shape and type go in first, or (2, 1, 8, 8) and (1, 1, 8, 16) of the same bytes would be one.
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            for part in tensor.split(rows_at_once(tensor[:1].nbytes)):  # a mapped file may be larger than memory
-                digest.update(part.contiguous().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return arrays.fingerprint(*(None if t is None else t.cpu().numpy() for t in (self.images, self.labels)))
 
     def batch(self, index: Tensor, device: str | torch.device = "cpu") -> Tensor:
         """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They travel to a GPU as
@@ -102,11 +91,6 @@ class ImageData:
     def from_floats(self, samples: Tensor) -> Tensor:
         """A model's samples as this data's `images` are kept, the way back of `floats`; as `to_uint8`."""
         return to_uint8(samples)
-
-
-def rows_at_once(row_bytes: int) -> int:
-    """How many rows to read or write together."""
-    return max(1, PART_BYTES // max(1, row_bytes))
 
 
 def from_uint8(images: Tensor) -> Tensor:

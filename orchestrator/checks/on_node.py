@@ -74,9 +74,9 @@ def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
 
 def fingerprint(settings: Data) -> str:
     """The fingerprint of the data as this node has it, made ready there if need be; raises ValueError or OSError."""
-    from orchestrator import build
+    from orchestrator.identity import identity
 
-    return build.images(settings.name, settings).fingerprint
+    return identity(settings).fingerprint
 
 
 def code() -> str:

@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kaccore.data import ImageData, images, load
+from kaccore import arrays
+from kaccore.data import ImageData, load
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
@@ -161,7 +162,7 @@ def test_parts_make_the_same_whole_in_little_memory(tmp_path, monkeypatch):
     root = write_tree(tmp_path / "many", count, side)
     whole = load("folder", root, size=side)
     fingerprint, size = whole.fingerprint, whole.images.nbytes
-    monkeypatch.setattr(images, "PART_BYTES", 100_000)  # three images and a bit
+    monkeypatch.setattr(arrays, "PART_BYTES", 100_000)  # three images and a bit
     tracemalloc.start()
     parts = load("folder", root, size=side, cache=tmp_path / "cache")
     used = tracemalloc.get_traced_memory()[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaccore.files import CorruptFileError
-from orchestrator import sample, serving
+from orchestrator import network_folder, sample, serving
 from orchestrator.store import Store
 
 GRID9 = {
@@ -26,7 +26,7 @@ def written(root: Path, **settings: Any) -> Path:
     trial = fabricated.chain(root, **settings)
     last = trial.chain[-1]
     result = Store(root / "runs").result(last.key)
-    serving.write(root / "network", trial.config, last, result, result.manifest["data"])
+    network_folder.write(root / "network", trial.config, last, result, result.manifest["data"])
     return root / "network"
 
 

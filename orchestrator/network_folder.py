@@ -1,0 +1,25 @@
+"""A trained network that needs no store: a folder of three files, written from the store. `serving` draws from it.
+
+    model.safetensors   the averaged weights, as the store has them
+    config.yaml         the trial's complete configuration
+    facts.json          the key of its stage, the fingerprint and the sizes of its data
+"""
+
+import shutil
+from pathlib import Path
+
+from kaccore.files import write_json
+from orchestrator.config import Experiment
+from orchestrator.graph import Stage
+from orchestrator.store import Result
+
+WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
+
+
+def write(folder: Path, trial_config: Experiment, stage: Stage, result: Result, sizes: dict[str, int]) -> None:
+    """Write the folder of `stage`, whose `result` the store has, as `trial_config` samples it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(result.path(WEIGHTS), folder / WEIGHTS)
+    (folder / CONFIG).write_text(trial_config.override({"sweep": None}).to_yaml(), encoding="utf-8")
+    told = {"stage": stage.key, "label": stage.label, "sha256": result.manifest["files"][WEIGHTS]["sha256"]}
+    write_json(folder / FACTS, {**told, "fingerprint": stage.lineage()[0].config["data"]["fingerprint"], "data": sizes})
