@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kaccore.files import CorruptFileError
 from orchestrator import config
@@ -40,6 +41,17 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. Where it has planned and no more, which takes neither Ray nor MLflow, it ends at once: torch
+    takes 0.6 s to be taken down piece by piece."""
+    if not {"ray", "mlflow"} & sys.modules.keys():
+        with suppress(BrokenPipeError):  # whoever read along has seen enough
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    raise SystemExit(status)
 
 
 def place(text: str, source: str | None = None) -> Place:
