@@ -9,6 +9,13 @@ from hosts import Hosts
 from lab import EXPERIMENT, Lab, clear
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that needs the lab is run by one process, one after the other, and the rest by another meanwhile."""
+    for item in items:
+        needs = isinstance(item, pytest.Function) and "lab" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("lab" if needs else "aside"))
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the same sweep on this machine alone."""

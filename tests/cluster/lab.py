@@ -55,7 +55,7 @@ class Lab:
             assert said.returncode == 0, said.stderr
         self.desk("make", "token", f"VENV={ENVIRONMENT}")
         self.launched = self.desk("ray", "up", "--yes", str(self.file))
-        wait_until(lambda: self.nodes() == 3)
+        self.wait_for_nodes(3)
         for port in ("5000", "8265"):
             tunnel = ["ray", "dashboard", str(self.file), "--port", port, "--remote-port", port]
             self.tunnels.append(self.desk_process(*tunnel))
@@ -86,6 +86,10 @@ class Lab:
         """What a person does with Ctrl-C; each is also a command on the head that waits for it."""
         for tunnel in self.tunnels:
             kill_all(tunnel)
+
+    def wait_for_nodes(self, count: int) -> None:
+        """Until Ray has so many nodes; to look takes a core for two seconds, which those that start need as well."""
+        wait_until(lambda: self.nodes() == count, every=3.0)
 
     def nodes(self) -> int:
         """How many nodes Ray has."""
@@ -153,12 +157,12 @@ def process_of(host: Host, *parts: str) -> psutil.Process:
     return found
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool], every: float = 0.2) -> None:
     """Look again and again, as long as tests are patient."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def clear(folder: Path) -> None:

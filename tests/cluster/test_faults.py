@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import LATER, Lab, process_of, wait_until
+from lab import LATER, Lab, process_of
 from sweeps import finish, rows
 from torch.testing import assert_close
 
@@ -45,7 +45,7 @@ def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way_and_a_hos
     lab.hosts.add(LATER)  # switched on in the middle
     finish(driver)
     assert_whole(lab, "whole", undisturbed)
-    wait_until(lambda: lab.nodes() == 4)
+    lab.wait_for_nodes(4)
 
 
 def test_a_raylet_that_is_killed_is_made_up_for(lab, undisturbed):
@@ -68,7 +68,7 @@ def test_a_driver_that_is_killed_is_made_up_for_by_the_same_command(lab, undistu
 
 
 def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_back(lab, undisturbed):
-    wait_until(lambda: lab.nodes() == 4)
+    lab.wait_for_nodes(4)
     driver = lab.sweep("cable")
     lab.wait_for_step("cable", DISTURBED, driver)
     host = next(host for host in lab.hosts_of("ray::RayTrainWorker") if host.name != "head")
@@ -77,4 +77,4 @@ def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_b
     host.plug()
     finish(driver)
     assert_whole(lab, "cable", undisturbed)
-    wait_until(lambda: lab.nodes() == 4)
+    lab.wait_for_nodes(4)
