@@ -27,7 +27,7 @@ sweep:
     sampling.steps: {grid: [2, 4]}
 """
 # long enough to be disturbed in the middle, written down often enough to go on from there
-EXPERIMENT = TINY.replace("steps: 20,", "steps: 500,").replace("{steps: 10}", "{steps: 25}") + SWEEP
+EXPERIMENT = TINY.replace("steps: 20,", "steps: 300,").replace("{steps: 10}", "{steps: 25}") + SWEEP
 
 
 class Lab:

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from kaccore.checkpoint import read_tensors
 
 PULLED = 120.0  # seconds
-DISTURBED = 100  # the step from which on a training is in its middle
+DISTURBED = 75  # the step from which on a training is in its middle
 
 
 def weights(storage: Path) -> dict[str, dict[str, torch.Tensor]]:
