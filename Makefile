@@ -47,7 +47,7 @@ cluster-test: $(READY)
 	@which sshd rsync tini ip nft curl > /dev/null && ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	    openssh-server rsync tini iproute2 nftables curl postgresql; }
-	$(BIN)/python -m pytest tests/cluster --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/cluster --numprocesses 2 --dist loadgroup --durations 10
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -118,6 +118,9 @@ def head(aws: dict[str, str], asked: Asked) -> Iterator[str]:
     with (asked.home / "head.log").open("w") as log:
         ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
+            while "will now block" not in (asked.home / "head.log").read_text():
+                assert ray.poll() is None, (asked.home / "head.log").read_text()
+                time.sleep(0.2)
             yield f"127.0.0.1:{port}"
         finally:
             kill_all(ray)  # asked to end, it would wait for half a minute
