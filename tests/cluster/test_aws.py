@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,17 +110,18 @@ def tags(machine: dict[str, Any]) -> dict[str, str]:
 def head(aws: dict[str, str], asked: Asked) -> Iterator[str]:
     """The address of a Ray head with its autoscaler, as `ray up` starts it on the head of cluster.yaml."""
     asked.ec2.stop_instances(InstanceIds=[asked.worker["InstanceId"]])  # or it would be the one that is waited for
-    bootstrap, port = asked.home / "ray_bootstrap_config.yaml", free_port()
+    bootstrap, said, port = asked.home / "ray_bootstrap_config.yaml", asked.home / "head.log", free_port()
     bootstrap.write_text(json.dumps(asked.config))
-    said = {"RAY_CLOUD_INSTANCE_ID": asked.head["InstanceId"], "RAY_NODE_TYPE_NAME": "head"}  # by `ray up`
-    environment = {**aws, "RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1", **said}
-    command = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
-               f"--temp-dir={asked.home / 'r'}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
-    with (asked.home / "head.log").open("w") as log:
+    by_ray_up = {"RAY_CLOUD_INSTANCE_ID": asked.head["InstanceId"], "RAY_NODE_TYPE_NAME": "head"}
+    environment = {**aws, "RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1", **by_ray_up}
+    # a folder with a short name: the path of a socket in it may have 107 characters
+    with said.open("w") as log, tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        command = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
+                   f"--temp-dir={folder}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
         ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            while "will now block" not in (asked.home / "head.log").read_text():
-                assert ray.poll() is None, (asked.home / "head.log").read_text()
+            while "will now block" not in said.read_text():
+                assert ray.poll() is None, said.read_text()
                 time.sleep(0.2)
             yield f"127.0.0.1:{port}"
         finally:
