@@ -11,6 +11,7 @@ from lab import EXPERIMENT, Lab, clear
 from sweeps import finish
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All that needs the lab is run by one process, one after the other, and the rest by another meanwhile."""
     for item in items:
