@@ -14,7 +14,7 @@ help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test (about 19 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
-	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 14 minutes)"
+	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
@@ -47,7 +47,7 @@ cluster-test: $(READY)
 	@which sshd rsync tini ip nft curl > /dev/null && ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	    openssh-server rsync tini iproute2 nftables curl postgresql; }
-	$(BIN)/python -m pytest tests/cluster --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest tests/cluster --durations 10
 
 lint: $(READY)
 	$(BIN)/ruff check .

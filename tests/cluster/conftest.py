@@ -11,14 +11,6 @@ from lab import EXPERIMENT, Lab, clear
 from sweeps import finish
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that needs the lab is run by one process, one after the other, and the rest by another meanwhile."""
-    for item in items:
-        needs = isinstance(item, pytest.Function) and "lab" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("lab" if needs else "aside"))
-
-
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """The same sweep on this machine alone, begun, and the folder where it runs."""
