@@ -14,22 +14,32 @@ ANSWER = re.compile(r"Node Launch Exception \((.+?)\): (.+)")
 
 def joining() -> list[str]:
     """A line for each machine that is being started, as `10.0.0.5: gpu, waiting-for-ssh`, and those of `refused`."""
-    return [*_said("Pending:\n", "Recent failures:\n"), *refused()]
+    status = _status()
+    return [*_lines(status, "Pending:\n", "Recent failures:\n"), *_refused(status)]
 
 
 def refused() -> list[str]:
     """A line for each type of machine that could not be had lately, as `gpu: LaunchFailed (latest_attempt: 15:16:33),
     VcpuLimitExceeded: You have requested more ...`."""
+    return _refused(_status())
+
+
+def _refused(status: str) -> list[str]:
     newest: dict[str, str] = {}
-    for line in _said("Recent failures:\n", "\nResources"):  # the newest first
+    for line in _lines(status, "Recent failures:\n", "\nResources"):  # the newest first
         if "latest_attempt" in line:  # not those that ended, as spot machines do
             newest.setdefault(line.partition(":")[0], line)
     answer = _answer() if newest else ""
     return [f"{line}, {answer}" if answer and "LaunchFailed" in line else line for line in newest.values()]
 
 
-def _said(after: str, before: str) -> list[str]:
-    """The lines of `ray status` between these; none without an autoscaler, or its packages."""
+def _lines(status: str, after: str, before: str) -> list[str]:
+    lines = status.partition(after)[2].partition(before)[0].splitlines()
+    return [line.strip() for line in lines if line.startswith(" ") and not line.startswith(" (no ")]
+
+
+def _status() -> str:
+    """What `ray status` prints; nothing without an autoscaler, or its packages."""
     import ray
 
     with suppress(Exception):
@@ -38,10 +48,8 @@ def _said(after: str, before: str) -> list[str]:
         from ray.experimental.internal_kv import _internal_kv_get
 
         said = [_internal_kv_get(name) for name in (DEBUG_AUTOSCALING_STATUS, DEBUG_AUTOSCALING_ERROR)]
-        text = debug_status(*said, address=ray.get_runtime_context().gcs_address)
-        lines = text.partition(after)[2].partition(before)[0].splitlines()
-        return [line.strip() for line in lines if line.startswith(" ") and not line.startswith(" (no ")]
-    return []
+        return str(debug_status(*said, address=ray.get_runtime_context().gcs_address))
+    return ""
 
 
 def _answer() -> str:

@@ -116,9 +116,9 @@ def head(aws: dict[str, str], asked: Asked) -> Iterator[str]:
     environment = {**aws, "RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1", **by_ray_up}
     # a folder with a short name: the path of a socket in it may have 107 characters
     with said.open("w") as log, tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        command = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
-                   f"--temp-dir={folder}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
-        ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        start = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
+                 f"--temp-dir={folder}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
+        ray = subprocess.Popen(start, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             while "will now block" not in said.read_text():
                 assert ray.poll() is None, said.read_text()
