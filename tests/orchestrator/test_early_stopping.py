@@ -19,10 +19,10 @@ name: stop
 data: {name: digits}
 path: {kind: kac}
 model: {channels: 8, multipliers: [1], patch: 4}
-teacher: {steps: 90, batch_size: 16}
+teacher: {steps: 900, batch_size: 16}  # time enough between two measures for a stop to come
 distill: {intervals: [4], teacher_steps: 8, steps: 10, batch_size: 16}
 sampling: {model: student, steps: 4}
-evaluation: {samples: 40, metrics: [fid], every: 30, every_samples: 64}
+evaluation: {samples: 40, metrics: [fid], every: 300, every_samples: 64}
 checkpoint: {steps: 1000}
 """
 SWEEP = """\
@@ -41,7 +41,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the sweep ran: the last trial is far behind the two before it."""
     cwd = tmp_path_factory.mktemp("stopped")
     (cwd / "x.yaml").write_text(SETTINGS + SWEEP)
-    (cwd / "single.yaml").write_text(SETTINGS.replace("every: 30, ", ""))
+    (cwd / "single.yaml").write_text(SETTINGS.replace("every: 300, ", ""))
     said = run(cwd, "sweep", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
     assert "trial 2 stopped: its teacher's FID was" in said.stdout
@@ -63,13 +63,13 @@ def left_over(cwd: Path) -> Path:
 def test_the_poor_trial_is_stopped_where_it_was_measured_and_keeps_its_stage(stopped):
     *others, poor = table(stopped)
     assert [row["status"] for row in (*others, poor)] == ["done", "done", "stopped"]
-    assert poor["fid"] == "" and poor["error"].endswith("after 30 steps")
+    assert poor["fid"] == "" and poor["error"].endswith("after 300 steps")
     folder = left_over(stopped)
-    assert json.loads((folder / FIDS).read_text())[0]["step"] == 30
+    assert json.loads((folder / FIDS).read_text())[0]["step"] == 300
     assert sorted((folder / "checkpoints").glob("step-*.json"))
     for path in stopped.glob(f"runs/stages/*/{FIDS}"):
         curve = json.loads(path.read_text())
-        assert [point["step"] for point in curve] == [30, 60, 90]
+        assert [point["step"] for point in curve] == [300, 600, 900]
         assert curve[0]["fid"] > curve[-1]["fid"]
 
 
@@ -79,9 +79,9 @@ def test_mlflow_has_the_curves_and_who_was_stopped(stopped):
     runs = client.search_runs([experiment.experiment_id])
     trials = {r.data.tags["trial"]: r for r in runs if r.data.tags["kind"] == "trial"}
     assert (trials["0"].info.status, trials["2"].info.status) == ("FINISHED", "KILLED")
-    assert client.get_metric_history(trials["2"].info.run_id, NAME)[0].step == 30  # it may have come further since
+    assert client.get_metric_history(trials["2"].info.run_id, NAME)[0].step == 300  # it may have come further since
     teachers = [r for r in runs if r.data.tags["kind"] == "teacher"]
-    assert all([m.step for m in client.get_metric_history(r.info.run_id, NAME)] == [30, 60, 90] for r in teachers)
+    assert all([m.step for m in client.get_metric_history(r.info.run_id, NAME)] == [300, 600, 900] for r in teachers)
     assert {r.info.status for r in runs} == {"FINISHED", "KILLED"}
 
 
@@ -90,7 +90,7 @@ def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
     page = (folder / "report.html").read_text()
     (chart,) = re.findall(r'id="chart-fid_while_training".*?</script>', page, re.DOTALL)
     curves = [json.loads(steps) for steps in re.findall(r'"x":(\[[\d,]+\])', chart)]
-    assert len(curves) == 3 and curves.count([30, 60, 90]) == 2, chart[:3000]
+    assert len(curves) == 3 and curves.count([300, 600, 900]) == 2, chart[:3000]
     assert (folder / "figures" / "fid_while_training.png").stat().st_size > 1000
 
 
@@ -110,7 +110,7 @@ def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(st
     assert [row["status"] for row in table(stopped)] == ["done", "done", "done"]
     kept, anew = (Path(root) / "stages" / key for root in (stopped / "runs", tmp_path))
     assert (kept / "model.safetensors").read_bytes() == (anew / "model.safetensors").read_bytes()
-    assert json.loads((kept / FIDS).read_text())[0]["step"] == 30  # what was measured before is kept
+    assert json.loads((kept / FIDS).read_text())[0]["step"] == 300  # what was measured before is kept
     assert not (anew / FIDS).exists()
 
 
@@ -141,9 +141,9 @@ def test_how_a_trial_ended_is_told_from_its_last_report():
     ("settings", "key", "remedy"),
     [
         (["evaluation.every=null"], "sweep.scheduler", "expected none, or evaluation.every"),
-        (["evaluation.every=90"], "evaluation.every", "expected less than teacher.steps, 90"),
-        (["sweep.grace_steps=90"], "sweep.grace_steps", "expected less than teacher.steps, 90"),
-        (["sweep.grace_steps=30", "sweep.scheduler=none"], "sweep.grace_steps", "expected null: only sweep.scheduler"),
+        (["evaluation.every=900"], "evaluation.every", "expected less than teacher.steps, 900"),
+        (["sweep.grace_steps=900"], "sweep.grace_steps", "expected less than teacher.steps, 900"),
+        (["sweep.grace_steps=300", "sweep.scheduler=none"], "sweep.grace_steps", "expected null: only sweep.scheduler"),
         (["sweep.reduction_factor=1"], "sweep.reduction_factor", ">= 2"),
         (["evaluation.every_samples=1"], "evaluation.every_samples", ">= 2"),
         (["sweep.scheduler=median"], "sweep.scheduler", "asha"),
