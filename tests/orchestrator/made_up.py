@@ -34,6 +34,11 @@ def measured(trial: Trial) -> dict[str, Any]:
             "seconds_per_image": 0.001 * nfe, "kinetic_path_energy": 10.0 + nfe, "samples": 64}  # fmt: skip
 
 
+def said_by(values: dict[int, dict[str, Any]]) -> Measure:
+    """What `measured` says, with other values for the trials of these indices."""
+    return lambda trial: measured(trial) | values.get(trial.index, {})
+
+
 def made(root: Path, planned: Plan, measure: Measure = measured, without: Iterable[int] = ()) -> Records:
     """The records of `planned` with every stage in the store, but for the evaluations of the trials `without`."""
     records = Records(planned, Store(root))
