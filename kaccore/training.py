@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kaccore.adam import Adam
 from kaccore.ema import EMA
 from kaccore.tensors import derive_seed, generator_for
 
@@ -72,7 +73,7 @@ class Training:
         self.model, self.settings = model, settings
         self.forward = model if forward is None else forward
         self.ema = EMA(model, settings.ema)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+        self.optimizer = Adam(model.parameters(), lr=settings.lr, fused=True)
         self.step = 0
         self.ahead = 1 if next(model.parameters()).device.type == "cpu" else AHEAD
         self._unseen: list[tuple[int, Tensor]] = []

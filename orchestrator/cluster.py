@@ -147,8 +147,10 @@ def connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        # nobody takes this machine back: one process less to start
+        # processes less to start: nobody takes this machine back, and those for the first tasks would wait for none,
+        # since whatever comes first has an environment of its own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
     else:
         _probe(address)

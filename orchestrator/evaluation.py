@@ -22,17 +22,11 @@ from kaccore.tensors import derive_seed, generator_for
 from orchestrator import build, diagnosis, pictures, plane
 from orchestrator.blocks import Data
 from orchestrator.graph import Stage
+from orchestrator.job import FeatureWeights
 from orchestrator.store import Store
 
 GRID_IMAGES = 64  # images kept of every evaluation
 REAL_SPLITS = 3  # of the real images, for what a perfect model would score
-
-
-class FeatureWeights(NamedTuple):
-    """A weights file for the feature extractor, with its checksum; (None, None): the extractor's own."""
-
-    path: str | None = None
-    sha256: str | None = None
 
 
 class Part(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.causes import cause, innermost
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
+from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.places import Folder, Place, place_of
 from orchestrator.plan import Trial
@@ -151,10 +152,7 @@ def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: 
 
 def train(stages: list[Stage], trial: Trial, run: Run) -> None:
     """Train `stages`, a run of the chain of `trial`, in one Ray Train worker group."""
-    from orchestrator.training_log import Saving
-    from orchestrator.watching import watch_of
     from orchestrator.worker_group import fit
-    from orchestrator.workers import Job
 
     checkpoint = run.config.checkpoint
     job = Job(
@@ -175,44 +173,38 @@ def refer(stage: Stage, run: Run) -> None:
     """Compute the reference features of the data in a Ray task."""
     import ray
 
-    from orchestrator.evaluation import build_reference
-
-    ray.get(_task(build_reference, run).remote(stage, run.storage, run.config.data, _weights(run)))
+    ray.get(_task("build_reference", run).remote(stage, run.storage, run.config.data, weights_of(run.config)))
 
 
 def evaluate(stage: Stage, run: Run) -> None:
     """Sample and score in Ray tasks: parts of the images side by side, then the comparison."""
     import ray
 
-    from orchestrator.evaluation import sample_part, score
-
-    began = time.monotonic()
-    draw, total = _task(sample_part, run), stage.config["samples"]
+    began, weights = time.monotonic(), weights_of(run.config)
+    draw, total = _task("sample_part", run), stage.config["samples"]
     parts = [
-        draw.remote(
-            stage, run.storage, run.config.data, _weights(run), replica, first, min(IMAGES_PER_PART, total - first)
-        )
+        draw.remote(stage, run.storage, run.config.data, weights, replica, first, min(IMAGES_PER_PART, total - first))
         for replica in range(stage.config["seeds"])
         for first in range(0, total, IMAGES_PER_PART)
     ]
     ray.wait(parts, num_returns=len(parts), fetch_local=False)
-    ray.get(_task(score, run).remote(stage, run.storage, run.config.data, time.monotonic() - began, *parts))
+    ray.get(_task("score", run).remote(stage, run.storage, run.config.data, time.monotonic() - began, *parts))
 
 
-def _task(function: Callable[..., Any], run: Run) -> Any:
+def _task(function: str, run: Run) -> Any:
+    """A function of `evaluation` as a Ray task; only the task's process imports it, and torch with it."""
     import ray
+
+    def called(*arguments: Any) -> Any:
+        from orchestrator import evaluation
+
+        return getattr(evaluation, function)(*arguments)
 
     gpus = min(1.0, run.config.cluster.gpus_per_worker)
     # max_calls=0 keeps the process, and with it the imports, the network and the features
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=2)(function)
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=2)(called)
     # not inside the trial's own placement group, which holds nothing to compute with
-    return task.options(scheduling_strategy="DEFAULT")
-
-
-def _weights(run: Run) -> Any:
-    from orchestrator.evaluation import FeatureWeights
-
-    return FeatureWeights(run.config.evaluation.weights, run.config.evaluation.weights_sha256)
+    return task.options(scheduling_strategy="DEFAULT", name=function)
 
 
 if __name__ == "__main__":  # the command that lists the store and frees it is about stages, and is called so

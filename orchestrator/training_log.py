@@ -3,7 +3,6 @@
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
 from kaccore.training import Training
 from orchestrator.graph import Stage
+from orchestrator.job import Saving
 from orchestrator.leases import LeaseLostError, newest
 from orchestrator.places import Place
 from orchestrator.store import FIDS, Store
@@ -20,16 +20,6 @@ from orchestrator.system_use import SystemUse
 
 LOSS_POINTS = 200  # a loss curve has about this many points
 PROGRESS_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Saving:
-    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest `keep` checkpoints
-    stay, and the best one."""
-
-    steps: int
-    minutes: float
-    keep: int
 
 
 class TrainingLog:

@@ -1,34 +1,106 @@
-"""Starts a Ray Train worker group for a job and waits for its end."""
+"""Starts a Ray Train worker group for a job and waits for its end.
 
+Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group hundreds of megabytes
+for nothing here: torch in the processes that train nothing, and the actors that look after Ray datasets, which there
+are none of, after placement groups (`reservations` does, also without a dashboard) and after the autoscaler, which
+sees the placement group that waits.
+"""
+
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.torch.config import _TorchBackend
+from ray.train._internal.utils import get_address_and_port
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from orchestrator.blocks import Cluster
-from orchestrator.workers import Job, train_stages
+from orchestrator.job import Job
+
+JOIN_SECONDS = 1800.0  # for a collective operation, and so for a peer that is slow or gone
+LEAVE_SECONDS = 30.0
 
 
-class _Backend(_TorchBackend):
-    """Ray's own, but its goodbye to workers that were killed for want of memory is not an error: Ray Train would stop
-    clearing up, and keep the group's CPUs and GPUs reserved until the driver ends."""
+class _Policy(FixedScalingPolicy):
+    """So many workers, and no words about them with an actor of the autoscaler's."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+
+class _Trainer(DataParallelTrainer):
+    def _create_default_callbacks(self) -> list[Any]:
+        needless = DatasetsCallback, PlacementGroupCleanerCallback
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, needless)]
+
+    def _initialize_and_run_controller(self, **settings: Any) -> Any:
+        policy = _Policy(self.scaling_config)
+        return super()._initialize_and_run_controller(**{**settings, "scaling_policy": policy})
+
+
+class _Backend(Backend):
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Join the workers, where there are several."""
+        world = len(worker_group)
+        if world == 1:
+            return
+        address, port = worker_group.execute_single(0, get_address_and_port)
+        joining = [
+            worker_group.execute_single_async(rank, _join, backend_config.backend, address, port, rank, world)
+            for rank in range(world)
+        ]
+        ray.get(joining)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        with suppress(RayError):  # they are dead, which is what was wanted
-            super().on_shutdown(worker_group, backend_config)
+        """Part them. That some are dead is no error: Ray Train would stop clearing up, and keep the group's CPUs
+        and GPUs reserved until the driver ends."""
+        if len(worker_group) > 1:
+            with suppress(RayError):
+                ray.get(worker_group.execute_async(_leave), timeout=LEAVE_SECONDS)
 
 
 @dataclass
-class _Config(TorchConfig):
+class _Joined(BackendConfig):
+    backend: str  # of torch.distributed
+
     @property
     def backend_cls(self) -> type[_Backend]:
         return _Backend
+
+
+def _join(backend: str, address: str, port: int, rank: int, world: int) -> None:
+    import torch.distributed as dist
+
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)  # which torch looks for
+    dist.init_process_group(backend, timeout=timedelta(seconds=JOIN_SECONDS), world_size=world, rank=rank)
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _work(config: dict[str, Any]) -> None:
+    from orchestrator.workers import train_stages
+
+    train_stages(**config)
 
 
 def fit(job: Job, cluster: Cluster, folder: Path) -> None:
@@ -36,13 +108,13 @@ def fit(job: Job, cluster: Cluster, folder: Path) -> None:
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
-    trainer = TorchTrainer(
-        train_stages,
+    trainer = _Trainer(
+        _work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
         ),
-        torch_config=_Config(backend="nccl" if cluster.gpus_per_worker else "gloo"),
+        backend_config=_Joined("nccl" if cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             name=f"train-{job.stages[0].key}-{time.time_ns()}",
             storage_path=str(folder),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,30 +18,14 @@ from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
 from orchestrator import build
-from orchestrator.blocks import Data
 from orchestrator.causes import cause
 from orchestrator.graph import Stage
+from orchestrator.job import Job
 from orchestrator.leases import LeaseLostError, newest
 from orchestrator.store import Store, disk_refuses
-from orchestrator.training_log import Saving, TrainingLog
-from orchestrator.watching import Watch
+from orchestrator.training_log import TrainingLog
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker group is asked to do."""
-
-    stages: tuple[Stage, ...]
-    leases: tuple[int, ...]  # the number of the lease under which each is run
-    storage: str
-    data: Data
-    saving: Saving
-    threads: int
-    run: str  # the invocation that asks: a failure is final for it, and tried again by the next one
-    compile: bool = False
-    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
@@ -54,15 +37,16 @@ class Group:
     device: torch.device
 
 
-def train_stages(config: dict[str, Any]) -> None:
-    """Ray Train's entry on every rank: `config["job"]` is a `Job`."""
+def train_stages(job: Job) -> None:
+    """What every worker of a Ray Train group does."""
     import ray.train
     import ray.train.torch
 
-    job: Job = config["job"]
     torch.set_num_threads(job.threads)
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
     for stage in job.stages:
         try:
             run_training_stage(stage, job, group)
@@ -127,9 +111,7 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
         store.write_failure(stage, failure)
 
 
-def batch_loss(
-    stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group
-) -> BatchLoss:
+def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group) -> BatchLoss:
     """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student, `averaged` the
     one whose weights are the average of those in training."""
     teacher = stage.lineage()[0]

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from orchestrator.config import Data
-from orchestrator.evaluation import FeatureWeights, build_reference, sample_part, score
+from orchestrator.evaluation import build_reference, sample_part, score
 from orchestrator.graph import Stage
+from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan import Trial
 from orchestrator.store import Store
-from orchestrator.training_log import Saving
-from orchestrator.workers import Group, Job, run_training_stage
+from orchestrator.workers import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from orchestrator import cli, sample
 from orchestrator.config import ConfigError, Data, Experiment, load, parse
-from orchestrator.training_log import Saving
-from orchestrator.workers import Group, Job, run_training_stage
+from orchestrator.job import Job, Saving
+from orchestrator.workers import Group, run_training_stage
 
 FILE = """\
 name: own-images

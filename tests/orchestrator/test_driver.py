@@ -1,11 +1,13 @@
-"""What the process that a researcher starts takes of the machine: it plans, waits and publishes, and trains nothing."""
+"""What the processes that train nothing take of the machine: the one that a researcher starts, which plans, waits and
+publishes, and those that look after a worker group."""
 
 import json
 import shutil
 import subprocess
 import sys
 
-from commands import PATIENCE, own_environment
+import psutil
+from commands import PATIENCE, TINY, below, command, kill_all, own_environment, wait_for
 from conftest import SweepRun
 
 from kaccore.data import load
@@ -43,3 +45,32 @@ def test_what_a_driver_knows_of_its_data_is_what_the_data_say():
     for name in ("digits", "mnist", "grid9"):
         data = load(name)
         assert identity(Data(name=name)) == (data.fingerprint, data.classes)
+
+
+def test_beside_a_worker_group_there_are_few_processes_and_none_with_torch(tmp_path):
+    (tmp_path / "x.yaml").write_text(TINY)
+    driver = subprocess.Popen(
+        command("train", "x.yaml", "--set", "teacher.steps=1000000"), cwd=tmp_path, env=own_environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_for("runs/work/*/progress.json", tmp_path, driver)
+        processes = {name: process for process in below(driver) if (name := called(process))}
+        assert {name.partition(".")[0] for name in processes} == {
+            "ray::ImplicitFunc", "ray::TrainController", "ray::SynchronizationActor", "ray::RayTrainWorker",
+            "ray::DashboardAgent", "ray::RuntimeEnvAgent",
+        }  # fmt: skip
+        with_torch = [name for name, process in processes.items() if has_torch(process)]
+        assert len(with_torch) == 1 and with_torch[0].startswith("ray::RayTrainWorker")
+    finally:
+        kill_all(driver)
+
+
+def called(process: psutil.Process) -> str:
+    """What Ray calls a process; empty where it is none of its Python processes."""
+    said = process.cmdline()
+    return said[0].split()[0] if said and said[0].startswith("ray::") else ""
+
+
+def has_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in mapped.path for mapped in process.memory_maps())

@@ -17,11 +17,11 @@ from inception_weights import write_random_inception
 from kaccore.extractors import extractor
 from orchestrator import build, cli, config, diagnosis, evaluation, sweep
 from orchestrator.config import Experiment
-from orchestrator.evaluation import FeatureWeights, build_reference, sample_part, score
+from orchestrator.evaluation import build_reference, sample_part, score
+from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan import Trial
 from orchestrator.store import Store
-from orchestrator.training_log import Saving
-from orchestrator.workers import Group, Job, run_training_stage
+from orchestrator.workers import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 FOLDER = REPOSITORY / "experiments" / "paper"

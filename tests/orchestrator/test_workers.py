@@ -16,13 +16,14 @@ from kaccore.training import NonFiniteLossError, Training
 from orchestrator import build, system_use, training_log
 from orchestrator.config import Data, parse
 from orchestrator.graph import Stage
+from orchestrator.job import Job, Saving
 from orchestrator.leases import LeaseLostError
 from orchestrator.places import place_of
 from orchestrator.plan import make
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store
-from orchestrator.training_log import Saving, TrainingLog
-from orchestrator.workers import Group, Job, last_words, run_training_stage
+from orchestrator.training_log import TrainingLog
+from orchestrator.workers import Group, last_words, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0

@@ -1,0 +1,81 @@
+"""What is asked of a worker group or a task: plain data, which whoever asks holds without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.blocks import Data
+from orchestrator.config import Experiment
+from orchestrator.graph import Stage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kaccore.data import ImageData
+    from orchestrator.store import Store
+
+
+class FeatureWeights(NamedTuple):
+    """A weights file for the feature extractor, with its checksum; (None, None): the extractor's own."""
+
+    path: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest `keep` checkpoints
+    stay, and the best one."""
+
+    steps: int
+    minutes: float
+    keep: int
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Every so many steps `samples` images of the teacher are compared with `reference`, a finished stage."""
+
+    every: int
+    samples: int
+    reference: Stage
+    weights: FeatureWeights
+
+    def due(self, stage: Stage, step: int) -> bool:
+        """Whether `stage` is to be measured after `step`."""
+        return stage.kind == "teacher" and step % self.every == 0
+
+    def fid(self, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> float:
+        """FID of the network that `stage` trains, by few images."""
+        from orchestrator.watching import fid  # torchvision too, seconds that most teachers can spare
+
+        return fid(self, model, stage, data, store)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker group is asked to do."""
+
+    stages: tuple[Stage, ...]
+    leases: tuple[int, ...]  # the number of the lease under which each is run
+    storage: str
+    data: Data
+    saving: Saving
+    threads: int
+    run: str  # the invocation that asks: a failure is final for it, and tried again by the next one
+    compile: bool = False
+    watch: Watch | None = None
+
+
+def weights_of(config: Experiment) -> FeatureWeights:
+    """The weights of the feature extractor that `config` names."""
+    return FeatureWeights(config.evaluation.weights, config.evaluation.weights_sha256)
+
+
+def watch_of(config: Experiment, reference: Stage | None) -> Watch | None:
+    """How a run watches its teacher; None where it does not."""
+    evaluation = config.evaluation
+    if evaluation.every is None or reference is None:
+        return None
+    return Watch(evaluation.every, evaluation.every_samples, reference, weights_of(config))
