@@ -75,10 +75,13 @@ class Publisher:
             self._tracker.close(status)
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
+        while self._woken():  # not at once: importing MLflow would hold up the start of Ray by seconds
             self.attempt()
-            try:
-                going_on = self._wakes.get(timeout=AGAIN_SECONDS)
-            except queue.Empty:  # stages finish, and servers come back, without a word
-                continue
+
+    def _woken(self) -> bool:
+        """Wait until there is something new, or AGAIN_SECONDS: stages finish, and servers come back, without a word.
+        False at the end."""
+        try:
+            return self._wakes.get(timeout=AGAIN_SECONDS)
+        except queue.Empty:
+            return True
