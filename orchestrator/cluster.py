@@ -1,15 +1,18 @@
 """The Ray cluster: connecting to one or starting one here, in silence, and what has to be true before work starts."""
 
 import gc
+import importlib
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partialmethod
 from types import FrameType
 
 from orchestrator import launches
@@ -23,7 +26,7 @@ PROBE_SECONDS = 10.0
 NOT_LET_IN = (
     "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's token, ~/.ray/auth_token"
 )
-# Ray's and Tune's chatter, and how often the trainer's controller looks at its workers (its default is 2 s)
+# Ray's and Tune's chatter, and how often Ray Train's controller looks at its workers (its default is 2 s)
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -151,7 +154,12 @@ def connect(address: str | None) -> None:
         # since whatever comes first has an environment of its own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+        # Ray Tune needs pandas, and ray.init, which only waits for processes, does not
+        meanwhile = threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True)
+        meanwhile.start()
+        with _any_agent_port():
+            ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+        meanwhile.join()
     else:
         _probe(address)
         # workers on other machines do not have this process's environment
@@ -164,6 +172,20 @@ def connect(address: str | None) -> None:
             raise ConnectionError(f"--address {address}: {NOT_LET_IN}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures come back through the coordinators
+
+
+@contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """A Ray that starts within lets its agent listen wherever it can. With ray[serve] it would insist for four seconds
+    on port 52365, which another run on this machine has, or whoever the system gave it to."""
+    from ray._private.parameter import RayParams
+
+    plain = RayParams.__init__
+    RayParams.__init__ = partialmethod(plain, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        RayParams.__init__ = plain
 
 
 def _probe(address: str) -> None:

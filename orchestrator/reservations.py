@@ -1,8 +1,8 @@
 """Frees what the dead had reserved on the Ray cluster.
 
-The CPUs and GPUs of a worker group are a placement group that belongs to Ray Train's controller. Ray keeps it when the
-controller is killed, with or without the coordinator that started it, and Ray Train's own cleaner asks the dashboard's
-server, which a cluster started here does not have. Two deaths would then leave a two-core machine waiting for ever.
+The CPUs and GPUs of a worker group are a placement group that belongs to the coordinator which started it. Ray keeps it
+when the coordinator is killed, and Ray Train's own cleaner asks the dashboard's server, which a cluster started here
+does not have. Two deaths would then leave a two-core machine waiting for ever.
 """
 
 import time

@@ -103,11 +103,14 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
 
 def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, float], wake: Callable[[], None]) -> Any:
     from ray import tune
+    from ray.air._internal import usage
 
     from orchestrator import early_stopping
     from orchestrator.coordinator import Noting, coordinate
     from orchestrator.proposals import Proposals
 
+    # it imports what Ray has for Comet, W&B and MLflow, to count callbacks for statistics that are off
+    usage.tag_callbacks = lambda callbacks: False
     plan = records.plan
     todo = [t for t in plan.running_order() if records.endings[t.index].status == "waiting"]
     leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}

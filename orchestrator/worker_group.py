@@ -1,11 +1,12 @@
 """Starts a Ray Train worker group for a job and waits for its end.
 
 Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group hundreds of megabytes
-for nothing here: torch in the processes that train nothing, and the actors that look after Ray datasets, which there
-are none of, after placement groups (`reservations` does, also without a dashboard) and after the autoscaler, which
-sees the placement group that waits.
+for nothing here: torch in the process that trains nothing; an actor for the controller, which works in the process that
+waits for it as well; and the actors that look after Ray datasets, which there are none of, after placement groups
+(`reservations` does, also without a dashboard) and after the autoscaler, which sees the placement group that waits.
 """
 
+import asyncio
 import os
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -47,8 +49,14 @@ class _Trainer(DataParallelTrainer):
         return [c for c in super()._create_default_callbacks() if not isinstance(c, needless)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        policy = _Policy(self.scaling_config)
-        return super()._initialize_and_run_controller(**{**settings, "scaling_policy": policy})
+        controller = TrainController(**{**settings, "scaling_policy": _Policy(self.scaling_config)})
+        try:
+            asyncio.run(controller.run())
+        except BaseException:
+            if controller._worker_group is not None:  # else its CPUs and GPUs would be reserved as long as this lives
+                controller._worker_group.abort()
+            raise
+        return controller.get_result()
 
 
 class _Backend(Backend):

@@ -58,12 +58,9 @@ def test_a_run_killed_with_all_under_it_at_random_moments_ends_as_if_nothing_had
 
 def test_processes_that_die_are_made_up_for_within_the_run(undisturbed, tmp_path):
     process, last = start(tmp_path), 0
-    for which in ("worker", "controller", "coordinator", "controller", "coordinator"):
+    for which in ("worker", "coordinator", "coordinator", "worker", "coordinator"):
         last = newer_checkpoint(tmp_path, process, last)
-        if which == "coordinator":
-            holder(tmp_path).kill()
-        else:
-            find(process, {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}[which]).kill()
+        (holder(tmp_path) if which == "coordinator" else find(process, "ray::RayTrainWorker")).kill()
     newer_checkpoint(tmp_path, process, last)
     finish(process)
     assert_equal(tmp_path / "runs", undisturbed)

@@ -57,8 +57,8 @@ def test_beside_a_worker_group_there_are_few_processes_and_none_with_torch(tmp_p
         wait_for("runs/work/*/progress.json", tmp_path, driver)
         processes = {name: process for process in below(driver) if (name := called(process))}
         assert {name.partition(".")[0] for name in processes} == {
-            "ray::ImplicitFunc", "ray::TrainController", "ray::SynchronizationActor", "ray::RayTrainWorker",
-            "ray::DashboardAgent", "ray::RuntimeEnvAgent",
+            "ray::ImplicitFunc", "ray::SynchronizationActor", "ray::RayTrainWorker", "ray::DashboardAgent",
+            "ray::RuntimeEnvAgent",
         }  # fmt: skip
         with_torch = [name for name, process in processes.items() if has_torch(process)]
         assert len(with_torch) == 1 and with_torch[0].startswith("ray::RayTrainWorker")

@@ -28,7 +28,7 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     from ray.util.placement_group import placement_group
 
     @ray.remote(num_cpus=0)
-    class Controller:
+    class Coordinator:
         def reserve(self):
             self.group = placement_group([{"CPU": 0.25}])
             ray.get(self.group.ready())
@@ -44,7 +44,7 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     assert cluster.dashboard() == ""  # which is why Ray Train's own cleaner does not work here
     of_the_driver = placement_group([{"CPU": 0.25}])
     ray.get(of_the_driver.ready())
-    living, dead, waiting = Controller.remote(), Controller.remote(), Controller.remote()
+    living, dead, waiting = Coordinator.remote(), Coordinator.remote(), Coordinator.remote()
     kept, left, pending = ray.get(
         [living.reserve.remote(), dead.reserve.remote(), waiting.wait_for_more_than_there_is.remote()]
     )
