@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: install sweep test test-failures cluster-test token lint ui bench figures clean help
 
 help:
-	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
+	@echo "make sweep    set up .venv if missing, then run the default experiment (about 5 minutes on 2 cores)"
 	@echo "make test     set up .venv if missing, then run every test (about 19 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
