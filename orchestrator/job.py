@@ -1,19 +1,11 @@
 """What is asked of a worker group or a task: plain data, which whoever asks holds without importing torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.blocks import Data
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from kaccore.data import ImageData
-    from orchestrator.store import Store
 
 
 class FeatureWeights(NamedTuple):
@@ -45,12 +37,6 @@ class Watch:
     def due(self, stage: Stage, step: int) -> bool:
         """Whether `stage` is to be measured after `step`."""
         return stage.kind == "teacher" and step % self.every == 0
-
-    def fid(self, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> float:
-        """FID of the network that `stage` trains, by few images."""
-        from orchestrator.watching import fid  # torchvision too, seconds that most teachers can spare
-
-        return fid(self, model, stage, data, store)
 
 
 @dataclass(frozen=True)

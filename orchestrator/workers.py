@@ -78,8 +78,12 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     frozen = None if stage is teacher else _placed(build.trained(store, stage.parents[0], data), group.device)
     for step, metrics in training.run(batch_loss(stage, frozen, data, training.ema.model, group), group.rank):
         if group.rank == 0:
-            watch = job.watch if job.watch is not None and job.watch.due(stage, step) else None
-            log.after(step, metrics, None if watch is None else watch.fid(training.ema.model, stage, data, store))
+            fid = None
+            if job.watch is not None and job.watch.due(stage, step):
+                from orchestrator import watching  # torchvision too, seconds that most teachers can spare
+
+                fid = watching.fid(job.watch, training.ema.model, stage, data, store)
+            log.after(step, metrics, fid)
     if group.rank == 0:
         log.publish(build.sizes(data))
     if group.world > 1:
