@@ -1,4 +1,5 @@
-"""Flow matching: regress the path's conditional velocity (arXiv 2210.02747, eq. 9; arXiv 2506.20641, eq. 21)."""
+"""Flow matching: regress the path's conditional velocity (arXiv 2210.02747, eq. 9; arXiv 2506.20641, eq. 21); and the
+distances by which distillers compare a student with what it is taught."""
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +27,24 @@ def flow_matching_loss(
     x, velocity, t, labels = of_shard(shard, sample.x, sample.velocity, t, labels)
     error = model(x, t, labels) - velocity
     return error.square().mean()
+
+
+def distance(error: Tensor, huber: float | None = None) -> Tensor:
+    """Mean over all coordinates of error^2; or, with `huber` = c, of the pseudo-Huber sqrt(error^2 + c^2) - c.
+
+    For what a teacher makes of a point, which is one value and not a random one, both have their minimum at the same
+    student. They differ in what is left of its error on the way there: the second, the square below c and the absolute
+    value above, leaves most coordinates right and few wrong, where the square spreads the error, which blurs. (It is
+    arXiv 2310.14189's, section 3.4, there of a whole image's norm: a blurred image in few pixels is still blurred.)
+    """
+    squares = error.square()
+    return squares.mean() if huber is None else (squares / ((squares + huber**2).sqrt() + huber)).mean()
+
+
+def check_huber(huber: float | None) -> None:
+    """Raise ValueError for a `huber` whose square is beyond float32."""
+    if huber is not None and not 1e-6 <= huber <= 1e6:
+        raise ValueError(f"huber = {huber!r}: expected 1e-6 to 1e6, or None for the square")
 
 
 def drop_labels(labels: Tensor, probability: float, generator: Generator | None = None) -> Tensor:

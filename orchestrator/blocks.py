@@ -16,6 +16,7 @@ from orchestrator.kinds import (
     Counts,
     Diagnostics,
     Fraction,
+    Huber,
     Intervals,
     Labels,
     Metrics,
@@ -200,6 +201,11 @@ class Distill(Optimised):
     ema: Fraction = Field(default=0.99, description="Decay of the weights' moving average a step, >= 0 and < 1.")
     target: Literal["velocity", "endpoint"] = Field(
         default="velocity", description="What is matched: velocity or endpoint."
+    )
+    huber: Huber | None = Field(
+        default=None,
+        description="Where the loss turns from the square to the absolute value (pseudo-Huber), coordinate by "
+        "coordinate, in units of what is matched, 1e-6 to 1e6; null: the square; not of inverse.",
     )
 
 

@@ -112,7 +112,7 @@ def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
 def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -> Distiller:
     """The loss of the student `stage` over its frozen `teacher`; `target` is the moving average of the student."""
     config = stage.config
-    settings: dict[str, Any] = {k: config[k] for k in ("intervals", "solver", "guidance") if k in config}
+    settings: dict[str, Any] = {k: config[k] for k in ("intervals", "solver", "guidance", "huber") if k in config}
     if config["distiller"] == "inverse":
         return InverseDistiller(teacher, path, guidance=config["guidance"])
     if config["distiller"] == "consistency":

@@ -18,7 +18,7 @@ TRAINING = ("teacher", "student")
 OFF = {  # what a setting is when it does nothing: it is left out then, so that a new setting changes no old key
     "scale_shift": True, "attention_in": "all", "resample": "residual", "flip": False, "augment": 0.0,
     "restarts": 0, "accumulate": 1, "precision": "float32", "start": "previous", "times": None, "gamma": 0.0,
-    "shaping": 0.0,
+    "shaping": 0.0, "huber": None,
 }  # fmt: skip
 
 

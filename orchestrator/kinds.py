@@ -57,6 +57,7 @@ Whole = Annotated[int, Ge(0), AfterValidator(fits)]
 NotNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Huber = Annotated[float, Ge(1e-6), Le(1e6)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
 Storage = Annotated[Text, AfterValidator(checked), Say("a folder or s3://BUCKET/PREFIX")]
 Name = Annotated[

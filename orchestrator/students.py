@@ -52,6 +52,7 @@ def _chain(config: Experiment, teacher: Stage) -> dict[int, Stage]:
             "solver": distill.teacher_solver if by_teacher else "euler",  # a student is integrated on its own grid
             "guidance": distill.guidance if by_teacher else 1.0,  # and carries its teacher's guidance already
             "target": distill.target,
+            "huber": distill.huber,
             "start": distill.start if i else "previous",
             "flip": config.data.flip,
             "optimise": _optimise(config, _at(distill.steps, i), _at(distill.lr, i)),
@@ -73,6 +74,7 @@ def _only(config: Experiment, teacher: Stage) -> Stage:
     content: dict[str, Any] = {
         "distiller": distill.kind,
         "guidance": distill.guidance,
+        "huber": distill.huber,
         "flip": config.data.flip,
         "optimise": _optimise(config, steps, _at(distill.lr, 0)),
         "seed": config.seed,

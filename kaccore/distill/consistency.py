@@ -4,7 +4,7 @@ arXiv 2310.02279): a student that jumps from any t to any s <= t.
     G(x, t, s) = x - (t - s) u(x, t, end=s)                 the jump; G(x, t, t) = x by construction
     t_n = 1 - n/N,  n = 0 ... N                             the teacher's grid of N intervals
     x = x_{t_n} of the path;  y = teacher from t_n to t_{n+1};  s uniform on [0, t_{n+1}]
-    loss = ( G(x, t_n, s) - G_ema(y, t_{n+1}, s) )^2        squared distance, weight 1
+    loss = ( G(x, t_n, s) - G_ema(y, t_{n+1}, s) )^2        squared or pseudo-Huber distance, weight 1
 
 Weight 1 on the endpoints is (t_n - s)^2 on the velocity: a jump counts by how far it may miss.
 """
@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from kaccore.diagnostics import KineticEnergy, light_cone_bound
 from kaccore.distill.endpoint import EndpointDistiller
 from kaccore.guidance import Model
+from kaccore.losses import distance
 from kaccore.paths import Path
 from kaccore.sampling import Samples, sample_in_batches
 from kaccore.solvers import uniform_times
@@ -45,7 +46,8 @@ class ConsistencyDistiller(EndpointDistiller):
 
     `target_model` is the moving average of the student's weights, which the caller keeps up to date; it is asked for
     the target and learns nothing here. The teacher crosses each of its `intervals` as EndpointDistiller's does, in
-    `substeps` steps of `solver` with `guidance` (1 = none), which the student then carries in one evaluation. Raises
+    `substeps` steps of `solver` with `guidance` (1 = none), which the student then carries in one evaluation; `huber`
+    is as there, in image units. Raises
     ValueError as EndpointDistiller does.
     """
 
@@ -59,8 +61,11 @@ class ConsistencyDistiller(EndpointDistiller):
         substeps: int = 1,
         solver: str = "euler",
         guidance: float = 1.0,
+        huber: float | None = None,
     ) -> None:
-        super().__init__(teacher, path, intervals=intervals, substeps=substeps, solver=solver, guidance=guidance)
+        super().__init__(
+            teacher, path, intervals=intervals, substeps=substeps, solver=solver, guidance=guidance, huber=huber
+        )
         self.target_model = target_model
 
     def loss(
@@ -71,7 +76,7 @@ class ConsistencyDistiller(EndpointDistiller):
         generator: Generator | None = None,
         shard: slice = ALL,
     ) -> Tensor:
-        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image at a t_n
+        """Mean distance over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image at a t_n
         drawn uniformly."""
         times, shares = self.times.to(x0.device), self.shares.to(x0.device)
         n = torch.randint(len(times) - 1, (len(x0),), generator=generator, device=x0.device)
@@ -82,7 +87,7 @@ class ConsistencyDistiller(EndpointDistiller):
         with torch.no_grad():
             y = self.teach(x, t + shares[:, None] * (t_next - t), labels)
             target = jump(self.target_model, y, t_next, s, labels)
-        return (jump(student, x, t, s, labels) - target).square().mean()
+        return distance(jump(student, x, t, s, labels) - target, self.huber)
 
 
 @torch.no_grad()

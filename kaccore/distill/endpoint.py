@@ -5,12 +5,15 @@ frozen teacher arrives after many.
     x = x_{t_n} of the path;  y = teacher integrated from t_n to t_{n+1} in N sub-steps
     velocity target:  ( u(x, t_n) - (x - y)/(t_n - t_{n+1}) )^2
     endpoint target:  ( x - (t_n - t_{n+1}) u(x, t_n) - y )^2
+
+The square may be a pseudo-Huber distance instead (`kaccore.losses.distance`).
 """
 
 import torch
 from torch import Generator, Tensor
 
 from kaccore.guidance import GuidedVelocity, Model
+from kaccore.losses import check_huber, distance
 from kaccore.paths import Path
 from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import ALL, left_broadcast, of_shard
@@ -24,8 +27,10 @@ class EndpointDistiller:
     The teacher takes `substeps` steps of `solver` in each interval, with `guidance` (1 = none); a guided teacher's
     student carries the guidance in one evaluation. `eps` in [0, 1) is the time at which the grid ends. `times` (M + 1,)
     gives the grid itself instead, decreasing from 1 to its own eps >= 0; `inner` (M substeps + 1,) the teacher's, of
-    which it has to be every substeps-th: without it a teacher's sub-steps are equal in each interval. Raises
-    ValueError for an unknown solver or target, counts < 1, another grid, or one that is given twice or not at all.
+    which it has to be every substeps-th: without it a teacher's sub-steps are equal in each interval. `huber`, in units
+    of the target, 1e-6 to 1e6, is where the loss turns from the square to the absolute value, coordinate by
+    coordinate; None: the square. Raises ValueError for an unknown solver or target, counts < 1, another `huber`,
+    another grid, or one that is given twice or not at all.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class EndpointDistiller:
         guidance: float = 1.0,
         target: str = "velocity",
         eps: float = 0.0,
+        huber: float | None = None,
     ) -> None:
         if solver not in SOLVERS:
             raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
@@ -48,7 +54,8 @@ class EndpointDistiller:
             raise ValueError(f"target = {target!r}: expected one of {', '.join(TARGETS)}")
         if substeps < 1:
             raise ValueError(f"substeps = {substeps}: expected at least 1")
-        self.teacher, self.path, self.guidance, self.target = teacher, path, guidance, target
+        check_huber(huber)
+        self.teacher, self.path, self.guidance, self.target, self.huber = teacher, path, guidance, target, huber
         self.times = _grid(intervals, times, eps)
         self.shares = uniform_times(substeps, 0.0, 1.0)  # how far into the interval each sub-step ends
         if inner is not None and not torch.equal(inner[::substeps], self.times):
@@ -64,12 +71,12 @@ class EndpointDistiller:
         generator: Generator | None = None,
         shard: slice = ALL,
     ) -> Tensor:
-        """Mean squared error over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image on an
-        interval drawn uniformly."""
+        """Mean distance over a batch `x0` (B, ...) in [-1, 1], or one worker's `shard` of it, each image on an interval
+        drawn uniformly."""
         x, start, h, y = self.draw(x0, labels, generator, shard)
         u = student(x, start, *of_shard(shard, labels))
         error = u - (x - y) / h if self.target == "velocity" else x - h * u - y
-        return error.square().mean()
+        return distance(error, self.huber)
 
     def draw(
         self, x0: Tensor, labels: Tensor | None, generator: Generator | None, shard: slice = ALL

@@ -19,10 +19,17 @@ class ProgressiveDistiller(EndpointDistiller):
     """The endpoint distiller on its velocity target with two teacher steps in each of the student's `intervals`.
 
     `solver` and `guidance` are the teacher's: later stages have students for teachers, whose steps are Euler's and
-    whose guidance is in them already. Raises ValueError as EndpointDistiller does.
+    whose guidance is in them already. `huber` and the ValueErrors are EndpointDistiller's.
     """
 
     def __init__(
-        self, teacher: Model, path: Path, *, intervals: int, solver: str = "euler", guidance: float = 1.0
+        self,
+        teacher: Model,
+        path: Path,
+        *,
+        intervals: int,
+        solver: str = "euler",
+        guidance: float = 1.0,
+        huber: float | None = None,
     ) -> None:
-        super().__init__(teacher, path, intervals=intervals, substeps=2, solver=solver, guidance=guidance)
+        super().__init__(teacher, path, intervals=intervals, substeps=2, solver=solver, guidance=guidance, huber=huber)

@@ -80,6 +80,14 @@ def _only_endpoint_is_unchained(experiment: "Experiment") -> str | None:
     return f"got false, expected true: distill.kind is {experiment.distill.kind}" if wrong else None
 
 
+@rule("distill.huber", "distill.kind")
+def _inverse_takes_no_distance(experiment: "Experiment") -> str | None:
+    huber = experiment.distill.huber
+    if huber is None or experiment.distill.kind != "inverse":
+        return None
+    return f"got {huber:g}, expected null: distill.kind is inverse, whose losses are no distances from a teacher"
+
+
 @rule("distill.steps", "distill.intervals")
 def _steps_per_interval(experiment: "Experiment") -> str | None:
     return _one_per_interval(experiment.distill.steps, experiment.distill.intervals)

@@ -80,6 +80,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "distill.lr": (1.0e-4, STUDENTS, {}),
     "distill.ema": (0.9, STUDENTS, {}),
     "distill.target": ("endpoint", STUDENTS, {}),
+    "distill.huber": (0.03, STUDENTS, {}),
     "distill.schedule": ("constant", STUDENTS, {}),
     "distill.warmup": (10, STUDENTS, {}),
     "distill.clip": (1.0, STUDENTS, {}),
