@@ -16,7 +16,7 @@ FOLDER = REPOSITORY / "docs" / "extending"
     ("patch", "settings", "command", "stage"),
     [
         ("path", ["path.kind=trigonometric"], "distill", "student 2"),
-        ("distiller", ["distill.kind=huber"], "distill", "student huber 2"),
+        ("distiller", ["distill.kind=reflow"], "distill", "student reflow"),
         ("data", ["data.name=textures"], "train", "teacher"),
     ],
 )

@@ -80,6 +80,8 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         ("distill", {"times": [1.0, 0.0]}, "distill.times: got 2 times, expected 21"),
         ("distill", {"times": [1.0, 0.5]}, "distill.times: got [1.0, 0.5], expected times that fall from 1 to 0"),
         ("distill", {"times": [1.0, 0.0], "kind": "inverse"}, "expected null: a grid may be given to endpoint"),
+        ("distill", {"huber": 0.03, "kind": "inverse"}, "distill.huber: got 0.03, expected null: distill.kind is inv"),
+        ("distill", {"huber": 0.0}, "distill.huber: got 0.0, expected a number >= 1e-06 and <= 1000000.0 or null"),
         ("distill", {"accumulate": 3}, "distill.accumulate: got 3, expected a divisor of 128"),
         ("teacher", {"accumulate": 3}, "teacher.accumulate: got 3, expected a divisor of 128"),
         ("sampling", {"gamma": 0.5}, "sampling.gamma: got 0.5, expected 0: it is for students of consistency"),
