@@ -34,8 +34,8 @@ def distance(error: Tensor, huber: float | None = None) -> Tensor:
 
     For what a teacher makes of a point, which is one value and not a random one, both have their minimum at the same
     student. They differ in what is left of its error on the way there: the second, the square below c and the absolute
-    value above, leaves most coordinates right and few wrong, where the square spreads the error, which blurs. (It is
-    arXiv 2310.14189's, section 3.4, there of a whole image's norm: a blurred image in few pixels is still blurred.)
+    value above, leaves most coordinates right and few wrong, where the square spreads the error. (In arXiv 2310.14189,
+    section 3.4, it is of a whole image's norm, which does the same for images instead of pixels.)
     """
     squares = error.square()
     return squares.mean() if huber is None else (squares / ((squares + huber**2).sqrt() + huber)).mean()
