@@ -47,8 +47,7 @@ class ConsistencyDistiller(EndpointDistiller):
     `target_model` is the moving average of the student's weights, which the caller keeps up to date; it is asked for
     the target and learns nothing here. The teacher crosses each of its `intervals` as EndpointDistiller's does, in
     `substeps` steps of `solver` with `guidance` (1 = none), which the student then carries in one evaluation; `huber`
-    is as there, in image units. Raises
-    ValueError as EndpointDistiller does.
+    is as there, in image units. Raises ValueError as EndpointDistiller does.
     """
 
     def __init__(
