@@ -41,12 +41,6 @@ def distance(error: Tensor, huber: float | None = None) -> Tensor:
     return squares.mean() if huber is None else (squares / ((squares + huber**2).sqrt() + huber)).mean()
 
 
-def check_huber(huber: float | None) -> None:
-    """Raise ValueError for a `huber` whose square is beyond float32."""
-    if huber is not None and not 1e-6 <= huber <= 1e6:
-        raise ValueError(f"huber = {huber!r}: expected 1e-6 to 1e6, or None for the square")
-
-
 def drop_labels(labels: Tensor, probability: float, generator: Generator | None = None) -> Tensor:
     """`labels` (B,) with each replaced by the null label with `probability` in [0, 1], for guidance later."""
     dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < probability

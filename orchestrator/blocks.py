@@ -205,7 +205,8 @@ class Distill(Optimised):
     huber: Huber | None = Field(
         default=None,
         description="Where the loss turns from the square to the absolute value (pseudo-Huber), coordinate by "
-        "coordinate, in units of what is matched, 1e-6 to 1e6; null: the square; not of inverse.",
+        "coordinate, in units of what is matched, 1e-6 to 1e6; null: the square; endpoint, progressive and "
+        "consistency only.",
     )
 
 

@@ -81,11 +81,11 @@ def _only_endpoint_is_unchained(experiment: "Experiment") -> str | None:
 
 
 @rule("distill.huber", "distill.kind")
-def _inverse_takes_no_distance(experiment: "Experiment") -> str | None:
-    huber = experiment.distill.huber
-    if huber is None or experiment.distill.kind != "inverse":
+def _only_some_measure_a_distance(experiment: "Experiment") -> str | None:
+    huber, kind = experiment.distill.huber, experiment.distill.kind
+    if huber is None or kind in ("endpoint", "progressive", "consistency"):
         return None
-    return f"got {huber:g}, expected null: distill.kind is inverse, whose losses are no distances from a teacher"
+    return f"got {huber:g}, expected null: distill.kind is {kind}; it is for endpoint, progressive, consistency"
 
 
 @rule("distill.steps", "distill.intervals")

@@ -12,7 +12,7 @@ ERRORS = torch.tensor([[0.0, 1e-5, -0.02], [0.3, -2.0, 50.0]], dtype=torch.float
 
 
 def gust(x, t, labels=None):
-    """A teacher's wind of strength 1 in the first quarter of the plane and of none elsewhere."""
+    """A teacher's wind of strength 1 in one quadrant of the plane and of none elsewhere."""
     return (x > 0).all(1, keepdim=True).to(x.dtype).expand_as(x)
 
 
@@ -21,7 +21,7 @@ def test_the_pseudo_huber_distance_is_its_formula_and_keeps_its_digits_in_single
         exact = ((ERRORS**2 + c**2).sqrt() - c).mean()
         assert distance(ERRORS, c).item() == pytest.approx(exact.item(), rel=1e-9)
         assert distance(ERRORS.float(), c).item() == pytest.approx(exact.item(), rel=1e-6)
-    one = torch.tensor([1e-4])  # beside 10 its square is lost in single precision: 5e-10 as the formula stands
+    one = torch.tensor([1e-4])  # its square is lost beside that of 10, so that sqrt(e^2 + c^2) - c would be 0
     assert distance(one, 10.0).item() == pytest.approx(5e-10, rel=1e-5)
 
 
