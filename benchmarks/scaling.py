@@ -20,7 +20,7 @@ from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
 from orchestrator import config
 from orchestrator.graph import Stage
-from orchestrator.plan import Trial, make
+from orchestrator.plan import Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -52,7 +52,7 @@ def costs(*names: str) -> Table:
             sampling = {"model": model, "solver": "ab2" if model == "teacher" else "euler", "steps": steps[0]}
             space = {**SPACE, "sampling.steps": {"grid": steps}}
             chosen = experiment.override({"sampling": sampling, "sweep": {"space": space}})
-            cells += make(chosen, "fingerprint", "inception-v3-compat").trials
+            cells += make(chosen, alike("fingerprint", "inception-v3-compat")).trials
         once = {stage.key: stage for trial in cells for stage in trial.stages()}
         shared, alone = hours(once.values()), sum(hours(trial.stages()) for trial in cells)
         table.add_row(name, str(len(cells)), str(len(once)), f"{shared:,.0f}", f"{alone:,.0f}", f"{alone / shared:.2f}")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.config import parse
-from orchestrator.plan import Plan, make
+from orchestrator.plan import Plan, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -27,7 +27,7 @@ def plan(trials: int) -> Plan:
     """A sweep of so many evaluations of one teacher."""
     space = {"space": {"sampling.steps": {"grid": list(range(1, trials + 1))}}}
     config = {"name": "bench", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher"}}
-    return make(parse({**config, "sweep": space}), "fingerprint", "digits-cnn-v1")
+    return make(parse({**config, "sweep": space}), alike("fingerprint", "digits-cnn-v1"))
 
 
 def finish(records: Records) -> None:

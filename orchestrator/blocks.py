@@ -37,6 +37,11 @@ from orchestrator.kinds import (
 )
 
 
+def absolute_path(place: str) -> str:
+    """`place` for processes that run in other folders, ~ expanded."""
+    return os.path.abspath(os.path.expanduser(place))
+
+
 class Block(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -76,9 +81,7 @@ class Data(Block):
     def absolute(self) -> "Data":
         """The same for processes that run in other folders."""
         places = {"root": self.root, "cache": self.cache}
-        return self.model_copy(
-            update={key: os.path.abspath(os.path.expanduser(place)) for key, place in places.items() if place}
-        )
+        return self.model_copy(update={key: absolute_path(place) for key, place in places.items() if place})
 
 
 class Path(Block):
@@ -275,6 +278,10 @@ class Evaluation(Block):
         description="What is looked at beside the metrics: any of memorisation (nearest training images) and gap (a "
         "student's way against its teacher's).",
     )
+
+    def absolute(self) -> "Evaluation":
+        """The same for processes that run in other folders."""
+        return self.model_copy(update={"weights": absolute_path(self.weights)} if self.weights else {})
 
 
 class Checkpoint(Block):

@@ -39,9 +39,17 @@ class Distiller(Protocol):
     ) -> torch.Tensor: ...
 
 
-def images(name: str, settings: Data) -> ImageData:
-    """The data set called `name`, which a stage knows, from where a run's `settings` say that it lies."""
-    return load(name, **settings.model_dump(exclude={"name", "flip"}))
+def images(settings: Data) -> ImageData:
+    """The data set that a trial's `settings` mean."""
+    return load(**settings.model_dump(exclude={"flip"}))
+
+
+def checked(data: ImageData, stage: Stage) -> ImageData:
+    """`data`; raises ValueError where `stage` was planned with other images."""
+    if data.fingerprint != stage.data["fingerprint"]:
+        found = data.fingerprint[:12]
+        raise ValueError(f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's")
+    return data
 
 
 def sizes(data: ImageData) -> dict[str, int]:

@@ -19,7 +19,7 @@ from orchestrator.rules import class_faults
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
 
-    from orchestrator.plan import Plan
+    from orchestrator.plan import FactsOf, Plan
     from orchestrator.records import Records
     from orchestrator.search import Known
 
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     address = args.address or os.environ.get("RAY_ADDRESS")
     if address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
-    plan = make_plan(experiment, args.file, goal)
+    plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = chosen(plan, args.only)
     from orchestrator import checks, runner
     from orchestrator.records import Records
@@ -132,35 +132,48 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     if address is not None:
         cluster.connect(address)
         cluster.check_cluster(experiment, args.file)
-        checks.before_start(experiment, args.file, plan.facts.fingerprint)
+        known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
+        checks.before_start(experiment, args.file, known)
     return runner.run(records, address, console, only)
 
 
-def make_plan(
-    experiment: config.Experiment, source: str, goal: str = "sweep", points: list[dict[str, Any]] | None = None
-) -> "Plan":
-    """The plan of an experiment, its data read for the fingerprint; of a sweep that grows with the `points`
-    given, or else those that earlier runs have drawn. Raises ConfigError where the data is not there."""
+def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep", dry: bool = False) -> "Plan":
+    """The plan of an experiment, the data of each trial read for their fingerprint; of a sweep that grows with the
+    points that earlier runs have drawn. `dry`: nothing is written or fetched, and data that are not here are planned
+    by what is known of them. Raises ConfigError where a trial cannot be run."""
     from orchestrator import plan, search
 
     search.expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
-    from kaccore.features import features_for
-    from orchestrator.identity import identity
-
-    evaluation = experiment.evaluation
-    try:
-        data = identity(experiment.data)
-        features = features_for(experiment.data.name, evaluation.features, evaluation.weights)
-    except (ValueError, OSError) as e:
-        raise ConfigError([Fault(source, "data", str(e))]) from None
-    planned = plan.make(experiment, data.fingerprint, features, goal)
+    facts_of = facts_by(source, dry)
+    planned = plan.make(experiment, facts_of, goal)
     if planned.grows:
-        points = _drawn_before(planned) if points is None else points
-        planned = plan.make(experiment, data.fingerprint, features, goal, points)
-    faults = [fault for trial in planned.trials for fault in class_faults(trial.config, data.classes)]
+        planned = plan.make(experiment, facts_of, goal, _drawn_before(planned))
+    faults = [fault for t in planned.trials for fault in class_faults(t.config, t.facts.data.classes)]
     if faults:
-        raise ConfigError([replace(fault, source=source) for fault in faults])
+        raise ConfigError(list(dict.fromkeys(replace(fault, source=source) for fault in faults)))
     return planned
+
+
+def facts_by(source: str, dry: bool = False) -> "FactsOf":
+    """What tells the facts of a trial; it raises ConfigError, named after `source`, where the data cannot be read or
+    the features do not suit them."""
+    from kaccore.features import features_for
+    from orchestrator.dataset_info import DatasetInfo, foresee, read
+    from orchestrator.plan import Facts
+
+    known: dict[config.Data, DatasetInfo] = {}  # each is read once
+
+    def facts(trial: config.Experiment) -> Facts:
+        evaluation = trial.evaluation
+        try:
+            if trial.data not in known:
+                known[trial.data] = foresee(trial.data) if dry else read(trial.data)
+            features = features_for(trial.data.name, evaluation.features, evaluation.weights)
+            return Facts(known[trial.data], features)
+        except (ValueError, OSError) as e:
+            raise ConfigError([Fault(source, "data", str(e))]) from None
+
+    return facts
 
 
 def chosen(plan: "Plan", texts: list[str]) -> set[int] | None:
@@ -235,8 +248,8 @@ def check_layout(root: Place, source: str) -> None:
 
 
 def records_of(folder: Where) -> "Records":
-    """The records of a sweep's folder; raises ConfigError where it is none."""
-    from orchestrator import yaml_file
+    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none."""
+    from orchestrator import plan_file, yaml_file
     from orchestrator.records import Records
     from orchestrator.store import Store
 
@@ -253,9 +266,14 @@ def records_of(folder: Where) -> "Records":
         raise ConfigError(
             [Fault(str(folder), "", "not a sweep's folder: expected plan.json, as in runs/sweeps/<name>/<id>")]
         ) from None
-    plan = make_plan(experiment, str(folder / "config.yaml"), planned["goal"], planned.get("points"))
-    if plan.id != planned["id"]:
-        raise ConfigError([Fault(str(folder), "", "made by another version of this project, or with other data")])
+    try:
+        plan = plan_file.of_noted(planned, experiment)
+    except ValueError as e:
+        what = f"made by another version of this project ({e}): run its experiment again, or use that version"
+        raise ConfigError([Fault(str(folder), "", what)]) from None
+    except (KeyError, TypeError, AttributeError, IndexError) as e:
+        what = f"plan.json is damaged ({type(e).__name__}: {e}): run its experiment again, which writes it anew"
+        raise ConfigError([Fault(str(folder), "", what)]) from None
     records = Records(plan, Store(folder.absolute().parents[2]))
     records.read_endings()
     return records

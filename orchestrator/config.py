@@ -77,6 +77,10 @@ class Experiment(Block):
         origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
         return _checked(self.model_dump(mode="json"), self.name, list(values.items()), origins)
 
+    def absolute(self) -> "Experiment":
+        """The same for processes that run in other folders: with absolute paths of the data and of weights."""
+        return self.model_copy(update={"data": self.data.absolute(), "evaluation": self.evaluation.absolute()})
+
     def to_yaml(self) -> str:
         """All settings, defaults included, as a file that `load` reads back to an equal experiment."""
         plain = self.model_dump(mode="json")

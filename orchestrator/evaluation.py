@@ -47,7 +47,7 @@ def sample_part(
     stage: Stage, storage: str, where: Data, weights: FeatureWeights, replica: int, first: int, count: int
 ) -> Part:
     """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number `replica`."""
-    trained, data = stage.parents[0], data_of(stage.lineage()[0].config["data"]["name"], where)
+    trained, data = stage.parents[0], data_of(stage, where)
     model = network(storage, trained, where).to(device())
     setting = stage.config["sampling"]
     seed = derive_seed(stage.config["seed"], "evaluation", replica)
@@ -92,7 +92,7 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and return it."""
     began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
     reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
-    data = data_of(stage.lineage()[0].config["data"]["name"], where)
+    data = data_of(stage, where)
     per_seed = len(parts) // seeds
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
     scores = [_compare(group, reference, data, stage) for group in groups]
@@ -172,7 +172,7 @@ def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dic
 def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
-    data = data_of(stage.config["data"]["name"], where)
+    data = data_of(stage, where)
     reference = Reference.build(
         data.images, stage.config["features"], device=device(), weights=weights.path, weights_sha256=weights.sha256
     )
@@ -211,10 +211,15 @@ def device() -> str:
 @lru_cache(maxsize=4)
 def network(storage: str, stage: Stage, where: Data) -> nn.Module:
     """The finished network of a teacher or student, kept for the next time."""
-    return build.trained(Store(storage), stage, data_of(stage.lineage()[0].config["data"]["name"], where))
+    return build.trained(Store(storage), stage, data_of(stage, where))
+
+
+def data_of(stage: Stage, where: Data) -> ImageData:
+    """The data set of `stage`, from where a trial's settings say that it lies; see `build.checked`."""
+    return build.checked(_images(where), stage)
 
 
 @lru_cache(maxsize=2)
-def data_of(name: str, where: Data) -> ImageData:
-    """The data set of that name, kept for the next time."""
-    return build.images(name, where)
+def _images(where: Data) -> ImageData:
+    """The data set, kept for the next time."""
+    return build.images(where)

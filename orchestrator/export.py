@@ -83,7 +83,7 @@ def original(
     from orchestrator.described import describe
     from orchestrator.evaluation import draw, labels_for
 
-    data, setting = build.images(config.data.name, config.data), config.sampling.model_dump(mode="json")
+    data, setting = source.data(), config.sampling.model_dump(mode="json")
     model = build.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
     times = stage.config.get("times") or setting["times"]
     sampler = Sampler(

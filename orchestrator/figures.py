@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.graph import Stage
+from orchestrator.plan import Trial
 from orchestrator.records import Records
 from orchestrator.report_page import series
 from orchestrator.report_page.results import Results, Setting, logarithmic, said
@@ -212,16 +212,16 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
     """The ways of the same samples from noise to data, a panel for each kind of path, by the first finished teacher of
     each; False where the data is no points or no teacher is finished."""
     records = results.records
-    teachers = finished_teachers(records) if records.plan.experiment.data.facts.points else {}
+    teachers = finished_teachers(records)
     if not teachers:
         return False
     import matplotlib.pyplot as plt
 
     from orchestrator import build, plane
 
-    data = build.images(records.plan.experiment.data.name, records.plan.experiment.data)
     figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)
-    for axes, (kind, teacher) in zip(panels[0], teachers.items(), strict=True):
+    for axes, (kind, trial) in zip(panels[0], teachers.items(), strict=True):
+        teacher, data = trial.chain[0], build.images(trial.config.data)
         model = build.trained(records.store, teacher, data)
         ways = plane.ways(teacher, model, build.path(teacher, data))
         axes.scatter(*data.images[:1000].flatten(1).T, s=3, color="#BBBBBB", linewidths=0)
@@ -236,13 +236,13 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
     return _saved(figure, path)
 
 
-def finished_teachers(records: Records) -> dict[str, Stage]:
-    """The first finished teacher of each kind of path, in the order of the trials."""
-    found: dict[str, Stage] = {}
-    for stage in records.plan.stages(("teacher",)):
-        kind = stage.config["path"]["kind"]
-        if kind not in found and records.store.done(stage.key):
-            found[kind] = stage
+def finished_teachers(records: Records) -> dict[str, Trial]:
+    """For each kind of path the first trial on points whose teacher is finished."""
+    found: dict[str, Trial] = {}
+    for trial in records.plan.trials:
+        kind = trial.config.path.kind
+        if trial.facts.data.points and kind not in found and records.store.done(trial.chain[0].key):
+            found[kind] = trial
     return found
 
 

@@ -21,6 +21,8 @@ OFF = {  # what a setting is when it does nothing: it is left out then, so that 
     "shaping": 0.0, "huber": None,
 }  # fmt: skip
 
+UNKNOWN = "unknown"  # how the stand-in for a fingerprint begins where the data are not on this machine
+
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:
     """`settings` without those that are off."""
@@ -29,18 +31,44 @@ def stated(settings: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stage:
-    """One computation: its `kind`, the `config` that its result depends on, and the stages it builds on."""
+    """One computation: its `kind`, the `config` that its result depends on, and the stages it builds on.
+
+    `recorded` is the key of a stage that was read from a sweep's folder: it stays what it was when the stage was
+    planned, whatever FORMAT is now.
+    """
 
     kind: str
     config: dict[str, Any] = field(hash=False)
     parents: tuple["Stage", ...] = ()
     label: str = field(default="", compare=False)
+    recorded: str = field(default="", compare=False)
 
     @cached_property
     def key(self) -> str:
         """20 hexadecimal digits of the sha256 of everything that can change the result."""
         content = [self.kind, FORMAT[self.kind], self.config, [p.key for p in self.parents]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        return self.recorded or hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The name and the fingerprint of the data that the stage is about."""
+        return self.config["data"] if "data" in self.config else self.parents[0].data
+
+    @property
+    def known(self) -> bool:
+        """Whether the key is that of a result: False where the data were not read, so that nobody knows their
+        fingerprint."""
+        return not self.data["fingerprint"].startswith(UNKNOWN)
+
+    @property
+    def stream(self) -> str:
+        """The name of the stage's stream of random numbers, made of what is in its key. Stages that differ in other
+        settings draw the same numbers under the same seed, so that their results can be compared in pairs."""
+        if self.kind == "teacher":
+            return self.kind
+        distiller = self.config["distiller"]
+        intervals = [str(self.config["intervals"])] if "substeps" in self.config else []  # a student of a chain
+        return " ".join([self.kind, *([] if distiller == "endpoint" else [distiller]), *intervals])
 
     @property
     def steps(self) -> int:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from orchestrator.config import Experiment
+from orchestrator.dataset_info import DatasetInfo, by_name
 from orchestrator.graph import FORMAT, Stage, stated
 from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec, expand
 from orchestrator.students import student_for, students
@@ -20,13 +21,38 @@ GOALS = ("teacher", "student", "evaluation", "sweep")  # how far a run goes: tra
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What planning a trial needs to know beside its settings: its data, and the name of the `features` that its
+    `evaluation.features` means."""
+
+    data: DatasetInfo
+    features: str
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data's content, or a stand-in where the data are not here."""
+        return self.data.fingerprint
+
+
+FactsOf = Callable[[Experiment], Facts]
+
+
+def alike(fingerprint: str, features: str) -> FactsOf:
+    """The same facts for every trial, whatever data it names."""
+    return lambda config: Facts(by_name(config.data, fingerprint), features)
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One row of the results: a complete configuration, the training stages it needs, and its evaluation if any."""
+    """One row of the results: a complete configuration, the training stages it needs, and its evaluation if any.
+    `students`: all that its chain may have, by their step counts."""
 
     index: int
     overrides: dict[str, Any]
     config: Experiment
     chain: tuple[Stage, ...]
+    facts: Facts
+    students: Mapping[int, Stage] = field(default_factory=dict)
     reference: Stage | None = None
     evaluation: Stage | None = None
     point: int = 0  # the number of the draw that the trial belongs to
@@ -47,15 +73,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a plan needs to know beside the experiment: the data's `fingerprint` and the name of the `features` that
-    `evaluation.features` means."""
-
-    fingerprint: str
-    features: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """All trials of an experiment, those combinations that were left out, and an id that equal plans share."""
 
@@ -63,8 +80,9 @@ class Plan:
     goal: str
     trials: tuple[Trial, ...]
     skipped: tuple[Skipped, ...]
-    facts: Facts
     expansion: Expansion
+    facts_of: FactsOf | None = field(default=None, compare=False)  # of trials that are drawn later
+    recorded: str = field(default="", compare=False)  # the id, where the plan was read from a sweep's folder
 
     @property
     def grows(self) -> bool:
@@ -75,11 +93,15 @@ class Plan:
     @cached_property
     def id(self) -> str:
         """10 hexadecimal digits: the same command again gives the same id, and so finds its folder and runs."""
+        if self.recorded:
+            return self.recorded
         content: list[Any] = [self.experiment.name, self.goal, [(t.overrides, t.key) for t in self.trials]]
         if self.grows:  # which trials it has does not say which sweep it is, and more of them may be asked for later
             whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
-            content[2] = [whole, self.facts.fingerprint, self.facts.features]
+            assert self.facts_of is not None
+            base = self.facts_of(self.experiment)
+            content[2] = [whole, base.fingerprint, base.features]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
@@ -90,7 +112,8 @@ class Plan:
         expansion = self.expansion.copy()
         if not drawing.add_next(space, expansion, known):
             return None
-        return _planned(self.experiment, self.goal, self.facts, expansion, self.trials)
+        assert self.facts_of is not None, "only a plan that was made here grows"
+        return _planned(self.experiment, self.goal, self.facts_of, expansion, self.trials)
 
     def stages(self, kinds: Sequence[str] = tuple(FORMAT)) -> Iterator[Stage]:
         """Every stage once, parents before children, in the order of the trials."""
@@ -99,6 +122,25 @@ class Plan:
             if stage.key not in seen and stage.kind in kinds:
                 seen.add(stage.key)
                 yield stage
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What to call each stage, by its key: its label, and where several have the same one the swept settings by
+        which they differ."""
+        alike: dict[str, dict[str, None]] = defaultdict(dict)
+        trials: dict[str, list[Trial]] = defaultdict(list)
+        for trial in self.trials:
+            for stage in trial.stages():
+                alike[stage.label][stage.key] = None
+                trials[stage.key].append(trial)
+        names: dict[str, str] = {}
+        for label, keys in alike.items():
+            names |= {next(iter(keys)): label} if len(keys) == 1 else _told_apart(label, {k: trials[k] for k in keys})
+        return names
+
+    def datasets(self) -> list[DatasetInfo]:
+        """The data sets of all trials, each once."""
+        return list({trial.facts.fingerprint: trial.facts.data for trial in self.trials}.values())
 
     def part(self, indices: Container[int]) -> "Plan":
         """The plan of some of the trials alone."""
@@ -118,9 +160,35 @@ class Plan:
         return leaders + sorted((t for t in self.trials if t not in leaders), key=lambda t: len(t.chain))
 
 
+def _told_apart(label: str, stages: Mapping[str, list[Trial]]) -> dict[str, str]:
+    """Names of stages of one label, by key, each given with the trials that need it."""
+    values = {key: _common(trials) for key, trials in stages.items()}
+    shared = [name for name in next(iter(values.values())) if all(name in each for each in values.values())]
+    differ = [name for name in shared if len({json.dumps(each[name]) for each in values.values()}) > 1]
+    names = {
+        key: ", ".join([label, *(f"{short_key(name)} {plain(each[name])}" for name in differ)])
+        for key, each in values.items()
+    }
+    counts = Counter(names.values())
+    return {key: name if counts[name] == 1 else f"{name} ({key[:6]})" for key, name in names.items()}
+
+
+def _common(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The swept settings that all of the trials have the same value of."""
+    first, *others = trials
+    return {k: v for k, v in first.overrides.items() if all(t.overrides.get(k) == v for t in others)}
+
+
 def short_key(key: str) -> str:
-    """A dotted key for people: path.damping is the damping, path.kind the path."""
-    return key.removesuffix(".kind").rsplit(".", 1)[-1]
+    """A dotted key for people: path.damping is the damping, path.kind the path, data.name the data."""
+    return key.removesuffix(".kind").removesuffix(".name").rsplit(".", 1)[-1]
+
+
+def plain(value: Any) -> str:
+    """A swept value for people: text as it is, numbers in four digits, lists and null as YAML has them."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def skipped_lines(plan: Plan) -> list[str]:
@@ -130,19 +198,19 @@ def skipped_lines(plan: Plan) -> list[str]:
 
 
 def make(
-    experiment: Experiment, fingerprint: str, features: str, goal: str = "sweep", points: Iterable[Point] = ()
+    experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()
 ) -> Plan:
     """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the `points` drawn so far), or
-    the one of its base."""
+    the one of its base. `facts_of` a trial's configuration tells what its data and features are."""
     expansion = expand(experiment if goal == "sweep" else experiment.override({"sweep": None}), points=points)
-    return _planned(experiment, goal, Facts(fingerprint, features), expansion)
+    return _planned(experiment, goal, facts_of, expansion)
 
 
 def _planned(
-    experiment: Experiment, goal: str, facts: Facts, expansion: Expansion, known: tuple[Trial, ...] = ()
+    experiment: Experiment, goal: str, facts_of: FactsOf, expansion: Expansion, known: tuple[Trial, ...] = ()
 ) -> Plan:
-    fresh = tuple(_trial(spec, facts, goal) for spec in expansion.trials[len(known) :])
-    return Plan(experiment, goal, known + fresh, tuple(expansion.skipped), facts, expansion)
+    fresh = tuple(_trial(spec, facts_of(spec.config), goal) for spec in expansion.trials[len(known) :])
+    return Plan(experiment, goal, known + fresh, tuple(expansion.skipped), expansion, facts_of)
 
 
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
@@ -185,17 +253,23 @@ def path_content(config: Experiment) -> dict[str, Any]:
 
 
 def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
-    config, common = spec.config, (spec.index, spec.overrides, spec.config)
+    config = spec.config
     teacher = teacher_stage(config, facts.fingerprint)
+    taught = students(config, teacher)
+
+    def planned(*chain: Stage, reference: Stage | None = None, evaluation: Stage | None = None) -> Trial:
+        own = (spec.index, spec.overrides, config)
+        return Trial(*own, chain, facts, taught, reference, evaluation, spec.point)
+
     sampling, evaluation = config.sampling, config.evaluation
     real = {"data": teacher.config["data"], "features": facts.features, "weights_sha256": evaluation.weights_sha256}
     reference = Stage("reference", real, label="reference")
     watching = reference if evaluation.every is not None else None
     if goal == "teacher":
-        return Trial(*common, (teacher,), watching)
+        return planned(teacher, reference=watching)
     if goal == "student":
-        every = [stage for student in students(config, teacher).values() for stage in student.training()]
-        return Trial(*common, tuple(dict.fromkeys(every)), watching)
+        every = [stage for student in taught.values() for stage in student.training()]
+        return planned(*dict.fromkeys(every), reference=watching)
     trained = teacher if sampling.model == "teacher" else student_for(config, teacher, sampling.steps)
     content = {
         "sampling": stated(sampling.model_dump(mode="json", exclude={"model"})),
@@ -207,7 +281,7 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     }
     label = f"{sampling.model} {sampling.steps} {sampling.solver}"
     last = Stage("evaluation", content, (trained, reference), label)
-    return Trial(*common, trained.training(), reference, last, spec.point)
+    return planned(*trained.training(), reference=reference, evaluation=last)
 
 
 def _kac_width(damping: float, speed: float) -> float:

@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -105,7 +106,8 @@ class Proposals(Searcher):
 
 def write_trial(run: Run, trial: Trial, leader: bool) -> str:
     """Leave `trial` for its coordinator, in a file that lives as long as the run; returns the file's sha256."""
-    content, file = pickle.dumps((trial, leader)), _trial_file(run, trial.index)
+    placed = replace(trial, config=trial.config.absolute())  # a coordinator runs in another folder
+    content, file = pickle.dumps((placed, leader)), _trial_file(run, trial.index)
     file.parent.mkdir(exist_ok=True)
     file.put(content)
     return hashlib.sha256(content).hexdigest()

@@ -7,19 +7,20 @@ import csv
 import io
 import json
 import math
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Container
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+from orchestrator import plan_file
 from orchestrator.places import Place
 from orchestrator.plan import Plan, Trial
 from orchestrator.provenance import made_by
 from orchestrator.search import Known
 from orchestrator.store import Store, with_remedy
-from orchestrator.students import intervals_text
 
 MEASURES = (
     "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
@@ -31,7 +32,7 @@ ENDED_WELL = ("done", STOPPED, LEFT)
 OF_POINTS = ("w2", "log_likelihood")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ending:
     """How a trial ended in the latest run: `status` is done, failed, interrupted, stopped (early, by the
     scheduler), not started or waiting."""
@@ -41,20 +42,63 @@ class Ending:
     mlflow_run_id: str = ""
 
 
-@dataclass
-class Records:
-    """The endings of all trials of a plan, kept in the sweep's folder, and the results table."""
+class Entry(NamedTuple):
+    """A trial, and how it ended."""
+
+    trial: Trial
+    ending: Ending
+
+
+class State(NamedTuple):
+    """A plan and the ending of each of its trials, which go together: whoever reads has both from one moment."""
 
     plan: Plan
-    store: Store
-    endings: list[Ending] = field(default_factory=list)
-    earlier: list[Known] = field(default_factory=list)  # what other sweeps have measured, for one that learns from them
-    dashboard: str = ""  # Ray's, of the cluster that runs this, where it has one
-    lacking: str = ""  # what of the cluster is not there yet, where the work waits for it
-    problem: str = ""  # why the folder could not be written last, if it could not
-    _measured: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    _copied: set[str] = field(default_factory=set, repr=False)  # sample grids that this folder has
-    _saved: tuple[float, float] = field(default=(-math.inf, 0.0), repr=False)  # when, and how many seconds it took
+    endings: tuple[Ending, ...]
+
+
+class Records:
+    """The endings of all trials of a plan, kept in the sweep's folder, and the results table.
+
+    The threads of the driver, the view and the publisher share it. What they read is one value, `state`, which is
+    replaced as a whole under a lock and never changed: no reader sees a plan with another plan's endings.
+    """
+
+    def __init__(self, plan: Plan, store: Store, endings: Iterable[Ending] = ()) -> None:
+        self.state = State(plan, tuple(endings) or (Ending(),) * len(plan.trials))
+        self.store = store
+        self.earlier: list[Known] = []  # what other sweeps have measured, for one that learns from them
+        self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
+        self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
+        self.problem = ""  # why the folder could not be written last, if it could not
+        self._lock = threading.RLock()
+        self._measured: dict[str, dict[str, Any]] = {}
+        self._copied: set[str] = set()  # sample grids that this folder has
+        self._saved = (-math.inf, 0.0)  # when it was saved last, and how many seconds that took
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it is now; with its endings: `entries`."""
+        return self.state.plan
+
+    @property
+    def endings(self) -> tuple[Ending, ...]:
+        """The endings as they are now; with their trials: `entries`."""
+        return self.state.endings
+
+    def entries(self) -> list[Entry]:
+        """Every trial with its ending, both of this moment."""
+        plan, endings = self.state
+        return [Entry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)]
+
+    def update(self, index: int, **changes: str) -> None:
+        """Change the ending of trial number `index`, such as its `status`."""
+        self.update_all(lambda at, ending: replace(ending, **changes) if at == index else ending)
+
+    def update_all(self, changed: Callable[[int, Ending], Ending]) -> None:
+        """Replace every ending by what `changed` makes of its trial's number and it."""
+        with self._lock:
+            plan, endings = self.state
+            self.state = State(plan, tuple(changed(index, ending) for index, ending in enumerate(endings)))
 
     @property
     def folder(self) -> Place:
@@ -67,13 +111,13 @@ class Records:
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._write_plan()
+        for info in self.plan.datasets():
+            self.store.keep_labels(info)
         (self.folder / "config.yaml").put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
         over = ("done", STOPPED) if sweep is not None and sweep.scheduler != "none" else ("done",)
-        for ending in self.endings:
-            if ending.status not in over:
-                ending.status, ending.error = "waiting", ""
+        self.update_all(lambda _, e: e if e.status in over else replace(e, status="waiting", error=""))
 
     def read_endings(self) -> None:
         """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them."""
@@ -81,13 +125,16 @@ class Records:
             before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / "trials.json").read_text())]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             before = []
-        known = [key for key, _ in before] == [trial.key for trial in self.plan.trials]
-        self.endings = [ending for _, ending in before] if known else [Ending() for _ in self.plan.trials]
-        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+        plan = self.plan
+        known = [key for key, _ in before] == [trial.key for trial in plan.trials]
+        found = [ending for _, ending in before] if known else [Ending()] * len(plan.trials)
+        for index, trial in enumerate(plan.trials):
             if self.finished(trial):
-                ending.status, ending.error = "done", ""
-            elif ending.status == "done":
-                ending.status = "waiting"
+                found[index] = replace(found[index], status="done", error="")
+            elif found[index].status == "done":
+                found[index] = replace(found[index], status="waiting")
+        with self._lock:
+            self.state = State(plan, tuple(found))
 
     def unfinished(self) -> bool:
         """Whether there is a trial to be run, or one to be drawn."""
@@ -97,9 +144,12 @@ class Records:
 
     def choose(self, indices: Container[int], reason: str) -> None:
         """Leave out the trials that are not among `indices`, for `reason`."""
-        for index, ending in enumerate(self.endings):
-            if index not in indices and ending.status == "waiting":
-                ending.status, ending.error = LEFT, reason
+
+        def left(index: int, ending: Ending) -> Ending:
+            out = index not in indices and ending.status == "waiting"
+            return replace(ending, status=LEFT, error=reason) if out else ending
+
+        self.update_all(left)
 
     def draw(self) -> list[Trial]:
         """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where
@@ -108,8 +158,9 @@ class Records:
         if plan is None:
             return []
         fresh = plan.trials[len(self.plan.trials) :]
-        self.endings += [Ending(*(("done",) if self.finished(trial) else ())) for trial in fresh]
-        self.plan = plan
+        endings = tuple(Ending("done" if self.finished(trial) else "waiting") for trial in fresh)
+        with self._lock:
+            self.state = State(plan, self.endings + endings)
         self._write_plan()
         return list(fresh)
 
@@ -117,7 +168,7 @@ class Records:
         """Every point with the mean of its trials' metric, None while one of them is not over; without failed ones."""
         sweep, by_point = self.plan.experiment.sweep, defaultdict(list)
         assert sweep is not None
-        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+        for trial, ending in self.entries():
             by_point[trial.point].append((ending.status, self.measured(trial).get(sweep.metric)))
         known = []
         for number, found in by_point.items():
@@ -134,8 +185,7 @@ class Records:
 
     def end(self, index: int, status: str, error: str = "") -> None:
         """Note how trial number `index` ended."""
-        ending = self.endings[index]
-        ending.status, ending.error = status, error
+        self.update(index, status=status, error=error)
         began = time.monotonic()
         if began - self._saved[0] >= 20 * self._saved[1]:  # hundreds of trials are written down now and then, not each
             self.try_save()
@@ -151,8 +201,7 @@ class Records:
 
     def save(self) -> None:
         """Write trials.json and results.csv, and copy the trials' sample grids."""
-        entries = zip(self.plan.trials, self.endings, strict=True)
-        (self.folder / "trials.json").put_json([{"key": t.key, **vars(e)} for t, e in entries])
+        (self.folder / "trials.json").put_json([{"key": t.key, **vars(e)} for t, e in self.entries()])
         rows = self.rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n")
@@ -165,7 +214,7 @@ class Records:
         asked = self.plan.experiment.evaluation.metrics
         measures = (*MEASURES, *(metric for metric in OF_POINTS if metric in asked))
         rows = []
-        for trial, ending in zip(self.plan.trials, self.endings, strict=True):
+        for trial, ending in self.entries():
             measured = self.measured(trial)
             rows.append(
                 {
@@ -206,28 +255,7 @@ class Records:
         return json.loads((self.folder / "plan.json").read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:
-        (self.folder / "plan.json").put_json(self._plan())
-
-    def _plan(self) -> dict[str, Any]:
-        return {
-            "name": self.plan.experiment.name,
-            "id": self.plan.id,
-            "goal": self.plan.goal,
-            "made_by": made_by(),
-            "trials": [
-                {
-                    "trial": t.index,
-                    "key": t.key,
-                    "overrides": t.overrides,
-                    "intervals": intervals_text(t.config),
-                    "stages": [s.key for s in t.stages()],
-                }
-                for t in self.plan.trials
-            ],
-            "stages": {s.key: {"kind": s.kind, "label": s.label} for s in self.plan.stages()},
-            "points": list(self.plan.expansion.points),
-            "skipped": [{"overrides": s.overrides, "reason": s.reason} for s in self.plan.skipped],
-        }
+        (self.folder / "plan.json").put_json({"made_by": made_by(), **plan_file.to_plain(self.plan)})
 
 
 def _cell(value: Any) -> Any:

@@ -9,6 +9,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from orchestrator.store import Store, with_remedy
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+EXAMPLES = 3  # points of a sweep by optuna that a dry run shows
 
 
 def run(records: Records, address: str | None, console: Console, only: Container[int] | None = None) -> int:
@@ -41,9 +43,7 @@ def run(records: Records, address: str | None, console: Console, only: Container
     _introduce(records, console)
     with Publisher(records) as publisher, View(records, console):
         status = _attempt(records, address, publisher)
-    for ending in records.endings:
-        if ending.status == "waiting":
-            ending.status = "interrupted"
+    records.update_all(lambda _, e: replace(e, status="interrupted") if e.status == "waiting" else e)
     if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
         status = FAILED
     _write(records)
@@ -68,8 +68,8 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
         raise
     except Exception as e:
         unexplained = [ending for ending in records.endings if ending.status == "waiting"]
-        for ending in unexplained:
-            ending.status, ending.error = "failed", first_line(e)
+        why = first_line(e)
+        records.update_all(lambda _, e: replace(e, status="failed", error=why) if e.status == "waiting" else e)
         if (unexplained or not records.endings) and not isinstance(e, OSError):
             traceback.print_exc()
         return FAILED if unexplained or not records.endings else DONE
@@ -88,8 +88,7 @@ def run_trials(records: Records, address: str | None, publisher: Publisher) -> N
     from orchestrator.proposals import Budget
 
     experiment, budget = records.plan.experiment, Budget(records)
-    placed = experiment.model_copy(update={"data": experiment.data.absolute()})
-    run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), placed)
+    run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
     with Scratch(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
         cluster.connect(address)
         records.dashboard = cluster.dashboard()
@@ -176,26 +175,39 @@ def _introduce(records: Records, console: Console) -> None:
 
 def print_plan(plan: Plan, console: Console, only: Container[int] | None = None) -> None:
     """The dry run: trials, stages, which of them the store has, and what the rest will take."""
-    from orchestrator import build, forecast
+    from orchestrator import forecast
 
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
-    if plan.grows and experiment.sweep is not None:
-        drawn, wanted = len(plan.expansion.points), experiment.sweep.num_trials
+    for note in dict.fromkeys(note for info in plan.datasets() for note in info.notes):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    chosen, copies = plan if only is None else plan.part(only), 1.0
+    if plan.grows and experiment.sweep is not None and experiment.sweep.num_trials is not None:
+        wanted = experiment.sweep.num_trials
+        drawn = len(plan.expansion.points)
         console.print(f"{drawn} of {wanted} points are drawn; the others will be while these end", highlight=False)
+        plan = chosen = with_examples(plan)
+        copies = wanted / len(plan.expansion.points)
+        if examples := len(plan.expansion.points) - drawn:
+            console.print(f"the last {examples} points below are examples of what may be drawn", highlight=False)
     summary.print_skipped(plan, console)
     trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
-    for trial in plan.trials:
-        if only is None or trial.index in only:
-            trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
+    for trial in chosen.trials:
+        trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
     console.print(trials)
     stages = Table("stage", "key", "training steps", "state", title="stages, each run once", title_justify="left")
-    chosen = plan if only is None else plan.part(only)
     for stage in chosen.stages():
         steps = str(stage.steps) if stage.kind in TRAINING else ""
-        stages.add_row(stage.label, stage.key, steps, "done" if store.done(stage.key) else "to do")
+        key = stage.key if stage.known else "unknown"
+        stages.add_row(plan.names[stage.key], key, steps, "done" if store.done(stage.key) else "to do")
     console.print(stages)
     at_once = concurrent_trials(experiment, {"CPU": float(os.cpu_count() or 1), "GPU": cluster.count_gpus()})
-    data = build.images(experiment.data.name, experiment.data)
-    for line in forecast.in_words(forecast.forecast(chosen, store, data, at_once), at_once):
+    for line in forecast.in_words(forecast.forecast(chosen, store, at_once, copies), at_once):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def with_examples(plan: Plan) -> Plan:
+    """A plan that grows with EXAMPLES points at least, for which more are drawn as if nothing were known."""
+    while len(plan.expansion.points) < EXAMPLES and (more := plan.drawn([])) is not None:
+        plan = more
+    return plan

@@ -43,7 +43,7 @@ def _draw(args: argparse.Namespace) -> int:
     from orchestrator import build, pictures, way
     from orchestrator.evaluation import device, draw, labels_for
 
-    data = build.images(config.data.name, config.data)
+    data = source.data()
     out, setting = Path(args.out), config.sampling.model_dump(mode="json")
     if _is_folder(args.out) and isinstance(data, PointData):
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"

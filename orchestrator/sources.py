@@ -20,8 +20,8 @@ from orchestrator import cli
 from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
 from orchestrator.places import Folder, Place
+from orchestrator.plan import Trial
 from orchestrator.rules import class_faults
-from orchestrator.students import CHAINS, student_for
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
@@ -37,13 +37,38 @@ RUN_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Source:
-    """What to sample: a store, a finished teacher or student with the stages before it, and how."""
+    """What to sample: a store, the trial whose networks lie there, and which of them: teacher or student."""
 
     name: str
-    config: Experiment
-    chain: tuple[Stage, ...]  # the stages from the teacher on; the last one is sampled unless --steps says otherwise
+    trial: Trial
     model: str
     store: Any
+
+    @property
+    def config(self) -> Experiment:
+        """The settings of the trial."""
+        return self.trial.config
+
+    @property
+    def teacher(self) -> Stage:
+        """The teacher of the trial."""
+        return self.trial.chain[0]
+
+    def data(self) -> "ImageData":
+        """The data set as sampling needs it: the real one where it comes with a package or the prior starts from it,
+        else its shape, classes and labels as the store has them. Raises ConfigError where the files are needed and
+        missing."""
+        from orchestrator import build
+        from orchestrator.dataset_info import as_images
+
+        path, settings = self.config.path, self.config.data
+        if not settings.facts.packaged and not (path.kind == "kac" and path.signal == "exponential"):
+            return as_images(self.store.with_labels(self.trial.facts.data))
+        try:
+            return build.checked(build.images(settings), self.teacher)
+        except (ValueError, OSError) as e:
+            why = "" if settings.facts.packaged else ", whose images this path starts from"
+            raise ConfigError([Fault(self.name, "data", f"{e}{why}")]) from None
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -104,8 +129,8 @@ def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
 
 def pick(source: Source, config: Experiment) -> Stage:
     """The stage to sample; raises ConfigError where it is not trained yet."""
-    teacher, steps = source.chain[0], config.sampling.steps
-    stage = teacher if config.sampling.model == "teacher" else student_for(config, teacher, steps)
+    teacher = source.teacher
+    stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
     if source.store.done(stage.key):
         return stage
     command = "train" if stage is teacher else "distill"
@@ -126,7 +151,7 @@ def _of_file(path: str) -> Source:
 
     config = load(path)
     planned = cli.make_plan(config, path, "student")
-    return Source(path, config, planned.trials[0].chain, config.sampling.model, Store(config.storage))
+    return Source(path, planned.trials[0], config.sampling.model, Store(config.storage))
 
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
@@ -142,9 +167,7 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
         raise ConfigError([Fault(f"{folder}:{number}", "", f"expected a trial from 0 to {len(trials) - 1}")])
     if key is not None and trials[index].key != key:
         raise ConfigError([Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")])
-    config = trials[index].config
-    planned = cli.make_plan(config, str(folder), "student")
-    return Source(str(folder), config, planned.trials[0].chain, config.sampling.model, records.store)
+    return Source(str(folder), trials[index], trials[index].config.sampling.model, records.store)
 
 
 def _of_stage(folder: Place) -> Source:
@@ -154,16 +177,13 @@ def _of_stage(folder: Place) -> Source:
     root, key = folder.absolute().parents[1], folder.absolute().name
     for plan_file in (root / "sweeps").find("*/*/plan.json"):
         for trial in cli.records_of(plan_file.parent).plan.trials:
-            chain = cli.make_plan(trial.config, str(plan_file), "student").trials[0].chain
-            for at, stage in enumerate(chain):
-                if stage.key != key:
-                    continue
-                config = trial.config
-                if at:
-                    steps = stage.config.get("intervals", 1) if config.distill.kind in CHAINS else 1
-                    values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
-                    config = config.override({**values, "sampling.guidance": 1.0})
-                return Source(str(folder), config, chain, "student" if at else "teacher", Store(root))
+            if trial.chain[0].key == key:
+                return Source(str(folder), trial, "teacher", Store(root))
+            steps = next((steps for steps, student in trial.students.items() if student.key == key), None)
+            if steps is not None:
+                values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
+                config = trial.config.override({**values, "sampling.guidance": 1.0, "sampling.times": None})
+                return Source(str(folder), replace(trial, config=config), "student", Store(root))
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 
 

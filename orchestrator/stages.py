@@ -69,11 +69,11 @@ def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = No
     patience = 0.0 if leader else LEADER_SECONDS
     watched = trial.config.evaluation.every is not None  # while it trains the teacher is compared with the reference
     if reference is not None and watched:
-        fulfil([reference], store, run.id, lambda stages: refer(stages[0], run), halt=halt)
+        fulfil([reference], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
     fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt)
     if trial.evaluation is not None and reference is not None:
-        fulfil([reference], store, run.id, lambda stages: refer(stages[0], run), halt=halt)
-        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], run), halt=halt)
+        fulfil([reference], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
+        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], trial, run), halt=halt)
 
 
 def fulfil(
@@ -159,7 +159,7 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
         stages=tuple(stages),
         leases=tuple(newest(Store(run.storage).work(stage.key)) for stage in stages),
         storage=run.storage,
-        data=run.config.data,
+        data=trial.config.data,
         saving=Saving(checkpoint.steps, checkpoint.minutes, checkpoint.keep),
         threads=max(1, int(run.config.cluster.cpus_per_worker)),
         compile=run.config.cluster.compile,
@@ -169,26 +169,27 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
     fit(job, run.config.cluster, run.ray_folder)
 
 
-def refer(stage: Stage, run: Run) -> None:
-    """Compute the reference features of the data in a Ray task."""
+def refer(stage: Stage, trial: Trial, run: Run) -> None:
+    """Compute the reference features of the data of `trial` in a Ray task."""
     import ray
 
-    ray.get(_task("build_reference", run).remote(stage, run.storage, run.config.data, weights_of(run.config)))
+    own = trial.config
+    ray.get(_task("build_reference", run).remote(stage, run.storage, own.data, weights_of(own)))
 
 
-def evaluate(stage: Stage, run: Run) -> None:
+def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
     """Sample and score in Ray tasks: parts of the images side by side, then the comparison."""
     import ray
 
-    began, weights = time.monotonic(), weights_of(run.config)
+    began, data, weights = time.monotonic(), trial.config.data, weights_of(trial.config)
     draw, total = _task("sample_part", run), stage.config["samples"]
     parts = [
-        draw.remote(stage, run.storage, run.config.data, weights, replica, first, min(IMAGES_PER_PART, total - first))
+        draw.remote(stage, run.storage, data, weights, replica, first, min(IMAGES_PER_PART, total - first))
         for replica in range(stage.config["seeds"])
         for first in range(0, total, IMAGES_PER_PART)
     ]
     ray.wait(parts, num_returns=len(parts), fetch_local=False)
-    ray.get(_task("score", run).remote(stage, run.storage, run.config.data, time.monotonic() - began, *parts))
+    ray.get(_task("score", run).remote(stage, run.storage, data, time.monotonic() - began, *parts))
 
 
 def _task(function: str, run: Run) -> Any:

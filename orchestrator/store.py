@@ -4,6 +4,7 @@
                      stage's files
     work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
     publishing/      leases: one process at a time publishes an experiment to MLflow
+    labels/          <fingerprint>.json: the labels of a data set, so that samples can be drawn without its files
     layout.json      the version of this layout
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
@@ -14,12 +15,14 @@ on S3 by a manifest that is written last and says in `at` below what name the fi
 import errno
 import json
 import time
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaccore.files import CorruptFileError, file_sha256
+from orchestrator.dataset_info import DatasetInfo, pack_labels, unpack_labels
 from orchestrator.graph import Stage
 from orchestrator.places import Place, StorageError, StorageRefusedError, Where, place_of
 from orchestrator.provenance import made_by
@@ -87,6 +90,24 @@ class Store:
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "layout.json").exists():
             (self.root / "layout.json").put_json({"layout": LAYOUT})
+
+    def keep_labels(self, info: DatasetInfo) -> None:
+        """Keep the labels of a data set, if it has any and they are not kept yet."""
+        if info.labels is not None and not self._labels(info).exists():
+            (self.root / "labels").mkdir(parents=True, exist_ok=True)
+            self._labels(info).put(pack_labels(info.labels).encode())
+
+    def with_labels(self, info: DatasetInfo) -> DatasetInfo:
+        """`info` with the labels that were kept of it; as it is where none were."""
+        try:
+            return replace(info, labels=unpack_labels(self._labels(info).read_text()))
+        except FileNotFoundError:
+            return info
+        except (ValueError, KeyError, zlib.error) as e:
+            raise CorruptFileError(f"{self._labels(info)}: {e}; remove it and run the sweep again") from None
+
+    def _labels(self, info: DatasetInfo) -> Place:
+        return self.root / "labels" / f"{info.fingerprint[:20]}.json"
 
     def done(self, key: str) -> bool:
         """Whether a finished result of `key` is there."""

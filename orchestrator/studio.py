@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kaccore.data import PointData
 from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
-from orchestrator import pictures, sources
+from orchestrator import build, pictures, sources
 from orchestrator.asked import check_fields, number
 from orchestrator.config import Experiment
-from orchestrator.evaluation import data_of, device, draw, labels_for, network
+from orchestrator.evaluation import device, draw, labels_for
 from orchestrator.sources import Source
-from orchestrator.students import students
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
 COUNT, MOST = 16, 256  # images of a request unless it says so, and at most: more would keep the page waiting
@@ -34,10 +33,10 @@ class Studio:
     """
 
     def __init__(self, source: Source, begin: Experiment, found: Sequence[str]) -> None:
-        placed = source.config.model_copy(update={"data": source.config.data.absolute()})
-        self.source, self.begin, self.found = replace(source, config=placed), begin.sampling, list(found)
-        self.data = data_of(placed.data.name, placed.data)
-        self.teacher = source.chain[0]
+        placed = replace(source.trial, config=source.config.absolute())
+        self.source, self.begin, self.found = replace(source, trial=placed), begin.sampling, list(found)
+        self.data = self.source.data()
+        self.teacher, self.read = source.teacher, dict[str, nn.Module]()
         self.points = isinstance(self.data, PointData)
         self.count = MOST if self.points else COUNT  # few points show nothing
         self.labelled = labels_for(self.teacher, None, self.data, 0, range(1)) is not None
@@ -75,7 +74,9 @@ class Studio:
         sources.check_classes(self.source, config, self.data)
         setting = config.sampling.model_dump(mode="json")
         labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
-        model = network(str(self.source.store.root), stage, self.source.config.data).to(device())
+        if stage.key not in self.read:
+            self.read[stage.key] = build.trained(self.source.store, stage, self.data).to(device())
+        model = self.read[stage.key]
         began = time.perf_counter()
         samples = draw(stage, setting, model, self.data, range(count), seed, labels)
         seconds = time.perf_counter() - began
@@ -93,7 +94,7 @@ class Studio:
         take, and how the page begins with them."""
         config, done = self.source.config, self.source.store.done
         found: dict[str, dict[str, Any]] = {}
-        counts = [n for n, student in students(config, self.teacher).items() if done(student.key)]
+        counts = [n for n, student in self.source.trial.students.items() if done(student.key)]
         if done(self.teacher.key):
             own = config.sampling if config.sampling.model == "teacher" else None
             found["teacher"] = {

@@ -89,11 +89,12 @@ class Tracker:
         for stage in self.records.plan.stages(TRAINING):
             if stage.key not in self.published and self.records.store.done(stage.key):
                 self._publish_stage(stage)
-        for trial, ending in zip(self.records.plan.trials, self.records.endings, strict=True):
+        for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
             if ending.status in STATUSES and name not in self.published:
                 self.published[name] = self._publish_trial(trial, ending.status, ending.error)
-            ending.mlflow_run_id = self.published.get(name, "")
+            if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
+                self.records.update(trial.index, mlflow_run_id=run_id)
 
     def close(self, status: str) -> None:
         """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or KILLED), and, unless it
@@ -173,7 +174,8 @@ class Tracker:
         start, end = begin_and_end(result.manifest)
         tags = {"kind": stage.kind, "stage_key": stage.key, PARENT: self.parent}
         tags |= made_by_tags(result.manifest.get("made_by", {}))
-        run = self.client.create_run(self.experiment, start_time=start, tags=tags, run_name=stage.label)
+        name = self.records.plan.names[stage.key]
+        run = self.client.create_run(self.experiment, start_time=start, tags=tags, run_name=name)
         self.client.log_inputs(run.info.run_id, [dataset_input(stage, self.records.store, "training")])
         path, optimise = stage.lineage()[0].config["path"], stage.config["optimise"]
         settings = {"path": path["kind"], **{k: v for k, v in path.items() if k in HEADLINE}, **optimise}

@@ -5,7 +5,6 @@ Everything shown is read from the store, where workers leave how far they are; t
 
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -73,11 +72,9 @@ class View:
 
     def _name_stages(self) -> None:
         """The stages of all trials, and what each is called, anew where trials have been added."""
-        if self._trials != len(self.records.plan.trials):
-            self._trials = len(self.records.plan.trials)
-            self.stages = list(self.records.plan.stages())
-            labels = Counter(s.label for s in self.stages)
-            self.names = {s.key: s.label if labels[s.label] == 1 else f"{s.label} ({s.key[:6]})" for s in self.stages}
+        plan = self.records.plan
+        if self._trials != len(plan.trials):
+            self._trials, self.stages, self.names = len(plan.trials), list(plan.stages()), plan.names
 
     def _line(self, text: str) -> None:
         self.console.print(f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False)

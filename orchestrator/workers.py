@@ -65,8 +65,7 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     if store.done(stage.key):
         return
     teacher = stage.lineage()[0]
-    data = build.images(teacher.config["data"]["name"], job.data)
-    _check_fingerprint(data, teacher)
+    data = build.checked(build.images(job.data), stage)
     model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)
     model = _placed(model, group.device)
     if job.compile:
@@ -130,7 +129,7 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
-        generator = generator_for(seed, stage.label, part, 0, device=group.device)  # all workers draw the same
+        generator = generator_for(seed, stage.stream, part, 0, device=group.device)  # all workers draw the same
         labels = sent(data.labels[index], group.device) if labelled and data.labels is not None else None
         x0 = data.batch(index, group.device)
         x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
@@ -153,9 +152,3 @@ def _teacher_loss(stage: Stage, path: build.Path) -> Loss:
         return flow_matching_loss(partial(model, augment=told[shard]), path, x0, labels, generator, shard)
 
     return loss
-
-
-def _check_fingerprint(data: ImageData, teacher: Stage) -> None:
-    if data.fingerprint != teacher.config["data"]["fingerprint"]:
-        found = data.fingerprint[:12]
-        raise ValueError(f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's")

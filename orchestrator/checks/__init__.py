@@ -6,11 +6,12 @@ name that means 127.0.1.1 ends in a rendezvous that is not retried; a node that 
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.blocks import Data
 from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
@@ -32,13 +33,14 @@ class Findings:
     faults: list[Fault]
 
 
-def look(experiment: Experiment, source: str, fingerprint: str = "") -> Findings:
-    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`. `fingerprint`
-    is that of the data, where it has been read here already."""
+def look(experiment: Experiment, source: str, known: Mapping[Data, str] | None = None) -> Findings:
+    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`. `known` has
+    the fingerprints of the data that the trials are of, by default of the experiment's own, as they are here."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = list(tracking_faults(experiment, source))
-    data = {n: _start(on_node.fingerprint, n, experiment.data.absolute()) for n in nodes}
+    known = {experiment.data: ""} if known is None else known
+    data = {(n, of): _start(on_node.fingerprint, n, of.absolute()) for n in nodes for of in known}
     try:
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
@@ -49,14 +51,15 @@ def look(experiment: Experiment, source: str, fingerprint: str = "") -> Findings
     finally:
         _forget(probe)
     faults += judged.nodes(reports, experiment, source)
-    faults += _data_faults({n: data[n] for n in reports}, experiment, source, fingerprint)
+    started = {(n, of): ref for (n, of), ref in data.items() if n in reports}
+    faults += _data_faults(started, known, source)
     return Findings(reports, faults)
 
 
-def before_start(experiment: Experiment, source: str, fingerprint: str) -> None:
+def before_start(experiment: Experiment, source: str, known: Mapping[Data, str]) -> None:
     """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
     that have not joined yet are waited for later."""
-    if len(alive()) > 1 and (faults := look(experiment, source, fingerprint).faults):
+    if len(alive()) > 1 and (faults := look(experiment, source, known).faults):
         raise ConfigError(faults)
 
 
@@ -109,21 +112,23 @@ def _returned(node: Node, probe: Probe, report: Report) -> str:
     return "what the node wrote there does not appear here"
 
 
-def _data_faults(started: dict[Node, Any], experiment: Experiment, source: str, here: str) -> Iterable[Fault]:
+def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str], source: str) -> Iterable[Fault]:
     import ray
 
-    try:
-        here = here or on_node.fingerprint(experiment.data)
-    except (ValueError, OSError) as e:
-        yield Fault(source, "data", str(e))
+    here = dict(known)
+    for settings in here:
+        try:
+            here[settings] = here[settings] or on_node.fingerprint(settings)
+        except (ValueError, OSError) as e:
+            yield Fault(source, "data", str(e))
     ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
-    for node, ref in started.items():
+    for (node, settings), ref in started.items():
         try:
             there = ray.get(ref, timeout=0.0)
         except Exception as e:
             yield judged.data_missing(node, e, source)
             continue
-        if here and there != here:
+        if here[settings] and there != here[settings]:
             yield judged.data_differs(node, source)
 
 

@@ -74,9 +74,9 @@ def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
 
 def fingerprint(settings: Data) -> str:
     """The fingerprint of the data as this node has it, made ready there if need be; raises ValueError or OSError."""
-    from orchestrator.identity import identity
+    from orchestrator.dataset_info import read
 
-    return identity(settings).fingerprint
+    return read(settings).fingerprint
 
 
 def code() -> str:

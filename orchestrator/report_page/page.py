@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from orchestrator import provenance
-from orchestrator.plan import Plan, skipped_lines
+from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
-from orchestrator.report_page.results import Results, plain, said
+from orchestrator.report_page.results import Results, said
 from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
 from orchestrator.report_page.table import SCRIPT, spread_text, table
 
@@ -132,7 +132,7 @@ def _tables(results: Results) -> list[str]:
 def _problems(results: Results) -> str:
     """Why trials have no result: failures one by one, those that were not begun by their reason."""
     records, lines = results.records, list[str]()
-    for trial, ending in zip(records.plan.trials, records.endings, strict=True):
+    for trial, ending in records.entries():
         if ending.error and ending.status != LEFT:
             settings = ", ".join(f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items())
             lines.append(f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}")
@@ -154,7 +154,7 @@ def _reproduce(records: Records) -> str:
     python, commit = versions.pop("python"), versions.pop("commit", "")
     name = f"{plan.experiment.name}.yaml"
     command = f"python -m orchestrator.{COMMANDS[plan.goal]} {name}"
-    data = f"{plan.experiment.data.name}, fingerprint {plan.facts.fingerprint}"
+    data = "; ".join(f"{info.name}, fingerprint {info.fingerprint}" for info in plan.datasets())
     facts: dict[str, Any] = {"Python": python, "Data": data, "Sweep": plan.id}
     facts |= {"Commit": commit} if commit else {}
     said = "\n".join(f"{k}: {v}" for k, v in facts.items())

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from orchestrator.plan import Trial, short_key
+from orchestrator.plan import Trial, plain, short_key
 from orchestrator.records import Records
 from orchestrator.students import CHAINS, intervals_text
 from orchestrator.view import metric_of
@@ -135,7 +135,8 @@ class Results:
         return Spread(mean(values), std, len(values))
 
     def _settings(self, name: Any) -> list[Setting]:
-        trials, endings = self.records.plan.trials, self.records.endings
+        plan, endings = self.records.state
+        trials = plan.trials
         measured = {name(t): f for t in reversed(trials) if (f := self.features_of(t))}
         groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
         for trial in trials:
@@ -158,13 +159,6 @@ class Results:
 def said(measure: str) -> str:
     """A measure for people: FID, KID, log likelihood."""
     return measure.upper() if measure in (*LOGARITHMIC, "nfe") else measure.replace("_", " ")
-
-
-def plain(value: Any) -> str:
-    """A swept value for people: text as it is, numbers in four digits, lists and null as YAML has them."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def logarithmic(metric: str, values: Iterable[float]) -> bool:

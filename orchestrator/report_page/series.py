@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from orchestrator.early_stopping import fids
 from orchestrator.graph import TRAINING, Stage
-from orchestrator.plan import Trial
-from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, plain, said
+from orchestrator.plan import Trial, plain
+from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
 LINES = 14  # so many lines are told apart: every further one is gray

@@ -3,8 +3,9 @@
 import html
 from typing import Any
 
+from orchestrator.plan import plain
 from orchestrator.records import MEASURES, OF_POINTS
-from orchestrator.report_page.results import Results, Setting, Spread, plain, said
+from orchestrator.report_page.results import Results, Setting, Spread, said
 
 # sorts by the clicked column, again the other way round; empty cells stay last
 SCRIPT = """

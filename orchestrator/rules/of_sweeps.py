@@ -8,6 +8,12 @@ from orchestrator.rules.base import rule
 if TYPE_CHECKING:
     from orchestrator.config import Experiment
 
+# settings of which each value has numbers of its own: another data set, other images of it, other features
+APART = (
+    "data.name", "data.root", "data.size", "data.limit", "data.background", "data.split", "data.skip_damaged",
+    "evaluation.features", "evaluation.weights", "evaluation.weights_sha256",
+)  # fmt: skip
+
 
 @rule("sweep.metric", "evaluation.metrics")
 def _the_metric_is_measured(experiment: "Experiment") -> str | None:
@@ -37,6 +43,18 @@ def _a_grid_draws_nothing(experiment: "Experiment") -> str | None:
         kinds = ", ".join(f"{key} {sweep.space[key].kind}" for key in drawn)
         return f"got {kinds}, expected {{grid: [...]}}: the others are for sweep.search random or optuna"
     return f"expected choice, uniform, loguniform or int for some key: sweep.search {sweep.search} has nothing to draw"
+
+
+@rule("sweep.space", "sweep.search", "sweep.scheduler")
+def _only_numbers_that_compare_are_searched_by(experiment: "Experiment") -> str | None:
+    """Optuna and ASHA rank trials by numbers that mean nothing across data sets and features."""
+    sweep = experiment.sweep
+    if sweep is None or (sweep.search != "optuna" and sweep.scheduler != "asha"):
+        return None
+    found = [key for key in sweep.space if key in APART]
+    who, what = ("optuna", sweep.metric) if sweep.search == "optuna" else ("asha", "FIDs")
+    why = f"{who} compares the trials' {what}, which do not compare across data or features"
+    return f"got {', '.join(found)}: {why}: write one sweep for each, or take grid or random" if found else None
 
 
 @rule("sweep.learn_from", "sweep.search")

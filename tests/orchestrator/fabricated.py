@@ -59,7 +59,7 @@ def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
     unless that is set too, with nothing else; its file is `root`/x.yaml."""
     asked = experiment(**{"sweep": None, "storage": str(root / "runs"), **settings})
     trial, store = cli.make_plan(asked, "fabricated", goal).trials[0], Store(asked.storage)
-    data = build.images(asked.data.name, asked.data)
+    data = build.images(asked.data)
     for stage in trial.chain:
         finish(store, stage, data)
     (root / "x.yaml").write_text(asked.to_yaml())

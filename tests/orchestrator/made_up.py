@@ -11,7 +11,7 @@ from PIL import Image
 from kaccore.files import write_bytes, write_json
 from orchestrator.config import parse
 from orchestrator.graph import TRAINING, Stage
-from orchestrator.plan import Plan, Trial, make
+from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -24,7 +24,7 @@ def plan(space: dict[str, Any] | None = None, metric: str = "fid", goal: str = "
     swept = {k: v if isinstance(v, dict) else {"grid": v} for k, v in (space or {}).items()}
     sweep = {"sweep": {"metric": metric, "space": swept, **blocks.pop("sweep", {})}} if swept else {}
     features = "points" if metric == "w2" else "digits-cnn-v1"
-    return make(parse({**config, **blocks, **sweep}), "fingerprint", features, goal)
+    return make(parse({**config, **blocks, **sweep}), alike("fingerprint", features), goal)
 
 
 def measured(trial: Trial) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from kaccore.features import features_for
 from orchestrator.config import Experiment, parse
-from orchestrator.plan import Plan, make
+from orchestrator.plan import Plan, alike, make
 
 
 def experiment(space: dict[str, list[object]] | None = None, **settings: object) -> Experiment:
@@ -13,4 +13,4 @@ def experiment(space: dict[str, list[object]] | None = None, **settings: object)
 
 def plan(config: Experiment, goal: str = "sweep") -> Plan:
     features = features_for(config.data.name, config.evaluation.features, config.evaluation.weights)
-    return make(config, "fingerprint", features, goal)
+    return make(config, alike("fingerprint", features), goal)

@@ -10,7 +10,7 @@ from in_process import run_trial
 from kaccore.data import load
 from orchestrator import evaluation
 from orchestrator.config import parse
-from orchestrator.plan import Trial, make
+from orchestrator.plan import Trial, alike, make
 from orchestrator.store import Store
 
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}
@@ -55,7 +55,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 
 def planned(blocks: dict[str, dict[str, Any]]) -> Trial:
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
-    (trial,) = make(parse(config), load("digits").fingerprint, "digits-cnn-v1").trials
+    (trial,) = make(parse(config), alike(load("digits").fingerprint, "digits-cnn-v1")).trials
     return trial
 
 

@@ -134,7 +134,8 @@ def test_points_in_the_making_are_taken_into_account():
 
 
 def drawn_plan(points: list[dict[str, Any]] | None = None, **sweep: Any) -> plan.Plan:
-    return plan.make(experiment(SPACE, search="optuna", **sweep), "fingerprint", "digits-cnn-v1", points=points or [])
+    facts_of = plan.alike("fingerprint", "digits-cnn-v1")
+    return plan.make(experiment(SPACE, search="optuna", **sweep), facts_of, points=points or [])
 
 
 def test_a_sweep_that_grows_keeps_its_id_and_its_trials():

@@ -12,7 +12,7 @@ from conftest import SweepRun
 
 from kaccore.data import load
 from orchestrator.config import Data
-from orchestrator.identity import identity
+from orchestrator.dataset_info import read
 
 DRIVER = """\
 import sys
@@ -44,7 +44,10 @@ def test_a_sweeps_driver_runs_trials_reports_publishes_and_registers_without_tor
 def test_what_a_driver_knows_of_its_data_is_what_the_data_say():
     for name in ("digits", "mnist", "grid9"):
         data = load(name)
-        assert identity(Data(name=name)) == (data.fingerprint, data.classes)
+        known = read(Data(name=name))
+        assert (known.fingerprint, known.class_names) == (data.fingerprint, data.class_names)
+        assert (known.count, known.channels, known.size) == (len(data), data.channels, data.size)
+        assert data.labels is not None and known.labels is not None and known.labels.tolist() == data.labels.tolist()
 
 
 def test_beside_a_worker_group_there_are_few_processes_and_none_with_torch(tmp_path):

@@ -20,7 +20,7 @@ from kaccore.portable import METADATA, from_safetensors
 from kaccore.sampling import prior_images
 from orchestrator import export, sample
 from orchestrator.config import parse
-from orchestrator.plan import make
+from orchestrator.plan import alike, make
 
 BASE: dict[str, Any] = {
     "name": "exported",
@@ -93,7 +93,7 @@ def experiment(root: Path, kind: str) -> Path:
     blocks, folder = KINDS[kind], root / str(list(KINDS).index(kind))
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
     config |= {"storage": str(root / "runs")} | ({"model": blocks["model"]} if "model" in blocks else {})
-    (trial,) = make(parse(config), load("digits").fingerprint, "digits-cnn-v1", "student").trials
+    (trial,) = make(parse(config), alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials
     train(trial.chain, "digits", root / "runs")
     folder.mkdir(exist_ok=True)
     (folder / "experiment.yaml").write_text(yaml.safe_dump(config))

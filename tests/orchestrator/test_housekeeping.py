@@ -7,7 +7,7 @@ import pytest
 from orchestrator import housekeeping, leases
 from orchestrator.config import parse
 from orchestrator.places import Place
-from orchestrator.plan import make
+from orchestrator.plan import alike, make
 from orchestrator.records import Records
 from orchestrator.s3 import S3Place
 from orchestrator.scratch import Scratch
@@ -22,7 +22,7 @@ def sweep(root: Place, name: str, **settings: object) -> Records:
     base = parse({"name": name, "data": {"name": "digits"}, "path": {"kind": "kac"}})
     space = {"space": {"sampling.steps": {"grid": [20, 4]}}}
     config = base.override({"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}})
-    records = Records(make(config, "fingerprint", "digits-cnn-v1"), Store(root))
+    records = Records(make(config, alike("fingerprint", "digits-cnn-v1")), Store(root))
     records.open()
     for stage in records.plan.stages():
         if not records.store.done(stage.key):

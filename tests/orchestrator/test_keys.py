@@ -8,7 +8,7 @@ from planned import experiment, plan
 
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
-from orchestrator.plan import make
+from orchestrator.plan import alike, make
 from orchestrator.translate import leaves
 
 EVALUATION = ("evaluation",)
@@ -178,7 +178,7 @@ def test_the_order_of_metrics_does_not_change_the_evaluation():
 
 def test_other_data_under_the_same_name_is_another_teacher():
     config = experiment()
-    one, other = (make(config, fingerprint, "digits-cnn-v1").trials[0].chain[0].key for fingerprint in ("a", "b"))
+    one, other = (make(config, alike(content, "digits-cnn-v1")).trials[0].chain[0].key for content in ("a", "b"))
     assert one != other
 
 
@@ -202,10 +202,10 @@ def test_the_label_of_a_stage_is_no_part_of_its_key():
 
 def test_ids_and_keys_are_the_same_in_every_process():
     code = (
-        "from orchestrator.config import parse; from orchestrator.plan import make\n"
+        "from orchestrator.config import parse; from orchestrator.plan import alike, make\n"
         "e = parse({'name': 'plan', 'data': {'name': 'digits'}, 'path': {'kind': 'kac'},"
         " 'sweep': {'space': {'sampling.steps': {'grid': [4, 2]}}}})\n"
-        "p = make(e, 'fingerprint', 'digits-cnn-v1')\n"
+        "p = make(e, alike('fingerprint', 'digits-cnn-v1'))\n"
         "print(p.id, *(s.key for s in p.stages()))"
     )
     here = plan(experiment({"sampling.steps": [4, 2]}))

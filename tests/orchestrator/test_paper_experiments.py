@@ -71,7 +71,7 @@ def roots(tmp_path_factory) -> Iterator[dict[str, Path]]:
         publish_celeba(roots["celeba64"], patch)
         write_lsun(roots["lsun_bedroom256"], {f"{i}": jpeg(photograph(i, 300, 256)) for i in range(4)})
         yield roots
-    evaluation.data_of.cache_clear()
+    evaluation._images.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_its_network_has_the_parameters_that_it_states(name, roots):
     experiment = config.load(path_of(name), placed(name, roots))
     teacher = cli.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
     with torch.device("meta"):
-        network = build.network(teacher, build.images(experiment.data.name, experiment.data))
+        network = build.network(teacher, build.images(experiment.data))
     count = sum(weights.numel() for weights in network.parameters())
     assert count == FILES[name].parameters
     assert f"# {count:,} parameters" in Path(path_of(name)).read_text()

@@ -1,6 +1,7 @@
 """How trials are handed to a real Ray Tune."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,8 +19,7 @@ from orchestrator.training_log import tell
 
 def test_trials_with_nothing_to_do_share_a_few_processes(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": list(range(1, 41))}))
-    for ending in records.endings:
-        ending.status = "waiting"
+    records.update_all(lambda _, ending: replace(ending, status="waiting"))
     with patch.dict(os.environ, own_environment(), clear=True):
         cluster.connect(None)
         import ray

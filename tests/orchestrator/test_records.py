@@ -1,7 +1,11 @@
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.config import parse
-from orchestrator.plan import Plan, Trial, make
+from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -17,7 +21,7 @@ def plan() -> Plan:
             "sweep": {"space": {"distill.batch_size": {"grid": [16, 32]}}},
         }
     )
-    return make(config, "fingerprint", "digits-cnn-v1")
+    return make(config, alike("fingerprint", "digits-cnn-v1"))
 
 
 def opened(root: Path) -> Records:
@@ -38,8 +42,8 @@ def test_trials_that_share_a_result_keep_a_run_of_their_own(tmp_path):
     records = opened(tmp_path)
     assert records.plan.trials[0].key == records.plan.trials[1].key
     finish(records.store, records.plan.trials[0])
-    for index, ending in enumerate(records.endings):
-        ending.mlflow_run_id = f"run {index}"
+    for index in range(2):
+        records.update(index, mlflow_run_id=f"run {index}")
         records.end(index, "done")
     records.save()  # as at the end of a run: in its middle endings are written now and then
     again = opened(tmp_path)
@@ -62,3 +66,68 @@ def test_a_damaged_record_is_no_obstacle_since_the_store_knows_what_is_done(tmp_
     for damage in ("", "[", "[3]", '{"a": 1}', '[{"key": "x"}]', '[{"status": "done"}]'):
         (records.folder / "trials.json").write_text(damage)
         assert [ending.status for ending in opened(tmp_path).endings] == ["done", "done"]
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_reader_always_sees_a_plan_with_its_own_endings_while_another_thread_draws(tmp_path):
+    space = {"path.damping": {"uniform": [1, 90]}}
+    sweep = {"search": "optuna", "num_trials": 40, "space": space}
+    config = parse({"name": "records", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep})
+    records = Records(make(config, alike("fingerprint", "digits-cnn-v1")), Store(tmp_path))
+    records.open()
+    over, faults, looks = threading.Event(), [], 0
+
+    def look() -> None:
+        nonlocal looks
+        while not over.is_set():
+            try:
+                entries = records.entries()
+            except ValueError as e:
+                faults.append(e)
+                return
+            looks += 1
+            assert [trial.index for trial, _ in entries] == list(range(len(entries)))
+            if entries:
+                records.update(len(entries) - 1, mlflow_run_id=f"run {len(entries) - 1}")
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    with impatient():
+        for reader in readers:
+            reader.start()
+        for index in range(40):
+            assert [trial.index for trial in records.draw()] == [index]
+            records.end(index, "failed", f"fault {index}")
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert faults == [] and looks > 40
+    assert [(e.status, e.error) for e in records.endings] == [("failed", f"fault {i}") for i in range(40)]
+    assert all(e.mlflow_run_id in ("", f"run {i}") for i, e in enumerate(records.endings))
+
+
+def test_changes_by_several_threads_are_all_kept(tmp_path):
+    records = opened(tmp_path)
+
+    def count(field: str) -> None:
+        for number in range(2000):
+            records.update(number % 2, **{field: f"{field} {number}"})
+
+    threads = [threading.Thread(target=count, args=(field,)) for field in ("status", "error", "mlflow_run_id")]
+    with impatient():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [vars(e) for e in records.endings] == [
+        {field: f"{field} {number}" for field in ("status", "error", "mlflow_run_id")} for number in (1998, 1999)
+    ]

@@ -10,7 +10,7 @@ from page_reader import lines, page, strips_of
 from PIL import Image
 
 from orchestrator import summary
-from orchestrator.records import LEFT, Ending, Records
+from orchestrator.records import LEFT, Records
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 
@@ -62,8 +62,8 @@ def test_a_sweep_of_which_nothing_is_there_has_a_page_without_plotly(tmp_path):
 
 def test_failed_and_not_started_trials_are_told_with_their_reason_and_come_last(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": [1, 2, 4, 8]}), without=(0, 1, 2))
-    records.endings[0] = Ending("failed", "loss is <nan> & gone")
-    records.endings[1:3] = [Ending(LEFT, "max_minutes"), Ending(LEFT, "max_minutes")]
+    records.end(0, "failed", "loss is <nan> & gone")
+    records.choose({0, 3}, "max_minutes")
     found = page(records)
     assert (found.rows[0]["trial"], found.rows[0]["status"]) == ("3", "done")
     assert {row["status"] for row in found.rows[1:]} == {"failed", LEFT}
@@ -76,7 +76,7 @@ def test_text_of_the_file_is_shown_as_text(tmp_path):
     evil = "</script><script>alert(1)</script><b>"
     blocks = {"evaluation": {"features": "inception-v3-compat"}}
     records = made(tmp_path, plan({"evaluation.weights": [evil, "a & b"], "sampling.steps": [1, 2]}, **blocks))
-    records.endings[0].status, records.endings[0].error = "failed", evil
+    records.update(0, status="failed", error=evil)
     found = page(records)
     assert evil not in found.text and not re.search(r"<b>", found.text[found.text.index("chart-fid_vs_nfe") :])
     assert {row["weights"] for row in found.rows} == {"&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;",

@@ -105,7 +105,7 @@ def test_each_network_offers_what_it_takes(tmp_path, settings, teacher, student)
 
 def test_networks_that_are_not_trained_are_not_offered_and_refused(tmp_path):
     playing = studio(tmp_path)
-    one_step = playing.source.chain[-1]
+    one_step = playing.source.trial.chain[-1]
     assert one_step.label == "student 1"
     shutil.rmtree(playing.source.store.result(one_step.key).folder)
     assert playing.choices()["networks"]["student"]["steps"] == [2]

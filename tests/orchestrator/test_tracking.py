@@ -118,10 +118,10 @@ def test_what_an_earlier_version_stored_is_published_with_what_it_knows(copied):
 
 
 def test_a_sweep_that_is_not_over_registers_nothing(copied):
-    copied.endings[0].status = "interrupted"
+    copied.update(0, status="interrupted")
     fabricated.publish(copied, "FAILED")
     assert fabricated.versions(copied) == []
-    copied.endings[0].status = "failed"  # then it is over: what its other trials have found is registered
+    copied.update(0, status="failed")  # then it is over: what its other trials have found is registered
     fabricated.publish(copied, "FAILED")
     assert len(fabricated.versions(copied)) == 1
 

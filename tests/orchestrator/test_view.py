@@ -23,8 +23,8 @@ def test_the_table_has_ends_that_are_no_results_and_the_dashboard(fabricated_swe
     records = fabricated_sweep
     plain = shown(View(records, console), console)
     assert "Ray dashboard" not in plain and "stopped" not in plain and "best so far" in plain
-    monkeypatch.setattr(records.endings[0], "status", STOPPED)
-    monkeypatch.setattr(records.endings[0], "error", "its teacher's FID was 9 after 5 steps")
+    monkeypatch.setattr(records, "state", records.state)  # it comes back as it was
+    records.update(0, status=STOPPED, error="its teacher's FID was 9 after 5 steps")
     monkeypatch.setattr(records, "dashboard", "http://127.0.0.1:8265")
     said = shown(View(records, console), console)
     assert "stopped: its teacher's FID was 9 after 5 steps" in said and "http://127.0.0.1:8265" in said

@@ -19,7 +19,7 @@ from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving
 from orchestrator.leases import LeaseLostError
 from orchestrator.places import place_of
-from orchestrator.plan import make
+from orchestrator.plan import alike, make
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 from orchestrator.training_log import TrainingLog
@@ -44,7 +44,7 @@ def chain(**settings: object) -> tuple[Stage, ...]:
         }
     )
     config = base.override({key.replace("__", "."): value for key, value in settings.items()})
-    return make(config, load("digits").fingerprint, "digits-cnn-v1", "student").trials[0].chain
+    return make(config, alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials[0].chain
 
 
 def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
@@ -256,7 +256,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_step_and_the_rate(tmp_
 
 def test_other_data_on_a_node_than_the_plan_knows_is_refused(tmp_path):
     config = parse({"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}})
-    stages = make(config, "0" * 64, "digits-cnn-v1", "teacher").trials[0].chain
+    stages = make(config, alike("0" * 64, "digits-cnn-v1"), "teacher").trials[0].chain
     with pytest.raises(ValueError, match=r"digits.* differs from the driver's"):
         run_training_stage(stages[0], job(stages, tmp_path, 10), ALONE)
 

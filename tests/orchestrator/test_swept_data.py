@@ -1,0 +1,118 @@
+"""A sweep over the data: identity, facts, features and what workers read belong to each trial."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process import run_trial
+from PIL import Image
+
+from kaccore.data import load
+from orchestrator import cli
+from orchestrator.config import ConfigError, parse
+from orchestrator.plan import Plan
+from orchestrator.records import Records
+from orchestrator.store import Store
+
+TINY: dict[str, Any] = {
+    "name": "data",
+    "path": {"kind": "kac"},
+    "model": {"channels": 8, "multipliers": [1], "patch": 4},
+    "teacher": {"steps": 3, "batch_size": 8},
+    "sampling": {"model": "teacher", "steps": 2},
+    "evaluation": {"samples": 16, "metrics": ["fid"], "diagnostics": []},
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    for k in range(12):
+        pixels = np.random.default_rng(k).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        (root / f"class {k % 2}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / f"class {k % 2}" / f"{k}.png")
+    return root
+
+
+def planned(data: dict[str, Any], space: dict[str, list[Any]], **blocks: Any) -> Plan:
+    swept = {key: {"grid": values} for key, values in space.items()}
+    return cli.make_plan(parse({**TINY, **blocks, "data": data, "sweep": {"space": swept}}), "x.yaml")
+
+
+def test_other_sizes_of_the_same_images_are_other_networks(photographs):
+    inception = {"features": "inception-v3-compat", "samples": 16}
+    own = {"name": "folder", "root": str(photographs), "size": 8}
+    one, two = planned(own, {"data.size": [8, 16]}, evaluation=inception).trials
+    assert one.facts.data.size == 8 and two.facts.data.size == 16
+    for at, (trial, size) in enumerate([(one, 8), (two, 16)]):
+        assert trial.facts.fingerprint == load("folder", photographs, size=size).fingerprint, at
+        assert trial.chain[0].data["fingerprint"] == trial.facts.fingerprint
+    assert len({stage.key for trial in (one, two) for stage in trial.stages()}) == 6
+
+
+def test_each_data_set_has_its_own_fingerprint_features_and_classes():
+    one, two = planned({"name": "digits"}, {"data.name": ["digits", "mnist"]}).trials
+    for trial, name in ((one, "digits"), (two, "mnist")):
+        assert trial.facts.fingerprint == load(name).fingerprint
+        assert trial.facts.features == trial.reference.config["features"] == f"{name}-cnn-v1"
+        assert trial.reference.data["fingerprint"] == trial.facts.fingerprint
+    assert not {s.key for s in one.stages()} & {s.key for s in two.stages()}
+
+
+def test_trials_of_two_data_sets_are_trained_and_measured_on_their_own(tmp_path):
+    found = {}
+    for trial in planned({"name": "digits"}, {"data.name": ["digits", "mnist"]}).trials:
+        metrics, folder = run_trial(trial, tmp_path)
+        with np.load(folder / "samples.npz") as file:
+            found[trial.config.data.name] = metrics["fid_features"], file["images"].shape[1:]
+    assert found == {"digits": ("digits-cnn-v1", (8, 8, 1)), "mnist": ("mnist-cnn-v1", (28, 28, 1))}
+
+
+def test_a_worker_that_is_given_other_images_than_were_planned_refuses(tmp_path, photographs):
+    from orchestrator import build
+
+    own = {"name": "folder", "root": str(photographs), "size": 8}
+    trial = planned(own, {"seed": [0]}, evaluation={"features": "inception-v3-compat"}).trials[0]
+    wrong = trial.config.data.model_copy(update={"size": 16})
+    with pytest.raises(ValueError, match="differs from the driver's"):
+        build.checked(build.images(wrong), trial.chain[0])
+
+
+def test_the_faults_of_every_data_set_are_told(tmp_path, photographs):
+    (tmp_path / "unlabelled").mkdir()
+    for file in photographs.rglob("*.png"):
+        (tmp_path / "unlabelled" / file.name).write_bytes(file.read_bytes())
+    space = {"data.root": [str(photographs), str(tmp_path / "unlabelled")]}
+    settings = {"evaluation": {"features": "inception-v3-compat"}, "sampling": {"model": "teacher", "labels": 1}}
+    with pytest.raises(ConfigError) as refused:
+        planned({"name": "folder", "root": str(photographs), "size": 8}, space, **settings)
+    assert "sampling.labels: got 1, expected null: folder has no labels" in str(refused.value)
+
+
+@pytest.mark.parametrize("how", [{"search": "optuna", "num_trials": 4}, {"scheduler": "asha"}])
+@pytest.mark.parametrize("key, values", [("data.name", ["digits", "mnist"]), ("evaluation.features", ["auto"])])
+def test_fids_that_do_not_compare_are_not_searched_or_stopped_by(how, key, values):
+    sweep = {**how, "space": {key: {"grid": values}}}
+    config = {**TINY, "data": {"name": "digits"}, "evaluation": {"every": 1}, "sweep": sweep}
+    with pytest.raises(ConfigError) as refused:
+        parse(config)
+    kind = "optuna" if "search" in how else "asha"
+    assert f"{kind} compares the trials' {'fid' if kind == 'optuna' else 'FIDs'}" in str(refused.value)
+    assert key in str(refused.value)
+
+
+def test_a_plan_that_is_read_back_is_the_plan_that_was_written(tmp_path):
+    space = {"data.name": ["digits", "mnist"], "sampling.steps": [1, 2]}
+    plan = planned({"name": "digits"}, space, storage=str(tmp_path / "runs"))
+    records = Records(plan, Store(tmp_path / "runs"))
+    records.open()
+    again = cli.records_of(records.folder).plan
+    assert again.id == plan.id and again.names == plan.names
+    for before, after in zip(plan.trials, again.trials, strict=True):
+        assert before.config == after.config and before.facts == after.facts
+        assert [s.key for s in before.stages()] == [s.key for s in after.stages()]
+        assert before.stages() == after.stages()
+        assert {n: s.key for n, s in before.students.items()} == {n: s.key for n, s in after.students.items()}
+    assert json.loads((records.folder / "plan.json").read_text())["version"] == 2
