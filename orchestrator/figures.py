@@ -176,14 +176,15 @@ def _losses(results: Results, path: Path) -> bool:
 def _watched(results: Results, path: Path) -> bool:
     import matplotlib.pyplot as plt
 
-    lines, _ = series.fid_curves(results)
-    if not lines:
+    curves = series.fid_curves(results)
+    if not curves:
         return False
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=150)
-    _draw_lines(axes, lines, markers=True)
-    _scale(axes, "fid", [p.mean for line in lines for _, p in line.points])
-    axes.set_xlabel("training step")
-    axes.set_title("teachers while they train", fontsize=10)
+    figure, panels = plt.subplots(1, len(curves), figsize=(7.2 * len(curves), 4.6), dpi=150, squeeze=False)
+    for axes, (scale, (lines, _)) in zip(panels[0], curves.items(), strict=True):
+        _draw_lines(axes, lines, markers=True)
+        _scale(axes, "fid", [p.mean for line in lines for _, p in line.points])
+        axes.set_xlabel("training step")
+        axes.set_title(f"teachers while they train ({scale})", fontsize=10, parse_math=False)
     return _saved(figure, path)
 
 

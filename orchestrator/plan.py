@@ -127,16 +127,18 @@ class Plan:
     def names(self) -> dict[str, str]:
         """What to call each stage, by its key: its label, and where several have the same one the swept settings by
         which they differ."""
-        alike: dict[str, dict[str, None]] = defaultdict(dict)
-        trials: dict[str, list[Trial]] = defaultdict(list)
-        for trial in self.trials:
-            for stage in trial.stages():
-                alike[stage.label][stage.key] = None
-                trials[stage.key].append(trial)
-        names: dict[str, str] = {}
-        for label, keys in alike.items():
-            names |= {next(iter(keys)): label} if len(keys) == 1 else _told_apart(label, {k: trials[k] for k in keys})
-        return names
+        return _named((s.label, s.key, t) for t in self.trials for s in t.stages())
+
+    @cached_property
+    def data_names(self) -> dict[str, str]:
+        """What to call each data set, by its fingerprint, in the same way."""
+        return _named((t.facts.data.name, t.facts.fingerprint, t) for t in self.trials)
+
+    def on_data(self, features: str, trial: Trial) -> str:
+        """`features`, with the name of the trial's data where the plan has several data sets: numbers compare within
+        what is called the same."""
+        names = self.data_names
+        return f"{features} on {names[trial.facts.fingerprint]}" if len(names) > 1 else features
 
     def datasets(self) -> list[DatasetInfo]:
         """The data sets of all trials, each once."""
@@ -160,9 +162,21 @@ class Plan:
         return leaders + sorted((t for t in self.trials if t not in leaders), key=lambda t: len(t.chain))
 
 
-def _told_apart(label: str, stages: Mapping[str, list[Trial]]) -> dict[str, str]:
-    """Names of stages of one label, by key, each given with the trials that need it."""
-    values = {key: _common(trials) for key, trials in stages.items()}
+def _named(found: Iterable[tuple[str, str, Trial]]) -> dict[str, str]:
+    """Names, by key, of what has a label, a key, and trials that need it; what has one label is told apart by the swept
+    settings of its trials."""
+    alike: dict[str, dict[str, list[Trial]]] = defaultdict(lambda: defaultdict(list))
+    for label, key, trial in found:
+        alike[label][key].append(trial)
+    names: dict[str, str] = {}
+    for label, trials in alike.items():
+        names |= dict.fromkeys(trials, label) if len(trials) == 1 else _told_apart(label, trials)
+    return names
+
+
+def _told_apart(label: str, found: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
+    """Names of what has the same `label`, by key, each given with the trials that need it."""
+    values = {key: _common(trials) for key, trials in found.items()}
     shared = [name for name in next(iter(values.values())) if all(name in each for each in values.values())]
     differ = [name for name in shared if len({json.dumps(each[name]) for each in values.values()}) > 1]
     names = {

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator import network_folder
 from orchestrator.entities import sizes_of
 from orchestrator.plan import Trial
+from orchestrator.ranking import rankings, scale_of
 from orchestrator.records import ENDED_WELL, Records
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
@@ -21,9 +22,11 @@ def register(client: Any, records: Records, run: Any) -> None:
     """Register the best network of `records`, unless it is no sweep, or not over, or nothing was measured; `run` is its
     own run, which keeps the files."""
     over = all(e.status in ("failed", *ENDED_WELL) for e in records.endings)
-    trial = best(records) if over and records.plan.goal == "sweep" else None
-    if trial is None:
-        return
+    for trial in best(records) if over and records.plan.goal == "sweep" else ():
+        _register(client, records, run, trial)
+
+
+def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
     sizes = sizes_of(trial.chain[0], records.store)
     if sizes is None:
         return  # made by an earlier version from files that only that run has read
@@ -39,20 +42,23 @@ def register(client: Any, records: Records, run: Any) -> None:
         client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    what = f"{stage.label}, the best of sweep {records.plan.id}: {trial.title}"
+    within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
+    what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
     source = f"{run.info.artifact_uri}/{place}"
     client.create_model_version(name, source, run_id=run.info.run_id, tags=tags, description=what)
 
 
-def best(records: Records) -> Trial | None:
-    """The best measured trial of a student whose network is in the store, or, without students, of a teacher."""
-    from orchestrator.view import ranking
-
-    measured = [records.plan.trials[index] for index, value in ranking(records) if value is not None]
-    kept = [t for t in measured if records.store.done(t.chain[-1].key)]
-    whole = [t for t in kept if records.store.result(t.chain[-1].key).has("model.safetensors")]
-    students = [t for t in whole if t.config.sampling.model == "student"]
-    return next(iter(students or whole), None)
+def best(records: Records) -> list[Trial]:
+    """The best measured trial of a student whose network is in the store, or, without students, of a teacher: of each
+    data set and feature extractor the best."""
+    found = []
+    for scale in rankings(records).values():
+        measured = [records.plan.trials[index] for index, _ in scale]
+        kept = [t for t in measured if records.store.done(t.chain[-1].key)]
+        whole = [t for t in kept if records.store.result(t.chain[-1].key).has("model.safetensors")]
+        students = [t for t in whole if t.config.sampling.model == "student"]
+        found += (students or whole)[:1]
+    return found
 
 
 def _save(folder: Path, network: Path, steps: int) -> None:

@@ -156,7 +156,7 @@ def _of_file(path: str) -> Source:
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
     """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
-    from orchestrator.view import ranking
+    from orchestrator.ranking import ranking
 
     records = cli.records_of(folder)
     trials = records.plan.trials

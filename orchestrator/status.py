@@ -78,7 +78,7 @@ def _all(storage: Place) -> "Table":
     from rich.table import Table
 
     from orchestrator.housekeeping import age_text, running
-    from orchestrator.view import best_so_far
+    from orchestrator.ranking import best_so_far
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
@@ -93,7 +93,7 @@ def _all(storage: Place) -> "Table":
         count = {status: sum(e.status == status for e in records.endings) for status in ("done", "failed")}
         table.add_row(
             name, _state(records, under_way), str(len(records.endings)), str(count["done"]), str(count["failed"]),
-            best_so_far(records), began,
+            "; ".join(best_so_far(records).values()), began,
         )  # fmt: skip
     return table
 

@@ -1,6 +1,7 @@
 """What a sweep leaves for people: results.csv, figures, report.html, and the table that ends a run."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -8,9 +9,9 @@ from rich.table import Table
 
 from orchestrator import figures, tracking
 from orchestrator.plan import Plan, short_key, skipped_lines
+from orchestrator.ranking import rankings
 from orchestrator.records import LEFT, STOPPED, Records
 from orchestrator.report_page.results import Results
-from orchestrator.view import ranking
 
 SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "seconds_per_image")
 
@@ -26,14 +27,8 @@ def write(records: Records) -> None:
 
 def conclude(records: Records, console: Console, problem: str = "") -> None:
     """Print the trials best first, where everything lies, and how to open the MLflow UI."""
-    table = Table(title="trials, best first" if records.plan.goal == "evaluation" else None, title_justify="left")
-    rows, swept = records.rows(), list(records.plan.trials[0].overrides) if records.plan.trials else []
-    shown = [k for k in SHOWN if any(r.get(k, "") != "" for r in rows)]
-    for name in ("trial", "status", *swept, *shown):
-        table.add_column(short_key(name), justify="right")
-    for index, _ in ranking(records):
-        table.add_row(*(_text(rows[index][k]) for k in ("trial", "status", *swept, *shown)))
-    console.print(table)
+    for table in _tables(records):
+        console.print(table)
     for reason, count in Counter(e.error for e in records.endings if e.status == LEFT).items():
         console.print(f"{count} trials not started: {reason}", markup=False, highlight=False, soft_wrap=True)
     for index, ending in enumerate(records.endings):
@@ -56,6 +51,25 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
         lines += [f"MLflow could not be written: {problem}", f"publish what is missing with: {again}"]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tables(records: Records) -> Iterator[Table]:
+    """The trials best first: a table for those whose numbers compare, and the unmeasured ones below the last."""
+    rows, swept = records.rows(), list(records.plan.trials[0].overrides) if records.plan.trials else []
+    shown = [k for k in SHOWN if any(r.get(k, "") != "" for r in rows)]
+    columns = ("trial", "status", *swept, *shown)
+    scales = rankings(records)
+    groups = {scale: [index for index, _ in best] for scale, best in scales.items()} or {"": []}
+    known = {index for indices in groups.values() for index in indices}
+    groups[list(groups)[-1]] += [trial.index for trial in records.plan.trials if trial.index not in known]
+    for scale, indices in groups.items():
+        title = f"trials{f', {scale}' if len(groups) > 1 else ''}, best first"
+        table = Table(title=title if records.plan.goal in ("evaluation", "sweep") else None, title_justify="left")
+        for name in columns:
+            table.add_column(short_key(name), justify="right")
+        for index in indices:
+            table.add_row(*(_text(rows[index][k]) for k in columns))
+        yield table
 
 
 def print_skipped(plan: Plan, console: Console) -> None:

@@ -241,7 +241,7 @@ def ui_command(records: Records) -> str:
 def best_filter(records: Records) -> str:
     """What to type into the search field of the experiment's page to see this sweep's trials, of more than COMPARED the
     best alone."""
-    from orchestrator.view import metric_of, ranking
+    from orchestrator.ranking import metric_of, ranking
 
     metric, small_is_good = metric_of(records)
     query = f"tags.kind = 'trial' and tags.sweep_id = '{records.plan.id}'"

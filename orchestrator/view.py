@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from orchestrator.graph import TRAINING, Stage
+from orchestrator.ranking import best_so_far
 from orchestrator.records import STOPPED, Records
 
 LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
@@ -137,9 +138,8 @@ class View:
         if kinds:
             measured = sum(map(self._done, kinds))
             table.add_row("evaluations", f"{bar(measured, len(kinds))} {measured} of {len(kinds)}")
-        best = best_so_far(self.records)
-        if best:
-            table.add_row("best so far", best)
+        for scale, best in best_so_far(self.records).items():
+            table.add_row(f"best so far{f', {scale}' * bool(scale)}", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
         if self.records.lacking:
@@ -161,31 +161,6 @@ def describe_progress(p: dict[str, Any]) -> str:
     if p["seconds_left"] is not None:
         parts.append(f"{clock(p['seconds_left'])} left")
     return ", ".join(parts)
-
-
-def best_so_far(records: Records) -> str:
-    """The best measured trial in words; empty where none is measured."""
-    ranked = ranking(records)
-    if not ranked or ranked[0][1] is None:
-        return ""
-    index, value = ranked[0]
-    return f"{metric_of(records)[0]} {value:.4g}: {records.plan.trials[index].title}"
-
-
-def metric_of(records: Records) -> tuple[str, bool]:
-    """What ranks the trials, and whether small is good."""
-    experiment = records.plan.experiment
-    if experiment.sweep is not None:
-        return experiment.sweep.metric, experiment.sweep.mode == "min"
-    metric = experiment.evaluation.metrics[0]
-    return metric, metric in ("fid", "kid", "w2")
-
-
-def ranking(records: Records) -> list[tuple[int, float | None]]:
-    """Trials best first with their metric; unmeasured ones last."""
-    metric, small_is_good = metric_of(records)
-    values = [(t.index, records.measured(t).get(metric)) for t in records.plan.trials]
-    return sorted(values, key=lambda v: (v[1] is None, (v[1] or 0.0) * (1 if small_is_good else -1)))
 
 
 def bar(done: int, total: int, width: int = 20) -> str:

@@ -44,12 +44,12 @@ def charts(results: Results) -> Iterator[Chart]:
             shown = f" The first {len(lines)} of {count}, by the rank of their trials." if len(lines) < count else ""
             note = "Mean of the steps between two points. Click on a name to hide it, twice to see it alone."
             yield Chart(f"losses_{kind}", f"Loss of the {kind}s", note + shown, by_step(lines, "loss"))
-    lines, count = series.fid_curves(results)
-    if lines:
+    curves = series.fid_curves(results)
+    for number, (scale, (lines, count)) in enumerate(curves.items()):
         note = "Of few images, so biased up; those that end early were stopped."
         shown = f" The first {len(lines)} of {count}, by the rank of their trials." if len(lines) < count else ""
-        title = "FID of the teachers while they train"
-        yield Chart("fid_while_training", title, note + shown, by_step(lines, "fid"))
+        name, of = ("fid_while_training", "") if len(curves) == 1 else (f"fid_while_training-{number}", f" ({scale})")
+        yield Chart(name, f"FID of the teachers while they train{of}", note + shown, by_step(lines, "fid"))
 
 
 def _of_features(results: Results, features: str) -> Iterator[Chart]:

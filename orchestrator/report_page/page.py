@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator import provenance
 from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
-from orchestrator.report_page.results import Results, said
+from orchestrator.report_page.results import Results, Setting, said
 from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
 from orchestrator.report_page.table import SCRIPT, spread_text, table
 
@@ -65,7 +65,7 @@ def _summary(results: Results) -> str:
             value = spread_text(best.values[results.metric])
             lines.append(f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}.")
     if len(results.features) > 1:
-        lines.append("Numbers on different features do not compare: each has figures of its own.")
+        lines.append("Numbers of different features or data do not compare: each has figures and a table of its own.")
     if not any(results.measured(features) for features in results.features):
         lines.append("No trial is measured.")
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
@@ -122,11 +122,22 @@ def _tables(results: Results) -> list[str]:
     note = "Click on a column's name to sort by it."
     if together:
         note += " Trials that differ in their seed alone are one row: mean ± standard deviation between them."
-    parts = ["<h2>Trials, best first</h2>", f'<p class="note">{note}</p>', table(results, results.settings)]
+    parts = []
+    for features, settings in _by_features(results, results.settings).items():
+        of = f" ({html.escape(features)})" if len(results.features) > 1 else ""
+        parts += [f"<h2>Trials{of}, best first</h2>", f'<p class="note">{note}</p>', table(results, settings)]
     if together:
-        alone = table(results, results.single)
+        alone = "".join(table(results, settings) for settings in _by_features(results, results.single).values())
         parts.append(f"<details><summary>Every trial alone</summary>{alone}</details>")
     return parts
+
+
+def _by_features(results: Results, settings: list[Setting]) -> dict[str, list[Setting]]:
+    """The settings whose numbers compare, together; those without numbers come with the last."""
+    found: dict[str, list[Setting]] = {features: [] for features in results.features} or {"": []}
+    for setting in settings:
+        found[setting.features if setting.features in found else list(found)[-1]].append(setting)
+    return found
 
 
 def _problems(results: Results) -> str:

@@ -1,6 +1,7 @@
 """What a sweep has measured, ready to be shown: trials that differ in their seed alone as one, with mean and spread.
 
-FID, KID, precision and recall mean nothing across feature extractors, so everything is asked for by `features`.
+FID, KID, precision and recall mean nothing across feature extractors and data sets, so everything is asked for by
+`features`: the extractor's name, and that of the data where a sweep has several.
 """
 
 import json
@@ -13,9 +14,9 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from orchestrator.plan import Trial, plain, short_key
+from orchestrator.ranking import metric_of, scale_of
 from orchestrator.records import Records
 from orchestrator.students import CHAINS, intervals_text
-from orchestrator.view import metric_of
 
 LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
 
@@ -121,8 +122,9 @@ class Results:
         return {k: v for k, v in found if isinstance(v, int | float) and math.isfinite(v)}
 
     def features_of(self, trial: Trial) -> str:
-        """The features that the numbers of `trial` rest on; empty where it is not measured."""
-        return str(self.records.measured(trial).get("fid_features") or "")
+        """The features that the numbers of `trial` rest on, with the data where there are several: numbers of others
+        are on another scale. Empty where it is not measured."""
+        return scale_of(self.records, trial)
 
     def spread(self, trials: Iterable[Trial], name: str) -> Spread | None:
         """Mean and spread of a measure; trials that share one evaluation count once. None where nobody has it."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orchestrator.early_stopping import fids
-from orchestrator.graph import TRAINING, Stage
+from orchestrator.graph import Stage
 from orchestrator.plan import Trial, plain
+from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
@@ -64,7 +65,7 @@ def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
         numbers = results.numbers(trial)
         if metric in numbers and "nfe" in numbers and results.features_of(trial) == features:
             found[results.line(trial)][int(numbers["nfe"])].append(trial)
-    small = results.small_is_good if metric == results.metric else metric in ("fid", "kid", "w2")
+    small = results.small_is_good if metric == results.metric else metric in SMALL_IS_GOOD
     lines = []
     for label, by_nfe in found.items():
         points = [(float(n), s) for n, trials in sorted(by_nfe.items()) if (s := results.spread(trials, metric))]
@@ -125,7 +126,7 @@ def by_network(results: Results, settings: list[Setting]) -> dict[str, list[Sett
 def loss_curves(results: Results, kind: str) -> tuple[list[Line], int]:
     """The loss by training step of the finished stages of a kind, those of the best trials first, and how many
     finished stages there are in all: only so many are shown."""
-    store, names = results.records.store, _stage_names(results)
+    store, names = results.records.store, results.records.plan.names
     ranked = [trial for setting in results.settings for trial in setting.trials]
     stages = dict.fromkeys(s for t in ranked for s in t.chain if s.kind == kind and store.done(s.key))
     best = {s.key for s in ranked[0].chain} if ranked else set()
@@ -137,16 +138,23 @@ def loss_curves(results: Results, kind: str) -> tuple[list[Line], int]:
     return lines, len(stages)
 
 
-def fid_curves(results: Results) -> tuple[list[Line], int]:
-    """What teachers scored while they trained, also those that were stopped early, as `loss_curves`."""
-    store, names = results.records.store, _stage_names(results)
+def fid_curves(results: Results) -> dict[str, tuple[list[Line], int]]:
+    """What teachers scored while they trained, also those that were stopped early, as `loss_curves`: those on each
+    data set and each kind of features apart, under its name."""
+    store, plan = results.records.store, results.records.plan
     ranked = [trial for setting in results.settings for trial in setting.trials]
-    found = {t.chain[0]: scores for t in ranked if (scores := fids(store, t))}
-    lines = [
+    found: dict[str, dict[Stage, list[dict[str, float]]]] = defaultdict(dict)
+    for trial in ranked:
+        if scores := fids(store, trial):
+            found[plan.on_data(trial.facts.features, trial)][trial.chain[0]] = scores
+    return {scale: (_curves(scores, plan.names), len(scores)) for scale, scores in found.items()}
+
+
+def _curves(found: dict[Stage, list[dict[str, float]]], names: dict[str, str]) -> list[Line]:
+    return [
         Line(names[stage.key], tuple((p["step"], Spread(p["fid"])) for p in scores), False, number < LINES)
         for number, (stage, scores) in enumerate(list(found.items())[:CURVES])
     ]
-    return lines, len(found)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -202,24 +210,3 @@ def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
     every = max(1, len(noted) // CURVE_POINTS)
     kept = [*noted[:-1:every], *noted[-1:]]
     return tuple((float(p["step"]), Spread(float(f"{p['loss']:.4g}"))) for p in kept if math.isfinite(p["loss"]))
-
-
-def _stage_names(results: Results) -> dict[str, str]:
-    """Every training stage by its label and those swept settings that all trials in need of it share and others do
-    not: `teacher, damping 9`."""
-    used: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    overall: dict[str, set[str]] = defaultdict(set)
-    labels: dict[str, str] = {}
-    for trial in results.records.plan.trials:
-        for key, value in trial.overrides.items():
-            overall[key].add(plain(value))
-            for stage in trial.chain:
-                labels[stage.key] = stage.label
-                used[stage.key][key].add(plain(value))
-        labels |= {s.key: s.label for s in trial.chain if s.kind in TRAINING}
-    names: dict[str, str] = {}
-    for key, label in labels.items():
-        own = {k: next(iter(v)) for k, v in used[key].items() if len(v) == 1 < len(overall[k])}
-        shown = [f"{results.names[k]} {v}" for k, v in own.items() if not k.startswith(("sampling.", "evaluation."))]
-        names[key] = ", ".join([label, *shown])
-    return names

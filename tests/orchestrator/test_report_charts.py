@@ -111,7 +111,8 @@ def test_numbers_on_different_features_share_no_axis(tmp_path):
     for chart in of_fid:
         shown = [y for trace in chart["data"] for y in trace["y"]]
         assert all(y >= 100 for y in shown) or all(y < 100 for y in shown)
-    assert [row["features"] for row in found.rows] == ["inception-v3-compat"] * 2 + ["digits-cnn-v1"] * 2
+    assert [row["features"] for row in found.rows] == ["inception-v3-compat"] * 2  # those of the first table
+    assert found.text.count('<table class="sortable">') == 2 and "Trials (digits-cnn-v1), best first" in found.said
     summary.write(records)
     with Image.open(records.folder / "figures" / "fid_vs_nfe.png") as figure:
         assert figure.width > 2 * figure.height  # a panel each

@@ -1,5 +1,6 @@
 """A sweep over the data: identity, facts, features and what workers read belong to each trial."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from in_process import run_trial
+from made_up import made, measured
+from page_reader import page
 from PIL import Image
+from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import cli
+from orchestrator import cli, registry, summary
 from orchestrator.config import ConfigError, parse
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Trial
+from orchestrator.ranking import best_so_far, rankings
 from orchestrator.records import Records
 from orchestrator.store import Store
 
@@ -116,3 +121,50 @@ def test_a_plan_that_is_read_back_is_the_plan_that_was_written(tmp_path):
         assert before.stages() == after.stages()
         assert {n: s.key for n, s in before.students.items()} == {n: s.key for n, s in after.students.items()}
     assert json.loads((records.folder / "plan.json").read_text())["version"] == 2
+
+
+def on_two_data_sets(root: Path) -> Records:
+    """A finished sweep over two data sets, the FIDs of one of which are far above the other's."""
+    space = {"data.name": ["digits", "mnist"], "sampling.steps": [1, 2]}
+    plan = planned({"name": "digits"}, space, teacher={"steps": 3, "batch_size": 8})
+
+    def measure(trial: Trial) -> dict[str, Any]:
+        far = 100.0 if trial.config.data.name == "mnist" else 1.0
+        return measured(trial) | {"fid": far / trial.config.sampling.steps, "fid_features": trial.facts.features}
+
+    return made(root, plan, measure)
+
+
+def test_numbers_on_different_data_are_in_no_ranking_table_or_figure_together(tmp_path):
+    records = on_two_data_sets(tmp_path / "runs")
+    scales = ["digits-cnn-v1 on digits", "mnist-cnn-v1 on mnist"]
+    assert {scale: [index for index, _ in best] for scale, best in rankings(records).items()} == {
+        scales[0]: [1, 0], scales[1]: [3, 2],
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=140)
+    summary.write(records)
+    summary.conclude(records, console)
+    said = console.file.getvalue()
+    assert said.index(f"trials, {scales[0]}, best first") < said.index(f"trials, {scales[1]}, best first")
+    found = page(records)
+    drawn = {name: {y for trace in chart["data"] for y in trace["y"]} for name, chart in found.charts.items()
+             if name.startswith("fid_vs_nfe")}  # fmt: skip
+    assert drawn == {"fid_vs_nfe-0": {1.0, 0.5}, "fid_vs_nfe-1": {100.0, 50.0}}
+    assert found.text.count('<table class="sortable">') == 2
+    assert len(best_so_far(records)) == 2 and len(registry.best(records)) == 0  # no network lies there
+
+
+def test_the_same_features_on_other_images_are_another_scale(tmp_path, photographs):
+    own = {"name": "folder", "root": str(photographs), "size": 8}
+    inception = {"features": "inception-v3-compat", "samples": 16}
+    plan = planned(own, {"data.size": [8, 16]}, evaluation=inception)
+    records = made(tmp_path / "runs", plan, lambda trial: measured(trial) | {"fid_features": "inception-v3-compat"})
+    assert list(rankings(records)) == [f"inception-v3-compat on folder, size {size}" for size in (8, 16)]
+
+
+def test_stages_are_called_by_what_differs(tmp_path):
+    space = {"path.damping": [9.0, 25.0], "seed": [0, 1], "sampling.steps": [1, 2]}
+    plan = planned({"name": "digits"}, space)
+    names = {plan.names[stage.key] for stage in plan.stages(("teacher",))}
+    assert names == {f"teacher, damping {d}, seed {s}" for d in (9, 25) for s in (0, 1)}
+    assert [plan.names[stage.key] for stage in plan.stages(("reference",))] == ["reference"]
