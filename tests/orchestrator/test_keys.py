@@ -1,14 +1,19 @@
 import dataclasses
 import hashlib
+import json
 import subprocess
 import sys
 
 import pytest
 from planned import experiment, plan
 
+from kaccore.features import features_for
 from orchestrator.config import Experiment
+from orchestrator.dataset_info import by_name
 from orchestrator.graph import Stage
-from orchestrator.plan import alike, make
+from orchestrator.job import weights_of
+from orchestrator.plan import Facts, alike, make
+from orchestrator.space import NOT_SWEPT
 from orchestrator.translate import leaves
 
 EVALUATION = ("evaluation",)
@@ -136,6 +141,44 @@ def test_a_setting_changes_exactly_the_keys_of_the_stages_whose_results_depend_o
     assert [kind for kind in before if before[kind] != after[kind]] == list(changed)
 
 
+CONTENT = ("name", "root", "size", "limit", "background", "split", "skip_damaged")  # what the images are made of
+
+
+def facts_of(config: Experiment) -> Facts:
+    """Facts as a machine has them where every data block means other images."""
+    images = json.dumps({key: getattr(config.data, key, None) for key in CONTENT})
+    features = features_for(config.data.name, config.evaluation.features, config.evaluation.weights)
+    return Facts(by_name(config.data, hashlib.sha256(images.encode()).hexdigest()), features)
+
+
+def swept(key: str) -> bool:
+    return key.partition(".")[0] not in NOT_SWEPT
+
+
+@pytest.mark.parametrize("key", filter(swept, SETTINGS))
+def test_two_trials_that_differ_in_a_setting_have_their_own_keys_or_the_same_result(key):
+    value, changed, base = SETTINGS[key]
+    config = experiment().override(base)
+    space = {key: {"grid": [config.value(key), value]}}
+    both = config.override({"sweep": {"metric": config.evaluation.metrics[0], "space": space}})
+    trials = make(both, facts_of).trials
+    if len(trials) == 1:  # one of the values cannot be, and is left out with its reason
+        assert make(both, facts_of).skipped
+        return
+    one, two = trials
+    assert (one.config.value(key), two.config.value(key)) == (config.value(key), value)
+    images = key.startswith("data.") and key.removeprefix("data.") in CONTENT
+    assert (one.key != two.key) == (images or EVALUATION[0] in changed)
+    assert (one.chain[0].key != two.chain[0].key) == (images or "teacher" in changed)
+    assert (one.facts.fingerprint != two.facts.fingerprint) == images
+    for trial in trials:  # what workers are asked is made of the trial's own settings
+        alone = make(trial.config, facts_of).trials[0]
+        assert [s.key for s in alone.stages()] == [s.key for s in trial.stages()]
+        assert weights_of(trial.config) == (trial.config.evaluation.weights, trial.config.evaluation.weights_sha256)
+        for stage in trial.stages():
+            assert stage.data == {"name": trial.config.data.name, "fingerprint": trial.facts.fingerprint}
+
+
 def test_a_sweep_leaves_the_keys_alone():
     swept = plan(experiment({"sampling.steps": [4, 2]}))
     single = plan(experiment())
@@ -193,11 +236,13 @@ def test_a_student_depends_on_all_its_ancestors():
     assert [a == b for a, b in zip(base, second, strict=True)] == [True, True, False, False, False]
 
 
-def test_the_label_of_a_stage_is_no_part_of_its_key():
-    stage = plan(experiment()).trials[0].chain[0]
-    renamed = dataclasses.replace(stage, label="another")
-    assert renamed.key == stage.key
-    assert renamed == stage
+def test_the_label_of_a_stage_is_no_part_of_its_key_nor_of_its_random_numbers():
+    chain = plan(experiment(sampling__steps=1)).trials[0].chain
+    for stage in chain:
+        renamed = dataclasses.replace(stage, label="another")
+        assert renamed.key == stage.key and renamed.stream == stage.stream
+        assert renamed == stage
+    assert len({stage.stream for stage in chain}) == len(chain)  # each stage of a chain draws its own
 
 
 def test_ids_and_keys_are_the_same_in_every_process():

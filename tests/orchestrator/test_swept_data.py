@@ -1,5 +1,6 @@
 """A sweep over the data: identity, facts, features and what workers read belong to each trial."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run
 from in_process import run_trial
 from made_up import made, measured
 from page_reader import page
@@ -168,3 +170,22 @@ def test_stages_are_called_by_what_differs(tmp_path):
     names = {plan.names[stage.key] for stage in plan.stages(("teacher",))}
     assert names == {f"teacher, damping {d}, seed {s}" for d in (9, 25) for s in (0, 1)}
     assert [plan.names[stage.key] for stage in plan.stages(("reference",))] == ["reference"]
+
+
+def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp_path):
+    sweep = {"space": {"data.name": {"grid": ["digits", "mnist"]}}}
+    (tmp_path / "x.yaml").write_text(json.dumps({**TINY, "data": {"name": "digits"}, "sweep": sweep}))
+    said = run(tmp_path, "sweep", "x.yaml")
+    assert said.returncode == 0, said.stdout + said.stderr
+    (folder,) = (tmp_path / "runs" / "sweeps" / "data").iterdir()
+    with (folder / "results.csv").open() as file:
+        rows = {row["data.name"]: row for row in csv.DictReader(file)}
+    assert {name: row["fid_features"] for name, row in rows.items()} == {n: f"{n}-cnn-v1" for n in ("digits", "mnist")}
+    for trial in cli.records_of(folder).plan.trials:
+        name = trial.config.data.name
+        for stage in trial.stages():
+            manifest = json.loads((tmp_path / "runs" / "stages" / stage.key / "manifest.json").read_text())
+            assert manifest["config"].get("data", stage.data)["fingerprint"] == load(name).fingerprint
+            if stage.kind == "teacher":
+                assert manifest["data"]["size"] == {"digits": 8, "mnist": 28}[name]
+    assert "digits-cnn-v1 on digits" in said.stdout and "mnist-cnn-v1 on mnist" in said.stdout

@@ -1,0 +1,60 @@
+"""A dry run plans without files and without a network, and writes nothing."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import REPOSITORY, everything_below
+
+from orchestrator import config, forecast, sweep
+
+FILES = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, on a machine without a network."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        raise AssertionError(f"a dry run connects to {address}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_experiment_is_planned_where_its_data_are_not(file, alone, capsys):
+    assert sweep.main([str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    packaged = config.load(file).data.facts.packaged
+    assert ("unknown" in said) == ("the data are missing" in said) == (not packaged)
+    assert "parameters" in said and "estimate  about " in said
+    assert everything_below(alone) == {}
+
+
+def test_the_missing_data_are_named_with_the_way_to_get_them(alone, capsys):
+    file = REPOSITORY / "experiments" / "paper" / "distillkac_lsun_bedroom256.yaml"
+    assert sweep.main([str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "bedroom_train_lmdb.zip" in said and "https://github.com/fyu/lsun" in said
+
+
+def test_a_sweep_that_draws_its_trials_shows_some_and_costs_all(alone, capsys, monkeypatch):
+    monkeypatch.setattr(forecast, "_step_seconds", lambda stage, data: 0.1)
+    space = "{path.damping: {loguniform: [1.0, 100.0]}}"
+    Path("x.yaml").write_text(
+        "name: x\ndata: {name: digits}\npath: {kind: kac}\nmodel: {channels: 8, multipliers: [1], patch: 4}\n"
+        "teacher: {steps: 4000, batch_size: 16}\nsampling: {model: teacher, steps: 2}\n"
+        f"sweep: {{search: optuna, num_trials: 400, space: {space}}}\n"
+    )
+    hours = []
+    for trials in (400, 4000):
+        assert sweep.main(["x.yaml", "--dry-run", "--set", f"sweep.num_trials={trials}"]) == 0
+        said = capsys.readouterr().out
+        assert f"0 of {trials} points are drawn" in said and "the last 3 points below are examples" in said
+        assert said.count("damping") >= 3
+        hours.append(float(said.split("estimate  about ")[1].split(" h ")[0].replace(",", "")))
+    assert hours[1] == pytest.approx(10 * hours[0], rel=0.1) and hours[0] > 10
+    assert everything_below(alone).keys() == {"x.yaml"}
