@@ -105,6 +105,15 @@ def interrupted(killed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(killed, tmp_path / "runs")
 
 
+def test_what_a_stage_is_called_changes_no_weight(uninterrupted, tmp_path):
+    teacher, student = chain()
+    renamed = replace(teacher, label="the network that teaches")
+    stages = renamed, replace(student, label="another", parents=(renamed,))
+    train(str(tmp_path), stages=stages)
+    for before, after in zip(chain(), stages, strict=True):
+        assert weights(tmp_path, after) == weights(uninterrupted, before)
+
+
 def test_training_that_was_killed_twice_ends_with_the_weights_of_the_uninterrupted_one(interrupted, uninterrupted):
     teacher, student = chain()
     kill_in(student, interrupted)  # which first resumes and finishes the teacher
