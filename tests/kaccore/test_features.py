@@ -16,14 +16,14 @@ from kaccore.features import (
     FEATURES,
     INCEPTION,
     INCEPTION_SHA256,
-    OWN_FEATURES,
+    SHIPPED_FEATURES,
     classifier_weights,
     feature_label,
     features_for,
 )
 from kaccore.fid import Reference, extract, extract_with_logits
 
-OWN = sorted(OWN_FEATURES.items())
+SHIPPED = sorted(SHIPPED_FEATURES.items())
 load = functools.cache(data.load)
 
 
@@ -34,7 +34,7 @@ def inception_file(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(name, features):
     images, record = load(name), json.loads(RECORD.read_text())[name]
     train, held_out = split(images)
@@ -44,7 +44,7 @@ def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(n
     assert score == pytest.approx(record["held_out_accuracy"], abs=1.5 / len(held_out))
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, features):
     content, record = classifier_weights(name).read_bytes(), json.loads(RECORD.read_text())[name]
     assert hashlib.sha256(content).hexdigest() == record["sha256"]
@@ -53,7 +53,7 @@ def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, featur
     assert record["parameters"] == sum(p.numel() for p in extractor(features).parameters())
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_features_do_not_depend_on_the_batch_size(name, features):
     images = load(name).images[:100]
     whole = extract(images, features, batch_size=100)
