@@ -1,4 +1,4 @@
-"""DINOv2's vision transformer (Oquab et al. 2023, arXiv 2304.07193), for FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675).
+"""DINOv2's vision transformer (Oquab et al. 2023, arXiv 2304.07193), for FD-DINOv2 (Stein et al. 2023, 2306.04675).
 
     image 224x224 -> 16x16 patches of 14 pixels, and a class token -> blocks -> the class token, normalised
 
@@ -123,10 +123,10 @@ class DinoFeatures(nn.Module):
 
 
 def prepared(images: Tensor) -> Tensor:
-    """Images uint8 (N, 3, H, H) as the network takes them, (N, 3, 224, 224): resized as PIL does it, to whole gray
-    levels, then normalised by ImageNet's mean and deviation."""
+    """Images uint8 (N, 3, H, W) as the network takes them, (N, 3, 224, 224): resized as PIL does it, across and then
+    down, to whole gray levels each time, then normalised by ImageNet's mean and deviation."""
     x = images.to(torch.float32)
-    if x.shape[2:] != (SIZE, SIZE):
-        x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).round().clamp(0, 255)
+    for size in ((x.shape[2], SIZE), (SIZE, SIZE)):
+        x = F.interpolate(x, size, mode="bicubic", antialias=True).round().clamp(0, 255)
     mean, std = (torch.tensor(each, device=x.device).view(3, 1, 1) for each in (MEAN, STD))
     return (x / 255 - mean) / std

@@ -92,6 +92,27 @@ OFFICIAL = {
 INCEPTION_SHA256 = OFFICIAL[INCEPTION].sha256
 
 
+@dataclass(frozen=True)
+class OwnTraining:
+    """How a data set's own network is trained: at most `steps` steps, fewer of large images, so that it takes a minute
+    or two on a core. A step takes `batch` images or views, two views an image. `held_out` is a share of the images, of
+    which no more than `held_out_most` are taken; `shift` a share of the size."""
+
+    steps: int = 600
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 1e-3
+    held_out: float = 0.2
+    held_out_most: int = 2000
+    shift: float = 0.08
+    temperature: float = 0.2
+    seed: int = 0
+
+    def steps_for(self, size: int) -> int:
+        """Steps for images of `size` pixels a side: those of large images cost more, and are fewer."""
+        return max(self.steps // 6, int(self.steps * min(1.0, (32 / size) ** 1.5)))
+
+
 def classifier_weights(data_name: str) -> Path:
     """The shipped weights of the classifier of `data_name`, made by `python -m kaccore.assets.make_classifiers`."""
     return ASSETS / f"{data_name}_classifier.safetensors"

@@ -78,8 +78,15 @@ def train(name: str) -> tuple[SmallClassifier, dict[str, Any]]:
         "split": {"train": len(train_at), "held_out": len(held_out), "seed": SEED},
         "data_fingerprint": data.fingerprint,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "training": {"epochs": EPOCHS[name], "batch": BATCH, "lr": LR, "weight_decay": WEIGHT_DECAY,
-                     "shift": SHIFT[name], "label_smoothing": 0.05, "seed": SEED},
+        "training": {
+            "epochs": EPOCHS[name],
+            "batch": BATCH,
+            "lr": LR,
+            "weight_decay": WEIGHT_DECAY,
+            "shift": SHIFT[name],
+            "label_smoothing": 0.05,
+            "seed": SEED,
+        },
     }
 
 
