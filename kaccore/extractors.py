@@ -29,6 +29,7 @@ from kaccore.features import (
     OFFICIAL,
     POINTS,
     SHIPPED_FEATURES,
+    check_hash,
     check_images,
     classifier_weights,
     feature_spec,
@@ -125,27 +126,6 @@ def _read(path: str | Path, features: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the weights of {features} {str(path)!r}: {error.strerror or error}") from error
-
-
-def check_hash(path: str | Path, found: str, sha256: str | None, features: str) -> None:
-    """Raise ValueError, with the remedy, unless `found`, the hash of the file at `path`, is `sha256`, or without that
-    the one of the official weights of `features`."""
-    official = OFFICIAL[features]
-    if found == (sha256 or official.sha256).lower():
-        return
-    theirs = next((name for name, each in OFFICIAL.items() if each.sha256 == found), None)
-    if theirs is not None and theirs != features:
-        remedy = f"these are the weights of {theirs}: give that name as `features`"
-    elif sha256 is not None:
-        remedy = "correct `weights_sha256`"
-    elif Path(path) == official.path:
-        remedy = "remove it, as it is incomplete or another's"
-    else:
-        remedy = "if you trust this file, give its hash as `weights_sha256`"
-    raise ValueError(
-        f"the weights of {features} {str(path)!r} have sha256 {found}, expected {(sha256 or official.sha256).lower()}; "
-        f"{remedy}, or fetch the official file from {official.url}"
-    )
 
 
 def fetch_official_weights(features: str = INCEPTION) -> Path:

@@ -197,6 +197,27 @@ def feature_label(features: str, weights_sha256: str | None = None) -> str:
     return f"{features}@{weights_sha256.lower()[:8]}"
 
 
+def check_hash(path: str | Path, found: str, sha256: str | None, features: str) -> None:
+    """Raise ValueError, with the remedy, unless `found`, the hash of the file at `path`, is `sha256`, or without that
+    the one of the official weights of `features`."""
+    official = OFFICIAL[features]
+    if found == (sha256 or official.sha256).lower():
+        return
+    theirs = next((name for name, each in OFFICIAL.items() if each.sha256 == found), None)
+    if theirs is not None and theirs != features:
+        remedy = f"these are the weights of {theirs}: give that name as `features`"
+    elif sha256 is not None:
+        remedy = "correct `weights_sha256`"
+    elif Path(path) == official.path:
+        remedy = "remove it, as it is incomplete or another's"
+    else:
+        remedy = "if you trust this file, give its hash as `weights_sha256`"
+    raise ValueError(
+        f"the weights of {features} {str(path)!r} have sha256 {found}, expected {(sha256 or official.sha256).lower()}; "
+        f"{remedy}, or fetch the official file from {official.url}"
+    )
+
+
 OWN_ONLY = "own features: numbers compare within this data set alone"
 
 
