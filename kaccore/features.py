@@ -92,6 +92,9 @@ OFFICIAL = {
 INCEPTION_SHA256 = OFFICIAL[INCEPTION].sha256
 
 
+OWN_LEAST_IMAGES = 20  # that a data set has for features of its own
+
+
 @dataclass(frozen=True)
 class OwnTraining:
     """How a data set's own network is trained: at most `steps` steps, fewer of large images, so that it takes a minute

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kaccore.data import ImageData, PointData
-from kaccore.features import OwnTraining
+from kaccore.features import OWN_LEAST_IMAGES, OwnTraining
 from kaccore.own_features import CLASSES, VIEWS, About, OwnFeatures, OwnNetwork, outputs
 from kaccore.tensors import generator_for
 
-LEAST_IMAGES = 20
 GALLERY = 64  # held-out images among which one is to be recognised
 
 
@@ -28,9 +27,9 @@ def train_own(
     20 images.
     """
     settings = settings or OwnTraining()
-    if isinstance(data, PointData) or len(data) < LEAST_IMAGES:
+    if isinstance(data, PointData) or len(data) < OWN_LEAST_IMAGES:
         what = "points" if isinstance(data, PointData) else f"{len(data)} images"
-        raise ValueError(f"{data.name} has {what}; features of its own take {LEAST_IMAGES} images or more")
+        raise ValueError(f"{data.name} has {what}; features of its own take {OWN_LEAST_IMAGES} images or more")
     task = CLASSES if _tells_classes(data) else VIEWS
     learn, held_out = _split(data, settings, task)
     steps = settings.steps_for(data.size)
