@@ -39,7 +39,7 @@ def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
 
 def weights_faults(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
     """What is wrong with weights on this machine: files that cannot be read, or hold something else. Official ones that
-    are not here yet are no fault: see `fetched`."""
+    are not here yet are no fault: see `fetch`."""
     for weights in needed:
         official = OFFICIAL[weights.features]
         path = Path(weights.path) if weights.path is not None else official.path
