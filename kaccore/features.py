@@ -113,7 +113,7 @@ class OwnTraining:
 
     def steps_for(self, size: int) -> int:
         """Steps for images of `size` pixels a side: those of large images cost more, and are fewer."""
-        return max(self.steps // 6, int(self.steps * min(1.0, (32 / size) ** 1.5)))
+        return max(self.steps // 6, int(self.steps * min(1.0, 32 / size)))
 
 
 def classifier_weights(data_name: str) -> Path:

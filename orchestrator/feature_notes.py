@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kaccore.features import OWN_ONLY, standard_number
+from kaccore.features import OWN, OWN_ONLY, standard_number
 from orchestrator.graph import Stage
 from orchestrator.plan import Plan
 from orchestrator.store import ABOUT, Store
@@ -13,7 +13,8 @@ def own_features(plan: Plan, store: Store) -> Iterator[str]:
     is trained already, what its numbers compare with, and how to get those that compare with others'."""
     for reference in plan.stages(("reference",)):
         for own in reference.parents:
-            name, data = reference.config["features"], own.data["name"]
+            name = reference.config["features"] if own.known else OWN  # of data that are not here nobody knows the key
+            data = own.data["name"]
             known = accuracy(own, store) or f"{name}: a small network, to be trained on the images of {data}"
             yield f"{known}; {OWN_ONLY}; {standard_number('evaluation.weights')}"
 
