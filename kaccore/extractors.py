@@ -1,4 +1,5 @@
-"""What computes features: shipped classifiers, torch-fidelity's Inception, the coordinates of points.
+"""What computes features: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own network, the
+coordinates of points.
 
 Our own are registered with torch-fidelity, so that its command line functions know them as well once this is imported.
 """
@@ -16,21 +17,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from kaccore.data import from_uint8
+from kaccore.dinov2 import DinoFeatures
 from kaccore.features import (
+    DINOV2,
     FEATURES,
     INCEPTION,
-    INCEPTION_SHA256,
-    OWN_FEATURES,
+    OFFICIAL,
     POINTS,
+    SHIPPED_FEATURES,
+    check_hash,
     check_images,
     classifier_weights,
     feature_spec,
+    is_own,
 )
+from kaccore.own_features import load_own
 
 
 class SmallClassifier(nn.Module):
@@ -98,75 +103,92 @@ class Coordinates(nn.Module):
         return points.flatten(1), points.new_empty(len(points), 0)
 
 
-for _name in OWN_FEATURES.values():
+for _name in SHIPPED_FEATURES.values():
     if _name not in FEATURE_EXTRACTORS_REGISTRY:  # registering twice, as a module reload would, is refused
         register_feature_extractor(_name, ClassifierFeatures)
 
 
-def read_weights(path: str | Path, sha256: str | None = None) -> bytes:
-    """The bytes of an Inception weights file, after checking their hash: against `sha256`, else the official one.
+def read_weights(path: str | Path, sha256: str | None = None, features: str = INCEPTION) -> bytes:
+    """The bytes of a file with the weights of `features` (Inception or a DINOv2), after checking their hash: against
+    `sha256`, else the official one.
 
-    torch-fidelity unpickles these weights, which runs whatever code is in them; hence the check comes first, and
-    hence bytes: what was checked is what is loaded. Raises ValueError on a missing file or another hash.
+    Weights are pickled, and torch-fidelity unpickles Inception's in a way that runs whatever code is in them; hence the
+    check comes first, and hence bytes: what was checked is what is loaded. Raises ValueError on a missing file or
+    another hash.
     """
-    expected = (sha256 or INCEPTION_SHA256).lower()
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read the Inception weights {str(path)!r}: {error.strerror or error}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise ValueError(
-            f"the Inception weights {str(path)!r} have sha256 {found}, expected {expected}; "
-            + ("correct `weights_sha256`" if sha256 else "if you trust this file, give its hash as `weights_sha256`")
-            + f", or fetch the official file from {URL_INCEPTION_V3}"
-        )
+    content = _read(path, features)
+    check_hash(path, hashlib.sha256(content).hexdigest(), sha256, features)
     return content
 
 
-def fetch_official_weights() -> Path:
-    """Where torch-fidelity would keep its Inception weights, downloaded if they are not there yet.
+def _read(path: str | Path, features: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the weights of {features} {str(path)!r}: {error.strerror or error}") from error
+
+
+def fetch_official_weights(features: str = INCEPTION) -> Path:
+    """Where torch.hub keeps the official weights of `features`, downloaded if they are not there yet.
 
     Raises RuntimeError, with the remedy, where the download fails.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
-    if path.exists():
-        return path
+    official = OFFICIAL[features]
+    if official.path.exists():
+        return official.path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256, progress=False)
+        official.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(official.url, str(official.path), hash_prefix=official.sha256, progress=False)
     except (OSError, RuntimeError) as error:
         raise RuntimeError(
-            f"could not download the weights of {INCEPTION} ({error}); fetch {URL_INCEPTION_V3} on a machine with "
-            f"internet access, then either put it at {path} or give its path as `weights`"
+            f"could not download the weights of {features} ({error}); fetch {official.url} on a machine with "
+            f"internet access, then either put it at {official.path} or give its path as `weights`"
         ) from error
-    return path
+    return official.path
 
 
 @lru_cache(maxsize=4)
 def extractor(
     features: str, device: str = "cpu", weights: str | None = None, weights_sha256: str | None = None
 ) -> nn.Module:
-    """torch-fidelity's extractor of that name on `device`, uint8 images -> (features, logits); kept for the life of the
-    process. That of points is not torch-fidelity's.
+    """What computes the features of that name on `device`, uint8 images -> (features, logits); kept for the life of the
+    process. Shipped classifiers and Inception are torch-fidelity's extractors.
 
-    `weights`, `weights_sha256`: for Inception only, see `read_weights`. Raises ValueError, RuntimeError on a failed
-    download.
+    `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; the file of a data set's own network.
+    Raises ValueError, RuntimeError on a failed download.
     """
-    feature_spec(features)
-    kwargs: dict[str, Any] = {"verbose": False}
-    if features == INCEPTION:
-        content = read_weights(weights or fetch_official_weights(), weights_sha256 if weights else None)
-        kwargs["feature_extractor_weights_path"] = io.BytesIO(content)
-    elif weights is not None:
-        raise ValueError(f"weights {weights!r} belong to {INCEPTION}, but the features are {features!r}; drop one")
+    feature_spec(features, weights)
+    if is_own(features):
+        assert weights is not None, "its spec was read from them"
+        return load_own(weights, features).to(device)
+    if weights is not None and features not in OFFICIAL:
+        raise ValueError(
+            f"weights {weights!r} belong to {INCEPTION} or a dinov2, the features are {features!r}; drop one"
+        )
     if features == POINTS:
         return Coordinates()
-    layers = [FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m) for m in ("fid", "isc")]
+    if features in OFFICIAL:
+        content = read_weights(
+            weights or fetch_official_weights(features), weights_sha256 if weights else None, features
+        )
+        return _weighted(features, content, weights).to(device)
+    return _registered(features).to(device)
+
+
+def _weighted(features: str, content: bytes, weights: str | None) -> nn.Module:
+    """Inception or a DINOv2 with these weights, which came from the file `weights`, None: the official one."""
     try:
-        made = create_feature_extractor(features, layers, cuda=False, **kwargs)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError) as error:
+        if features not in DINOV2:
+            return _registered(features, feature_extractor_weights_path=io.BytesIO(content))
+        made = DinoFeatures(features)
+        made.model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        return made
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         if weights is None:
             raise
-        raise ValueError(f"{weights!r} does not hold a state dict of {INCEPTION}: {str(error)[:200]}") from error
-    return made.to(device)
+        raise ValueError(f"{weights!r} does not hold a state dict of {features}: {str(error)[:200]}") from error
+
+
+def _registered(features: str, **options: Any) -> nn.Module:
+    layers = [FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m) for m in ("fid", "isc")]
+    return create_feature_extractor(features, layers, cuda=False, verbose=False, **options)

@@ -25,9 +25,10 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from kaccore.data import ImageData
 from kaccore.extractors import extractor
-from kaccore.features import check_images, feature_label, feature_spec
+from kaccore.features import check_images, feature_label, feature_spec, is_own
 from kaccore.files import write_bytes
 from kaccore.frechet import FeatureStatistics, Moments, checked_features, frechet_distance, moments
+from kaccore.own_features import check_data
 
 METRICS = ("fid", "kid", "precision", "recall", "inception_score")
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
@@ -47,13 +48,13 @@ class Outputs(NamedTuple):
 def extract(images_uint8: Images, features: str, **extraction: Any) -> Tensor:
     """Features of images, uint8 (N, C, H, W): float32 (N, D) on the CPU; arguments and errors as for
     `extract_batches`."""
-    rows = [torch.empty(0, feature_spec(features).width)]
+    rows = [torch.empty(0, feature_spec(features, extraction.get("weights")).width)]
     return torch.cat(rows + [batch.features for batch in extract_batches(images_uint8, features, **extraction)])
 
 
 def extract_with_logits(images_uint8: Images, features: str, **extraction: Any) -> Outputs:
     """Features and class logits of images, from one pass; arguments and errors as for `extract_batches`."""
-    spec = feature_spec(features)
+    spec = feature_spec(features, extraction.get("weights"))
     batches = list(extract_batches(images_uint8, features, **extraction))
     return Outputs(
         torch.cat([torch.empty(0, spec.width), *(batch.features for batch in batches)]),
@@ -63,7 +64,7 @@ def extract_with_logits(images_uint8: Images, features: str, **extraction: Any) 
 
 def extract_statistics(images_uint8: Images, features: str, **extraction: Any) -> FeatureStatistics:
     """Mean and covariance of images' features, all that FID needs; arguments and errors as for `extract_batches`."""
-    statistics = FeatureStatistics(feature_spec(features).width)
+    statistics = FeatureStatistics(feature_spec(features, extraction.get("weights")).width)
     for batch in extract_batches(images_uint8, features, **extraction):
         statistics.update(batch.features)
     return statistics
@@ -82,11 +83,11 @@ def extract_batches(
     """Features and logits of images, uint8 (N, C, H, W), at most `batch_size` at a time.
 
     `batch_size` changes nothing else. Gray images are repeated to three channels for an extractor of colour images.
-    `weights`: a file of Inception weights, see `kaccore.extractors.read_weights`. Raises ValueError for unknown
-    features, images that do not suit them or weights with another hash, RuntimeError where Inception's weights cannot
-    be downloaded.
+    `weights`: a file of the weights of Inception or DINOv2, see `kaccore.extractors.read_weights`, or of a data set's
+    own network. Raises ValueError for unknown features, images that do not suit them or weights with another hash,
+    RuntimeError where official weights cannot be downloaded.
     """
-    spec = feature_spec(features)
+    spec = feature_spec(features, weights)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
     whole = images_uint8.images if isinstance(images_uint8, ImageData) else images_uint8
@@ -129,7 +130,10 @@ class Reference:
         **extraction: Any,
     ) -> Reference:
         """The reference of images, uint8 (N, C, H, W); arguments and errors as for `extract_batches`, ValueError for
-        N < 2. With `keep_features` False it holds the statistics alone, which serve FID and no other metric."""
+        N < 2, and for an `ImageData` that is not the one whose own features these are. With `keep_features` False it
+        holds the statistics alone, which serve FID and no other metric."""
+        if is_own(features) and isinstance(images_uint8, ImageData):
+            check_data(images_uint8, features, extraction.get("weights"))
         extraction["weights_sha256"] = weights_sha256
         label = feature_label(features, weights_sha256)
         if keep_features:
@@ -211,8 +215,11 @@ def inception_score(logits: Tensor, seed: int = 0) -> dict[str, float]:
 
     From 1 (all images look alike to the classifier) to K. It knows no real images, and is Inception's only where the
     logits are: with another classifier it is that classifier's score, to be named by its features. A split of n images
-    scores n at most, so few images bias it down. Raises ValueError for fewer than ten images or logits not finite.
+    scores n at most, so few images bias it down. Raises ValueError for fewer than ten images, no classes or logits not
+    finite.
     """
+    if logits.dim() == 2 and logits.shape[1] < 2:
+        raise ValueError("inception_score: these features come without classes; use those of a classifier")
     if logits.dim() != 2 or len(logits) < SCORE_SPLITS:
         raise ValueError(f"logits of shape {tuple(logits.shape)}; expected (N, K) of at least {SCORE_SPLITS} images")
     score = isc_features_to_metric(checked_features(logits), splits=SCORE_SPLITS, shuffle=True, rng_seed=seed)

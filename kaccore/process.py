@@ -58,18 +58,14 @@ class KacProcess:
         motion = self._draw(t, shape, generator)
         return KacSample(motion.x, motion.straight)
 
-    def sample_with_velocity(
-        self, t: Tensor | float, shape: Sequence[int], generator: Generators = None
-    ) -> KacMotion:
+    def sample_with_velocity(self, t: Tensor | float, shape: Sequence[int], generator: Generators = None) -> KacMotion:
         """Draw as `sample` does, the same x, and know each velocity E[dX/dt | X_t = x] for little more.
 
         They are within 1e-6 of `velocity` (of c, in float32) at an eighth of its cost.
         """
         return self._draw(t, shape, generator, moving=True)
 
-    def _draw(
-        self, t: Tensor | float, shape: Sequence[int], generator: Generators, moving: bool = False
-    ) -> KacMotion:
+    def _draw(self, t: Tensor | float, shape: Sequence[int], generator: Generators, moving: bool = False) -> KacMotion:
         one = generator[0] if isinstance(generator, list) else generator
         device = t.device if isinstance(t, Tensor) else default_device(shape, one)
         dtype = t.dtype if isinstance(t, Tensor) and t.is_floating_point() else torch.float32

@@ -15,6 +15,7 @@ from orchestrator.kinds import (
     Count,
     Counts,
     Diagnostics,
+    Features,
     Fraction,
     Huber,
     Intervals,
@@ -250,17 +251,22 @@ class Evaluation(Block):
         "fid_per_class, and for points w2 (of 1,000 samples to as many fresh points of the data) and log_likelihood "
         "(of fresh points under the network's flow; students of consistency and inverse have none); at least one.",
     )
-    features: Literal["auto", "digits-cnn-v1", "mnist-cnn-v1", "inception-v3-compat", "points"] = Field(
+    features: Features = Field(
         default="auto",
-        description="Feature extractor: digits-cnn-v1, mnist-cnn-v1, inception-v3-compat, points (the coordinates "
-        "themselves); auto: the one of the data.",
+        description="Feature extractor: digits-cnn-v1, mnist-cnn-v1, inception-v3-compat (FID), dinov2-vit-l-14 "
+        "(FD-DINOv2) or its smaller -b- and -s-, own (a small network trained on the data set itself, whose numbers "
+        "compare within it alone), points (the coordinates themselves); auto: the shipped one of the data, points, or "
+        "inception-v3-compat where its weights are given or on this machine, else own.",
     )
     weights: Text | None = Field(
-        default=None, description="File with the weights of inception-v3-compat; null: none given."
+        default=None,
+        description="File with the weights of inception-v3-compat or of a dinov2; null: none given, the official ones "
+        "are fetched where features asks for them by name.",
     )
     weights_sha256: Sha256 | None = Field(
         default=None,
-        description="SHA-256 that the file in weights must have, 64 hexadecimal digits; null: not checked.",
+        description="SHA-256 that the file in weights must have, 64 hexadecimal digits; null: that of the official "
+        "weights.",
     )
     every: Count | None = Field(
         default=None,

@@ -118,7 +118,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = chosen(plan, args.only)
-    from orchestrator import checks, runner
+    from orchestrator import checks, preflight, runner
     from orchestrator.records import Records
     from orchestrator.store import Store
 
@@ -126,14 +126,16 @@ def _run(args: argparse.Namespace, goal: str) -> int:
     records = Records(plan, Store(experiment.storage))
     if experiment.sweep is not None and goal == "sweep":
         records.earlier = earlier_points(records, args.file)
+    asked = plan.trials if only is None else plan.part(only).trials
+    weights = preflight.before_start(asked, records.store, args.file, dry=args.dry_run)
     if args.dry_run:
-        runner.print_plan(plan, console, only)
+        runner.print_plan(plan, console, only, preflight.left_to_fetch(weights))
         return 0
     if address is not None:
         cluster.connect(address)
         cluster.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
-        checks.before_start(experiment, args.file, known)
+        checks.before_start(experiment, args.file, known, weights)
     return runner.run(records, address, console, only)
 
 

@@ -9,7 +9,7 @@ from orchestrator import cluster, early_stopping
 from orchestrator.proposals import Budget, read_trial
 from orchestrator.records import STOPPED, Records
 from orchestrator.reservations import Reservations
-from orchestrator.stages import Run, StageFailedError, complete
+from orchestrator.stages import ReferenceFailedError, Run, StageFailedError, complete
 
 
 def coordinate(config: dict[str, Any], run: Run) -> None:
@@ -20,6 +20,8 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
             early_stopping.complete_reporting(trial, run, leader)
         else:
             complete(trial, run, leader)
+    except ReferenceFailedError as e:
+        tune.report({"status": "failed", "error": str(e), "reference": trial.reference and trial.reference.key})
     except (StageFailedError, OSError) as e:
         tune.report({"status": "failed", "error": str(e)})
     else:
@@ -49,6 +51,8 @@ class Noting(tune.Callback):
             self.records.end(index, STOPPED, stopped)
         else:
             self.records.end(index, result.get("status", "failed"), result.get("error", "no result"))
+        if result.get("reference"):
+            self.records.give_up(result["reference"], result["error"])
         self.budget.count(self.records.plan.trials[index])
         self.wake()
 

@@ -41,13 +41,17 @@ def _examine(args: argparse.Namespace) -> int:
     cli.check_storage(experiment, source)
     from rich.table import Table
 
-    from orchestrator import checks
+    from orchestrator import checks, preflight
     from orchestrator.checks import hosts
+    from orchestrator.search import expand
+
+    trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
+    needed = preflight.weights_needed(trials) if args.file else []
 
     cluster.connect(args.address or os.environ.get("RAY_ADDRESS"))
     try:
         missing = hosts.not_joined({node.address for node in checks.alive()})
-        found = checks.look(experiment, source)
+        found = checks.look(experiment, source, weights=needed)
     finally:
         cluster.disconnect()
     table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
@@ -56,7 +60,8 @@ def _examine(args: argparse.Namespace) -> int:
         table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB")
     console = cli.make_console()
     console.print(table)
-    if faults := [*missing, *found.faults]:
+    lacking = [*preflight.weights_faults(needed, source), *preflight.unreachable(needed, source)]
+    if faults := [*missing, *found.faults, *lacking]:
         raise ConfigError(faults)
     console.print("all is well", highlight=False)
     return 0

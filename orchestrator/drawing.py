@@ -101,13 +101,16 @@ def within(entry: Entry, value: Any) -> bool:
 def known_elsewhere(records: "Records", plan: "Plan") -> list[Known]:
     """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it and are measured on
     the same data with the same features."""
+    from orchestrator.plan import features_of, reference_stage
+
     sweep, found = plan.experiment.sweep, []
     assert sweep is not None and plan.facts_of is not None
-    facts = plan.facts_of(plan.experiment)
+    reference = reference_stage(plan.experiment, plan.facts_of(plan.experiment))
+    fingerprint, features = reference.data["fingerprint"], features_of(reference)
     drawn = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
     for trial in records.plan.trials:
         measured = records.measured(trial)
-        same = trial.facts.fingerprint == facts.fingerprint and measured.get("fid_features") == facts.features
+        same = trial.facts.fingerprint == fingerprint and measured.get("fid_features") == features
         value = measured.get(sweep.metric)
         point = {key: trial.config.value(key) for key in drawn}
         if value is not None and same and all(within(drawn[key], point[key]) for key in drawn):

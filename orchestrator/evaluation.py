@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +15,18 @@ from kaccore.data import ImageData, PointData
 from kaccore.diagnostics import TrajectorySummary
 from kaccore.diagnostics.memorisation import Nearest
 from kaccore.distill import UniformJumps, sample_consistency
+from kaccore.features import OwnTraining, own_name
 from kaccore.fid import METRICS, Outputs, Reference, compare, extract_with_logits
 from kaccore.files import write_json
 from kaccore.frechet import per_class_fid, perfect_model_fid
+from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
 from orchestrator import build, diagnosis, pictures, plane
 from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights
-from orchestrator.store import Store
+from orchestrator.store import ABOUT, OWN_FILE, Store
 
 GRID_IMAGES = 64  # images kept of every evaluation
 REAL_SPLITS = 3  # of the real images, for what a perfect model would score
@@ -56,10 +59,8 @@ def sample_part(
     samples = draw(trained, setting, model, data, range(first, first + count), seed, labels)
     seconds = time.perf_counter() - began
     images = data.from_floats(samples.images)
-    outputs = extract_with_logits(
-        images, stage.parents[1].config["features"], device=device(), weights=weights.path,
-        weights_sha256=weights.sha256,
-    )  # fmt: skip
+    features, extraction = measured_with(stage.parents[1], Store(storage), weights)
+    outputs = extract_with_logits(images, features, device=device(), **extraction)
     found = diagnosis.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
     assert samples.trajectory is not None, "a part has images"
     return Part(outputs, labels, images[: max(0, kept(data) - first)], samples.nfe, samples.kinetic_path_energy,
@@ -173,13 +174,30 @@ def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWei
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
     data = data_of(stage, where)
-    reference = Reference.build(
-        data.images, stage.config["features"], device=device(), weights=weights.path, weights_sha256=weights.sha256
-    )
+    features, extraction = measured_with(stage, store, weights)
+    reference = Reference.build(data, features, device=device(), **extraction)
     gathered = store.gather(stage)
     reference.save(gathered / "reference.safetensors")
     pictures.save_samples(gathered / "samples.png", data.images[: kept(data)], data)
     store.publish(stage, gathered, time.perf_counter() - began)
+
+
+def train_features(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
+    """Train the data's own network, whose features its numbers are then measured with."""
+    began, store = time.perf_counter(), Store(storage)
+    settings = OwnTraining(**stage.config["training"])
+    own = train_own(data_of(stage, where), own_name(stage.key), settings, device())
+    gathered = store.gather(stage)
+    own.save(gathered / OWN_FILE)
+    write_json(gathered / ABOUT, {**asdict(own.about), "text": str(own.about)})
+    store.publish(stage, gathered, time.perf_counter() - began)
+
+
+def measured_with(reference: Stage, store: Store, weights: FeatureWeights) -> tuple[str, dict[str, Any]]:
+    """The features of a `reference` stage, and where their weights are: in the store, if they are the data's own."""
+    for own in reference.parents:
+        return reference.config["features"], {"weights": store.result(own.key).path(OWN_FILE)}
+    return reference.config["features"], {"weights": weights.path, "weights_sha256": weights.sha256}
 
 
 def choose_labels(wanted: int | list[int] | None, data: ImageData, seed: int, indices: range) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The nodes of the work: stages, each keyed by its content.
 
-    reference (features of the data)  --------------------\
+    features (a network of the data's own, where it is asked for)
+        -> reference (features of the data)  -------------\
     teacher -> student(20) -> student(4) -> student(1) ->  evaluation
 
 A key is the hash of exactly the settings that can change the result, the parents' keys and the data's fingerprint.
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-FORMAT = {"reference": 2, "teacher": 3, "student": 3, "evaluation": 3}  # raise one when code changes its results
+FORMAT = {  # raise one when code changes its results
+    "features": 1, "reference": 2, "teacher": 3, "student": 3, "evaluation": 3,
+}  # fmt: skip
 TRAINING = ("teacher", "student")
 OFF = {  # what a setting is when it does nothing: it is left out then, so that a new setting changes no old key
     "scale_shift": True, "attention_in": "all", "resample": "residual", "flip": False, "augment": 0.0,

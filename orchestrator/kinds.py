@@ -71,6 +71,10 @@ Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
 Labels = Annotated[tuple[Whole, ...], BeforeValidator(as_tuple), MinLen(1)]
 Sizes = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), AfterValidator(unique)]
 Intervals = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(_chain)]
+Features = Literal[
+    "auto", "digits-cnn-v1", "mnist-cnn-v1", "own", "inception-v3-compat", "dinov2-vit-l-14", "dinov2-vit-b-14",
+    "dinov2-vit-s-14", "points",
+]  # fmt: skip
 Metric = Literal["fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"]
 Diagnostics = Annotated[tuple[Literal["memorisation", "gap"], ...], BeforeValidator(as_tuple), AfterValidator(unique)]
 Metrics = Annotated[tuple[Metric, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(unique)]

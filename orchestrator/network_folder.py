@@ -1,8 +1,8 @@
 """A trained network that needs no store: a folder of three files, written from the store. `serving` draws from it.
 
-    model.safetensors   the averaged weights, as the store has them
-    config.yaml         the trial's complete configuration
-    facts.json          the key of its stage, the fingerprint and the sizes of its data
+model.safetensors   the averaged weights, as the store has them
+config.yaml         the trial's complete configuration
+facts.json          the key of its stage, the fingerprint and the sizes of its data
 """
 
 import shutil

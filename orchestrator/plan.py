@@ -5,10 +5,11 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from kaccore.features import OWN, OwnTraining, feature_label, own_name
 from orchestrator.config import Experiment
 from orchestrator.dataset_info import DatasetInfo, by_name
 from orchestrator.graph import FORMAT, Stage, stated
@@ -68,8 +69,14 @@ class Trial:
         return ", ".join(f"{short_key(key)} {value}" for key, value in self.overrides.items()) or self.config.name
 
     def stages(self) -> tuple[Stage, ...]:
-        """All stages of the trial, parents first."""
-        return (*self.chain, *(s for s in (self.reference, self.evaluation) if s is not None))
+        """All stages of the trial in the order in which they are run, parents first: what it is measured by, what it
+        trains, its evaluation."""
+        last = () if self.evaluation is None else (self.evaluation,)
+        return (*self.measured_by(), *self.chain, *last)
+
+    def measured_by(self) -> tuple[Stage, ...]:
+        """The reference after what it is made with; nothing where the trial is not measured."""
+        return () if self.reference is None else (*self.reference.parents, self.reference)
 
 
 @dataclass(frozen=True)
@@ -211,9 +218,7 @@ def skipped_lines(plan: Plan) -> list[str]:
     return [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
 
 
-def make(
-    experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()
-) -> Plan:
+def make(experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()) -> Plan:
     """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the `points` drawn so far), or
     the one of its base. `facts_of` a trial's configuration tells what its data and features are."""
     expansion = expand(experiment if goal == "sweep" else experiment.override({"sweep": None}), points=points)
@@ -276,8 +281,7 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
         return Trial(*own, chain, facts, taught, reference, evaluation, spec.point)
 
     sampling, evaluation = config.sampling, config.evaluation
-    real = {"data": teacher.config["data"], "features": facts.features, "weights_sha256": evaluation.weights_sha256}
-    reference = Stage("reference", real, label="reference")
+    reference = reference_stage(config, facts)
     watching = reference if evaluation.every is not None else None
     if goal == "teacher":
         return planned(teacher, reference=watching)
@@ -296,6 +300,22 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     label = f"{sampling.model} {sampling.steps} {sampling.solver}"
     last = Stage("evaluation", content, (trained, reference), label)
     return planned(*trained.training(), reference=reference, evaluation=last)
+
+
+def reference_stage(config: Experiment, facts: Facts) -> Stage:
+    """The real images as the features of a run see them."""
+    content = {"data": {"name": config.data.name, "fingerprint": facts.fingerprint}, "features": facts.features,
+               "weights_sha256": config.evaluation.weights_sha256}  # fmt: skip
+    if facts.features != OWN:
+        return Stage("reference", content, label="reference")
+    # not of the run's seed: the numbers of all seeds compare, with each other and with those of other runs
+    own = Stage("features", {"data": content["data"], "training": asdict(OwnTraining())}, label="own features")
+    return Stage("reference", {**content, "features": own_name(own.key)}, (own,), "reference")
+
+
+def features_of(reference: Stage) -> str:
+    """The name that numbers measured by `reference` carry."""
+    return feature_label(reference.config["features"], reference.config["weights_sha256"])
 
 
 def _kac_width(damping: float, speed: float) -> float:

@@ -92,16 +92,16 @@ class Proposals(Searcher):
         """Nothing to restore."""
 
     def _all(self, todo: list[Trial]) -> Iterator[Trial]:
-        yield from todo
+        yield from (t for t in todo if self._records.endings[t.index].status == "waiting")  # looked at one by one
         sweep = self._records.plan.experiment.sweep
         while self._records.plan.grows and sweep is not None and sweep.num_trials is not None:
-            if len(self._records.plan.expansion.points) >= sweep.num_trials:
+            if self._records.lost or len(self._records.plan.expansion.points) >= sweep.num_trials:
                 return
             fresh = self._records.draw()
             if not fresh:
                 return
             self._leaders.update(t.index for t in fresh)
-            yield from (t for t in fresh if self._records.endings[t.index].status != "done")
+            yield from (t for t in fresh if self._records.endings[t.index].status == "waiting")
 
 
 def write_trial(run: Run, trial: Trial, leader: bool) -> str:

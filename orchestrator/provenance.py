@@ -40,9 +40,7 @@ def commit_of(folder: Path) -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags: the bare hash
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a look must not disturb who works in the checkout
     try:
-        said = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=GIT_SECONDS
-        )
+        said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=GIT_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return said.stdout.strip() if said.returncode == 0 else ""

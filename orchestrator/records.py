@@ -69,6 +69,7 @@ class Records:
         self.earlier: list[Known] = []  # what other sweeps have measured, for one that learns from them
         self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
         self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
+        self.lost = False  # whether what trials are measured by cannot be had, in this run
         self.problem = ""  # why the folder could not be written last, if it could not
         self._lock = threading.RLock()
         self._measured: dict[str, dict[str, Any]] = {}
@@ -150,6 +151,15 @@ class Records:
             return replace(ending, status=LEFT, error=reason) if out else ending
 
         self.update_all(left)
+
+    def give_up(self, reference: str, error: str) -> None:
+        """Note as failed, with `error`, every open trial that is measured by the stage `reference`: that stage cannot
+        be completed, so nothing is to be trained for them. A plan that grows is not drawn from any more."""
+        self.lost = True
+        lost = {t.index for t in self.plan.trials if t.reference is not None and t.reference.key == reference}
+        self.update_all(
+            lambda i, e: replace(e, status="failed", error=error) if i in lost and e.status == "waiting" else e
+        )
 
     def draw(self) -> list[Trial]:
         """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where

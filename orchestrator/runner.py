@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from orchestrator import cluster, summary
 from orchestrator.causes import first_line
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError
+from orchestrator.feature_notes import own_features
 from orchestrator.graph import TRAINING
 from orchestrator.plan import Plan
 from orchestrator.publisher import Publisher
@@ -171,15 +172,18 @@ def _introduce(records: Records, console: Console) -> None:
         highlight=False,
     )
     summary.print_skipped(plan, console)
+    for note in own_features(plan, records.store):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_plan(plan: Plan, console: Console, only: Container[int] | None = None) -> None:
-    """The dry run: trials, stages, which of them the store has, and what the rest will take."""
+def print_plan(plan: Plan, console: Console, only: Container[int] | None = None, notes: Iterable[str] = ()) -> None:
+    """The dry run: trials, stages, which of them the store has, what the rest will take, and `notes`."""
     from orchestrator import forecast
 
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
-    for note in dict.fromkeys(note for info in plan.datasets() for note in info.notes):
+    about = [*(note for info in plan.datasets() for note in info.notes), *own_features(plan, store), *notes]
+    for note in dict.fromkeys(about):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     chosen, copies = plan if only is None else plan.part(only), 1.0
     if plan.grows and experiment.sweep is not None and experiment.sweep.num_trials is not None:

@@ -32,6 +32,10 @@ class StageFailedError(RuntimeError):
     """A stage cannot be completed; the message begins with the cause."""
 
 
+class ReferenceFailedError(StageFailedError):
+    """What a trial is measured by cannot be had, and so nothing of it was trained."""
+
+
 class HaltedError(RuntimeError):
     """The trial was to be stopped before it was complete."""
 
@@ -60,19 +64,20 @@ class Run:
 
 def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = None) -> None:
     """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be, and HaltedError where
-    `halt` has been asked before.
+    `halt` has been asked before. What it is measured by comes first: without it nothing is worth training.
 
     A trial that is no `leader` leaves training to the one whose chain holds its own, so that a chain is trained in
     one worker group; only where nobody begins does it begin itself.
     """
-    store, reference, halt = Store(run.storage), trial.reference, halt or Halt()
+    store, halt = Store(run.storage), halt or Halt()
     patience = 0.0 if leader else LEADER_SECONDS
-    watched = trial.config.evaluation.every is not None  # while it trains the teacher is compared with the reference
-    if reference is not None and watched:
-        fulfil([reference], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
+    for stage in trial.measured_by():
+        try:
+            fulfil([stage], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
+        except StageFailedError as e:
+            raise ReferenceFailedError(str(e)) from e
     fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt)
-    if trial.evaluation is not None and reference is not None:
-        fulfil([reference], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
+    if trial.evaluation is not None:
         fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], trial, run), halt=halt)
 
 
@@ -170,11 +175,11 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
 
 
 def refer(stage: Stage, trial: Trial, run: Run) -> None:
-    """Compute the reference features of the data of `trial` in a Ray task."""
+    """Train the own features of the data of `trial`, or compute the reference features of it, in a Ray task."""
     import ray
 
-    own = trial.config
-    ray.get(_task("build_reference", run).remote(stage, run.storage, own.data, weights_of(own)))
+    own, task = trial.config, {"features": "train_features", "reference": "build_reference"}[stage.kind]
+    ray.get(_task(task, run).remote(stage, run.storage, own.data, weights_of(own)))
 
 
 def evaluate(stage: Stage, trial: Trial, run: Run) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigab
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+OWN_FILE = "network.safetensors"  # of own features
+ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images
 FIDS = "fids.json"  # what a teacher scored while it trained
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import figures, tracking
+from orchestrator.feature_notes import own_features
 from orchestrator.plan import Plan, short_key, skipped_lines
 from orchestrator.ranking import rankings
 from orchestrator.records import LEFT, STOPPED, Records
@@ -41,6 +42,7 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
         console.print(f"{what}; {remedy}", style="red", markup=False, highlight=False, soft_wrap=True)
     features = Results(records).features
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
+    lines += [f"          {note}" for note in own_features(records.plan, records.store)] if features else []
     lines += [f"results   {tracking.short(records.folder / 'results.csv')}"]
     lines += [f"report    {tracking.short(records.folder / 'report.html')}"]
     lines += [f"MLflow    {tracking.ui_command(records)}"]

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from orchestrator.feature_notes import accuracy
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.ranking import best_so_far
 from orchestrator.records import STOPPED, Records
+from orchestrator.store import ABOUT
 
 LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
 DASHBOARD = "Ray dashboard"
@@ -39,6 +41,7 @@ class View:
         self._finished: set[str] = set(self._before)  # what is finished stays so, and is not asked for again
         # what a killed run said last
         self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
+        self._accuracy: dict[str, str] = {}  # of own features that are finished
         self._lacked = ""
         self._started = time.monotonic()
 
@@ -125,6 +128,10 @@ class View:
         table.add_column("stage", no_wrap=True)
         table.add_column("state", no_wrap=True)
         for stage in self.stages:
+            if stage.kind == "features":
+                if stage.key not in self._accuracy and self._done(stage):
+                    self._accuracy[stage.key] = accuracy(stage, self.records.store)
+                table.add_row(self.names[stage.key], self._accuracy.get(stage.key, "waiting"))
             if stage.kind not in TRAINING:
                 continue
             if self._done(stage):
@@ -177,6 +184,8 @@ def clock(seconds: float) -> str:
 
 
 def _outcome(stage: Stage, result: Any) -> str:
+    if stage.kind == "features":
+        return f", {result.json(ABOUT)['text']}"
     if stage.kind in TRAINING:
         return f", loss {result.json('losses.json')[-1]['loss']:.4g}"
     if stage.kind == "evaluation":

@@ -5,7 +5,7 @@ from torch import nn
 from kaccore.data import ImageData
 from kaccore.fid import Reference, compare, extract
 from kaccore.tensors import derive_seed
-from orchestrator.evaluation import draw, labels_for
+from orchestrator.evaluation import draw, labels_for, measured_with
 from orchestrator.graph import Stage
 from orchestrator.job import Watch
 from orchestrator.store import Store
@@ -16,11 +16,11 @@ SAMPLING = {"solver": "ab2", "steps": 20, "guidance": 1.0}  # of every teacher, 
 def fid(watch: Watch, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> float:
     """FID of the network that `stage` trains, always of the same noise: biased up by few images, and so to be compared
     with others of as many alone. `model` is in evaluation mode, as averaged networks are."""
-    features, seed = watch.reference.config["features"], derive_seed(stage.config["seed"], "watch")
+    features, extraction = measured_with(watch.reference, store, watch.weights)
+    seed = derive_seed(stage.config["seed"], "watch")
     device, indices = str(next(model.parameters()).device), range(watch.samples)
     labels = labels_for(stage, None, data, seed, indices)
     images = data.from_floats(draw(stage, SAMPLING, model, data, indices, seed, labels).images)
-    weights = {"weights": watch.weights.path, "weights_sha256": watch.weights.sha256}
-    found = extract(images, features, device=device, **weights)
+    found = extract(images, features, device=device, **extraction)
     reference = Reference.load(store.result(watch.reference.key).path("reference.safetensors"))
     return compare(found, reference, ["fid"])["fid"]

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from kaccore.data import ImageData, load
 from kaccore.extractors import SmallClassifier
-from kaccore.features import ASSETS, FEATURES, OWN_FEATURES, classifier_weights
+from kaccore.features import ASSETS, FEATURES, SHIPPED_FEATURES, classifier_weights
 
 SEED = 0
 RECORD = ASSETS / "classifiers.json"
@@ -57,7 +57,7 @@ def train(name: str) -> tuple[SmallClassifier, dict[str, Any]]:
     assert data.labels is not None
     (train_at, held_out), x, labels = split(data), data.floats(), data.labels
     generator = Generator().manual_seed(SEED)
-    model = SmallClassifier(FEATURES[OWN_FEATURES[name]].strides)
+    model = SmallClassifier(FEATURES[SHIPPED_FEATURES[name]].strides)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     batches = len(train_at) // BATCH
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS[name] * batches)
@@ -72,22 +72,29 @@ def train(name: str) -> tuple[SmallClassifier, dict[str, Any]]:
             optimizer.step()
             schedule.step()
     return model, {
-        "features": OWN_FEATURES[name],
+        "features": SHIPPED_FEATURES[name],
         "held_out_accuracy": accuracy(model, x[held_out], labels[held_out]),
         "train_accuracy": accuracy(model, x[train_at], labels[train_at]),
         "split": {"train": len(train_at), "held_out": len(held_out), "seed": SEED},
         "data_fingerprint": data.fingerprint,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "training": {"epochs": EPOCHS[name], "batch": BATCH, "lr": LR, "weight_decay": WEIGHT_DECAY,
-                     "shift": SHIFT[name], "label_smoothing": 0.05, "seed": SEED},
+        "training": {
+            "epochs": EPOCHS[name],
+            "batch": BATCH,
+            "lr": LR,
+            "weight_decay": WEIGHT_DECAY,
+            "shift": SHIFT[name],
+            "label_smoothing": 0.05,
+            "seed": SEED,
+        },
     }
 
 
 def main(names: list[str]) -> None:
     """Make the classifiers of `names`, all of them if none is named."""
-    for name in names or list(OWN_FEATURES):
-        if name not in OWN_FEATURES:
-            raise SystemExit(f"no classifier is made for {name!r}; valid names: {', '.join(OWN_FEATURES)}")
+    for name in names or list(SHIPPED_FEATURES):
+        if name not in SHIPPED_FEATURES:
+            raise SystemExit(f"no classifier is made for {name!r}; valid names: {', '.join(SHIPPED_FEATURES)}")
         model, record = train(name)
         path = classifier_weights(name)
         path.write_bytes(save(model.state_dict()))  # save_file would deny all other users the file, umask or not

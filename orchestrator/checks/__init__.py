@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.blocks import Data
+from orchestrator.causes import first_line
 from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
@@ -19,6 +20,7 @@ from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Folder, place_of
+from orchestrator.preflight import Weights
 from orchestrator.store import with_remedy
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
@@ -33,14 +35,19 @@ class Findings:
     faults: list[Fault]
 
 
-def look(experiment: Experiment, source: str, known: Mapping[Data, str] | None = None) -> Findings:
+def look(
+    experiment: Experiment, source: str, known: Mapping[Data, str] | None = None, weights: Sequence[Weights] = (),
+    fetch: bool = False,
+) -> Findings:  # fmt: skip
     """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`. `known` has
-    the fingerprints of the data that the trials are of, by default of the experiment's own, as they are here."""
+    the fingerprints of the data that the trials are of, by default of the experiment's own, as they are here. Each of
+    several nodes has to have the `weights` too, or, with `fetch`, fetches the official ones now."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = list(tracking_faults(experiment, source))
     known = {experiment.data: ""} if known is None else known
     data = {(n, of): _start(on_node.fingerprint, n, of.absolute()) for n in nodes for of in known}
+    asked = {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes} if weights and len(nodes) > 1 else {}
     try:
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
@@ -53,13 +60,16 @@ def look(experiment: Experiment, source: str, known: Mapping[Data, str] | None =
     faults += judged.nodes(reports, experiment, source)
     started = {(n, of): ref for (n, of), ref in data.items() if n in reports}
     faults += _data_faults(started, known, source)
+    faults += _weights_faults({n: ref for n, ref in asked.items() if n in reports}, source)
     return Findings(reports, faults)
 
 
-def before_start(experiment: Experiment, source: str, known: Mapping[Data, str]) -> None:
+def before_start(
+    experiment: Experiment, source: str, known: Mapping[Data, str], weights: Sequence[Weights] = ()
+) -> None:
     """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
     that have not joined yet are waited for later."""
-    if len(alive()) > 1 and (faults := look(experiment, source, known).faults):
+    if len(alive()) > 1 and (faults := look(experiment, source, known, weights, fetch=True).faults):
         raise ConfigError(faults)
 
 
@@ -130,6 +140,17 @@ def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str
             continue
         if here[settings] and there != here[settings]:
             yield judged.data_differs(node, source)
+
+
+def _weights_faults(started: Mapping[Node, Any], source: str) -> Iterable[Fault]:
+    import ray
+
+    ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
+    for node, ref in started.items():
+        try:
+            yield from (Fault(source, key, f"on {node}: {message}") for key, message in ray.get(ref, timeout=0.0))
+        except Exception as e:
+            yield Fault(source, "evaluation.weights", f"not ready on {node}: {first_line(e)}")
 
 
 def _forget(probe: Probe) -> None:

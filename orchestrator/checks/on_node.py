@@ -12,6 +12,7 @@ import kaccore
 import orchestrator
 from orchestrator.blocks import Data
 from orchestrator.places import Place, place_of
+from orchestrator.preflight import Weights
 from orchestrator.provenance import made_by
 
 SHARED_SECONDS = 10.0  # a network file system may show a new file this much later
@@ -77,6 +78,15 @@ def fingerprint(settings: Data) -> str:
     from orchestrator.dataset_info import read
 
     return read(settings).fingerprint
+
+
+def weights(needed: list[Weights], fetched: bool) -> list[tuple[str, str]]:
+    """What is wrong with the weights that are `needed` as this node has them, each as the key and the message of a
+    fault. Official ones that are missing are fetched, or without `fetched` asked for."""
+    from orchestrator import preflight
+
+    more = preflight.fetch if fetched else preflight.unreachable
+    return [(f.key, f.message) for f in [*preflight.weights_faults(needed, ""), *more(needed, "")]]
 
 
 def code() -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from orchestrator import provenance
+from orchestrator.feature_notes import own_features
 from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
 from orchestrator.report_page.results import Results, Setting, said
@@ -64,6 +65,7 @@ def _summary(results: Results) -> str:
             best, end = measured[0], "lowest" if results.small_is_good else "highest"
             value = spread_text(best.values[results.metric])
             lines.append(f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}.")
+    lines += [f"{note}." for note in own_features(plan, results.records.store)] if results.features else []
     if len(results.features) > 1:
         lines.append("Numbers of different features or data do not compare: each has figures and a table of its own.")
     if not any(results.measured(features) for features in results.features):

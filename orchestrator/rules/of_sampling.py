@@ -52,6 +52,12 @@ def class_faults(experiment: "Experiment", classes: int) -> list[Fault]:
                 found.append(Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}"))
         if not classes and "fid_per_class" in experiment.evaluation.metrics:
             found.append(Fault("", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"))
+    from kaccore.features import OWN, features_for
+
+    own = features_for(data.name, experiment.evaluation.features, experiment.evaluation.weights) == OWN
+    if "inception_score" in experiment.evaluation.metrics and own and not classes:
+        what = "its own features, learned without labels, tell no classes apart"
+        found.append(Fault("", "evaluation.metrics", f"got inception_score, expected other metrics: {what}"))
     return found
 
 
@@ -123,9 +129,11 @@ def _gamma_is_for_consistency(experiment: "Experiment") -> str | None:
 
 @rule("evaluation.features", "data.name")
 def _features_know_the_data(experiment: "Experiment") -> str | None:
+    from kaccore.features import OFFICIAL, OWN
+
     features, data, facts = experiment.evaluation.features, experiment.data.name, experiment.data.facts
-    own = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
-    *first, last = ["auto", "points"] if facts.points else ["auto", *own, "inception-v3-compat"]
+    shipped = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
+    *first, last = ["auto", "points"] if facts.points else ["auto", *shipped, OWN, *OFFICIAL]
     if features in (*first, last):
         return None
     return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data}"
@@ -151,6 +159,29 @@ def _classes_are_compared_with_labels(experiment: "Experiment") -> str | None:
     if data.facts.classes == 0:
         return f"got fid_per_class, {UNLABELLED.format(data.name)}"
     return "got fid_per_class, expected other metrics: teacher.label_dropout null trains without labels"
+
+
+@rule("evaluation.metrics", "evaluation.features")
+def _a_score_of_classes_has_classes(experiment: "Experiment") -> str | None:
+    from kaccore.features import DINOV2
+
+    features = experiment.evaluation.features
+    if features not in DINOV2 or "inception_score" not in experiment.evaluation.metrics:
+        return None
+    return f"got inception_score, expected other metrics: evaluation.features {features} tells no classes apart"
+
+
+@rule("evaluation.weights", "evaluation.features", "data.name")
+def _weights_have_a_network(experiment: "Experiment") -> str | None:
+    """The weights are those of Inception or a DINOv2, whatever else is measured with."""
+    from kaccore.features import OFFICIAL, SHIPPED_FEATURES
+
+    weights, features, data = experiment.evaluation.weights, experiment.evaluation.features, experiment.data
+    shipped = data.facts.points or data.name in SHIPPED_FEATURES
+    if weights is None or features in OFFICIAL or (features == "auto" and not shipped):
+        return None
+    what = f"evaluation.features {features} takes no weights file"
+    return f"got {describe(weights)}, expected null: {what}; those that do: {', '.join(OFFICIAL)}"
 
 
 @rule("evaluation.weights_sha256", "evaluation.weights")

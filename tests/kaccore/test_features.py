@@ -8,6 +8,7 @@ import pytest
 import torch
 from inception_weights import write_random_inception
 from torch_fidelity import FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from kaccore import data
 from kaccore.assets.make_classifiers import RECORD, accuracy, split
@@ -16,14 +17,17 @@ from kaccore.features import (
     FEATURES,
     INCEPTION,
     INCEPTION_SHA256,
-    OWN_FEATURES,
+    OFFICIAL,
+    OWN,
+    SHIPPED_FEATURES,
     classifier_weights,
     feature_label,
     features_for,
+    standard_number,
 )
 from kaccore.fid import Reference, extract, extract_with_logits
 
-OWN = sorted(OWN_FEATURES.items())
+SHIPPED = sorted(SHIPPED_FEATURES.items())
 load = functools.cache(data.load)
 
 
@@ -34,7 +38,7 @@ def inception_file(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(name, features):
     images, record = load(name), json.loads(RECORD.read_text())[name]
     train, held_out = split(images)
@@ -44,7 +48,7 @@ def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(n
     assert score == pytest.approx(record["held_out_accuracy"], abs=1.5 / len(held_out))
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, features):
     content, record = classifier_weights(name).read_bytes(), json.loads(RECORD.read_text())[name]
     assert hashlib.sha256(content).hexdigest() == record["sha256"]
@@ -53,7 +57,7 @@ def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, featur
     assert record["parameters"] == sum(p.numel() for p in extractor(features).parameters())
 
 
-@pytest.mark.parametrize("name, features", OWN)
+@pytest.mark.parametrize("name, features", SHIPPED)
 def test_features_do_not_depend_on_the_batch_size(name, features):
     images = load(name).images[:100]
     whole = extract(images, features, batch_size=100)
@@ -80,12 +84,35 @@ def test_images_that_do_not_suit_the_features_are_refused(images, features, mess
         extract(images, features)
 
 
-def test_auto_means_a_data_sets_own_features_or_inception():
+def test_auto_means_a_data_sets_shipped_classifier_or_inception_where_it_is_at_hand_or_a_network_of_its_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert features_for("digits") == "digits-cnn-v1"
     assert features_for("mnist", "auto") == "mnist-cnn-v1"
     assert features_for("cifar10", weights="file.pth") == INCEPTION
     assert features_for("digits", INCEPTION) == INCEPTION
-    assert all(features_for(spec.data or "folder") == name for name, spec in FEATURES.items())
+    assert all(features_for(spec.data or "folder", name) == name for name, spec in FEATURES.items())
+    assert features_for("cifar10") == features_for("folder") == features_for("digits", OWN) == OWN
+    cached = OFFICIAL[INCEPTION].path
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"weights")
+    assert features_for("cifar10") == features_for("folder") == INCEPTION and features_for("folder", OWN) == OWN
+
+
+def test_the_message_says_how_to_get_the_standard_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    said = standard_number("evaluation.weights")
+    assert OFFICIAL[INCEPTION].url in said and "evaluation.weights" in said and str(tmp_path) in said
+
+
+@pytest.mark.parametrize("home", [{"TORCH_HOME": "/a"}, {"XDG_CACHE_HOME": "/b"}, {"TORCH_HOME": "~/c"}, {}])
+def test_fetched_weights_are_looked_for_where_torch_keeps_them(home, monkeypatch):
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, home[name]) if name in home else monkeypatch.delenv(name, raising=False)
+    assert OFFICIAL[INCEPTION].url == URL_INCEPTION_V3
+    for official in OFFICIAL.values():
+        assert official.path == Path(torch.hub.get_dir(), "checkpoints", official.url.split("/")[-1])
 
 
 @pytest.mark.parametrize(
@@ -95,6 +122,8 @@ def test_auto_means_a_data_sets_own_features_or_inception():
         (("cifar10", "digits-cnn-v1"), "use auto"),
         (("digits", "inception"), "did you mean 'inception-v3-compat'"),
         (("digits", "auto", "file.pth"), "drop one"),
+        (("folder", "own", "file.pth"), "drop one"),
+        (("grid9", "own"), "is points"),
     ],
 )
 def test_features_of_another_data_set_are_refused(arguments, message):

@@ -8,7 +8,7 @@ def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
     points = [1, 2, 4, 10, 20, 50, 100]
     swept = plan(experiment({"sampling.steps": points}, sampling__model="teacher"))
     assert len(swept.trials) == len(points)
-    assert [s.kind for s in swept.stages()] == ["teacher", "reference", *["evaluation"] * len(points)]
+    assert [s.kind for s in swept.stages()] == ["reference", "teacher", *["evaluation"] * len(points)]
 
 
 def test_teacher_and_students_at_every_step_count_share_one_chain():
