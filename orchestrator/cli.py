@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import config
+from orchestrator import config, overrides
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
@@ -112,17 +112,22 @@ def _run(args: argparse.Namespace, goal: str) -> int:
 
     cluster.quieten(args.address)
     experiment = config.load(args.file, args.overrides)
+    if goal == "sweep":
+        overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
     address = args.address or os.environ.get("RAY_ADDRESS")
     if address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
-    only = chosen(plan, args.only)
+    only = overrides.chosen(plan, args.only)
     from orchestrator import checks, runner
     from orchestrator.records import Records
     from orchestrator.store import Store
 
     console = make_console()
+    for changes in (overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)):
+        for line in changes:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))
     if experiment.sweep is not None and goal == "sweep":
         records.earlier = earlier_points(records, args.file)
@@ -174,25 +179,6 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
             raise ConfigError([Fault(source, "data", str(e))]) from None
 
     return facts
-
-
-def chosen(plan: "Plan", texts: list[str]) -> set[int] | None:
-    """The trials that `--only` means, None without it; raises ConfigError where it means none or is no key."""
-    if not texts:
-        return None
-    found = {trial.index for trial in plan.trials}
-    for text in texts:
-        source = f"--only {text}"
-        key, value = config.assignment(text, source)
-        swept = list(plan.experiment.sweep.space) if plan.experiment.sweep is not None and plan.goal == "sweep" else []
-        if plan.grows or key not in swept:
-            what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
-            raise ConfigError([Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)])
-        wanted = value if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list) else [value]
-        found &= {trial.index for trial in plan.trials if trial.overrides[key] in wanted}
-    if not found:
-        raise ConfigError([Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")])
-    return found
 
 
 def earlier_points(records: "Records", source: str) -> list["Known"]:
