@@ -67,6 +67,12 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--storage", default="runs", help=f"{what} (default runs)")
 
 
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--set`, of commands that take an experiment's file; the texts are `overrides`."""
+    how = f"{what}, such as --set path.damping=9.0; may be repeated"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=how)
+
+
 def missing(modules: Iterable[str]) -> str:
     """Those of the modules that are not installed, as a text; empty where all are there."""
     return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
@@ -88,10 +94,7 @@ def run_parser(command: str, what: str) -> argparse.ArgumentParser:
         "Running the same command again resumes: finished stages are found, unfinished ones continue.",
     )
     parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/nfe_sweep.yaml")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="override one setting, such as --set path.damping=9.0; may be repeated",
-    )  # fmt: skip
+    add_set(parser, "override one setting")
     parser.add_argument(
         "--only", metavar="KEY=VALUE", action="append", default=[],
         help="run only the trials with this value of a swept setting, or one of a list of them; may be repeated",
