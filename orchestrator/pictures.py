@@ -1,6 +1,7 @@
 """Samples as files: a grid of images or a scatter of points as PNG, or an array as npz."""
 
 import io
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,8 @@ from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
 
 TILE = 48  # a small image is enlarged by whole pixels to about this size
-CAPTION = 10  # pixels of a caption's letters, of which a small image has room for eight or so
+CAPTION = 10  # pixels of a caption's letters
+WIDEST = 96  # pixels to which an image is enlarged for its caption: room for fifteen letters or so
 LONGEST_NAME = 60  # characters of a class's name in a file's
 SCATTERED = 1000  # points shown at most: those of the data in so many places hide what is missed
 
@@ -104,7 +106,9 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
     from PIL import Image
     from torchvision.utils import make_grid
 
-    scale = max(1, TILE // images.shape[-1])
+    width = images.shape[-1]
+    room = max((math.ceil(_font().getlength(text)) + 4 for text in captions), default=0)
+    scale = max(1, TILE // width, math.ceil(min(room, WIDEST) / width))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     if captions:
         lines = {text: _caption(text, big.shape[-1]).expand(big.shape[1], -1, -1) for text in dict.fromkeys(captions)}
