@@ -236,8 +236,9 @@ def check_layout(root: Place, source: str) -> None:
         raise ConfigError([Fault(source, "storage", f"{what}: use the version that wrote it, or another folder")])
 
 
-def records_of(folder: Where) -> "Records":
-    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none."""
+def records_of(folder: Where, before: "Records | None" = None) -> "Records":
+    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
+    was read of it earlier, whose finished results are not asked for again."""
     from orchestrator import plan_file, yaml_file
     from orchestrator.records import Records
     from orchestrator.store import Store
@@ -264,5 +265,7 @@ def records_of(folder: Where) -> "Records":
         what = f"plan.json is damaged ({type(e).__name__}: {e}): run its experiment again, which writes it anew"
         raise ConfigError([Fault(str(folder), "", what)]) from None
     records = Records(plan, Store(folder.absolute().parents[2]))
+    if before is not None:
+        records.take_over(before)
     records.read_endings()
     return records

@@ -40,6 +40,7 @@ RUN = (
     "an experiment's YAML, a stage's folder, a sweep's folder, name or name/id, also with :TRIAL, an MLflow run id, or "
     "a registered model as models:/NAME"
 )
+SWEEP = "a sweep as name (its newest), name/id or folder"
 HERE = Folder("runs")
 MODELS = "models:/"  # how MLflow begins the address of a registered model
 RUN_ID = re.compile("[0-9a-f]{32}")
@@ -235,9 +236,22 @@ def _of_stage(folder: Place) -> Source:
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 
 
-def newest(name: str, storage: Place) -> Place:
+def sweep_folder(text: str, storage: Place) -> Place:
+    """The folder of the sweep that `text` is, or that it names under `storage`; raises ConfigError."""
+    folder = cli.place(text)
+    if (folder / "plan.json").exists():
+        return folder
+    try:
+        return newest(text, storage, SWEEP)
+    except ConfigError:
+        if not folder.is_dir():
+            raise
+    return folder  # whoever reads it says what it lacks
+
+
+def newest(name: str, storage: Place, expected: str = RUN) -> Place:
     """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
-    ConfigError, with the names there are, where there is none."""
+    ConfigError, with the names there are, and with what else was `expected`, where there is none."""
     root = storage / "sweeps"
     there = sorted(root.find("*/*/plan.json"), key=lambda plan: plan.modified())
     folders = [plan.parent for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
@@ -245,7 +259,7 @@ def newest(name: str, storage: Place) -> Place:
         return folders[-1]
     names = ", ".join(sorted({plan.parent.parent.name for plan in there})) or "none"
     what = f"no such file or folder, nor a sweep of {storage}, which has: {names}"
-    raise ConfigError([Fault(name, "", f"{what}; expected {RUN}")])
+    raise ConfigError([Fault(name, "", f"{what}; expected {expected}")])
 
 
 def _of_tracked(text: str, storage: Place, uri: str | None) -> Source:
