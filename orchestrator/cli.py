@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import config
+from orchestrator import config, overrides
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
@@ -67,6 +67,12 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--storage", default="runs", help=f"{what} (default runs)")
 
 
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--set`, of commands that take an experiment's file; the texts are `overrides`."""
+    how = f"{what}, such as --set path.damping=9.0; may be repeated"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=how)
+
+
 def missing(modules: Iterable[str]) -> str:
     """Those of the modules that are not installed, as a text; empty where all are there."""
     return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
@@ -88,10 +94,7 @@ def run_parser(command: str, what: str) -> argparse.ArgumentParser:
         "Running the same command again resumes: finished stages are found, unfinished ones continue.",
     )
     parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/nfe_sweep.yaml")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="override one setting, such as --set path.damping=9.0; may be repeated",
-    )  # fmt: skip
+    add_set(parser, "override one setting")
     parser.add_argument(
         "--only", metavar="KEY=VALUE", action="append", default=[],
         help="run only the trials with this value of a swept setting, or one of a list of them; may be repeated",
@@ -112,17 +115,22 @@ def _run(args: argparse.Namespace, goal: str) -> int:
 
     cluster.quieten(args.address)
     experiment = config.load(args.file, args.overrides)
+    if goal == "sweep":
+        overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
     address = args.address or os.environ.get("RAY_ADDRESS")
     if address is None and not args.dry_run:
         cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
-    only = chosen(plan, args.only)
+    only = overrides.chosen(plan, args.only)
     from orchestrator import checks, preflight, runner
     from orchestrator.records import Records
     from orchestrator.store import Store
 
     console = make_console()
+    for changes in (overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)):
+        for line in changes:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))
     if experiment.sweep is not None and goal == "sweep":
         records.earlier = earlier_points(records, args.file)
@@ -178,25 +186,6 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
     return facts
 
 
-def chosen(plan: "Plan", texts: list[str]) -> set[int] | None:
-    """The trials that `--only` means, None without it; raises ConfigError where it means none or is no key."""
-    if not texts:
-        return None
-    found = {trial.index for trial in plan.trials}
-    for text in texts:
-        source = f"--only {text}"
-        key, value = config.assignment(text, source)
-        swept = list(plan.experiment.sweep.space) if plan.experiment.sweep is not None and plan.goal == "sweep" else []
-        if plan.grows or key not in swept:
-            what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
-            raise ConfigError([Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)])
-        wanted = value if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list) else [value]
-        found &= {trial.index for trial in plan.trials if trial.overrides[key] in wanted}
-    if not found:
-        raise ConfigError([Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")])
-    return found
-
-
 def earlier_points(records: "Records", source: str) -> list["Known"]:
     """What the sweeps in `sweep.learn_from` have measured, as points of this one's space; raises ConfigError where one
     is not there. Trials whose metric has other features, or that lie outside the space, teach nothing."""
@@ -249,8 +238,9 @@ def check_layout(root: Place, source: str) -> None:
         raise ConfigError([Fault(source, "storage", f"{what}: use the version that wrote it, or another folder")])
 
 
-def records_of(folder: Where) -> "Records":
-    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none."""
+def records_of(folder: Where, before: "Records | None" = None) -> "Records":
+    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
+    was read of it earlier, whose finished results are not asked for again."""
     from orchestrator import plan_file, yaml_file
     from orchestrator.records import Records
     from orchestrator.store import Store
@@ -277,5 +267,7 @@ def records_of(folder: Where) -> "Records":
         what = f"plan.json is damaged ({type(e).__name__}: {e}): run its experiment again, which writes it anew"
         raise ConfigError([Fault(str(folder), "", what)]) from None
     records = Records(plan, Store(folder.absolute().parents[2]))
+    if before is not None:
+        records.take_over(before)
     records.read_endings()
     return records

@@ -115,8 +115,9 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
         "samples": stage.config["samples"],
     }
     write_json(gathered / "metrics.json", result)
-    for name in ("samples.npz", "samples.png"):
-        pictures.save_samples(gathered / name, images, data)
+    labels = [p.labels for p in groups[0] if p.labels is not None]
+    pictures.save_npz(gathered / "samples.npz", images, torch.cat(labels)[: len(images)] if labels else None)
+    pictures.save_samples(gathered / "samples.png", images, data)
     store.publish(stage, gathered, seconds + time.perf_counter() - began)
     return result
 

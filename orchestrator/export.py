@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import cli, sources
+from orchestrator import cli, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.graph import Stage
 
@@ -46,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _check(args)
-    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
-    config = sources.override(source, args)
+    source = sources.find(args)
+    config = sampling_choice.override(source, args)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"
         raise ConfigError([Fault(source.name, "sampling.gamma", what)])
-    stage = sources.pick(source, config)
+    stage = sampling_choice.pick(source, config)
     from kaccore.files import write_bytes
 
     sampler, inputs, wanted, about = original(source, config, stage)
@@ -63,7 +63,9 @@ def _export(args: argparse.Namespace) -> int:
             [Fault("--format", "", f"{what} {TOLERANCE:g}: take fewer steps, less guidance or safetensors")]
         )
     write_bytes(args.out, file)
-    print(f"{stage.label} as {args.format}, NFE {about['nfe']}, {len(file):,} bytes: {args.out}")
+    how = sampling_choice.in_words(config, stage, about["nfe"])
+    print(f"{how}, as {args.format}, {len(file):,} bytes: {args.out}")
+    print(sampling_choice.origin(source, stage))
     print(f"largest difference from the original in {COMPARED} images: {difference:.2g} (at most {TOLERANCE:g})")
     return 0
 

@@ -20,7 +20,7 @@ class Entry:
 
     key: str
     kind: str
-    label: str
+    name: str
     bytes: int
     age: float
     needed_by: tuple[str, ...]
@@ -52,21 +52,39 @@ def main(argv: list[str] | None = None) -> int:
 
 def entries(root: Place) -> list[Entry]:
     """All finished stages of the store at `root`, the newest first."""
-    needs, now = sweeps(root), time.time()
+    plans, now = _plans(root), time.time()
+    needs, names = {name: set(plan["stages"]) for name, plan in plans.items()}, _names(plans.values())
     found = []
     for path in (root / "stages").find("*/manifest.json"):
         manifest = json.loads(path.read_text())
         key = path.parent.name
         needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
         size = sum(f["bytes"] for f in manifest["files"].values())
-        found.append(Entry(key, manifest["kind"], manifest["label"], size, now - manifest["finished"], needed_by))
+        name = names.get(key, manifest["label"])
+        found.append(Entry(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
     return sorted(found, key=lambda e: e.age)
 
 
 def sweeps(root: Place) -> dict[str, set[str]]:
     """The keys of the stages that each sweep, as name/id, is made of."""
-    plans = {path: json.loads(path.read_text()) for path in (root / "sweeps").find("*/*/plan.json")}
-    return {f"{p.parent.parent.name}/{p.parent.name}": set(plan["stages"]) for p, plan in plans.items()}
+    return {name: set(plan["stages"]) for name, plan in _plans(root).items()}
+
+
+def _plans(root: Place) -> dict[str, dict[str, Any]]:
+    """What plan.json says of each sweep, as name/id."""
+    found = (root / "sweeps").find("*/*/plan.json")
+    return {f"{path.parent.parent.name}/{path.parent.name}": json.loads(path.read_text()) for path in found}
+
+
+def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """What to call each stage, by its key: as the sweep does that has to say most to tell its own apart."""
+    found: dict[str, str] = {}
+    for plan in plans:
+        for key, stage in plan["stages"].items():
+            name = stage.get("name", "")  # an earlier version's plan has none
+            if len(name) > len(found.get(key, "")):
+                found[key] = name
+    return found
 
 
 def running(root: Place) -> set[str]:
@@ -98,9 +116,9 @@ def _list(root: Place) -> int:
     from rich.table import Table
 
     _check(root)
-    table, found = Table("kind", "label", "key", "size", "age", "needed by"), entries(root)
+    table, found = Table("kind", "name", "key", "size", "age", "needed by"), entries(root)
     for e in found:
-        table.add_row(e.kind, e.label, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
+        table.add_row(e.kind, e.name, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
     console = cli.make_console()
     console.print(table)
     console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
@@ -120,7 +138,7 @@ def _collect(args: argparse.Namespace) -> int:
     for entry in spare:
         if not args.dry_run:
             Store(root).remove(entry.key)
-        console.print(f"{verb} {entry.label} {entry.key}, {size_text(entry.bytes)}", highlight=False)
+        console.print(f"{verb} {entry.name} {entry.key}, {size_text(entry.bytes)}", highlight=False)
     total = size_text(sum(e.bytes for e in spare))
     console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
     return 0

@@ -190,8 +190,8 @@ def _told_apart(label: str, found: Mapping[str, Sequence[Trial]]) -> dict[str, s
         key: ", ".join([label, *(f"{short_key(name)} {plain(each[name])}" for name in differ)])
         for key, each in values.items()
     }
-    counts = Counter(names.values())
-    return {key: name if counts[name] == 1 else f"{name} ({key[:6]})" for key, name in names.items()}
+    counts = Counter(names.values())  # no trial needs two of one label: the first trial of each tells the rest apart
+    return {key: name if counts[name] == 1 else f"{name} of trial {found[key][0].index}" for key, name in names.items()}
 
 
 def _common(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, cluster, sources
+from orchestrator import cli, cluster, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 
 HOST, PORT = "127.0.0.1", 8321
@@ -35,9 +35,10 @@ def _play(args: argparse.Namespace) -> int:
     _check(args)
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
     cluster.quieten()
-    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
-    begin = sources.override(source, args)
-    sources.pick(source, begin)
+    source = sources.find(args)
+    begin = sampling_choice.override(source, args)
+    stage = sampling_choice.pick(source, begin)
+    print(sampling_choice.origin(source, stage))
     print(f"{source.name}: starting Ray Serve", flush=True)
     try:
         with cluster.terminable():

@@ -72,6 +72,7 @@ class Records:
         self.lost = False  # whether what trials are measured by cannot be had, in this run
         self.problem = ""  # why the folder could not be written last, if it could not
         self._lock = threading.RLock()
+        self._done: set[str] = set()  # keys of what trials are for that was seen finished
         self._measured: dict[str, dict[str, Any]] = {}
         self._copied: set[str] = set()  # sample grids that this folder has
         self._saved = (-math.inf, 0.0)  # when it was saved last, and how many seconds that took
@@ -191,15 +192,30 @@ class Records:
 
     def finished(self, trial: Trial) -> bool:
         """Whether everything that `trial` is for lies in the store."""
-        return self.store.done(trial.key)
+        if trial.key not in self._done and self.store.done(trial.key):
+            self._done.add(trial.key)  # what is finished stays so
+        return trial.key in self._done
+
+    def take_over(self, before: "Records") -> None:
+        """Know what `before`, of the same store, has seen finished and measured."""
+        self._done |= before._done
+        self._measured |= before._measured
 
     def end(self, index: int, status: str, error: str = "") -> None:
-        """Note how trial number `index` ended."""
-        self.update(index, status=status, error=error)
+        """Note how trial number `index` ended; an `error` begins with the label of its stage."""
+        self.update(index, status=status, error=self._told_apart(index, error))
         began = time.monotonic()
         if began - self._saved[0] >= 20 * self._saved[1]:  # hundreds of trials are written down now and then, not each
             self.try_save()
             self._saved = (time.monotonic(), time.monotonic() - began)
+
+    def _told_apart(self, index: int, error: str) -> str:
+        """`error` with its stage called as in the rest of the sweep, where others have the same label."""
+        plan = self.plan
+        for stage in plan.trials[index].stages():
+            if error.startswith(f"{stage.label}: "):
+                return plan.names[stage.key] + error.removeprefix(stage.label)
+        return error
 
     def try_save(self) -> None:
         """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the work goes on."""

@@ -5,10 +5,18 @@ see `sources`. Nothing is trained, and Ray is not started.
 """
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from orchestrator import cli, sources
-from orchestrator.config import ConfigError, Fault
+from orchestrator import cli, sampling_choice, sources
+from orchestrator.config import ConfigError, Experiment, Fault
+from orchestrator.graph import Stage
+
+if TYPE_CHECKING:  # a refusal does not wait for torch
+    from torch import Tensor
+
+    from kaccore.data import ImageData
 
 ENDINGS = (".png", ".npz", ".gif")
 
@@ -20,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
     sources.add_arguments(p)
     p.add_argument("--count", type=int, default=64, help="how many images (default 64)")
     p.add_argument("--seed", type=int, default=0, help="seed (default 0): image k of a seed is always the same")
-    p.add_argument("--labels", help="classes in turn, such as 3,7; default: as the data has them")
+    labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as the data has them"
+    p.add_argument("--labels", help=labels)
     out = "grid.png; images.npz with `images` uint8 (N, H, W, C), or `points` (N, 2); DIR/, a PNG an image; "
     p.add_argument("--out", required=True, help=out + "way.gif, the way from noise to image")
     return p
@@ -34,13 +43,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(args: argparse.Namespace) -> int:
     _check(args)
-    labels = _labels(args.labels)
-    source = sources.locate(args.source, cli.place(args.storage, "--storage"), args.tracking_uri)
-    config = sources.override(source, args, labels)
-    stage = sources.pick(source, config)
+    source = sources.find(args)
+    asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
+    config = sampling_choice.override(source, args, asked)
+    stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
-    from kaccore.solvers import EVALUATIONS
-    from orchestrator import build, pictures, way
+    from orchestrator import build, way
     from orchestrator.evaluation import device, draw, labels_for
 
     data = source.data()
@@ -48,27 +56,58 @@ def _draw(args: argparse.Namespace) -> int:
     if _is_folder(args.out) and isinstance(data, PointData):
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
-    sources.check_classes(source, config, data)
+    sampling_choice.check_classes(source, config, data)
     model = way.Watched(build.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
                    chosen)  # fmt: skip
-    if _is_folder(args.out):
-        pictures.save_each(out, data.from_floats(samples.images))
-    elif out.suffix == ".gif":
-        evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and chosen is not None
-        way.save_way(out, model.positions(samples.nfe, evaluations, guided, samples.images), data)
+    if out.suffix == ".gif" and not _is_folder(args.out):
+        _save_way(out, setting, model, samples, data, chosen)
     else:
-        pictures.save_samples(out, data.from_floats(samples.images), data)
-    print(f"{args.count} images of {stage.label}, NFE {samples.nfe}, seed {args.seed}: {args.out}")
+        about = {**_about(config, stage, data), "nfe": samples.nfe, "seed": args.seed}
+        _save(args.out, data.from_floats(samples.images), data, chosen, about)
+    what = "points" if isinstance(data, PointData) else "images"
+    how = sampling_choice.in_words(config, stage, samples.nfe)
+    print(f"{args.count} {what} of {how}, seed {args.seed}: {args.out}")
+    print(sampling_choice.origin(source, stage))
     return 0
 
 
-def _labels(text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else [int(each) for each in text.split(",")]
-    except ValueError:
-        raise ConfigError([Fault("--labels", "", f"got {text}, expected classes such as 3,7")]) from None
+def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]) -> None:
+    """The samples, shaped and typed as `data.images`, as --out names them."""
+    import numpy as np
+
+    from orchestrator import pictures
+
+    names, seed = pictures.names_of(labels, data), about["seed"]
+    if _is_folder(out):
+        pictures.save_each(Path(out), drawn, pictures.file_names(len(drawn), seed, labels, data))
+    elif out.endswith(".npz"):
+        seeds = np.stack([np.full(len(drawn), seed, np.int64), np.arange(len(drawn))], axis=1)
+        pictures.save_npz(Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about)))
+    else:
+        pictures.save_samples(Path(out), drawn, data, names)
+
+
+def _save_way(
+    out: Path, setting: dict[str, Any], model: Any, samples: Any, data: "ImageData", labels: "Tensor | None"
+) -> None:
+    from kaccore.solvers import EVALUATIONS
+    from orchestrator import pictures, way
+
+    evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and labels is not None
+    positions = model.positions(samples.nfe, evaluations, guided, samples.images)
+    way.save_way(out, positions, data, pictures.names_of(labels, data))
+
+
+def _about(config: Experiment, stage: Stage, data: "ImageData") -> dict[str, Any]:
+    """What is to be known about samples beside themselves."""
+    return {
+        "experiment": config.name,
+        "stage": {"label": stage.label, "key": stage.key},
+        "sampling": config.sampling.model_dump(mode="json"),
+        "class_names": list(data.class_names),
+    }
 
 
 def _is_folder(out: str) -> bool:

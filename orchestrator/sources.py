@@ -1,18 +1,28 @@
 """What a command that needs trained networks may be pointed at, and how what it finds is sampled.
 
-    FILE                an experiment's YAML
-    FOLDER              a stage's (runs/stages/<key>) or a sweep's (its best trial); FOLDER:3 is trial 3 of a sweep
+    FILE                an experiment's YAML, with what --set changes of it
+    FOLDER              a stage's (runs/stages/<key>) or a sweep's; FOLDER:3 is trial 3 of a sweep
     NAME, NAME/ID       the sweep of that name, the newest, or the one with that id; NAME:3 is its trial 3
     an MLflow run id    of a stage, a trial or a sweep
     models:/NAME        the registered model, its newest version; also models:/NAME/VERSION, models:/NAME@ALIAS
 
-A name is looked up under --storage, what MLflow has in --tracking-uri. Nothing is trained, and Ray is not started.
+A name is looked up under --storage, which also takes the place of a FILE's own storage; what MLflow has is looked up in
+--tracking-uri. Nothing is trained, and Ray is not started.
+
+Of a sweep without a trial the best trial of a student is meant, as the registered model is, or, without students, the
+best trial. Which network is sampled is one rule for all of them:
+
+    --model             says it
+    a stage             is a network itself
+    --steps N           the student of N steps where one is trained, and --solver and --guidance are none that only a
+                        teacher takes; else the teacher
+    nothing of these    the one that the trial, or the file, samples
 """
 
 import argparse
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +31,16 @@ from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
 from orchestrator.places import Folder, Place
 from orchestrator.plan import Trial
-from orchestrator.rules import class_faults
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
+    from orchestrator.records import Records
 
 RUN = (
     "an experiment's YAML, a stage's folder, a sweep's folder, name or name/id, also with :TRIAL, an MLflow run id, or "
     "a registered model as models:/NAME"
 )
+SWEEP = "a sweep as name (its newest), name/id or folder"
 HERE = Folder("runs")
 MODELS = "models:/"  # how MLflow begins the address of a registered model
 RUN_ID = re.compile("[0-9a-f]{32}")
@@ -37,12 +48,20 @@ RUN_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Source:
-    """What to sample: a store, the trial whose networks lie there, and which of them: teacher or student."""
+    """What to sample: a store, the trial whose networks lie there, and which of them, teacher or student, is meant
+    where nothing else is asked for.
+
+    `origin` says in words where the trial comes from; `names` are those of its sweep's stages, by their keys. `fixed`:
+    one network was pointed at, and no trial.
+    """
 
     name: str
     trial: Trial
     model: str
     store: Any
+    origin: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    fixed: bool = False
 
     @property
     def config(self) -> Experiment:
@@ -53,6 +72,20 @@ class Source:
     def teacher(self) -> Stage:
         """The teacher of the trial."""
         return self.trial.chain[0]
+
+    def called(self, stage: Stage) -> str:
+        """What to call one of the trial's stages: by what tells it apart from the others of its sweep."""
+        return self.names.get(stage.key, stage.label)
+
+    def network(self, steps: int | None, solver: Any = None, guidance: Any = None) -> str:
+        """Which network is sampled, teacher or student, where only these are asked for: see the rule above."""
+        if steps is None or self.fixed:
+            return self.model
+        student, done = self.trial.students.get(steps), self.store.done
+        taken = solver in (None, "euler") and guidance in (None, 1)
+        # where neither is trained the student is what is missing
+        there = student is not None and taken and (done(student.key) or not done(self.teacher.key))
+        return "student" if there else "teacher"
 
     def data(self) -> "ImageData":
         """The data set as sampling needs it: the real one where it comes with a package or the prior starts from it,
@@ -74,27 +107,48 @@ class Source:
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """RUN, where to look it up, and how it is sampled."""
     p.add_argument("source", metavar="RUN", help=RUN)
-    cli.add_storage(p, "where names are looked up")
+    cli.add_set(p, "override one setting of a FILE, as when it was trained")
+    where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
+    p.add_argument("--storage", help=where)
     p.add_argument("--tracking-uri", help="where MLflow is asked (default: mlflow.db in --storage)")
-    p.add_argument("--steps", type=int, help="steps from noise to image; a student has its own count")
-    p.add_argument("--model", choices=("teacher", "student"), help="which network (default: as the run has it)")
+    steps = "steps from noise to image; without --model: of the student that has so many, or else of the teacher"
+    p.add_argument("--steps", type=int, help=steps)
+    which = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
+    p.add_argument("--model", choices=("teacher", "student"), help=which)
     p.add_argument("--solver", choices=("euler", "midpoint", "heun", "ab2", "rk4"), help="the teacher's solver")
     p.add_argument("--guidance", type=float, help="guidance scale of the teacher; 1 is none")
 
 
 def arguments(args: argparse.Namespace) -> list[str]:
     """The arguments by which another command finds the same run."""
-    where = [] if args.storage == str(HERE) else ["--storage", str(args.storage)]
-    return [args.source, *where, *([] if args.tracking_uri is None else ["--tracking-uri", args.tracking_uri])]
+    options = [*(("--set", text) for text in args.overrides)]
+    options += [("--storage", args.storage)] if args.storage is not None else []
+    options += [("--tracking-uri", args.tracking_uri)] if args.tracking_uri is not None else []
+    return [args.source, *(word for option in options for word in option)]
 
 
-def locate(text: str, storage: Place = HERE, tracking_uri: str | None = None) -> Source:
-    """What `text` names; raises ConfigError that says what is expected."""
-    if text.startswith(MODELS):
-        return _of_tracked(text, storage, tracking_uri)
+def find(args: argparse.Namespace) -> Source:
+    """What the command line names; raises ConfigError that says what is expected."""
+    storage = None if args.storage is None else cli.place(args.storage, "--storage")
+    return locate(args.source, storage, args.tracking_uri, args.overrides)
+
+
+def locate(
+    text: str, storage: "Place | None" = None, tracking_uri: str | None = None, overrides: Sequence[str] = ()
+) -> Source:
+    """What `text` names; `overrides` are what --set changes of a file. Raises ConfigError that says what is
+    expected."""
     name, _, number = text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
     if "/" in number:  # an address or a path, and no trial
         name, number = text, ""
+    if _is_file(text, name):
+        return _of_file(text, overrides, storage)
+    if overrides:
+        what = f"got {text}, which is no file: its settings are those that it was run with"
+        raise ConfigError([Fault(f"--set {overrides[0]}", "", what)])
+    storage = HERE if storage is None else storage
+    if text.startswith(MODELS):
+        return _of_tracked(text, storage, tracking_uri)
     path = cli.place(name)
     if (path / "plan.json").exists():
         return _of_sweep(path, number)
@@ -105,69 +159,62 @@ def locate(text: str, storage: Place = HERE, tracking_uri: str | None = None) ->
         raise ConfigError([Fault(text, "", what)])
     if RUN_ID.fullmatch(text):
         return _of_tracked(text, storage, tracking_uri)
-    if not Path(text).is_file() and Path(name).suffix not in (".yaml", ".yml"):
-        return _of_sweep(newest(name, storage), number)
-    return _of_file(text)
+    return _of_sweep(newest(name, storage), number)
 
 
-def override(source: Source, args: argparse.Namespace, labels: list[int] | None = None) -> Experiment:
-    """The configuration with what the command line asks for; faults name the option."""
-    given = {name: getattr(args, name) for name in ("model", "steps", "solver", "guidance")}
-    return settled(source, {**given, "labels": labels})
+def _is_file(text: str, name: str) -> bool:
+    """Whether `text`, which is `name` without a trial's number, means an experiment's file, there or not."""
+    if text.startswith(MODELS) or Path(text).is_dir():
+        return False
+    return Path(text).is_file() or (Path(name).suffix in (".yaml", ".yml") and not cli.place(name).is_dir())
 
 
-def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
-    """The configuration with the settings of `sampling` that are `given`, and not None; raises ConfigError.
-
-    Solver, guidance, grid and noise of a run are those of the network that it samples, not of the other one.
-    """
-    values = {"model": source.model, **{name: value for name, value in given.items() if value is not None}}
-    if values["model"] != source.config.sampling.model:
-        values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
-    return source.config.override({"sweep": None, **{f"sampling.{name}": value for name, value in values.items()}})
-
-
-def pick(source: Source, config: Experiment) -> Stage:
-    """The stage to sample; raises ConfigError where it is not trained yet."""
-    teacher = source.teacher
-    stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
-    if source.store.done(stage.key):
-        return stage
-    command = "train" if stage is teacher else "distill"
-    where = f"not trained yet under {source.store.root}"
-    what = f"{stage.label} is {where}: run python -m orchestrator.{command} FILE first"
-    raise ConfigError([Fault(source.name, "", what)])
-
-
-def check_classes(source: Source, config: Experiment, data: "ImageData") -> None:
-    """Raise ConfigError where labels or guidance do not suit a folder's classes, which only reading it tells."""
-    faults = class_faults(config, data.classes)
-    if faults:
-        raise ConfigError([replace(fault, source=source.name) for fault in faults])
-
-
-def _of_file(path: str) -> Source:
+def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> Source:
     from orchestrator.store import Store
 
-    config = load(path)
+    config = load(path, overrides)
+    if storage is not None and (also := [text for text in overrides if text.partition("=")[0].strip() == "storage"]):
+        raise ConfigError([Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")])
     planned = cli.make_plan(config, path, "student")
-    return Source(path, planned.trials[0], config.sampling.model, Store(config.storage))
+    where = Store(config.storage if storage is None else storage)
+    return Source(path, planned.trials[0], config.sampling.model, where, path, planned.names)
 
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
     """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
-    from orchestrator.ranking import ranking
-
     records = cli.records_of(folder)
-    trials = records.plan.trials
+    trials, why = records.plan.trials, ""
     if not number and key is not None:  # a registered model knows what its trial was for, and no number
         number = next((str(t.index) for t in trials if t.key == key), "of the model")
-    index = int(number) if number.isdigit() else -1 if number else ranking(records)[0][0]
+    if number:
+        index = int(number) if number.isdigit() else -1
+    else:
+        index, why = _best(records)
     if not 0 <= index < len(trials):
         raise ConfigError([Fault(f"{folder}:{number}", "", f"expected a trial from 0 to {len(trials) - 1}")])
     if key is not None and trials[index].key != key:
         raise ConfigError([Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")])
-    return Source(str(folder), trials[index], trials[index].config.sampling.model, records.store)
+    origin = f"trial {index} of {'/'.join(folder.absolute().parts[-2:])}{f' ({why})' if why else ''}"
+    model = trials[index].config.sampling.model
+    return Source(str(folder), trials[index], model, records.store, origin, records.plan.names)
+
+
+def _best(records: "Records") -> tuple[int, str]:
+    """The trial that a sweep stands for, by its number, and why: the best student's, as it is registered, or else the
+    best one; of data whose numbers do not compare the first ones'. Where nothing is measured yet, a trained one."""
+    from orchestrator.ranking import metric_of, scale_of
+    from orchestrator.registry import best
+
+    metric, found = metric_of(records)[0], best(records)
+    if found:
+        first, *others = found
+        what = "student" if first.config.sampling.model == "student" else "trial"
+        why = f"the best {what}, {metric} {records.measured(first)[metric]:.4g}"
+        told = [f"on {scale_of(records, other)} it is trial {other.index}" for other in others]
+        return first.index, ", ".join([f"{why} on {scale_of(records, first)}" if others else why, *told])
+    trained = [t for t in records.plan.trials if records.store.done(t.chain[-1].key)]
+    students = [t for t in trained if t.config.sampling.model == "student"]
+    return next((t.index for t in (*students, *trained)), 0), "none is measured yet"
 
 
 def _of_stage(folder: Place) -> Source:
@@ -176,20 +223,35 @@ def _of_stage(folder: Place) -> Source:
 
     root, key = folder.absolute().parents[1], folder.absolute().name
     for plan_file in (root / "sweeps").find("*/*/plan.json"):
-        for trial in cli.records_of(plan_file.parent).plan.trials:
+        plan = cli.records_of(plan_file.parent).plan
+        for trial in plan.trials:
+            told = (Store(root), f"a trial of {'/'.join(plan_file.parts[-3:-1])}", plan.names, True)
             if trial.chain[0].key == key:
-                return Source(str(folder), trial, "teacher", Store(root))
+                return Source(str(folder), trial, "teacher", *told)
             steps = next((steps for steps, student in trial.students.items() if student.key == key), None)
             if steps is not None:
                 values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
                 config = trial.config.override({**values, "sampling.guidance": 1.0, "sampling.times": None})
-                return Source(str(folder), replace(trial, config=config), "student", Store(root))
+                return Source(str(folder), replace(trial, config=config), "student", *told)
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 
 
-def newest(name: str, storage: Place) -> Place:
+def sweep_folder(text: str, storage: Place) -> Place:
+    """The folder of the sweep that `text` is, or that it names under `storage`; raises ConfigError."""
+    folder = cli.place(text)
+    if (folder / "plan.json").exists():
+        return folder
+    try:
+        return newest(text, storage, SWEEP)
+    except ConfigError:
+        if not folder.is_dir():
+            raise
+    return folder  # whoever reads it says what it lacks
+
+
+def newest(name: str, storage: Place, expected: str = RUN) -> Place:
     """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
-    ConfigError, with the names there are, where there is none."""
+    ConfigError, with the names there are, and with what else was `expected`, where there is none."""
     root = storage / "sweeps"
     there = sorted(root.find("*/*/plan.json"), key=lambda plan: plan.modified())
     folders = [plan.parent for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
@@ -197,7 +259,7 @@ def newest(name: str, storage: Place) -> Place:
         return folders[-1]
     names = ", ".join(sorted({plan.parent.parent.name for plan in there})) or "none"
     what = f"no such file or folder, nor a sweep of {storage}, which has: {names}"
-    raise ConfigError([Fault(name, "", f"{what}; expected {RUN}")])
+    raise ConfigError([Fault(name, "", f"{what}; expected {expected}")])
 
 
 def _of_tracked(text: str, storage: Place, uri: str | None) -> Source:

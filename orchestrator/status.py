@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator import cli
 from orchestrator.faults import ConfigError
 from orchestrator.places import Place
+from orchestrator.sources import SWEEP, sweep_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.status", description="How far sweeps are, running or not; nothing is disturbed."
     )
-    what = "a sweep as name (its newest), name/id or folder; without it a table of all sweeps"
-    p.add_argument("sweep", metavar="SWEEP", nargs="?", help=what)
+    p.add_argument("sweep", metavar="SWEEP", nargs="?", help=f"{SWEEP}; without it a table of all sweeps")
     cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
     p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
     return p
@@ -38,29 +38,50 @@ def main(argv: list[str] | None = None) -> int:
 def _show(args: argparse.Namespace) -> int:
     from rich.live import Live
 
-    from orchestrator.sources import newest
     from orchestrator.view import View
 
     console, storage = cli.make_console(), cli.place(args.storage, "--storage")
     if args.sweep is None:
         console.print(_all(storage))
         return 0
-    folder = cli.place(args.sweep)
-    if not (folder / "plan.json").exists():
-        folder = newest(args.sweep, storage)
-    records = cli.records_of(folder)
-    view = View(records, console, ours=False)
-    state = _state(records)
+    followed = Followed(sweep_folder(args.sweep, storage))
+    view = View(followed.records, console, ours=False)
+    state = _state(followed.records)
     if not args.watch:
         console.print(view.table(state))
         return 0
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
         while state == RUNNING:
             time.sleep(WATCH_SECONDS)
-            view.records = records = cli.records_of(folder)  # a sweep that draws its trials has more of them by now
-            state = _state(records)
+            view.records = followed.look()
+            state = _state(view.records)
             live.update(view.table(state))
     return 0
+
+
+class Followed:
+    """The `records` of a sweep that somebody else may be running. A look reads how its trials ended; what was planned,
+    which grows where trials are drawn, only where it was written anew; what is finished is never asked for again."""
+
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+        self._read, self._sure = self._written(), False
+        self.records = cli.records_of(folder)
+
+    def look(self) -> "Records":
+        """The records as they are now."""
+        written = self._written()
+        # what was written within the resolution of the time of a file was perhaps not read yet: once more
+        if written == self._read and self._sure:
+            self.records.read_endings()
+        else:
+            self._sure = written == self._read
+            self._read = written
+            self.records = cli.records_of(self.folder, self.records)
+        return self.records
+
+    def _written(self) -> list[float]:
+        return [(self.folder / name).modified() for name in ("plan.json", "config.yaml")]
 
 
 def _state(records: "Records", under_way: set[str] | None = None) -> str:

@@ -4,6 +4,8 @@ It draws what `orchestrator.sample` draws for the same settings, and says by whi
 """
 
 import base64
+import csv
+import io
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -15,9 +17,9 @@ from torch import Tensor, nn
 from kaccore.data import PointData
 from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
-from orchestrator import build, pictures, sources
-from orchestrator.asked import check_fields, number
-from orchestrator.config import Experiment
+from orchestrator import build, pictures, sampling_choice
+from orchestrator.asked import RequestError, check_fields, number
+from orchestrator.config import ConfigError, Experiment
 from orchestrator.evaluation import device, draw, labels_for
 from orchestrator.sources import Source
 
@@ -49,6 +51,7 @@ class Studio:
         started = {"model": begin.model, "steps": begin.steps, "solver": begin.solver, "guidance": begin.guidance}
         return {
             "name": self.found[0],
+            "origin": self.source.origin,
             "size": self.data.size,
             "points": self.points,
             "networks": self._networks(),
@@ -66,12 +69,10 @@ class Studio:
         """
         check_fields(request, ASKED)
         count, seed = number(request, "count", self.count, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
-        steps = number(request, "steps", self.begin.steps, 1, MOST_STEPS)
-        given = {"model": request.get("model") or self.begin.model, "steps": steps}
-        given |= {name: request.get(name) for name in ("solver", "guidance", "labels")}
-        config = sources.settled(self.source, given)
-        stage = sources.pick(self.source, config)
-        sources.check_classes(self.source, config, self.data)
+        given = {**self._network(request), "labels": self._numbers(request.get("labels"))}
+        config = sampling_choice.settled(self.source, given)
+        stage = sampling_choice.pick(self.source, config)
+        sampling_choice.check_classes(self.source, config, self.data)
         setting = config.sampling.model_dump(mode="json")
         labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
         if stage.key not in self.read:
@@ -85,9 +86,27 @@ class Studio:
             "classes": [] if labels is None else [self.data.class_names[k] for k in labels],
             "nfe": samples.nfe,
             "seconds_per_image": seconds / count,
-            "network": stage.label,
+            "network": self.source.called(stage),
             "command": self._command({**given, "seed": seed, "count": count}),
         }
+
+    def _network(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings by which a request says which network is to be sampled, and how: what it leaves out is as the
+        page begins, and, where it says how many steps alone, as for every command."""
+        steps = number(request, "steps", self.begin.steps, 1, MOST_STEPS)
+        solver, guidance, model = (request.get(name) for name in ("solver", "guidance", "model"))
+        by_steps = request.get("steps") is not None
+        usual = self.source.network(steps, solver, guidance) if by_steps else self.begin.model
+        return {"model": model or usual, "steps": steps, "solver": solver, "guidance": guidance}
+
+    def _numbers(self, labels: Any) -> Any:
+        """Labels by their numbers, where they are text, which is a class's name."""
+        if isinstance(labels, list):
+            return [self._numbers(each) for each in labels]
+        try:
+            return sampling_choice.class_number(self.source, labels) if isinstance(labels, str) else labels
+        except ConfigError as e:
+            raise RequestError(f"labels: {e.faults[0].message}") from None
 
     def _networks(self) -> dict[str, dict[str, Any]]:
         """The trained ones of teacher and student: the step counts they have, None where any will do, what else they
@@ -121,6 +140,13 @@ class Studio:
         texts = {name: given[name] for name in ASKED if given[name] is not None}
         if "labels" in texts:
             labels = texts["labels"] if isinstance(texts["labels"], list) else [texts["labels"]]
-            texts["labels"] = ",".join(map(str, labels))
+            texts["labels"] = _listed([self.data.class_names[k] for k in labels])
         options = [part for name, value in texts.items() for part in (f"--{name}", str(value))]
         return shlex.join(["python", "-m", "orchestrator.sample", *self.found, *options, "--out", "grid.png"])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as `sample --labels` takes them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()

@@ -42,12 +42,13 @@ class Watched(nn.Module):
         return torch.stack([*steps, images])
 
 
-def save_way(path: Path, positions: Tensor, data: ImageData) -> None:
-    """`positions` (steps + 1, N, C, H, W) as a GIF, a grid or scatter a frame; the last one stays a while."""
+def save_way(path: Path, positions: Tensor, data: ImageData, captions: Sequence[str] = ()) -> None:
+    """`positions` (steps + 1, N, C, H, W) as a GIF, a grid or scatter a frame; the last one stays a while. `captions`:
+    what is written below each image, if anything."""
     from PIL import Image
 
     mode = "L" if data.channels == 1 else "RGB"  # a gray palette is exact
-    frames = [Image.open(io.BytesIO(_png(data.from_floats(each), data))).convert(mode) for each in positions]
+    frames = [Image.open(io.BytesIO(_png(data.from_floats(each), data, captions))).convert(mode) for each in positions]
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations(len(frames)), loop=0,
@@ -61,7 +62,7 @@ def durations(frames: int) -> Sequence[int]:
     return [*[round(1000 * each)] * (frames - 1), round(1000 * HELD)]
 
 
-def _png(samples: Tensor, data: ImageData) -> bytes:
+def _png(samples: Tensor, data: ImageData, captions: Sequence[str]) -> bytes:
     if isinstance(data, PointData):
         return pictures.scatter_png(samples.flatten(1), data.points)
-    return pictures.grid_png(samples)
+    return pictures.grid_png(samples, captions=captions)

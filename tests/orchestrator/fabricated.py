@@ -46,9 +46,10 @@ def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
     """The opened records of a sweep all of whose stages lie in the store under `root`."""
     records = Records(cli.make_plan(asked or experiment(), "fabricated"), Store(root))
     records.open()
+    given = None if records.plan.experiment.data.facts.packaged else build.images(records.plan.experiment.data)
     for stage in records.plan.stages():
         if not records.store.done(stage.key):
-            finish(records.store, stage)
+            finish(records.store, stage, given)
     records.read_endings()
     records.save()
     return records

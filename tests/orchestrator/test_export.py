@@ -155,7 +155,8 @@ def test_the_command_says_how_far_the_file_is_from_the_original(root, tmp_path, 
     out = tmp_path / "x"
     assert export.main([str(experiment(root, "endpoint")), "--format", "torchscript", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"student 2 as torchscript, NFE 2, {out.stat().st_size:,} bytes: {out}" in said
+    how = "student (endpoint), 2 steps of euler, NFE 2, guidance 1"
+    assert f"{how}, as torchscript, {out.stat().st_size:,} bytes: {out}" in said
     assert 0 <= float(said.split("16 images: ")[1].split(" ")[0]) <= export.TOLERANCE
 
 
@@ -181,7 +182,7 @@ def test_the_noise_as_the_metadata_says_it_is_the_noise_of_the_path(guided):
 @pytest.mark.parametrize("arguments, words", [
     (["--out", "nowhere/x"], ["--out", "nowhere"]),
     (["--out", "."], ["--out", "a folder"]),
-    (["--steps", "3"], ["sampling.steps", "expected one of 2, 1"]),
+    (["--model", "student", "--steps", "3"], ["sampling.steps", "expected one of 2, 1"]),
     (["--guidance", "2"], ["sampling.guidance"]),
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_said_and_nothing_written(root, tmp_path, monkeypatch, capsys, arguments, words):

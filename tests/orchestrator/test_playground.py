@@ -63,7 +63,7 @@ def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(default_
 
 
 @pytest.mark.parametrize("body, words", [
-    (b'{"steps": 3}', "sampling.steps: got 3, expected one of 20, 4, 2, 1"),
+    (b'{"model": "student", "steps": 3}', "sampling.steps: got 3, expected one of 20, 4, 2, 1"),
     (b'{"steps": 0}', "steps: got 0, expected a whole number from 1 to 1000"),
     (b'{"count": 257}', "count: got 257, expected a whole number from 1 to 256"),
     (b'{"seed": -1}', "seed: got -1, expected a whole number"),

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
@@ -41,8 +42,10 @@ def test_the_command_draws_a_grid_of_a_sweeps_best_trial(default_sweep, tmp_path
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.format == "PNG"
     with (default_sweep.folder / "results.csv").open(newline="") as f:
-        best = min(csv.DictReader(f), key=lambda row: float(row["fid"]))
-    assert f"6 images of {best['sampling.model']}" in said.stdout
+        students = [row for row in csv.DictReader(f) if row["sampling.model"] == "student"]
+    best = min(students, key=lambda row: float(row["fid"]))
+    assert f"6 images of student (endpoint), {best['sampling.steps']} step" in said.stdout
+    assert f"trial {best['trial']} of nfe-sweep/{default_sweep.folder.name} (the best student" in said.stdout
     assert f"NFE {best['nfe']}," in said.stdout
     assert everything_below(default_sweep.storage) == before
 
@@ -92,7 +95,7 @@ def test_the_nfe_that_is_said_counts_solver_and_guidance(in_the_sweeps_folder, t
 @pytest.mark.parametrize("arguments, words", [
     (["--count", "0"], ["--count", "at least 1"]),
     (["--seed", "-1"], ["--seed"]),
-    (["--labels", "a"], ["--labels", "3,7"]),
+    (["--labels", "a"], ["--labels: got a, expected classes of digits", "0,1", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"]),
     (["--labels", "11"], ["sampling.labels", "0 to 9"]),
     (["--model", "student", "--steps", "3"], ["sampling.steps", "20, 4, 2, 1"]),
     (["--out", "x.jpg"], ["--out", ".png, .npz or .gif"]),
@@ -192,7 +195,7 @@ def test_a_folder_gets_a_png_an_image(in_the_sweeps_folder, tmp_path):
     folder = tmp_path / "images"
     assert sample.main([str(student(in_the_sweeps_folder, 2)), "--count", "3", "--out", f"{folder}/"]) == 0
     files = sorted(folder.iterdir())
-    assert [file.name for file in files] == ["00000.png", "00001.png", "00002.png"]
+    assert [re.sub("-[0-9]-", "-N-", file.name) for file in files] == [f"0000{k}-N-seed0.png" for k in range(3)]
     images = drawn(tmp_path, student(in_the_sweeps_folder, 2), "--count", 3)
     for file, image in zip(files, images, strict=True):
         with Image.open(file) as png:

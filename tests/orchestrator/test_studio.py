@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from orchestrator import answers, sample, sources
+from orchestrator.asked import RequestError
 from orchestrator.config import ConfigError
 from orchestrator.studio import Studio
 
@@ -44,7 +45,7 @@ def drawn(answer: dict[str, Any]) -> np.ndarray:
 
 
 def by_command(command: str, out: Path) -> np.ndarray:
-    """What the command of an answer draws, in this process: uint8 (N, H, W), or points."""
+    """What the command of an answer draws, in this process: the first channel, uint8 (N, H, W), or points."""
     assert sample.main([*shlex.split(command)[3:-1], str(out)]) == 0
     with np.load(out) as archive:
         return archive[archive.files[0]][..., 0] if "images" in archive.files else archive["points"]
@@ -83,6 +84,19 @@ def test_points_are_one_scatter(tmp_path):
     assert answer["classes"] == ["8"] * 7
 
 
+@pytest.mark.parametrize("asked, network", [
+    ({}, "student 1"),
+    ({"steps": 2}, "student 2"),
+    ({"steps": 3}, "teacher"),
+    ({"steps": 2, "solver": "heun"}, "teacher"),
+    ({"steps": 2, "guidance": 2}, "teacher"),
+])  # fmt: skip
+def test_a_request_for_steps_alone_means_the_network_that_the_commands_mean(tmp_path, asked, network):
+    answer = studio(tmp_path).draw({"count": 1, **asked})
+    assert answer["network"] == network
+    assert f"--model {network.split()[0]} --steps {asked.get('steps', 1)}" in answer["command"]
+
+
 def test_labels_are_told_by_name_and_taken_in_turn(tmp_path):
     playing = studio(tmp_path)
     assert playing.draw({"count": 4, "labels": [3, 7]})["classes"] == ["3", "7", "3", "7"]
@@ -110,7 +124,7 @@ def test_networks_that_are_not_trained_are_not_offered_and_refused(tmp_path):
     shutil.rmtree(playing.source.store.result(one_step.key).folder)
     assert playing.choices()["networks"]["student"]["steps"] == [2]
     with pytest.raises(ConfigError, match="student 1 is not trained yet"):
-        playing.draw({"steps": 1})
+        playing.draw({"model": "student", "steps": 1})
 
 
 @pytest.mark.parametrize("settings, classes, unasked", [
@@ -129,7 +143,11 @@ def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, 
         Image.new("RGB", (16, 16)).save(tmp_path / "images" / name / "x.png")
     playing = studio(tmp_path, data={"name": "folder", "root": str(tmp_path / "images"), "size": 16})
     assert playing.choices()["classes"] == ["cat", "dog"]
-    assert playing.draw({"labels": [1], "count": 1})["classes"] == ["dog"]
+    answer = playing.draw({"labels": [1, "cat"], "count": 2, "steps": 1})
+    assert answer["classes"] == ["dog", "cat"] and "--labels dog,cat" in answer["command"]
+    assert by_command(answer["command"], tmp_path / "x.npz").shape == (2, 16, 16)
+    with pytest.raises(RequestError, match='labels: got dogg, did you mean "dog"'):
+        playing.draw({"labels": ["dogg"]})
     with pytest.raises(ConfigError, match="expected 0 to 1: folder has 2 classes"):
         playing.draw({"labels": [2]})
     assert sample.main([str(tmp_path / "x.yaml"), "--labels", "2", "--out", str(tmp_path / "x.png")]) == 2

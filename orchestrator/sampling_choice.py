@@ -1,0 +1,97 @@
+"""How the networks of a `Source` are sampled: the settings that a command line or a request asks for, the stage that
+they mean, and both in words."""
+
+import argparse
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.config import ConfigError, Experiment, Fault
+from orchestrator.faults import nearest
+from orchestrator.graph import Stage
+from orchestrator.rules import class_faults
+from orchestrator.sources import Source
+
+if TYPE_CHECKING:  # a refusal does not wait for torch
+    from kaccore.data import ImageData
+
+LISTED = 20  # names of classes that a message repeats
+
+
+def override(source: Source, args: argparse.Namespace, labels: list[int] | None = None) -> Experiment:
+    """The configuration with what the command line asks for; faults name the option."""
+    given = {name: getattr(args, name) for name in ("model", "steps", "solver", "guidance")}
+    return settled(source, {**given, "labels": labels})
+
+
+def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
+    """The configuration with the settings of `sampling` that are `given`, and not None; raises ConfigError.
+
+    Solver, guidance, grid and noise of a run are those of the network that it samples, not of the other one.
+    """
+    model = source.network(given.get("steps"), given.get("solver"), given.get("guidance"))
+    values = {"model": model, **{name: value for name, value in given.items() if value is not None}}
+    if values["model"] != source.config.sampling.model:
+        values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
+    return source.config.override({"sweep": None, **{f"sampling.{name}": value for name, value in values.items()}})
+
+
+def classes(source: Source, text: str) -> list[int]:
+    """The classes, by their numbers, that `text` lists by names or numbers, with a comma between two (a name that has
+    one stands in double quotes); a name wins over a number. Raises ConfigError."""
+    words = next(csv.reader([text], skipinitialspace=True), []) or [""]
+    return [class_number(source, word.strip()) for word in words]
+
+
+def class_number(source: Source, word: str) -> int:
+    """The number of the class that is called `word`, or has that number; raises ConfigError."""
+    info = source.trial.facts.data
+    if word in info.class_names:
+        return info.class_names.index(word)
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    if not info.class_names:
+        raise ConfigError([Fault("--labels", "", f"got {word}, but {info.name} has no classes")])
+    close = nearest(word, info.class_names)
+    more = len(info.class_names) - LISTED
+    there = ", ".join(info.class_names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    meant = f'did you mean "{close}"? Expected' if close else "expected"
+    what = f"got {word}, {meant} classes of {info.name}, by names or by numbers such as 0,1: {there}"
+    raise ConfigError([Fault("--labels", "", what)])
+
+
+def in_words(config: Experiment, stage: Stage, nfe: int) -> str:
+    """Which network is sampled, and how."""
+    own = config.sampling
+    kind = stage.kind if stage.kind == "teacher" else f"student ({stage.config['distiller']})"
+    solver = "by jumps" if stage.jumps else f"of {own.solver}"
+    built_in = config.distill.guidance if stage.kind == "student" else 1.0
+    guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"
+    return f"{kind}, {own.steps} step{'s' * (own.steps != 1)} {solver}, NFE {nfe}, guidance {guidance}"
+
+
+def origin(source: Source, stage: Stage) -> str:
+    """From where the sampled network is."""
+    return f"from {source.origin}: {source.called(stage)}, stage {stage.key}"
+
+
+def pick(source: Source, config: Experiment) -> Stage:
+    """The stage to sample; raises ConfigError where it is not trained yet."""
+    teacher = source.teacher
+    stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
+    if source.store.done(stage.key):
+        return stage
+    command = "train" if stage is teacher else "distill"
+    where = f"not trained yet under {source.store.root}"
+    what = f"{source.called(stage)} is {where}: run python -m orchestrator.{command} FILE first"
+    raise ConfigError([Fault(source.name, "", what)])
+
+
+def check_classes(source: Source, config: Experiment, data: "ImageData") -> None:
+    """Raise ConfigError where labels or guidance do not suit a folder's classes, which only reading it tells."""
+    faults = class_faults(config, data.classes)
+    if faults:
+        raise ConfigError([replace(fault, source=source.name) for fault in faults])
