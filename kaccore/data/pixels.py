@@ -102,7 +102,9 @@ class Decoder:
         if isinstance(item, np.ndarray):
             return self._opaque(*_bands(self._array(_middle(item, done), done)), done)
         with _opened(item) as image:
-            kept = Kept(_raw_mode(image), bool(getattr(image, "tag_v2", {}).get(PHOTOMETRIC, 1) == 0))
+            # Pillow spreads Netpbm's levels over 16 bits, and older ones read a PNG's 16 bits as 32
+            raw = "I;16" if image.mode == "I" and image.format in ("PNG", "PPM") else _raw_mode(image)
+            kept = Kept(raw, bool(getattr(image, "tag_v2", {}).get(PHOTOMETRIC, 1) == 0))
             _note_frames(image, done)
             upright = _upright(image, done)
             side = min(upright.size)
