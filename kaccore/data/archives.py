@@ -158,7 +158,12 @@ def _tar(path: Path, scratch: Path | None) -> Archive:
             return _members(listing, path, quick=False)
     else:
         archive = tarfile.open(fileobj=_unpacked(path, unpack, scratch), mode="r:")  # noqa: SIM115
-    return _members(archive, path, quick=True)
+    members = _members(archive, path, quick=True)
+    file = cast(BinaryIO, archive.fileobj)
+    file.seek(archive.offset)  # where Python found no more: in the middle of a header it stops in silence
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut off: its end is missing")
+    return members
 
 
 def _members(archive: tarfile.TarFile, path: Path, quick: bool) -> Archive:

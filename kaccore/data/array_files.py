@@ -57,7 +57,7 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
         with read:
             return {key: read[key] for key in read.files}
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        pickled = "allow_pickle" in str(error)
+        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
         why = "it holds Python objects, which could run code: save plain arrays" if pickled else str(error)
         raise ValueError(f"{path} cannot be read ({why})") from error
 

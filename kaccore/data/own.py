@@ -79,7 +79,7 @@ class Own:
 
     def told(self, data: ImageData) -> ImageData:
         """The same images with the notes of this look at them."""
-        told = replace(data, notes=in_order([*data.notes, *self.notes]))
+        told = replace(data, notes=in_order([*self.notes, *data.notes]))
         vars(told)["fingerprint"] = data.fingerprint  # known from the cache: nothing is read for it
         return told
 
