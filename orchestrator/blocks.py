@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from orchestrator.data_facts import DATA_FACTS, DataFacts
 from orchestrator.kinds import (
+    Colour,
     Count,
     Counts,
     Diagnostics,
@@ -54,7 +55,8 @@ class Data(Block):
     )
     root: Text | None = Field(
         default=None,
-        description="Folder with the data; null: the copy that comes with a package, of digits, mnist and grid9.",
+        description="Folder with the data, of folder also an archive, an array file or a table (docs/data.md); null: the "
+        "copy that comes with a package, of digits, mnist and grid9.",
     )
     size: Count | None = Field(
         default=None, description="Pixels a side that images are cropped and resized to, >= 1; folder only."
@@ -71,6 +73,20 @@ class Data(Block):
     )
     cache: Text | None = Field(
         default=None, description="Folder of the images decoded once, 0.2 to 600 GB; null: .kaccore in root."
+    )
+    background: Colour = Field(
+        default="white",
+        description="Colour on which transparent images are composed: a name or hex; folder only.",
+    )
+    split: Text | None = Field(
+        default=None,
+        description="Folder in root, or part of an array file or table, that alone is read, such as train; null: all of "
+        "root; folder only.",
+    )
+    skip_damaged: bool = Field(
+        default=False,
+        description="Whether images that cannot be decoded are left out and counted: true or false, which refuses "
+        "them; folder only.",
     )
 
     @property

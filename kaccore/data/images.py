@@ -21,6 +21,8 @@ class ImageData:
                  the process
     labels       (N,) int64 in [0, classes), or None
     class_names  one text a class; empty where there are no labels
+    notes        lines for people on what was done to the images, warnings first, which begin so; no part of the
+                 fingerprint
 
     Raises ValueError where these do not fit together.
     """
@@ -29,6 +31,7 @@ class ImageData:
     images: Tensor
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_images()

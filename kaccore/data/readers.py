@@ -5,7 +5,6 @@ Importing this imports torchvision, which takes seconds: only what has no cache 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision import datasets
-from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file
 from torchvision.datasets.utils import check_integrity
 
 from kaccore.data.cache import FOLDER, Source, locked
@@ -77,46 +75,6 @@ def lsun_bedroom256(root: Path, limit: int | None) -> Source:
         lambda i: square(reader[i][0], 256),
         lambda i: f"image {reader.keys[i].decode(errors='replace')} of {folder}",
         close=reader.env.close,
-    )
-
-
-class ImageTree(datasets.ImageFolder):
-    """torchvision's reader of a folder of images, for one without classes too; what is hidden is not looked at."""
-
-    def __init__(self, root: Path) -> None:
-        shown = len(str(root))
-        super().__init__(root, is_valid_file=lambda path: is_image_file(path) and f"{os.sep}." not in path[shown:])
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """The folders in `directory`; itself, as one of no name, where there are none."""
-        with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        names = names or [""]
-        return names, {name: i for i, name in enumerate(names)}
-
-
-def image_tree(root: Path) -> ImageTree:
-    """The images under `root`. Raises FileNotFoundError where there are none, ValueError for some beside classes."""
-    try:
-        tree = ImageTree(root)
-    except FileNotFoundError as error:  # torchvision's, with the names of the classes without an image
-        endings = ", ".join(IMG_EXTENSIONS)
-        raise FileNotFoundError(f"no images ({endings}) in {root} or in a folder of it: {error}") from error
-    beside = [name for name in sorted(os.listdir(root)) if is_image_file(name)] if tree.classes != [""] else []
-    if beside:
-        raise ValueError(f"{root} has images, such as {beside[0]}, beside folders, such as {tree.classes[0]}")
-    return tree
-
-
-def folder(tree: ImageTree, size: int) -> Source:
-    """The images of a folder: the centre square at `size` x `size`, in colour."""
-    labelled = tree.classes != [""]
-    return Source(
-        (len(tree), 3, size, size),
-        lambda i: square(tree[i][0], size),
-        lambda i: str(tree.samples[i][0]),
-        torch.tensor(tree.targets) if labelled else None,
-        tuple(tree.classes) if labelled else (),
     )
 
 

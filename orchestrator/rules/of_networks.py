@@ -54,6 +54,36 @@ def _bedrooms_have_a_limit(experiment: "Experiment") -> str | None:
     return None if sound else f"got {data.limit}, expected null: all images of {data.name} are taken"
 
 
+@rule("data.background", "data.name")
+def _only_own_images_have_a_background(experiment: "Experiment") -> str | None:
+    data = experiment.data
+    if data.name == "folder" or data.background == "white":
+        return None
+    return f"got {describe(data.background)}, expected white, the default: no image of {data.name} is transparent"
+
+
+@rule("data.split", "data.name")
+def _only_own_images_have_splits(experiment: "Experiment") -> str | None:
+    data = experiment.data
+    sound = data.name == "folder" or data.split is None
+    return None if sound else f"got {describe(data.split)}, expected null: what is read of {data.name} is given"
+
+
+@rule("data.split", "data.name")
+def _a_split_is_a_name(experiment: "Experiment") -> str | None:
+    split = experiment.data.split
+    if experiment.data.name != "folder" or split is None or not ({"/", "\\"} & {*split} or split in (".", "..")):
+        return None
+    return f"got {describe(split)}, expected the name of a folder in data.root, such as train"
+
+
+@rule("data.skip_damaged", "data.name")
+def _only_own_images_may_be_skipped(experiment: "Experiment") -> str | None:
+    data = experiment.data
+    sound = data.name == "folder" or not data.skip_damaged
+    return None if sound else f"got true, expected false: images of {data.name} that are damaged have to be got anew"
+
+
 @rule("data.download", "data.name")
 def _data_can_be_downloaded(experiment: "Experiment") -> str | None:
     data = experiment.data

@@ -40,6 +40,9 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "data.limit": (1000, NOTHING, BEDROOMS),
     "data.download": (True, NOTHING, {"data.name": "cifar10", "data.root": "/data"}),
     "data.cache": ("/scratch", NOTHING, {}),
+    "data.background": ("black", NOTHING, FOLDER),  # these three, too
+    "data.split": ("train", NOTHING, FOLDER),
+    "data.skip_damaged": (True, NOTHING, FOLDER),
     "data.flip": (True, ALL, {}),
     "path.kind": ("diffusion", ALL, {}),
     "path.damping": (9.0, ALL, {}),

@@ -1,0 +1,103 @@
+"""Images as one array in a .npy or .npz file, with labels if there are any; pickled objects are never read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaccore.data.class_names import numbered
+from kaccore.data.found import Found
+
+ENDINGS = (".npy", ".npz")
+IMAGES = ("images", "image", "imgs", "x", "data", "arr_0")
+LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
+NAMES = ("class_names", "label_names", "classes", "names")
+CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
+SHAPES = "expected (N, H, W) or (N, H, W, C) with C of 1 to 4"
+
+
+def find(path: Path, split: str | None) -> Found:
+    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can be meant.
+
+    Raises ValueError where there are none, more than one array may be meant, or labels do not fit.
+    """
+    arrays = _read(path)
+    images = _images(arrays, path, split)
+    images, notes = _channels_last(images, path)
+    labels, names = _pick(arrays, LABELS, split), _pick(arrays, NAMES, None)
+    count = len(images)
+    if not count:
+        raise ValueError(f"{path} has no images: its shape is {images.shape}")
+    known = None if names is None else [str(name) for name in np.asarray(names).tolist()]
+    found = (None, (), ()) if labels is None else numbered(np.asarray(labels), known, count, str(path))
+    return Found(
+        count,
+        lambda i: images[i],
+        lambda i: f"image {i} of {path}",
+        found[0],
+        found[1],
+        Counter({path.suffix.lower(): count}),
+        Counter(),
+        (*found[2], *notes, *_unread(arrays, images, labels, names)),
+        (0,),
+    )
+
+
+def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        read = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(read, np.ndarray):
+            return {"arr_0": read}
+        with read:
+            return {key: read[key] for key in read.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
+        why = "it holds Python objects, which could run code: save plain arrays" if pickled else str(error)
+        raise ValueError(f"{path} cannot be read ({why})") from error
+
+
+def _images(arrays: Mapping[str, NDArray[Any]], path: Path, split: str | None) -> NDArray[Any]:
+    found = _pick(arrays, IMAGES, split)
+    if found is not None:
+        return found
+    shaped = [key for key, array in arrays.items() if array.ndim in (3, 4)]
+    if len(shaped) == 1 and split is None:
+        return arrays[shaped[0]]
+    has = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
+    wanted = "images, x or arr_0" if split is None else f"x_{split} or {split}_images"
+    splits = [key for key in shaped if any(word in key.lower() for word in ("train", "val", "test"))]
+    hint = "; set `split` to the part that is wanted, such as train" if splits and split is None else ""
+    raise ValueError(f"{path} has {has}, expected an array called {wanted}{hint}")
+
+
+def _pick(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str | None) -> NDArray[Any] | None:
+    lower = {key.lower(): array for key, array in arrays.items()}
+    wanted = names if split is None else [key for name in names for key in (f"{name}_{split}", f"{split}_{name}")]
+    return next((lower[name] for name in wanted if name in lower), None)
+
+
+def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
+    shape = images.shape
+    if images.dtype.kind not in "ufb" and images.dtype not in (np.int16, np.int32):
+        raise ValueError(f"{path} has images of {images.dtype}, expected uint8, or uint16, or floats in [0, 1]")
+    if images.ndim == 3 and shape[-1] in CHANNELS:
+        raise ValueError(f"{path} has the shape {shape}, which is one image: {SHAPES}")
+    if images.ndim == 4 and shape[-1] not in CHANNELS and shape[1] in CHANNELS:
+        return images.transpose(0, 2, 3, 1), (f"shape {shape} taken as (N, C, H, W)",)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in CHANNELS) or 0 in shape[1:]:
+        raise ValueError(f"{path} has the shape {shape}, {SHAPES}")
+    return images, ()
+
+
+def _unread(arrays: Mapping[str, NDArray[Any]], images: Any, *used: Any) -> tuple[str, ...]:
+    """A note on the arrays of a file that mean nothing here."""
+    taken = [images, *used]
+    left = [key for key, array in arrays.items() if not any(array is t or np.shares_memory(array, t)
+            for t in taken if t is not None)]  # fmt: skip
+    return (f"arrays left out: {', '.join(left)}",) if left else ()

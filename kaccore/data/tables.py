@@ -1,0 +1,267 @@
+"""Images in tables, as Hugging Face's `datasets` keeps them on disk: Arrow files, or Parquet shards; read by pyarrow.
+
+A row is an image file's bytes, in a column `{bytes, path}` or of bytes alone, and its label. Which columns these are,
+and the classes' names, stand in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from bisect import bisect_right
+from collections import Counter
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaccore.data.class_names import numbered
+from kaccore.data.endings import SPLITS, listed, shown
+from kaccore.data.found import Found
+
+ENDINGS = (".arrow", ".parquet")
+IMAGES, LABELS = ("image", "img", "images"), ("label", "labels")
+SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+MEASURED = 32  # all of them in the first part of the first file
+ROWS = 64  # of an Arrow file at once: a large group of rows is many images
+
+
+class Schema(NamedTuple):
+    """The columns of images and, if there is one, of labels; the names of the classes, if they are known."""
+
+    image: str
+    label: str | None
+    names: list[str] | None
+    notes: tuple[str, ...]
+
+
+def shards(root: Path, split: str | None) -> list[Path]:
+    """The table files under `root` in their order; none where there are none.
+
+    Raises ValueError where there are several splits and none is wanted, FileNotFoundError for one that is not there or
+    a shard that is missing.
+    """
+    if root.is_file():
+        shard = SHARD.fullmatch(root.stem)
+        _whole(root, split if shard is None or shard["split"] != split else None)
+        return [root]
+    splits = root / "dataset_dict.json"
+    if splits.is_file():
+        names = _json(splits).get("splits", [])
+        return _saved(root / _chosen(root, names, split))
+    if (root / "state.json").is_file() or any(root.glob("*.arrow")):
+        _whole(root, split)
+        return _saved(root)
+    files = [file for file in sorted(root.rglob("*.parquet")) if all(map(shown, file.relative_to(root).parts))]
+    if not files:
+        return []
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(_split(file), []).append(file)
+    taken = by_split[_chosen(root, list(by_split), split)]
+    folders = sorted({str(file.parent) for file in taken})
+    if len(folders) > 1:
+        raise ValueError(f"{root} has several sets of files, in {listed(folders)}: give one of these folders as root")
+    _check_complete(taken)
+    return taken
+
+
+def find(root: Path, files: list[Path]) -> Found:
+    """The images in the table `files`. Raises ValueError where they hold none or are damaged."""
+    try:
+        rows = Rows(root, files)
+    except (pa.ArrowInvalid, pa.ArrowException) as error:
+        raise ValueError(f"cannot read {files[0]} or its shards ({error})") from error
+    labels: tuple[Any, tuple[str, ...], tuple[str, ...]] = (None, (), ())
+    if rows.schema.label is not None:
+        values = _labels(rows, str(root))
+        if values is None:
+            labels = (None, (), (f"warning: no labels: those of {rows.schema.label} are all unknown",))
+        else:
+            labels = numbered(values, rows.schema.names, len(rows), str(root))
+    return Found(
+        len(rows),
+        rows.image,
+        rows.place,
+        labels[0],
+        labels[1],
+        Counter({files[0].suffix.lower(): len(rows)}),
+        Counter(),
+        (*rows.schema.notes, *labels[2]),
+        range(min(MEASURED, len(rows))),
+    )
+
+
+class Rows:
+    """The rows of several files as one sequence; a part of one file is in memory at a time."""
+
+    def __init__(self, root: Path, files: list[Path]) -> None:
+        self.root, self.files = root if root.is_dir() else root.parent, files
+        self.tables = [_opened(file) for file in files]
+        first = self.tables[0].schema if isinstance(self.tables[0], pa.Table) else self.tables[0].schema_arrow
+        self.schema = _columns(first, files[0])
+        self.parts = [(k, part, rows) for k, table in enumerate(self.tables) for part, rows in _parts(table)]
+        self.ends = [0, *accumulate(rows for _, _, rows in self.parts)]
+        if not self.ends[-1]:
+            raise ValueError(f"{root} has no rows")
+        self.held: tuple[int, Any] = (-1, None)
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def image(self, index: int) -> io.BytesIO:
+        """The content of the image file in a row. Raises ValueError where there is none."""
+        number = bisect_right(self.ends, index) - 1
+        if self.held[0] != number:
+            self.held = number, self._read(number, self.schema.image)
+        value = self.held[1][index - self.ends[number]].as_py()
+        content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if content is None and path is not None:
+            inside = Path(os.path.realpath(self.root / path))
+            if not (inside.is_relative_to(os.path.realpath(self.root)) and inside.is_file()):
+                raise ValueError(f"its image is the file {path}, which is not in {self.root}")
+            content = inside.read_bytes()
+        if content is None:
+            raise ValueError("the image is missing")
+        return io.BytesIO(content)
+
+    def place(self, index: int) -> str:
+        """The file and the number of a row in it."""
+        number = bisect_right(self.ends, index) - 1
+        file = self.parts[number][0]
+        first = next(self.ends[k] for k, part in enumerate(self.parts) if part[0] == file)
+        return f"row {index - first} of {self.files[file]}"
+
+    def column(self, name: str) -> Any:
+        """All values of a column."""
+        return pa.chunked_array(chunk for k in range(len(self.parts)) for chunk in self._read(k, name).chunks)
+
+    def _read(self, number: int, name: str) -> Any:
+        file, part, rows = self.parts[number]
+        table = self.tables[file]
+        if isinstance(table, pa.Table):
+            return table.column(name).slice(part, rows)
+        return table.read_row_group(part, columns=[name]).column(name)
+
+
+def _opened(file: Path) -> Any:
+    if file.suffix.lower() == ".parquet":
+        return pq.ParquetFile(file)
+    mapped = pa.memory_map(str(file))
+    try:
+        return pa.ipc.open_stream(mapped).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+
+
+def _parts(table: Any) -> list[tuple[int, int]]:
+    """Row groups of a Parquet file, or stretches of rows of an Arrow table: (which, rows)."""
+    if isinstance(table, pa.Table):
+        return [(first, min(ROWS, len(table) - first)) for first in range(0, len(table), ROWS)]
+    return [(k, table.metadata.row_group(k).num_rows) for k in range(table.num_row_groups)]
+
+
+def _columns(schema: Any, file: Path) -> Schema:
+    features = _features(schema, file)
+    images = [name for name in schema.names if _holds_images(name, schema.field(name).type, features.get(name))]
+    if not images:
+        has = listed([f"{field.name} ({field.type})" for field in schema])
+        raise ValueError(f"{file} has the columns {has}, expected one called image of {{bytes, path}}")
+    image = next((name for name in IMAGES if name in images), images[0])
+    classes = [name for name in schema.names if (features.get(name) or {}).get("_type") == "ClassLabel"]
+    label = next((name for name in LABELS if name in schema.names), classes[0] if len(classes) == 1 else None)
+    names = (features.get(label) or {}).get("names") if label is not None else None
+    notes = () if label is not None or not classes else (f"warning: no labels: which of {listed(classes)}?",)
+    if len(images) > 1:
+        notes = (f"warning: images of the column {image}, of {listed(images)}", *notes)
+    return Schema(image, label, names, notes)
+
+
+def _features(schema: Any, file: Path) -> dict[str, Any]:
+    """What `datasets` notes on each column, in the schema or in the file beside."""
+    noted = (schema.metadata or {}).get(b"huggingface")
+    beside = file.with_name("dataset_info.json")
+    try:
+        found = json.loads(noted)["info"]["features"] if noted else _json(beside)["features"] if beside.exists() else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {name: each for name, each in found.items() if isinstance(each, dict)} if isinstance(found, dict) else {}
+
+
+def _holds_images(name: str, kind: Any, feature: dict[str, Any] | None) -> bool:
+    if (feature or {}).get("_type", "Image") != "Image":
+        return False  # sounds are {bytes, path}, too
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    struct = pa.types.is_struct(kind) and any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    return struct or (binary and (feature is not None or name in IMAGES))
+
+
+def _labels(rows: Rows, where: str) -> Any:
+    """The column of labels as an array; None where all are unknown, as those of a test set are."""
+    column = rows.column(str(rows.schema.label))
+    values = np.array(column.to_pylist(), object)
+    unknown = np.array([value is None or value == -1 for value in values])
+    if unknown.all():
+        return None
+    if unknown.any():
+        raise ValueError(f"{where} has {int(unknown.sum()):,} rows without a label (null or -1) of {len(values):,}")
+    return values if isinstance(values[0], str) else np.array(column.to_pylist())
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The Arrow files of what `save_to_disk` wrote."""
+    state = _json(folder / "state.json") if (folder / "state.json").is_file() else {}
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise ValueError(f"{folder} is a selection of rows: save it by save_to_disk after flatten_indices")
+    named = [folder / Path(each["filename"]).name for each in state.get("_data_files") or []]
+    files = named or sorted(folder.glob("*.arrow"))
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no {file}")
+    if not files:
+        raise FileNotFoundError(f"there is no .arrow file in {folder}")
+    return files
+
+
+def _whole(root: Path, split: str | None) -> None:
+    if split is not None:
+        raise FileNotFoundError(f"there is no split {split} in {root}, which has none")
+
+
+def _chosen(root: Path, names: list[str], split: str | None) -> str:
+    if split is None and len(names) == 1:
+        return names[0]
+    if split is None:
+        raise ValueError(f"{root} has the splits {listed(names)}: set `split` to the one that is wanted")
+    if split not in names:
+        raise FileNotFoundError(f"there is no split {split} in {root}, which has {listed(names) or 'none'}")
+    return split
+
+
+def _split(file: Path) -> str:
+    """The split of a Parquet file by its name, or else by its folder's."""
+    if shard := SHARD.fullmatch(file.stem):
+        return shard["split"]
+    return next((name for name in (file.stem, file.parent.name) if name in SPLITS), "")
+
+
+def _check_complete(files: list[Path]) -> None:
+    found = [shard for file in files if (shard := SHARD.fullmatch(file.stem))]
+    for shard in found[:1]:
+        missing = sorted(set(range(int(shard["count"]))) - {int(each["number"]) for each in found})
+        if missing:
+            names = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
+            raise FileNotFoundError(f"there is no {listed(names)} in {files[0].parent}")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(file.read_text())
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"cannot read {file} ({error})") from error
+    return read if isinstance(read, dict) else {}

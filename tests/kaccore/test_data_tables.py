@@ -1,0 +1,164 @@
+"""Images in tables, as Hugging Face's `datasets` keeps them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from packed_images import FILES, write
+
+from kaccore.data import load, look
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write(tmp_path / "folder", {**FILES, "notes.txt": b"text"})
+
+
+FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+
+
+def table(files: dict[str, bytes | None], features: dict[str, Any] | None = None, **columns: Any) -> pa.Table:
+    """As `datasets` writes it: the images' bytes, their labels, and what the columns mean."""
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": content, "path": name} for name, content in files.items()], struct)
+    labels = columns.pop("label", [int(name.startswith("dog")) for name in files])
+    plain = pa.table({"image": images, **({} if labels is None else {"label": labels}), **columns})
+    noted = {"huggingface": json.dumps({"info": {"features": FEATURES if features is None else features}})}
+    return plain.replace_schema_metadata(noted)
+
+
+def save_arrow(folder: Path, *shards: pa.Table) -> Path:
+    """What `Dataset.save_to_disk` leaves."""
+    folder.mkdir(parents=True)
+    names = [f"data-{i:05d}-of-{len(shards):05d}.arrow" for i in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, shard.schema) as writer:
+            writer.write_table(shard, max_chunksize=2)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": FEATURES}))
+    return folder
+
+
+def save_parquet(folder: Path, split: str, *shards: pa.Table) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, shard in enumerate(shards):
+        pq.write_table(shard, folder / f"{split}-{i:05d}-of-{len(shards):05d}.parquet", row_group_size=2)
+    return folder
+
+
+IN_ORDER = dict(sorted(FILES.items(), key=lambda item: item[0]))
+HALVES = [dict(list(IN_ORDER.items())[:2]), dict(list(IN_ORDER.items())[2:])]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda root: save_arrow(root, *map(table, HALVES)),
+        lambda root: save_parquet(root, "train", *map(table, HALVES)),
+        lambda root: save_parquet(root / "data", "train", *map(table, HALVES)).parent,
+        lambda root: save_parquet(root, "train", table(IN_ORDER)) / "train-00000-of-00001.parquet",
+        lambda root: save_arrow(root, table(IN_ORDER)) / "data-00000-of-00001.arrow",
+    ],
+    ids=["saved to disk", "shards", "in data/", "a Parquet file", "an Arrow file"],
+)
+def test_a_table_is_the_folder_of_its_images(made, tmp_path, folder):
+    root = made(tmp_path / "table")
+    kept, plain = load("folder", root, size=16), load("folder", folder, size=16)
+    assert torch.equal(kept.images, plain.images) and kept.fingerprint == plain.fingerprint
+    assert kept.class_names == ("cat", "dog") and kept.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert kept.notes == ("6 images cropped to the middle square",)
+    found = look("folder", root, size=16)
+    assert (found.count, found.class_counts, found.sizes) == (6, (3, 3), {(20, 16): 6})
+
+
+def test_a_file_of_the_newer_arrow_format_is_read_too(tmp_path):
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, table(IN_ORDER).schema) as writer:
+        writer.write_table(table(IN_ORDER))
+    assert len(load("folder", tmp_path / "x.arrow", size=16)) == 6
+
+
+def test_a_split_of_a_table_has_to_be_named(tmp_path):
+    save_arrow(tmp_path / "saved" / "train", table(IN_ORDER))
+    save_arrow(tmp_path / "saved" / "test", table(HALVES[0]))
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    save_parquet(tmp_path / "hub" / "data", "train", table(IN_ORDER))
+    save_parquet(tmp_path / "hub" / "data", "test", table(HALVES[0]))
+    for split, of in (("train", IN_ORDER), ("test", HALVES[0])):
+        (tmp_path / "converted" / "default" / split).mkdir(parents=True)
+        pq.write_table(table(of), tmp_path / "converted" / "default" / split / "0000.parquet")
+    for name in ("saved", "hub", "converted"):
+        assert [len(load("folder", tmp_path / name, size=16, split=s)) for s in ("train", "test")] == [6, 2]
+        with pytest.raises(ValueError, match=r"has the splits t\w+, t\w+: set `split` to the one"):
+            load("folder", tmp_path / name, size=16)
+        with pytest.raises(FileNotFoundError, match=r"there is no split val in .*, which has t"):
+            load("folder", tmp_path / name, size=16, split="val")
+
+
+@pytest.mark.parametrize(
+    "columns, names, note",
+    [
+        ({"label": ["cat", "dog", "cat"], "features": {}}, ("cat", "dog"), ""),
+        ({"label": [0, 1, 1], "features": {}}, ("0", "1"), ""),
+        ({"label": None, "features": {}}, (), ""),
+        ({"label": [-1, -1, -1]}, (), "warning: no labels: those of label are all unknown"),
+        ({"label": None, "fine": [0, 1, 1], "coarse": [0, 0, 0],
+          "features": {c: {"names": ["a", "b"], "_type": "ClassLabel"} for c in ("fine", "coarse")}},
+         (), "warning: no labels: which of fine, coarse?"),
+        ({"label": None, "sort": [0, 1, 1], "features": {"sort": {"names": ["a", "b"], "_type": "ClassLabel"}}},
+         ("a", "b"), ""),
+    ],
+)  # fmt: skip
+def test_the_labels_of_a_table_are_those_that_it_names(columns, names, note, tmp_path):
+    files = {f"{i}.png": content for i, content in enumerate(list(FILES.values())[:3])}
+    pq.write_table(table(files, **columns), tmp_path / "x.parquet")
+    data = load("folder", tmp_path / "x.parquet", size=16)
+    assert data.class_names == names and note in " ".join(data.notes)
+
+
+def test_a_row_without_an_image_is_named_and_can_be_skipped(tmp_path):
+    files = {"cat/1": FILES["cat/1.png"], "cat/2": None, "/etc/passwd": None, "dog/1": FILES["dog/1.png"]}
+    save_parquet(tmp_path, "train", table(files))
+    name = tmp_path / "train-00000-of-00001.parquet"
+    with pytest.raises(ValueError, match=rf"row 1 of {name} \(.*, row 2 of {name} \(.*/etc/passwd, which is not in"):
+        load("folder", tmp_path, size=16)
+    assert load("folder", tmp_path, size=16, skip_damaged=True).labels.tolist() == [0, 1]
+
+
+def test_an_image_beside_its_table_is_read(tmp_path):
+    write(tmp_path, {"pictures/1.png": FILES["cat/1.png"]})
+    pq.write_table(table({"pictures/1.png": None}), tmp_path / "x.parquet")
+    assert len(load("folder", tmp_path / "x.parquet", size=16)) == 1
+
+
+def test_tables_that_are_incomplete_or_hold_no_images_are_refused(tmp_path):
+    save_parquet(tmp_path / "a", "train", *map(table, HALVES))
+    (tmp_path / "a" / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no train-00001-of-00002 in"):
+        load("folder", tmp_path / "a", size=16)
+    save_arrow(tmp_path / "b", *map(table, HALVES))
+    (tmp_path / "b" / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*data-00001-of-00002\.arrow"):
+        load("folder", tmp_path / "b", size=16)
+    pq.write_table(pa.table({"text": ["a"], "number": [1]}), tmp_path / "c.parquet")
+    with pytest.raises(
+        ValueError, match=r"has the columns text \(string\), number \(int64\), expected one called image"
+    ):
+        load("folder", tmp_path / "c.parquet", size=16)
+    pq.write_table(
+        table({"1.png": FILES["cat/1.png"], "2.png": FILES["cat/2.png"]}, label=[0, None]), tmp_path / "d.parquet"
+    )
+    with pytest.raises(ValueError, match="has 1 rows without a label"):
+        load("folder", tmp_path / "d.parquet", size=16)
+    (tmp_path / "e.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"cannot read .*e\.parquet"):
+        load("folder", tmp_path / "e.parquet", size=16)
+    shutil.rmtree(tmp_path / "a")
+    save_parquet(tmp_path / "a" / "small", "train", table(IN_ORDER))
+    save_parquet(tmp_path / "a" / "large", "train", table(IN_ORDER))
+    with pytest.raises(ValueError, match=r"several sets of files.*give one of these folders as root"):
+        load("folder", tmp_path / "a", size=16)

@@ -1,0 +1,133 @@
+"""What a network sees of every kind of image file: scaled by its range, upright, composed, and said."""
+
+from pathlib import Path
+
+import image_files
+import numpy as np
+import pytest
+import torch
+from image_kinds import GREEN, KINDS, REFUSED, SIDE, WHITE, saved
+from PIL import Image
+
+from kaccore.data import load
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_image_of_any_kind_is_what_its_file_means(name, tmp_path):
+    kind = KINDS[name]
+    (tmp_path / f"x.{kind.ending}").write_bytes(kind.content())
+    data = load("folder", tmp_path, size=SIDE, background="red")
+    seen = data.images[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(seen - np.broadcast_to(kind.expected, seen.shape)).max() <= kind.within, seen
+    assert (kind.note or "") in " ".join(data.notes)
+    if kind.note is None:
+        assert data.notes == ()
+
+
+def test_all_kinds_together_are_read_and_counted(tmp_path):
+    for name, kind in KINDS.items():
+        (tmp_path / f"{name}.{kind.ending}").write_bytes(kind.content())
+    data = load("folder", tmp_path, size=SIDE)
+    assert len(data) == len(KINDS)
+    composed = sum(kind.note is not None and "composed" in kind.note for kind in KINDS.values())
+    counts = {note.split(" image")[0]: note for note in data.notes if "composed" in note}
+    (count,) = counts
+    assert int(count) >= composed and "composed on white: transparent" in counts[count]
+    assert data.notes == load("folder", tmp_path, size=SIDE).notes  # they are kept with the images
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_known_meaning_is_refused_by_name(name, tmp_path):
+    ending, content, words = REFUSED[name]
+    (tmp_path / f"x.{ending}").write_bytes(content())
+    with pytest.raises(ValueError, match=rf"^folder: cannot read {tmp_path}/x\.{ending} \(.*({words})"):
+        load("folder", tmp_path, size=SIDE)
+
+
+ORIENTED = {  # EXIF's orientation: how a camera has turned what is upright, rows first
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def oriented(file: Path, orientation: int, upright: np.ndarray, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation](upright)))
+    file.write_bytes(saved(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_photographs_are_upright(kind, tmp_path):
+    upright = np.random.default_rng(0).integers(0, 256, (7, 12, 3), dtype=np.uint8)
+    for orientation in ORIENTED:
+        oriented(tmp_path / f"{orientation}.{kind.lower()}", orientation, upright, kind)
+    data = load("folder", tmp_path, size=7)
+    middle = torch.from_numpy(image_files.centre(upright, 7)).permute(2, 0, 1)
+    assert [torch.equal(image, middle) for image in data.images] == [True] * 8
+    assert any(note == "7 images turned upright by the EXIF orientation" for note in data.notes)
+
+
+def test_a_jpeg_of_a_telephone_is_upright(tmp_path):
+    upright = np.asarray(image_files.photograph(3, 48, 32))
+    oriented(tmp_path / "a.jpg", 1, upright, "JPEG")
+    oriented(tmp_path / "b.jpg", 6, upright, "JPEG")
+    plain, turned = load("folder", tmp_path, size=32).images.float()
+    assert (plain - turned).abs().mean() < 3 < (plain - turned.rot90(1, (1, 2))).abs().mean()
+
+
+def test_exif_that_is_broken_does_no_harm(tmp_path):
+    (tmp_path / "a.png").write_bytes(
+        saved(Image.new("RGB", (4, 4), GREEN), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    )
+    assert load("folder", tmp_path, size=4).images[0, :, 0, 0].tolist() == list(GREEN)
+
+
+def shape_on(hidden: tuple[int, int, int], side: int = 64) -> Image.Image:
+    """A white disc; around it, fully transparent, a colour that nobody is to see."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    disc = (x**2 + y**2 < (side / 3) ** 2)[..., None]
+    colours = np.where(disc, WHITE, hidden)
+    return Image.fromarray(np.concatenate([colours, disc * 255], -1).astype(np.uint8))
+
+
+def test_what_is_hidden_leaves_no_fringe_when_it_is_resized(tmp_path):
+    for name, hidden in (("a", (0, 0, 0)), ("b", (255, 255, 255)), ("c", (0, 255, 0))):
+        shape_on(hidden).save(tmp_path / f"{name}.png")
+    one, two, three = load("folder", tmp_path, size=24, background="#0000ff").images
+    assert torch.equal(one, two) and torch.equal(one, three)
+    assert (one[2] == 255).all()  # white and blue have all of it: what lies between has, too
+    assert one[:, 12, 12].tolist() == [255, 255, 255] and one[:, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_the_background_is_part_of_what_is_kept_and_of_the_fingerprint(tmp_path):
+    shape_on((0, 0, 0)).save(tmp_path / "a.png")
+    found = {colour: load("folder", tmp_path, size=8, background=colour) for colour in ("white", "black", "#fff")}
+    assert found["white"].images.min() > 250 and found["black"].images.min() == 0
+    assert found["white"].fingerprint == found["#fff"].fingerprint != found["black"].fingerprint
+    assert len(list((tmp_path / ".kaccore").glob("*.safetensors"))) == 2
+    with pytest.raises(ValueError, match=r'folder: background: got \'whit\', expected a colour.*did you mean "white"'):
+        load("folder", tmp_path, size=8, background="whit")
+    for transparent in ("#ffffff80", "rgb(300, 0, 0)"):
+        with pytest.raises(ValueError, match="opaque"):
+            load("folder", tmp_path, size=8, background=transparent)
+
+
+def test_what_was_done_is_counted_with_warnings_first(tmp_path):
+    image_files.photograph(0, 40, 20).save(tmp_path / "a.png")
+    image_files.photograph(1, 90, 90).save(tmp_path / "b.png")
+    notes = load("folder", tmp_path, size=32).notes
+    assert notes == ("warning: 1 image enlarged: smaller than 32x32", "1 image cropped to the middle square")
+
+
+def test_sixteen_bits_of_which_few_are_used_are_warned_of(tmp_path):
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
+    data = load("folder", tmp_path, size=8)
+    assert data.images.unique().tolist() == [16]
+    assert data.notes[0].startswith("warning: the brightest value of 16 bits is 6.2% of their range")
