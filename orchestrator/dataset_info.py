@@ -114,14 +114,21 @@ def of_images(data: "ImageData") -> DatasetInfo:
 
 
 def foresee(settings: Data) -> DatasetInfo:
-    """The same for a dry run. Where the files are missing the fingerprint is a stand-in, and a note says how to get
-    them; nothing is written or fetched. Raises ValueError for files that cannot be used."""
+    """The same for a dry run. Where the files are missing, or were never decoded, the fingerprint is a stand-in, and a
+    note says so; nothing is written or fetched. Raises ValueError for files that cannot be used."""
     if settings.facts.packaged:
         return read(settings)
+    from kaccore.data import look
+
     try:
-        return read(settings.model_copy(update={"download": False}))
+        found = look(**settings.model_dump(exclude={"flip"}))
     except FileNotFoundError as e:
         return by_name(settings, _stand_in(settings), (f"warning: the data are missing: {e}",))
+    undecoded = () if found.fingerprint else ("the images are not decoded yet: keys are unknown until a run has begun",)
+    return DatasetInfo(
+        found.name, found.fingerprint or _stand_in(settings), found.count, found.channels, found.size,
+        found.class_names, notes=(*found.notes, *undecoded),
+    )  # fmt: skip
 
 
 def _stand_in(settings: Data) -> str:

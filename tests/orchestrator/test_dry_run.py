@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from commands import REPOSITORY, everything_below
+from PIL import Image
 
+from kaccore.data import load
 from orchestrator import config, forecast, sweep
 
 FILES = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
@@ -39,6 +41,25 @@ def test_the_missing_data_are_named_with_the_way_to_get_them(alone, capsys):
     assert sweep.main([str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "bedroom_train_lmdb.zip" in said and "https://github.com/fyu/lsun" in said
+
+
+def test_images_that_were_never_decoded_are_listed_and_no_cache_is_written(alone, capsys):
+    for k in range(24):
+        (alone / "images" / f"class {k % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (10 * k, 0, 0)).save(alone / "images" / f"class {k % 2}" / f"{k}.png")
+    Path("x.yaml").write_text(
+        "name: x\ndata: {name: folder, root: images, size: 8}\npath: {kind: kac}\n"
+        "model: {channels: 8, multipliers: [1], patch: 4}\nevaluation: {samples: 16, features: own}\n"
+        "sampling: {labels: [0, 1]}\n"
+    )
+    before = everything_below(alone)
+    assert sweep.main(["x.yaml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "the images are not decoded yet" in said and "unknown" in said and "estimate  about " in said
+    assert everything_below(alone) == before
+    load("folder", "images", size=8)  # decodes them
+    assert sweep.main(["x.yaml", "--dry-run"]) == 0
+    assert "unknown" not in capsys.readouterr().out
 
 
 def test_a_sweep_that_draws_its_trials_shows_some_and_costs_all(alone, capsys, monkeypatch):
