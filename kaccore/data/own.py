@@ -33,7 +33,7 @@ from kaccore.data.images import ImageData
 from kaccore.data.tree import Tree, Walk, arrange, walked
 
 TABLES = (".arrow", ".parquet")
-MEASURED = 1000  # files whose heads are looked at, at most
+MEASURED = 5000  # files whose heads are looked at, at most
 
 
 @dataclass(frozen=True)
