@@ -55,8 +55,8 @@ class Data(Block):
     )
     root: Text | None = Field(
         default=None,
-        description="Folder with the data, of folder also an archive, an array file or a table (docs/data.md); null: the "
-        "copy that comes with a package, of digits, mnist and grid9.",
+        description="Folder with the data, of folder also an archive, an array file or a table (docs/data.md); null: "
+        "the copy that comes with a package, of digits, mnist and grid9.",
     )
     size: Count | None = Field(
         default=None, description="Pixels a side that images are cropped and resized to, >= 1; folder only."
@@ -80,8 +80,8 @@ class Data(Block):
     )
     split: Text | None = Field(
         default=None,
-        description="Folder in root, or part of an array file or table, that alone is read, such as train; null: all of "
-        "root; folder only.",
+        description="Folder in root, or part of an array file or table, that alone is read, such as train; null: all "
+        "of root; folder only.",
     )
     skip_damaged: bool = Field(
         default=False,

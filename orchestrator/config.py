@@ -164,6 +164,8 @@ def assignment(text: str, source: str) -> tuple[str, Any]:
         raise ConfigError([Fault(source, "", "expected KEY=VALUE such as path.damping=5.0")])
     if not value.strip():
         raise ConfigError([Fault(source, key.strip(), "the value is missing, write null for none")])
+    if value.lstrip().startswith("#"):  # a colour, which YAML would take for a comment
+        return key.strip(), value.strip()
     return key.strip(), yaml_file.load_text(value, source)
 
 

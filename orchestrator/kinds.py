@@ -73,7 +73,9 @@ Name = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),
     Say("1 to 100 letters, digits, hyphens, underscores or dots, not starting with a dot"),
 ]
-Colour = Annotated[str, AfterValidator(colour), Say('a colour: a name such as white, or hex such as "#20a0ff" in quotes')]
+Colour = Annotated[
+    str, AfterValidator(colour), Say('a colour: a name such as white, or hex such as "#20a0ff" in quotes')
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from kaccore.data import ImageData, PointData
+from kaccore.data.found import spread
 from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
 
 TILE = 48  # a small image is enlarged by whole pixels to about this size
 CAPTION = 10  # pixels of a caption's letters
 WIDEST = 96  # pixels to which an image is enlarged for its caption: room for fifteen letters or so
+LARGEST = 256  # pixels of an image in a panel
 LONGEST_NAME = 60  # characters of a class's name in a file's
 SCATTERED = 1000  # points shown at most: those of the data in so many places hide what is missed
 
@@ -117,6 +119,33 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
     buffer = io.BytesIO()
     Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def panel(data: ImageData, count: int = 64) -> bytes:
+    """`count` images of a data set as a network sees them, spread over its classes, each with its class's name below,
+    as a PNG file; large ones made smaller; points as a scatter."""
+    chosen = spread_over_classes(data, count)
+    if isinstance(data, PointData):
+        return scatter_png(data.points[chosen], data.points)
+    images = data.images[chosen]
+    if data.size > LARGEST:
+        images = torch.nn.functional.interpolate(images, LARGEST, mode="bicubic", antialias=True)
+    return grid_png(images, captions=names_of(None if data.labels is None else data.labels[chosen], data))
+
+
+def spread_over_classes(data: ImageData, count: int) -> Tensor:
+    """Indices of at most `count` images, in the order of their classes: as many of each as there are, evenly apart."""
+    if data.labels is None:
+        return torch.tensor(spread(len(data), count))
+    members = [(data.labels == label).nonzero().flatten() for label in range(data.classes)]
+    filled = [each for each in members if len(each)]
+    filled = [filled[k] for k in spread(len(filled), count)]
+    shares = [0] * len(filled)
+    while sum(shares) < min(count, sum(map(len, filled))):
+        for k, each in enumerate(filled):
+            if shares[k] < len(each) and sum(shares) < count:
+                shares[k] += 1
+    return torch.cat([each[spread(len(each), share)] for each, share in zip(filled, shares, strict=True)])
 
 
 def _caption(text: str, width: int) -> Tensor:

@@ -25,7 +25,7 @@ from kaccore.data.tree import arrange
 
 LARGEST = 2**30  # bytes of one image: what unpacks to more is no image
 COPIED = 2**24  # bytes at a time
-MEASURED = 1000
+MEASURED = 5000
 PACKED: dict[bytes, Callable[[Path], Any]] = {  # how a compressed file begins
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -148,8 +148,8 @@ def _zip(path: Path) -> Archive:
 
 def _tar(path: Path, scratch: Path | None) -> Archive:
     """Of a compressed file without `scratch` only what is in it, since to go back in it is to unpack it again."""
-    with path.open("rb") as file:
-        start = file.read(8)
+    with path.open("rb") as packed:
+        start = packed.read(8)
     unpack = next((how for sign, how in PACKED.items() if start.startswith(sign)), None)
     if unpack is None:
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed when all is read

@@ -63,7 +63,8 @@ def readable() -> Mapping[str, str]:
     """Ending: Pillow's name of the format, of all that this Pillow reads."""
     from PIL import features
 
-    missing = {name for name, feature in OPTIONAL.items() if not features.check(feature)}
+    known = {*features.modules, *features.codecs}  # an older Pillow knows nothing of AVIF
+    missing = {name for name, feature in OPTIONAL.items() if feature not in known or not features.check(feature)}
     return {each: name for name, endings in FORMATS.items() if name not in missing for each in endings}
 
 

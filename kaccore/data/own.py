@@ -27,13 +27,13 @@ import torch
 from kaccore.data import array_files
 from kaccore.data.cache import Cached, Source, in_order
 from kaccore.data.class_names import legible
-from kaccore.data.endings import ending
+from kaccore.data.endings import ending, readable
 from kaccore.data.found import Found, spread
 from kaccore.data.images import ImageData
 from kaccore.data.tree import Tree, Walk, arrange, walked
 
 TABLES = (".arrow", ".parquet")
-MEASURED = 1000  # files whose heads are looked at, at most
+MEASURED = 5000  # files whose heads are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
     walk = walked(root, cache)
     try:
         tree = arrange(str(root), walk.files, walk.folders, walk.links, split)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         inside = {ending(path) for path in walk.files}
-        if ".parquet" in inside:
+        if ".parquet" in inside and not inside & readable().keys():
             return _table(root, split, cache)
+        if isinstance(error, ValueError):
+            raise
         whole = sorted(path for path in walk.files if ending(path) in (".zip", ".tar", ".gz", ".xz", ".npz", ".npy"))
         hint = f": give {root / whole[0]} itself as root" if whole else ""
         raise FileNotFoundError(f"{error}{hint}") from None

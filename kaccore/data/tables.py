@@ -43,8 +43,8 @@ class Schema(NamedTuple):
 def shards(root: Path, split: str | None) -> list[Path]:
     """The table files under `root` in their order; none where there are none.
 
-    Raises ValueError where there are several splits and none is wanted, FileNotFoundError for one that is not there or
-    a shard that is missing.
+    Raises ValueError where there are several splits and none is wanted, or the wanted one is not there,
+    FileNotFoundError for a shard that is missing.
     """
     if root.is_file():
         shard = SHARD.fullmatch(root.stem)
@@ -230,7 +230,7 @@ def _saved(folder: Path) -> list[Path]:
 
 def _whole(root: Path, split: str | None) -> None:
     if split is not None:
-        raise FileNotFoundError(f"there is no split {split} in {root}, which has none")
+        raise ValueError(f"there is no split {split} in {root}, which has none")
 
 
 def _chosen(root: Path, names: list[str], split: str | None) -> str:
@@ -239,7 +239,7 @@ def _chosen(root: Path, names: list[str], split: str | None) -> str:
     if split is None:
         raise ValueError(f"{root} has the splits {listed(names)}: set `split` to the one that is wanted")
     if split not in names:
-        raise FileNotFoundError(f"there is no split {split} in {root}, which has {listed(names) or 'none'}")
+        raise ValueError(f"there is no split {split} in {root}, which has {listed(names) or 'none'}")
     return split
 
 

@@ -114,12 +114,13 @@ def arrange(
 ) -> Tree:
     """The images among `files`, with the folders at the top as classes; of those under the folder `split` alone.
 
-    Raises FileNotFoundError where there are none or a class has none, ValueError for images beside folders of classes.
+    Raises FileNotFoundError where there are none, ValueError for a class without one, a `split` that is not there, and
+    images beside folders of classes.
     """
     files, tops = list(files), sorted({path.partition("/")[0] for path in folders})
     if split is not None:
         if split not in tops:
-            raise FileNotFoundError(f"there is no folder {split} in {where}, which has {listed(tops) or 'none'}")
+            raise ValueError(f"there is no folder {split} in {where}, which has {listed(tops) or 'none'}")
         inside, where = f"{split}/", f"{where.rstrip('/')}/{split}"
         files, folders = (
             [path.removeprefix(inside) for path in paths if path.startswith(inside)] for paths in (files, folders)
@@ -154,7 +155,7 @@ def _check_filled(where: str, images: list[str], tops: list[str], files: list[st
     if empty := [top for top in tops if top not in filled]:
         inside = Counter(ending(path) for path in files if path.partition("/")[0] in set(empty))
         what = f" but {counted(inside)}" if inside else ""
-        raise FileNotFoundError(f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them")
+        raise ValueError(f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them")
 
 
 def _of_classes(where: str, tops: list[str], images: list[str]) -> Iterable[str]:

@@ -95,7 +95,7 @@ def test_a_split_of_a_table_has_to_be_named(tmp_path):
         assert [len(load("folder", tmp_path / name, size=16, split=s)) for s in ("train", "test")] == [6, 2]
         with pytest.raises(ValueError, match=r"has the splits t\w+, t\w+: set `split` to the one"):
             load("folder", tmp_path / name, size=16)
-        with pytest.raises(FileNotFoundError, match=r"there is no split val in .*, which has t"):
+        with pytest.raises(ValueError, match=r"there is no split val in .*, which has t"):
             load("folder", tmp_path / name, size=16, split="val")
 
 

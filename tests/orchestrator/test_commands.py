@@ -85,11 +85,11 @@ def test_a_cluster_that_does_not_answer_is_bad_input(address, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
 
 
-@pytest.mark.parametrize("name", [*RUNNING, "sample", "playground"])
+@pytest.mark.parametrize("name", [*RUNNING, "sample", "playground", "data"])
 def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow(name):
     code = (
         f"import sys; from orchestrator import {name}\n"
-        f"status = {name}.main(['nowhere.yaml'] + (['--out', 'x.png'] if '{name}' == 'sample' else []))\n"
+        f"status = {name}.main(['nowhere.yaml'] + (['--out', 'x.png'] if '{name}' in ('sample', 'data') else []))\n"
         "print(status, *sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)

@@ -77,7 +77,7 @@ NOWHERE = {  # and why not
     "mlflow ui": "make ui, with another address",
     "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
-HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference")
+HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data")
 TRAINING = HERE[:4]
 REAL = {"tutorial.yaml", "mine.yaml"}
 COMPLETE = ("stages", "status", "reference")  # without arguments; of others a mere name is a mention
