@@ -185,6 +185,6 @@ def test_settings_without_a_file_are_refused(tmp_path):
 
 def test_data_that_is_missing_on_this_machine_is_one_of_the_faults(tmp_path):
     here = experiment(data={"name": "cifar10", "root": str(tmp_path)})
-    (fault,) = checks._data_faults({}, here, "x.yaml", "")
+    (fault,) = checks._data_faults({}, {here.data: ""}, "x.yaml")
     assert str(fault).startswith("x.yaml: data: ") and str(tmp_path) in str(fault)
-    assert list(checks._data_faults({}, here, "x.yaml", "read before")) == []
+    assert list(checks._data_faults({}, {here.data: "read before"}, "x.yaml")) == []
