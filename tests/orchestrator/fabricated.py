@@ -15,7 +15,7 @@ from orchestrator.graph import Stage
 from orchestrator.plan import Trial
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
-from orchestrator.store import Store
+from orchestrator.store import ABOUT, Store
 
 FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student
 POINTS = [
@@ -69,7 +69,7 @@ def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
 
 def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
     """Put a result of `stage` into the store; its `data` comes with a package where it is not given."""
-    folder, teacher = store.gather(stage), stage.lineage()[0] if stage.kind != "reference" else None
+    folder, teacher = store.gather(stage), None if stage.kind in ("features", "reference") else stage.lineage()[0]
     data = data or load("digits" if teacher is None else teacher.config["data"]["name"])
     (folder / "samples.png").write_bytes(b"")
     if stage.kind in ("teacher", "student"):
@@ -80,6 +80,8 @@ def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
         write_tensors(folder / "model.safetensors", noisy)
         (folder / "losses.json").write_text(json.dumps([{"step": s, "loss": 1 / s, "lr": 0.1} for s in (10, 20)]))
         (folder / "system.json").write_text(json.dumps(POINTS))
+    elif stage.kind == "features":
+        (folder / ABOUT).write_text(json.dumps({"text": "own features, held-out accuracy 0.9"}))
     elif stage.kind == "evaluation":
         trained = stage.parents[0]
         fid = FID[trained.kind, stage.config["sampling"]["steps"]]

@@ -47,7 +47,8 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/failures/test_s3.py", 'f"storage={STORAGE}"'),
     "python -m orchestrator.status --storage s3://my-bucket": (
         "tests/orchestrator/test_s3.py", 'status.main(["--storage"'),
-    "python -m orchestrator.report s3://my-bucket": ("tests/orchestrator/test_s3.py", "report.main([folder"),
+    "python -m orchestrator.report nfe-sweep --storage s3://my-bucket": (
+        "tests/orchestrator/test_s3.py", 'report.main(["fabricated", "--storage"'),
     "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
     "python -m orchestrator.stages --storage s3://my-bucket": (
         "tests/orchestrator/test_s3.py", 'housekeeping.main(["--storage", root'),
@@ -89,9 +90,9 @@ class Reader:
     def __init__(self, folder: Path, sweep: SweepRun) -> None:
         self.folder, self.settings = folder, [*sweep.arguments[2::2], "cluster.workers=1"]
         self.names = {
-            "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "sampling.steps=4", "ADDRESS": "auto",
+            "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "path.damping=9.0", "ADDRESS": "auto",
             "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
-            "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
+            "SWEEP": "nfe-sweep", "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
         }  # fmt: skip
 
     def do(self, part: Part) -> str:
@@ -112,7 +113,11 @@ class Reader:
     def filled(self, text: str) -> list[str]:
         """A command's words, all its [--options] taken and its NAMES filled in."""
         words = shlex.split(re.sub(r"\[(--[^]]*|[A-Z/]+)\]", r"\1", text), comments=True)
-        return [self.names.get(word, word) for word in words if word != "..."]
+        words = [self.names.get(word, word) for word in words if word != "..."]
+        for at, word in enumerate(words[:-1]):
+            if word == "--only" and words[at + 1] == self.names["KEY=VALUE"]:
+                words[at + 1] = "sampling.steps=4"  # of what is swept
+        return words
 
     def type(self, words: list[str]) -> str:
         """Run a command; returns what went wrong."""

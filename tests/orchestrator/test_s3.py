@@ -217,6 +217,8 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     assert report.main([folder, "--publish"]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert f"{folder}/report.html" in said and "MLflow    mlflow ui --backend-store-uri sqlite:///" in said
+    assert report.main(["fabricated", "--storage", root]) == 0, capsys.readouterr().out
+    capsys.readouterr()
     assert b"<h1>fabricated</h1>" in (finished.folder / "report.html").read_bytes()
     assert [p.name for p in (finished.folder / "figures").find("fid*.png")] == ["fid_vs_nfe.png"]
     rows = list(csv.DictReader(io.StringIO((finished.folder / "results.csv").read_text())))
