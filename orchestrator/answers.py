@@ -12,6 +12,7 @@ import torch
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
+from kaccore.files import CorruptFileError
 from orchestrator.asked import RequestError
 from orchestrator.config import ConfigError, Experiment
 from orchestrator.sources import Source
@@ -44,7 +45,7 @@ class Answers:
             wanted = await _object(request)
             loop = asyncio.get_running_loop()
             return JSONResponse(await loop.run_in_executor(self.drawing, self.studio.draw, wanted))
-        except RequestError as e:
+        except (RequestError, CorruptFileError) as e:
             return JSONResponse({"error": " ".join(str(e).splitlines())}, 400)
         except ConfigError as e:
             return JSONResponse({"error": "; ".join(str(replace(fault, source="")) for fault in e.faults)}, 400)

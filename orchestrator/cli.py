@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import config, overrides
+from orchestrator import config, invocation, overrides
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
+from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
@@ -31,6 +32,11 @@ def guarded(command: Callable[[], int]) -> int:
     """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
     try:
         return command()
+    except DamagedError as e:
+        from orchestrator.integrity import remedy
+
+        print(f"error: {e}\n{remedy(e)}" if "\n" not in str(e) else f"errors:\n{e}\n{remedy(e)}", file=sys.stderr)
+        return BAD_INPUT
     except (ConfigError, ConnectionError, CorruptFileError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
@@ -107,10 +113,10 @@ def run_parser(command: str, what: str) -> argparse.ArgumentParser:
 def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> int:
     """Parse `argv` and run the plan of its file up to `goal`."""
     args = run_parser(command, what).parse_args(argv)
-    return guarded(lambda: _run(args, goal))
+    return guarded(lambda: _run(args, goal, invocation.typed(command, argv)))
 
 
-def _run(args: argparse.Namespace, goal: str) -> int:
+def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator import cluster
 
     cluster.quieten(args.address)
@@ -144,7 +150,7 @@ def _run(args: argparse.Namespace, goal: str) -> int:
         cluster.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
         checks.before_start(experiment, args.file, known, weights)
-    return runner.run(records, address, console, only)
+    return runner.run(records, address, console, only, again)
 
 
 def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep", dry: bool = False) -> "Plan":
@@ -203,7 +209,10 @@ def earlier_points(records: "Records", source: str) -> list["Known"]:
             what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
             raise ConfigError([Fault(source, "sweep.learn_from", what)])
         for folder in folders:
-            found += known_elsewhere(records_of(folder), records.plan)
+            other = records_of(folder)
+            found += known_elsewhere(other, records.plan)
+            if other.damaged:  # what is drawn would depend on it
+                raise DamagedError(str(other.store.root), other.damaged)
     return found
 
 

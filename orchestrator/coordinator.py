@@ -29,8 +29,8 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
 
 
 class Noting(tune.Callback):
-    """Notes in the driver's records how each trial ended, counts it, and calls `wake` to have it published; and frees
-    what those that were killed had reserved."""
+    """Notes in the driver's records which trials began and how each ended, counts it, and calls `wake` to have it
+    published; and frees what those that were killed had reserved."""
 
     def __init__(self, records: Records, budget: Budget, wake: Callable[[], None]) -> None:
         self.records, self.budget, self.wake = records, budget, wake
@@ -43,6 +43,10 @@ class Noting(tune.Callback):
         """Tune has looked round once more."""
         if self.reservations.look():
             self.records.lacking = cluster.shortage(self.records.plan.experiment)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A coordinator is at work."""
+        self.records.begun.add(trial.config["trial"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator returned, and said itself how its trial ended; or it was stopped early."""

@@ -75,9 +75,10 @@ def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
     """What a trial's teacher has scored so far: `step` and `fid`, in order."""
     key = trial.chain[0].key
     try:
-        noted = store.result(key).file(FIDS) if store.done(key) else store.root / "work" / key / FIDS
-        return json.loads(noted.read_text())
-    except (OSError, ValueError):
+        if store.done(key):
+            return store.result(key).json(FIDS)
+        return json.loads((store.root / "work" / key / FIDS).read_text())
+    except (OSError, ValueError, KeyError):
         return []
 
 

@@ -8,7 +8,8 @@ from orchestrator.data_facts import DATA_FACTS
 from orchestrator.early_stopping import NAME
 from orchestrator.graph import Stage
 from orchestrator.provenance import DIRTY, PACKAGES
-from orchestrator.store import FIDS, Result, Store
+from orchestrator.stage_result import Result
+from orchestrator.store import FIDS, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric

@@ -1,11 +1,11 @@
 """Sampling and scoring, as functions for Ray tasks: warm processes keep the model, the data and the features."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,11 @@ from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights
 from orchestrator.store import ABOUT, OWN_FILE, Store
+from orchestrator.training_log import reporting
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Task = Callable[Concatenate[Stage, str, P], T]  # of a stage and the storage
 
 GRID_IMAGES = 64  # images kept of every evaluation
 REAL_SPLITS = 3  # of the real images, for what a perfect model would score
@@ -46,6 +51,18 @@ class Part(NamedTuple):
     seconds: float
 
 
+def _heard(task: Task[P, T]) -> Task[P, T]:
+    """`task`, whose warnings are kept in the store, and which says there what it does first."""
+
+    @wraps(task)
+    def run(stage: Stage, storage: str, *arguments: P.args, **more: P.kwargs) -> T:
+        with reporting(Store(storage), stage):
+            return task(stage, storage, *arguments, **more)
+
+    return run
+
+
+@_heard
 def sample_part(
     stage: Stage, storage: str, where: Data, weights: FeatureWeights, replica: int, first: int, count: int
 ) -> Part:
@@ -89,6 +106,7 @@ def draw(
     )  # fmt: skip
 
 
+@_heard
 def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part) -> dict[str, Any]:
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and return it."""
     began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
@@ -171,6 +189,7 @@ def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dic
     return plane.likelihood(stage, network(storage, trained, where), build.path(trained.lineage()[0], data))
 
 
+@_heard
 def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
@@ -183,6 +202,7 @@ def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWei
     store.publish(stage, gathered, time.perf_counter() - began)
 
 
+@_heard
 def train_features(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
     """Train the data's own network, whose features its numbers are then measured with."""
     began, store = time.perf_counter(), Store(storage)

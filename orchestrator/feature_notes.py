@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from kaccore.features import OWN, OWN_ONLY, standard_number
 from orchestrator.graph import Stage
 from orchestrator.plan import Plan
+from orchestrator.stage_result import DamagedError
 from orchestrator.store import ABOUT, Store
 
 
@@ -20,5 +21,9 @@ def own_features(plan: Plan, store: Store) -> Iterator[str]:
 
 
 def accuracy(own: Stage, store: Store) -> str:
-    """How much the finished network `own` recognises of what it was not trained on; empty where it is not finished."""
-    return str(store.result(own.key).json(ABOUT)["text"]) if store.done(own.key) else ""
+    """How much the finished network `own` recognises of what it was not trained on; empty where it is not finished, or
+    its result is damaged, which others say."""
+    try:
+        return str(store.result(own.key).json(ABOUT)["text"]) if store.done(own.key) else ""
+    except (DamagedError, KeyError):
+        return ""

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
-from orchestrator import cli, leases
+from kaccore.files import CorruptFileError
+from orchestrator import cli, leases, notices
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place
+from orchestrator.stage_result import DamagedError, Result
 from orchestrator.store import Store
+
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the sweeps that need it."""
+    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the sweeps that need it. The
+    kind of one whose manifest cannot be read is DAMAGED."""
 
     key: str
     kind: str
@@ -56,12 +61,16 @@ def entries(root: Place) -> list[Entry]:
     needs, names = {name: set(plan["stages"]) for name, plan in plans.items()}, _names(plans.values())
     found = []
     for path in (root / "stages").find("*/manifest.json"):
-        manifest = json.loads(path.read_text())
         key = path.parent.name
         needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
-        size = sum(f["bytes"] for f in manifest["files"].values())
-        name = names.get(key, manifest["label"])
-        found.append(Entry(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
+        try:
+            manifest = Result(path.parent).manifest
+            size = sum(f["bytes"] for f in manifest["files"].values())
+            name = names.get(key, manifest["label"])
+            found.append(Entry(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
+        except DamagedError as e:
+            size = sum(size for size, _ in path.parent.listing().values())
+            found.append(Entry(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by))
     return sorted(found, key=lambda e: e.age)
 
 
@@ -72,8 +81,16 @@ def sweeps(root: Place) -> dict[str, set[str]]:
 
 def _plans(root: Place) -> dict[str, dict[str, Any]]:
     """What plan.json says of each sweep, as name/id."""
-    found = (root / "sweeps").find("*/*/plan.json")
-    return {f"{path.parent.parent.name}/{path.parent.name}": json.loads(path.read_text()) for path in found}
+    found = {}
+    for path in (root / "sweeps").find("*/*/plan.json"):
+        try:
+            planned = json.loads(path.read_text())
+            planned["stages"].items()
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            what = f"{path} is damaged ({type(e).__name__}: {e}), so that nobody knows which stages its sweep needs"
+            raise CorruptFileError(f"{what}: run its experiment again, which writes it anew") from None
+        found[f"{path.parent.parent.name}/{path.parent.name}"] = planned
+    return found
 
 
 def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -122,6 +139,9 @@ def _list(root: Place) -> int:
     console = cli.make_console()
     console.print(table)
     console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
+    if aside := (root / "damaged").find("*"):
+        what = "gc frees those that were made again, or that no kept sweep needs"
+        console.print(f"{len(aside)} damaged results were set aside in {root / 'damaged'}: {what}", highlight=False)
     return 0
 
 
@@ -133,7 +153,8 @@ def _collect(args: argparse.Namespace) -> int:
         if not any(matches(sweep, pattern) for sweep in known):
             there = ", ".join(sorted(known)) or "none"
             raise ConfigError([Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")])
-    spare = unneeded(entries(root), [*args.keep_sweeps, *running(root)])
+    keep = [*args.keep_sweeps, *running(root)]
+    spare = unneeded(entries(root), keep)
     console, verb = cli.make_console(), "would remove" if args.dry_run else "removed"
     for entry in spare:
         if not args.dry_run:
@@ -141,6 +162,18 @@ def _collect(args: argparse.Namespace) -> int:
         console.print(f"{verb} {entry.name} {entry.key}, {size_text(entry.bytes)}", highlight=False)
     total = size_text(sum(e.bytes for e in spare))
     console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
+    needed = {key for sweep, of in known.items() if any(matches(sweep, p) for p in keep) for key in of}
+    if not args.dry_run:
+        for warned in (root / notices.FOLDER).find("*"):
+            if warned.name not in needed:
+                warned.clear()
+    store = Store(root)
+    for aside in (root / "damaged").find("*"):
+        key = aside.name.rpartition("-")[0]
+        if key not in needed or store.done(key):
+            if not args.dry_run:
+                aside.clear()
+            console.print(f"{verb} the damaged result {aside.name}, set aside before", highlight=False)
     return 0
 
 

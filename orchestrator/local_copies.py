@@ -12,10 +12,12 @@ from tempfile import mkdtemp
 KEEP_BYTES, KEEP_SECONDS = 20e9, 3600.0  # beyond so much those go, the oldest first, that were not used for so long
 
 
-def copy_of(what: str, name: str, download: Callable[[Path], None]) -> Path:
+def copy_of(what: str, name: str, download: Callable[[Path], None], anew: bool = False) -> Path:
     """The copy, called `name`, of `what`, a text that changes with its content; `download` writes it where it is
-    missing."""
+    missing, or `anew` where it may be damaged."""
     copy = _copies() / hashlib.sha256(what.encode()).hexdigest()[:32] / name
+    if anew:
+        shutil.rmtree(copy.parent, ignore_errors=True)
     if copy.exists():
         os.utime(copy.parent)
         return copy

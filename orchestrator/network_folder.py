@@ -11,7 +11,7 @@ from pathlib import Path
 from kaccore.files import write_json
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
-from orchestrator.store import Result
+from orchestrator.stage_result import Result
 
 WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
 

@@ -33,6 +33,7 @@ class Folder(PosixPath):
     """A folder or file of a store that lies on a disk, local or shared."""
 
     pace: ClassVar[int] = 1  # how many times as long to wait between two looks at it as in a folder
+    near: ClassVar[bool] = True  # whether a file can be read without being copied here first
 
     def find(self, pattern: str) -> list[Place]:
         """What matches `pattern`, such as */manifest.json, below this, sorted."""
@@ -81,8 +82,16 @@ class Folder(PosixPath):
         """When the file was written last, in seconds since 1970."""
         return self.stat().st_mtime
 
-    def local(self) -> Path:
-        """A file on this machine with the same content."""
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """The files directly below this: the bytes of each, and when it was written, in nanoseconds since 1970."""
+        try:
+            found = [(p.name, p.stat()) for p in self.iterdir() if p.is_file()]
+        except FileNotFoundError:  # removed while it was looked through
+            return {}
+        return {name: (status.st_size, status.st_mtime_ns) for name, status in found}
+
+    def local(self, anew: bool = False) -> Path:
+        """A file on this machine with the same content; `anew`: no copy that was made before."""
         return self
 
     def set_aside(self, suffix: str) -> None:
@@ -118,11 +127,13 @@ class Folder(PosixPath):
             self.rmdir()
         return False
 
-    def withdraw(self, marker: str, aside: Place) -> None:
-        """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that nobody reads."""
+    def withdraw(self, marker: str, aside: Place, keep: bool = False) -> None:
+        """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that nobody reads, where it
+        lies then if it is to `keep`. Raises FileNotFoundError where nothing is here."""
         aside.parent.mkdir(exist_ok=True)
         self.rename(str(aside))
-        aside.clear()
+        if not keep:
+            aside.clear()
 
     @contextmanager
     def staged(self) -> Iterator[Path]:

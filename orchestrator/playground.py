@@ -39,6 +39,7 @@ def _play(args: argparse.Namespace) -> int:
     begin = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, begin)
     print(sampling_choice.origin(source, stage))
+    source.store.result(stage.key).path("model.safetensors")  # a damaged one is refused here, and not by Ray Serve
     print(f"{source.name}: starting Ray Serve", flush=True)
     try:
         with cluster.terminable():

@@ -20,13 +20,15 @@ from orchestrator.places import Place
 from orchestrator.plan import Plan, Trial
 from orchestrator.provenance import made_by
 from orchestrator.search import Known
+from orchestrator.stage_result import DamagedError
 from orchestrator.store import Store, with_remedy
 
 MEASURES = (
     "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
 )  # fmt: skip
 
-LEFT = "not started"  # the status of a trial that a budget, or --only, kept from being run
+LEFT = "not started"  # the status of a trial that a budget, --only or an interrupt kept from being run
+NOT_BEGUN = "interrupted before it began"  # the reason of the last
 STOPPED = "stopped"  # of one that the scheduler stopped early
 ENDED_WELL = ("done", STOPPED, LEFT)
 OF_POINTS = ("w2", "log_likelihood")
@@ -68,9 +70,12 @@ class Records:
         self.store = store
         self.earlier: list[Known] = []  # what other sweeps have measured, for one that learns from them
         self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
+        self.begun: set[int] = set()  # the numbers of the trials that Ray Tune has started in this run
         self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
         self.lost = False  # whether what trials are measured by cannot be had, in this run
         self.problem = ""  # why the folder could not be written last, if it could not
+        self.damaged: dict[str, str] = {}  # by their keys results that were found not to be what was written, and why
+        self._aside: set[str] = set()  # the keys of those that were set aside, and not made again by when this was read
         self._lock = threading.RLock()
         self._done: set[str] = set()  # keys of what trials are for that was seen finished
         self._measured: dict[str, dict[str, Any]] = {}
@@ -127,7 +132,7 @@ class Records:
             before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / "trials.json").read_text())]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             before = []
-        plan = self.plan
+        plan, self._aside = self.plan, self.store.lost()
         known = [key for key, _ in before] == [trial.key for trial in plan.trials]
         found = [ending for _, ending in before] if known else [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):
@@ -162,6 +167,22 @@ class Records:
             lambda i, e: replace(e, status="failed", error=error) if i in lost and e.status == "waiting" else e
         )
 
+    def interrupt(self) -> None:
+        """End the trials that are still open: those that had begun are interrupted, the others were not started."""
+        begun = set(self.begun)
+
+        def ended(index: int, ending: Ending) -> Ending:
+            if ending.status != "waiting":
+                return ending
+            how = {"status": "interrupted"} if index in begun else {"status": LEFT, "error": NOT_BEGUN}
+            return replace(ending, **how)
+
+        self.update_all(ended)
+
+    def interrupted(self) -> bool:
+        """Whether the latest run was ended before its trials were."""
+        return any(e.status == "interrupted" or e.error == NOT_BEGUN for e in self.endings)
+
     def draw(self) -> list[Trial]:
         """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where
         there is no new point."""
@@ -191,10 +212,10 @@ class Records:
         return known
 
     def finished(self, trial: Trial) -> bool:
-        """Whether everything that `trial` is for lies in the store."""
+        """Whether everything that `trial` is for lies in the store, and nothing that it builds on was set aside."""
         if trial.key not in self._done and self.store.done(trial.key):
             self._done.add(trial.key)  # what is finished stays so
-        return trial.key in self._done
+        return trial.key in self._done and self._aside.isdisjoint(stage.key for stage in trial.stages())
 
     def take_over(self, before: "Records") -> None:
         """Know what `before`, of the same store, has seen finished and measured."""
@@ -257,14 +278,21 @@ class Records:
         return rows
 
     def measured(self, trial: Trial) -> dict[str, Any]:
-        """The metrics of a finished evaluation; empty where there is none."""
+        """The metrics of a finished evaluation; empty where there is none, and where they are `damaged`."""
         if trial.evaluation is None:
             return {}
         key = trial.evaluation.key
         if key not in self._measured:  # read once: what is finished does not change, and hundreds of trials are asked
             if not self.store.done(key):
                 return {}
-            self._measured[key] = self.store.result(key).json("metrics.json")
+            try:
+                self._measured[key] = self.store.result(key).json("metrics.json")
+                self.damaged.pop(key, None)
+            except DamagedError as e:
+                self.damaged |= e.found
+                return {}
+            except (KeyError, FileNotFoundError):  # set aside in between
+                return {}
         return self._measured[key]
 
     def _samples(self, trial: Trial) -> str:
@@ -272,7 +300,11 @@ class Records:
         name = f"samples/trial-{trial.index:03d}.png"
         if name not in self._copied:
             if not (self.folder / name).exists():
-                (self.folder / name).put(self.store.result(trial.key).file("samples.png").read_bytes())
+                try:
+                    (self.folder / name).put(self.store.result(trial.key).content("samples.png"))
+                except DamagedError as e:
+                    self.damaged |= e.found
+                    return ""
             self._copied.add(name)
         return name
 

@@ -14,6 +14,7 @@ from orchestrator.entities import sizes_of
 from orchestrator.plan import Trial
 from orchestrator.ranking import rankings, scale_of
 from orchestrator.records import ENDED_WELL, Records
+from orchestrator.stage_result import DamagedError
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 
@@ -21,7 +22,7 @@ REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 def register(client: Any, records: Records, run: Any) -> None:
     """Register the best network of `records`, unless it is no sweep, or not over, or nothing was measured; `run` is its
     own run, which keeps the files."""
-    over = all(e.status in ("failed", *ENDED_WELL) for e in records.endings)
+    over = all(e.status in ("failed", *ENDED_WELL) for e in records.endings) and not records.interrupted()
     for trial in best(records) if over and records.plan.goal == "sweep" else ():
         _register(client, records, run, trial)
 
@@ -55,10 +56,18 @@ def best(records: Records) -> list[Trial]:
     for scale in rankings(records).values():
         measured = [records.plan.trials[index] for index, _ in scale]
         kept = [t for t in measured if records.store.done(t.chain[-1].key)]
-        whole = [t for t in kept if records.store.result(t.chain[-1].key).has("model.safetensors")]
+        whole = [t for t in kept if _has_network(records, t)]
         students = [t for t in whole if t.config.sampling.model == "student"]
         found += (students or whole)[:1]
     return found
+
+
+def _has_network(records: Records, trial: Trial) -> bool:
+    try:
+        return records.store.result(trial.chain[-1].key).has("model.safetensors")
+    except DamagedError as e:
+        records.damaged |= e.found
+        return False
 
 
 def _save(folder: Path, network: Path, steps: int) -> None:

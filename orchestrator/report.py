@@ -2,10 +2,11 @@
 
 import argparse
 
-from orchestrator import cli, cluster, summary
+from orchestrator import cli, cluster, integrity, summary
 from orchestrator.places import Place
 from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
+from orchestrator.stage_result import DamagedError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 def _again(folder: Place, publish: bool) -> int:
     cluster.quieten()
     console, records = cli.make_console(), cli.records_of(folder)
+    integrity.check(records.store, records.plan.stages())
     publisher = Publisher(records)
     if publish:
         publisher.attempt()  # before the report, which names the runs
@@ -29,6 +31,8 @@ def _again(folder: Place, publish: bool) -> int:
     if publish:
         publisher.finish("FINISHED" if all(e.status == "done" for e in records.endings) else "FAILED")
     summary.conclude(records, console, publisher.problem)
+    if records.damaged:  # larger files, which the report draws from
+        raise DamagedError(str(records.store.root), records.damaged)
     return 1 if publisher.problem else 0
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import cluster, summary
+from kaccore.files import CorruptFileError
+from orchestrator import cluster, integrity, summary
 from orchestrator.causes import first_line
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError
@@ -34,24 +35,31 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 EXAMPLES = 3  # points of a sweep by optuna that a dry run shows
 
 
-def run(records: Records, address: str | None, console: Console, only: Container[int] | None = None) -> int:
+def run(
+    records: Records, address: str | None, console: Console, only: Container[int] | None = None, again: str = ""
+) -> int:
     """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
-    failed, 130 interrupted."""
+    failed, 130 interrupted. `again` is the command line that goes on with an interrupted run."""
     cluster.quieten(address)
+    plan = records.plan if only is None else records.plan.part(only)
+    for line in integrity.mend(records.store, list(plan.stages())):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     records.open()
     if only is not None:
         records.choose(only, "left out by --only")
     _introduce(records, console)
     with Publisher(records) as publisher, View(records, console):
         status = _attempt(records, address, publisher)
-    records.update_all(lambda _, e: replace(e, status="interrupted") if e.status == "waiting" else e)
     if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
         status = FAILED
+    records.interrupt()
     _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.try_save()
     summary.conclude(records, console, publisher.problem)
-    return FAILED if records.problem and status == DONE else status
+    if status == INTERRUPTED:
+        summary.print_again(records, console, again)
+    return FAILED if (records.problem or records.damaged) and status == DONE else status
 
 
 def _attempt(records: Records, address: str | None, publisher: Publisher) -> int:
@@ -82,6 +90,8 @@ def _write(records: Records) -> None:
         summary.write(records)
     except OSError as e:
         records.problem = with_remedy(e)
+    except CorruptFileError as e:
+        records.problem = str(e)
 
 
 def run_trials(records: Records, address: str | None, publisher: Publisher) -> None:
@@ -199,12 +209,17 @@ def print_plan(plan: Plan, console: Console, only: Container[int] | None = None,
     for trial in chosen.trials:
         trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
     console.print(trials)
+    found = {stage.key: what for stage, what in integrity.damaged(store, chosen.stages())}
     stages = Table("stage", "key", "training steps", "state", title="stages, each run once", title_justify="left")
     for stage in chosen.stages():
         steps = str(stage.steps) if stage.kind in TRAINING else ""
         key = stage.key if stage.known else "unknown"
-        stages.add_row(plan.names[stage.key], key, steps, "done" if store.done(stage.key) else "to do")
+        state = "damaged" if stage.key in found else "done" if store.done(stage.key) else "to do"
+        stages.add_row(plan.names[stage.key], key, steps, state)
     console.print(stages)
+    for key, what in found.items():
+        line = f"{plan.names[key]} {key}: {what}: a run sets it aside and makes it again, which is not in the estimate"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     at_once = concurrent_trials(experiment, {"CPU": float(os.cpu_count() or 1), "GPU": cluster.count_gpus()})
     for line in forecast.in_words(forecast.forecast(chosen, store, at_once, copies), at_once):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

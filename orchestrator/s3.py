@@ -36,6 +36,7 @@ class S3Place:
     """An object, or all objects below it, of a bucket; what it shares with Path does what Path's does."""
 
     pace: ClassVar[int] = 5  # each look costs a request: leases beat every 10 s
+    near: ClassVar[bool] = False
 
     def __init__(self, bucket: str, key: str | PurePosixPath = "", modified: float | None = None) -> None:
         self.bucket, self._path, self._modified = bucket, PurePosixPath(key), modified
@@ -149,9 +150,13 @@ class S3Place:
     def modified(self) -> float:
         return self._head()["LastModified"].timestamp() if self._modified is None else self._modified
 
-    def local(self) -> Path:
+    def listing(self) -> dict[str, tuple[int, int]]:
+        below = [each for page in self._pages(self._prefix(), "/") for each in page.get("Contents", ())]
+        return {PurePosixPath(e["Key"]).name: (e["Size"], int(e["LastModified"].timestamp() * 1e9)) for e in below}
+
+    def local(self, anew: bool = False) -> Path:
         """A copy that other processes of this user on this machine find again, as long as the object stays as it is."""
-        return copy_of(f"{self} {self._head()['ETag']}", self.name, self._download)
+        return copy_of(f"{self} {self._head()['ETag']}", self.name, self._download, anew)
 
     def clear(self) -> None:
         with suppress(OSError):
@@ -179,7 +184,9 @@ class S3Place:
     def adopted(self, marker: str) -> bool:
         return (self / marker).exists()
 
-    def withdraw(self, marker: str, aside: Place) -> None:
+    def withdraw(self, marker: str, aside: Place, keep: bool = False) -> None:
+        if keep:
+            self._copy(aside)
         (self / marker).unlink()
         self.clear()
 
@@ -231,11 +238,15 @@ class S3Place:
     def _list(self, prefix: str, delimiter: str = "") -> Iterator[tuple[str, float | None]]:
         """The keys that start with `prefix`, and when they were written; with a `delimiter` also what would be folders,
         instead of what is below them."""
+        for page in self._pages(prefix, delimiter):
+            yield from ((each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ()))
+            yield from ((each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ()))
+
+    def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
         more: dict[str, str] = {}
         while True:
             page = self._ask("list_objects_v2", Prefix=prefix, Delimiter=delimiter, **more)
-            yield from ((each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ()))
-            yield from ((each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ()))
+            yield page
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -280,6 +291,19 @@ class S3Place:
                 return True
             time.sleep(0.1 * 2**tried)  # another wrote at the same time, which S3 refuses to both
         raise StorageError(f"{self}: others write there all the time: run the same command again")
+
+    def _copy(self, target: Place) -> None:
+        """Copy all objects below this to below `target`."""
+        assert isinstance(target, S3Place)
+        keys = [key.removeprefix(self._prefix()) for key, _ in self._list(self._prefix())]
+        if not keys:
+            raise FileNotFoundError(f"{self}: no such object")
+
+        def copy(s3: Any) -> None:
+            for key in keys:
+                s3.copy({"Bucket": self.bucket, "Key": (self / key).key}, self.bucket, (target / key).key)
+
+        self._asked(copy)
 
     def _upload(self, path: Path) -> None:
         def upload(s3: Any) -> None:

@@ -79,10 +79,13 @@ def origin(source: Source, stage: Stage) -> str:
 
 
 def pick(source: Source, config: Experiment) -> Stage:
-    """The stage to sample; raises ConfigError where it is not trained yet."""
+    """The stage to sample; raises ConfigError where it is not trained yet, DamagedError where its result is damaged."""
     teacher = source.teacher
     stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
     if source.store.done(stage.key):
+        from orchestrator import integrity
+
+        integrity.check(source.store, [stage])
         return stage
     command = "train" if stage is teacher else "distill"
     where = f"not trained yet under {source.store.root}"

@@ -31,6 +31,7 @@ from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
 from orchestrator.places import Folder, Place
 from orchestrator.plan import Trial
+from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
@@ -190,6 +191,8 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
         index = int(number) if number.isdigit() else -1
     else:
         index, why = _best(records)
+        if records.damaged:  # the best may be one of those
+            raise DamagedError(str(records.store.root), records.damaged)
     if not 0 <= index < len(trials):
         raise ConfigError([Fault(f"{folder}:{number}", "", f"expected a trial from 0 to {len(trials) - 1}")])
     if key is not None and trials[index].key != key:

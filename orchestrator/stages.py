@@ -13,7 +13,9 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-from orchestrator.causes import cause, innermost
+from kaccore.files import CorruptFileError
+from orchestrator import integrity
+from orchestrator.causes import cause, first_line, innermost
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving, watch_of, weights_of
@@ -34,6 +36,14 @@ class StageFailedError(RuntimeError):
 
 class ReferenceFailedError(StageFailedError):
     """What a trial is measured by cannot be had, and so nothing of it was trained."""
+
+
+class LostResultError(RuntimeError):
+    """What a stage builds on, `stages`, is damaged or not there any more, and has to be made again first."""
+
+    def __init__(self, stages: Sequence[Stage], why: str) -> None:
+        self.stages = list(stages)
+        super().__init__(f"{', '.join(stage.label for stage in stages)}: damaged or removed: {why}")
 
 
 class HaltedError(RuntimeError):
@@ -70,13 +80,26 @@ def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = No
     one worker group; only where nobody begins does it begin itself.
     """
     store, halt = Store(run.storage), halt or Halt()
+    for attempt in range(1, TRIES + 1):
+        try:
+            _complete(trial, run, store, leader or attempt > 1, halt)
+            return
+        except LostResultError as e:
+            for stage in e.stages:
+                integrity.set_aside(store, stage)
+            if attempt == TRIES:
+                raise StageFailedError(f"given up after {TRIES} times: {e}") from e
+
+
+def _complete(trial: Trial, run: Run, store: Store, leader: bool, halt: Halt) -> None:
     patience = 0.0 if leader else LEADER_SECONDS
     for stage in trial.measured_by():
         try:
             fulfil([stage], store, run.id, lambda stages: refer(stages[0], trial, run), halt=halt)
         except StageFailedError as e:
             raise ReferenceFailedError(str(e)) from e
-    fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt)
+    needs = trial.measured_by()  # a teacher is, while it trains
+    fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt, needs)
     if trial.evaluation is not None:
         fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], trial, run), halt=halt)
 
@@ -88,8 +111,10 @@ def fulfil(
     execute: Callable[[list[Stage]], None],
     patience: float = 0.0,
     halt: Halt | None = None,
+    needs: Sequence[Stage] = (),
 ) -> None:
-    """Return once the store has every one of `stages` (parents first), by `execute` or by waiting for others.
+    """Return once the store has every one of `stages` (parents first), by `execute` or by waiting for others. Raises
+    LostResultError where what they build on, or what they `need` beside it, turns out to be damaged.
 
     Leases are only tried for, parents first, and nothing is waited for while one is held: no deadlock. For the first
     `patience` seconds only others are waited for.
@@ -116,7 +141,7 @@ def fulfil(
                     break
                 mine.append((stage, lease))
             if mine:
-                _run_held(mine, store, run, execute)
+                _run_held(mine, store, run, execute, needs)
                 continue
         time.sleep(POLL_SECONDS * store.root.pace)
     for stage in stages:  # whoever waited may have made a finished stage's work folder again
@@ -128,8 +153,13 @@ def _failed_in(stage: Stage, store: Store, run: str) -> bool:
     return failure is not None and failure["run"] == run and failure["final"]
 
 
-def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None]) -> None:
-    """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns out to be lost."""
+def _run_held(
+    held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None],
+    needs: Sequence[Stage],
+) -> None:  # fmt: skip
+    """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns out to be lost. Raises
+    LostResultError, since nothing is waited for while leases are held."""
+    built_on = [s for s in (*integrity.ancestors(stage for stage, _ in held), *needs) if s not in [h for h, _ in held]]
     for attempt in range(1, TRIES + 1):
         for stage, _ in held:
             if _failed_in(stage, store, run):
@@ -143,6 +173,10 @@ def _run_held(held: list[tuple[Stage, Lease]], store: Store, run: str, execute: 
         except Exception as e:
             if any(lease.gone() for stage, lease in held if not store.done(stage.key)):
                 return  # whoever took this process for dead goes on with the work
+            if lost := integrity.lost_among(store, built_on, isinstance(innermost(e), CorruptFileError)):
+                for stage in todo:
+                    store.clear_failure(stage)
+                raise LostResultError(lost, first_line(e)) from e
             failed = next((s for s in todo if not store.done(s.key)), todo[-1])
             failure = store.failure(failed) or {
                 "cause": cause(failed, e),

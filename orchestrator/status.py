@@ -8,6 +8,7 @@ from orchestrator import cli
 from orchestrator.faults import ConfigError
 from orchestrator.places import Place
 from orchestrator.sources import SWEEP, sweep_folder
+from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,17 +39,24 @@ def main(argv: list[str] | None = None) -> int:
 def _show(args: argparse.Namespace) -> int:
     from rich.live import Live
 
+    from orchestrator import integrity, notices
     from orchestrator.view import View
 
     console, storage = cli.make_console(), cli.place(args.storage, "--storage")
     if args.sweep is None:
-        console.print(_all(storage))
+        damaged: dict[str, str] = {}
+        console.print(_all(storage, damaged))
+        if damaged:
+            raise DamagedError(str(storage), damaged)
         return 0
     followed = Followed(sweep_folder(args.sweep, storage))
     view = View(followed.records, console, ours=False)
     state = _state(followed.records)
     if not args.watch:
         console.print(view.table(state))
+        for line in notices.lines(view.warnings()):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        integrity.check(followed.records.store, followed.records.plan.stages())
         return 0
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
         while state == RUNNING:
@@ -56,6 +64,7 @@ def _show(args: argparse.Namespace) -> int:
             view.records = followed.look()
             state = _state(view.records)
             live.update(view.table(state))
+    integrity.check(followed.records.store, followed.records.plan.stages())
     return 0
 
 
@@ -91,11 +100,11 @@ def _state(records: "Records", under_way: set[str] | None = None) -> str:
     under_way = running(records.store.root) if under_way is None else under_way
     if f"{records.plan.experiment.name}/{records.plan.id}" in under_way:
         return RUNNING
-    left = records.unfinished() or any(e.status == "interrupted" for e in records.endings)
-    return "not running" if left else "ended"
+    return "not running" if records.unfinished() or records.interrupted() else "ended"
 
 
-def _all(storage: Place) -> "Table":
+def _all(storage: Place, damaged: dict[str, str]) -> "Table":
+    """A line for each sweep; what is found to be damaged on the way is added to `damaged`."""
     from rich.table import Table
 
     from orchestrator.housekeeping import age_text, running
@@ -116,6 +125,7 @@ def _all(storage: Place) -> "Table":
             name, _state(records, under_way), str(len(records.endings)), str(count["done"]), str(count["failed"]),
             "; ".join(best_so_far(records).values()), began,
         )  # fmt: skip
+        damaged |= records.damaged
     return table
 
 

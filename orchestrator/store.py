@@ -6,6 +6,9 @@
     publishing/      leases: one process at a time publishes an experiment to MLflow
     labels/          <fingerprint>.json: the labels of a data set, so that samples can be drawn without its files
     layout.json      the version of this layout
+    notices/<key>/   warnings about a stage, for whoever watches: see `notices`
+    damaged/<key>-<n>/   a result whose files were not what was written, set aside: see `integrity`
+    verified.json    the files of results that were compared with their checksums
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
 A result is gathered aside and put in place as a whole, so a reader sees all of it or nothing: in a folder by a rename,
@@ -16,62 +19,23 @@ import errno
 import json
 import time
 import zlib
-from dataclasses import dataclass, replace
-from functools import cached_property
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kaccore.files import CorruptFileError, file_sha256
+from orchestrator import notices
 from orchestrator.dataset_info import DatasetInfo, pack_labels, unpack_labels
-from orchestrator.graph import Stage
+from orchestrator.graph import TRAINING, Stage
 from orchestrator.places import Place, StorageError, StorageRefusedError, Where, place_of
 from orchestrator.provenance import made_by
+from orchestrator.stage_result import MANIFEST, Result
 
-if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
-    from torch import Tensor
-
-MANIFEST = "manifest.json"
 OWN_FILE = "network.safetensors"  # of own features
 ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images
 FIDS = "fids.json"  # what a teacher scored while it trained
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished stage: its folder and what its manifest says."""
-
-    folder: Place
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """The manifest; raises CorruptFileError where it cannot be read."""
-        try:
-            return json.loads((self.folder / MANIFEST).read_text())
-        except ValueError as e:
-            raise CorruptFileError(f"{self.folder / MANIFEST}: {e}") from None
-
-    def file(self, name: str) -> Place:
-        """The file `name` of this result, which it may not have."""
-        return self.folder / self.manifest.get("at", "") / name
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return self.file(name).exists()
-
-    def path(self, name: str) -> Path:
-        """A file of this result on this machine."""
-        return self.file(name).local()
-
-    def tensors(self, name: str) -> dict[str, "Tensor"]:
-        """The tensors of a safetensors file of this result, its checksum verified."""
-        from kaccore.checkpoint import read_tensors
-
-        return read_tensors(self.path(name), self.manifest["files"][name]["sha256"])
-
-    def json(self, name: str) -> Any:
-        """A JSON file of this result."""
-        return json.loads(self.file(name).read_text())
 
 
 class Store:
@@ -131,8 +95,9 @@ class Store:
 
     def seconds(self, key: str) -> float:
         """How long stage `key` has been worked on, as far as is known."""
-        if self.done(key):
-            return self.result(key).manifest["seconds"]
+        with suppress(CorruptFileError):
+            if self.done(key):
+                return float(self.result(key).manifest["seconds"])
         return (self.progress(key) or {}).get("seconds", 0.0)
 
     def work(self, key: str) -> Place:
@@ -154,17 +119,41 @@ class Store:
         target = self.root / "stages" / stage.key
         try:
             target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
-        except OSError:  # the faster one's result is there, and it has removed the work folder
+        except OSError as e:  # the faster one's result is there, and it has removed the work folder
             if not self.done(stage.key):
-                raise
+                if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                self.set_aside(stage, f"{MANIFEST} is missing")  # results come whole: somebody has removed it
+                target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
         self.discard_work(stage.key)
         return Result(target)
 
     def remove(self, key: str) -> None:
-        """Remove the finished result of `key`."""
+        """Remove the finished result of `key`, and the warnings about it."""
         (self.root / "stages" / key).withdraw(MANIFEST, self.root / "work" / f"removed-{key}")
         for noted in (self.root / "families").find(f"*/*-{key}"):
             noted.unlink()
+        notices.forget(self.root, key)
+
+    def set_aside(self, stage: Stage, what: str) -> str:
+        """Move the damaged result of `stage` to where no reader looks, and warn of it. What was done, in words; empty
+        where another process has done it. The caller holds the stage's lease."""
+        folder = self.root / "damaged"
+        numbers = [int(p.name.rpartition("-")[2]) for p in folder.find(f"{stage.key}-*")]
+        aside = folder / f"{stage.key}-{max(numbers, default=0) + 1}"
+        try:
+            (self.root / "stages" / stage.key).withdraw(MANIFEST, aside, keep=True)
+        except FileNotFoundError:
+            return ""
+        made = "trained" if stage.kind in TRAINING else "computed"
+        said = f"{what}: set aside as damaged/{aside.name}, it is {made} again"
+        self.warn(stage, said)
+        return f"{stage.label} {stage.key}: {said}"
+
+    def lost(self) -> set[str]:
+        """The keys of results that were set aside as damaged and have not been made again."""
+        keys = {p.name.rpartition("-")[0] for p in (self.root / "damaged").find("*")}
+        return {key for key in keys if not self.done(key)}
 
     def note_family(self, stage: Stage) -> None:
         """Note that longer trainings of `stage`'s family can go on from its result."""
@@ -182,6 +171,11 @@ class Store:
     def discard_work(self, key: str) -> None:
         """Remove what a finished stage left in its work folder."""
         (self.root / "work" / key).clear()
+
+    def warn(self, stage: Stage, text: str) -> None:
+        """Print the warning `text` about `stage`, and keep it for the view, the report and `status`: once, and never
+        an error."""
+        notices.tell(self.root, stage, text)
 
     def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
         """Leave why `stage` failed, for the coordinator and for trials that wait for it."""

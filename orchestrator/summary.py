@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import figures, tracking
+from orchestrator import figures, integrity, notices, tracking
 from orchestrator.feature_notes import own_features
 from orchestrator.plan import Plan, short_key, skipped_lines
 from orchestrator.ranking import rankings
@@ -36,6 +36,10 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
         if ending.error and ending.status != LEFT:
             line, style = f"trial {index} {ending.status}: {ending.error}", None if ending.status == STOPPED else "red"
             console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    print_warnings(records, console)
+    for key, what in dict(records.damaged).items():
+        line = f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if records.problem:
         what = f"{tracking.short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
@@ -78,6 +82,24 @@ def print_skipped(plan: Plan, console: Console) -> None:
     """Say which combinations were left out and why, each reason once."""
     for line in skipped_lines(plan):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_warnings(records: Records, console: Console) -> None:
+    """Print how many warnings there are about the plan's stages, and the last few."""
+    for line in notices.lines(notices.about(records.store.root, records.plan.stages())):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_again(records: Records, console: Console, command: str) -> None:
+    """Say what of an interrupted run is kept, and that `command` goes on with it."""
+    stages = list(records.plan.stages())
+    kept = sum(records.store.done(stage.key) for stage in stages)
+    work = records.store.root / "work"
+    begun = sum(bool((work / stage.key / "checkpoints").find("step-*.json")) for stage in stages)
+    line = f"{kept} of {len(stages)} stages are kept"
+    line += f", {begun} more up to a checkpoint" if begun else ""
+    line += f"; the same command goes on: {command}" if command else "; the same command goes on"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from orchestrator.graph import TRAINING, Stage
 from orchestrator.places import Place
 from orchestrator.plan import Trial
 from orchestrator.records import STOPPED, Records
+from orchestrator.stage_result import DamagedError
 from orchestrator.students import intervals_text
 
 PARENT = "mlflow.parentRunId"
@@ -88,10 +89,14 @@ class Tracker:
         """Log every finished stage and every ended trial that MLflow does not have yet."""
         for stage in self.records.plan.stages(TRAINING):
             if stage.key not in self.published and self.records.store.done(stage.key):
-                self._publish_stage(stage)
+                try:
+                    self._publish_stage(stage)
+                except DamagedError as e:  # the next run makes it again, and publishes it
+                    self.records.damaged |= e.found
         for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
-            if ending.status in STATUSES and name not in self.published:
+            self.records.measured(trial)
+            if ending.status in STATUSES and name not in self.published and trial.key not in self.records.damaged:
                 self.published[name] = self._publish_trial(trial, ending.status, ending.error)
             if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
                 self.records.update(trial.index, mlflow_run_id=run_id)

@@ -2,7 +2,8 @@
 
 import json
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
+from kaccore.progress import listening
 from kaccore.training import Training
+from orchestrator import notices
 from orchestrator.graph import Stage
 from orchestrator.job import Saving
 from orchestrator.leases import LeaseLostError, newest
@@ -50,8 +53,7 @@ class TrainingLog:
             try:
                 tensors, numbers = _load(described)
             except CorruptFileError as e:
-                print(f"warning: set aside a damaged checkpoint: {e}", flush=True)
-                described.set_aside(".damaged")
+                self._pass_over(described, e)
                 continue
             self.training.restore(tensors, numbers)
             self.losses, self.pending = numbers["losses"], numbers["pending"]
@@ -60,6 +62,15 @@ class TrainingLog:
             if "system" in numbers:  # a checkpoint of an earlier version has none
                 self.system.restore(numbers["system"])
             return
+
+    def _pass_over(self, described: Place, error: CorruptFileError) -> None:
+        """Set a damaged checkpoint aside; what belongs to another stage's result stays as it is."""
+        if described.parent != self.checkpoints:
+            self.store.warn(self.stage, f"cannot go on from a shorter training, whose end is damaged: {error}")
+            return
+        self.store.warn(self.stage, f"set aside a damaged checkpoint: {error}")
+        with suppress(FileNotFoundError):  # another worker of the group was faster
+            described.set_aside(".damaged")
 
     def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
         """Note one step, and the network's FID where it was measured; raises LeaseLostError where another process has
@@ -107,11 +118,15 @@ class TrainingLog:
 
     def _shorter(self) -> list[Place]:
         """The final states of the finished stages of this one's family with fewer steps, the longest first."""
-        return [
-            self.store.result(key).file(f"step-{steps:08d}.json")
-            for steps, key in reversed(self.store.family(self.stage))
-            if steps < self.stage.steps and self.store.result(key).has(f"step-{steps:08d}.json")
-        ]
+        found = []
+        for steps, key in reversed(self.store.family(self.stage)):
+            if steps < self.stage.steps:
+                result, name = self.store.result(key), f"step-{steps:08d}.json"
+                try:
+                    found += [result.file(name)] if result.has(name) else []
+                except CorruptFileError as e:  # its manifest's: no fault of this stage
+                    self.store.warn(self.stage, f"cannot go on from a shorter training, whose end is damaged: {e}")
+        return found
 
     def _save(self, folder: Path) -> None:
         tensors, numbers = self.training.state()
@@ -138,7 +153,7 @@ class TrainingLog:
         try:
             state, _ = _load(best[1])
         except CorruptFileError as e:
-            print(f"warning: the best checkpoint is damaged and not kept: {e}", flush=True)
+            self.store.warn(self.stage, f"the best checkpoint is damaged and not kept: {e}")
             return
         averaged = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
         write_tensors(gathered / "best.safetensors", sampled(averaged))
@@ -167,7 +182,10 @@ class TrainingLog:
 def _load(described: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The checkpoint whose JSON is `described`; raises CorruptFileError where it is damaged."""
     with described.parent.fetched(described.name, described.with_suffix(".safetensors").name) as folder:
-        return load_checkpoint(folder / described.name)
+        try:
+            return load_checkpoint(folder / described.name)
+        except CorruptFileError as e:  # where it lies, and not where this process has a copy of it
+            raise CorruptFileError(str(e).replace(str(folder), str(described.parent))) from None
 
 
 def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -177,6 +195,16 @@ def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def tell(folder: Place, progress: dict[str, Any]) -> None:
-    """Leave `progress` in a work folder, for views: never an error."""
+    """Leave `progress` in a work folder, for views: what `TrainingLog` tells, or a text as `doing` where no step is
+    taken yet. Never an error."""
     with suppress(OSError):  # a view that lags is better than a training that stops
         (folder / "progress.json").note(json.dumps(progress).encode())
+
+
+@contextmanager
+def reporting(store: Store, stage: Stage) -> Iterator[None]:
+    """While the context is open, warnings of this project's code are kept in the store as warnings about `stage`, and
+    what kaccore says of work that takes minutes, such as decoding images, is left as the stage's progress."""
+    folder = store.work(stage.key)
+    with notices.heard(store.root, stage), listening(lambda text: tell(folder, {"doing": text})):
+        yield

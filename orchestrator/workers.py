@@ -23,7 +23,7 @@ from orchestrator.graph import Stage
 from orchestrator.job import Job
 from orchestrator.leases import LeaseLostError, newest
 from orchestrator.store import Store, disk_refuses
-from orchestrator.training_log import TrainingLog
+from orchestrator.training_log import TrainingLog, reporting
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
 
@@ -64,6 +64,11 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
     store = Store(job.storage)
     if store.done(stage.key):
         return
+    with reporting(store, stage):
+        _train(stage, job, group, store)
+
+
+def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.lineage()[0]
     data = build.checked(build.images(job.data), stage)
     model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kaccore import progress
 from kaccore.arrays import rows_at_once
 from kaccore.data.images import ImageData
 
@@ -206,7 +206,7 @@ class _Decoding:
                 yield part[:sound]
             if time.monotonic() > said + REPORT_SECONDS:
                 said, done = time.monotonic(), first + len(part)
-                print(f"{self.name}: {done:,} of {count:,} images decoded into {self.folder}", file=sys.stderr)
+                progress.say(f"{self.name}: {done:,} of {count:,} images decoded into {self.folder}")
         self._check()
 
     def _decode(self, index: int, into: np.ndarray) -> bool:

@@ -3,10 +3,12 @@
 import base64
 import html
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator import provenance
+from orchestrator import notices, provenance
 from orchestrator.feature_notes import own_features
+from orchestrator.invocation import COMMANDS, line
 from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
 from orchestrator.report_page.results import Results, Setting, said
@@ -15,7 +17,6 @@ from orchestrator.report_page.table import SCRIPT, spread_text, table
 
 # a page that needs no network offers none; the others are of no use here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
-COMMANDS = {"teacher": "train", "student": "distill", "evaluation": "evaluate", "sweep": "sweep"}
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
 h1{margin-bottom:0}h2{margin:2.2rem 0 .3rem}.note{color:#555;margin:.2rem 0 .6rem;max-width:75ch}
@@ -45,6 +46,7 @@ def page(records: Records) -> str:
         *(_strips(results, features) for features in results.features),
         *_tables(results),
         _problems(results),
+        _warnings(records),
         _left_out(plan),
         _reproduce(records),
         f"<script>{SCRIPT}</script>",
@@ -155,6 +157,14 @@ def _problems(results: Results) -> str:
     return f"<h2>Trials without a result</h2><ul>{items}</ul>" if lines else ""
 
 
+def _warnings(records: Records) -> str:
+    """What workers and tasks have warned of, the latest last."""
+    found = notices.about(records.store.root, records.plan.stages())
+    lines = [f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}" for n in found]
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<h2>Warnings</h2><ul>{items}</ul>" if lines else ""
+
+
 def _left_out(plan: Plan) -> str:
     items = "".join(f"<li>{html.escape(line)}</li>" for line in skipped_lines(plan))
     return f"<h2>Left out</h2><ul>{items}</ul>" if items else ""
@@ -166,7 +176,7 @@ def _reproduce(records: Records) -> str:
     versions = dict(noted or provenance.made_by())
     python, commit = versions.pop("python"), versions.pop("commit", "")
     name = f"{plan.experiment.name}.yaml"
-    command = f"python -m orchestrator.{COMMANDS[plan.goal]} {name}"
+    command = line(COMMANDS[plan.goal], name)
     data = "; ".join(f"{info.name}, fingerprint {info.fingerprint}" for info in plan.datasets())
     facts: dict[str, Any] = {"Python": python, "Data": data, "Sweep": plan.id}
     facts |= {"Commit": commit} if commit else {}

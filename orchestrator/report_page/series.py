@@ -12,6 +12,7 @@ from orchestrator.graph import Stage
 from orchestrator.plan import Trial, plain
 from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
+from orchestrator.stage_result import DamagedError
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
 LINES = 14  # so many lines are told apart: every further one is gray
@@ -205,7 +206,10 @@ def _shortened(text: str, length: int = 24) -> str:
 def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
     try:
         noted = results.records.store.result(stage.key).json("losses.json")
-    except (OSError, ValueError):
+    except DamagedError as e:
+        results.records.damaged |= e.found
+        return ()
+    except (OSError, ValueError, KeyError):
         return ()
     every = max(1, len(noted) // CURVE_POINTS)
     kept = [*noted[:-1:every], *noted[-1:]]

@@ -14,6 +14,7 @@ from PIL import Image
 from orchestrator.graph import Stage
 from orchestrator.plan import Trial
 from orchestrator.report_page.results import Results, Spread
+from orchestrator.stage_result import DamagedError
 
 SEEDS = 16
 ROWS = 40  # strips at most: each is some tens of kilobytes of the page
@@ -79,14 +80,17 @@ def _strip(results: Results, trial: Trial, value: Spread | None) -> Strip | None
 def _tiles(results: Results, stage: Stage) -> Pixels | None:
     """The first samples, (N, H, W, 3), or one picture of all of them where they are points; None where there are none
     that can be read: a report is made of what is there."""
-    result = results.records.store.result(stage.key)
     try:
+        result = results.records.store.result(stage.key)
         if result.has("samples.npz"):
             with np.load(result.path("samples.npz")) as file:
                 if "points" in file:
                     return _scatter(file["points"])[None]
                 return _small(np.asarray(file["images"][:SEEDS], np.uint8))
         return _of_grid(result.path("samples.png"))
+    except DamagedError as e:
+        results.records.damaged |= e.found
+        return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

@@ -1,21 +1,36 @@
 """A sweep that is interrupted while it trains, and the same command again."""
 
+import io
+import json
+import shlex
 import signal
 import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import fabricated
 import psutil
+import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
+from rich.console import Console
+
+from orchestrator import invocation, status, summary
+from orchestrator.records import LEFT, NOT_BEGUN, Records
 
 # steps enough to be still training when the interrupt has worked its way down
 LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)
+OF_THREE = """\
+sweep: {space: {seed: {grid: [0, 1, 2]}}, max_concurrent_trials: 1}
+"""
 SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, name: str = "train") -> subprocess.Popen[str]:
     """The command in a process of its own; a background job's SIGINT is ignored, so that is undone first."""
     return subprocess.Popen(
-        command("train", "x.yaml", *LONG), cwd=folder, env=own_environment(), text=True,
+        command(name, "x.yaml", *LONG), cwd=folder, env=own_environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
@@ -25,9 +40,9 @@ def checkpoints(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in (folder / "runs").glob("work/*/checkpoints/step-*")}
 
 
-def stop(folder: Path, number: signal.Signals) -> None:
-    """Start, interrupt in the middle of training, and look at what is left."""
-    driver = start(folder)
+def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
+    """Start, interrupt in the middle of training, and look at what is left; returns what was said."""
+    driver = start(folder, name)
     wait_for("work/*/checkpoints/step-*.json", folder / "runs", driver)
     below = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)
@@ -37,6 +52,11 @@ def stop(folder: Path, number: signal.Signals) -> None:
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
     assert manifests(folder / "runs") == {}
+    again = shlex.join(command(name, "x.yaml", *LONG))
+    assert said.splitlines()[-1].endswith(
+        f"stages are kept, 1 more up to a checkpoint; the same command goes on: {again}"
+    )
+    return said
 
 
 def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_path):
@@ -54,8 +74,11 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_
 
 
 def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
-    (tmp_path / "x.yaml").write_text(TINY)
-    stop(tmp_path, signal.SIGTERM)
+    (tmp_path / "x.yaml").write_text(TINY + OF_THREE)
+    said = stop(tmp_path, signal.SIGTERM, "sweep")
+    (file,) = tmp_path.glob("runs/sweeps/tiny/*/trials.json")
+    assert Counter(e["status"] for e in json.loads(file.read_text())) == {"interrupted": 1, LEFT: 2}
+    assert f"2 trials not started: {NOT_BEGUN}" in said and "0 of " in said.splitlines()[-1]
 
 
 def test_train_and_distill_share_the_teacher(tmp_path):
@@ -70,3 +93,70 @@ def test_train_and_distill_share_the_teacher(tmp_path):
     drawn = run(tmp_path, "sample", "x.yaml", *("--count", 3, "--steps", 2, "--out", "x.npz"))
     assert drawn.returncode == 2  # the file itself asks for other intervals, which are not trained
     assert "not trained yet" in drawn.stderr
+
+
+@pytest.fixture
+def records(tmp_path) -> Records:
+    """Of three trials the first is done, and the store has what it needs alone."""
+    records = fabricated.sweep(tmp_path / "runs")
+    for stage in records.plan.stages():
+        if stage not in records.plan.trials[0].stages():
+            records.store.remove(stage.key)
+    records.read_endings()
+    return records
+
+
+def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(records):
+    records.begun |= {0, 1}
+    records.interrupt()
+    assert [(e.status, e.error) for e in records.endings] == [("done", ""), ("interrupted", ""), (LEFT, NOT_BEGUN)]
+    records.save()
+    again = Records(records.plan, records.store)
+    again.open()
+    assert [(e.status, e.error) for e in again.endings] == [("done", ""), ("waiting", ""), ("waiting", "")]
+
+
+def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records, capsys):
+    records.interrupt()
+    records.save()
+    assert {e.status for e in records.endings} == {"done", LEFT}
+    assert status.main([str(records.folder)]) == 0
+    assert "1 of 3 trials  not running" in capsys.readouterr().out
+    records.update_all(lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are over") if e.error else e)
+    records.save()
+    assert status.main([str(records.folder)]) == 0
+    assert "1 of 3 trials  ended" in capsys.readouterr().out  # a budget is another reason
+
+
+def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_path):
+    records.begun.add(1)
+    records.interrupt()
+    fabricated.publish(records, "KILLED")
+    client = fabricated.client_of(records)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "fabricated"]
+
+    def published() -> set[str]:
+        runs = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
+        return {run.data.tags["trial"] for run in runs}
+
+    assert published() == {"0"}
+    again = fabricated.sweep(tmp_path / "runs")
+    again.open()
+    fabricated.publish(again)
+    assert published() == {"0", "1", "2"}
+
+
+def test_the_end_says_how_much_is_kept_and_by_which_command_it_goes_on(records):
+    console = Console(file=io.StringIO(), width=200)
+    typed = invocation.typed("sweep", ["my file.yaml", "--set", "teacher.steps=3"])
+    summary.print_again(records, console, typed)
+    total, kept = len(list(records.plan.stages())), len(records.plan.trials[0].stages())
+    assert console.file.getvalue() == (
+        f"{kept} of {total} stages are kept; the same command goes on: "
+        "python -m orchestrator.sweep 'my file.yaml' --set teacher.steps=3\n"
+    )
+
+
+def test_a_command_line_is_repeated_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python3.11", "-m", "orchestrator.sweep", "a b.yaml"])
+    assert invocation.typed("sweep", None) == "python3.11 -m orchestrator.sweep 'a b.yaml'"

@@ -18,7 +18,7 @@ from mlflow.types import Schema
 from kaccore.data import load
 from orchestrator import cli
 from orchestrator.provenance import DIRTY, made_by
-from orchestrator.records import Records
+from orchestrator.records import LEFT, NOT_BEGUN, Records
 
 OURS = ("kind", "stage_key", "trial_key", "sweep_id", "version", "git", "mlflow.source")
 
@@ -121,7 +121,10 @@ def test_a_sweep_that_is_not_over_registers_nothing(copied):
     copied.update(0, status="interrupted")
     fabricated.publish(copied, "FAILED")
     assert fabricated.versions(copied) == []
-    copied.update(0, status="failed")  # then it is over: what its other trials have found is registered
+    copied.update(0, status=LEFT, error=NOT_BEGUN)
+    fabricated.publish(copied, "FAILED")
+    assert fabricated.versions(copied) == []
+    copied.update(0, status="failed", error="")  # then it is over: what its other trials have found is registered
     fabricated.publish(copied, "FAILED")
     assert len(fabricated.versions(copied)) == 1
 

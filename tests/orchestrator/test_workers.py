@@ -13,7 +13,7 @@ import torch
 
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
-from orchestrator import build, system_use, training_log
+from orchestrator import build, notices, system_use, training_log
 from orchestrator.config import Data, parse
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving
@@ -173,17 +173,17 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     file = newest.with_suffix(suffix)
     file.write_bytes(damage(file.read_bytes()))
     train_teacher(interrupted)
-    said = capsys.readouterr().out
-    assert "warning" in said
-    assert newest.stem in said
+    (notice,) = notices.about(place_of(interrupted), chain())
+    assert newest.stem in notice.text and notice.label == "teacher"
+    assert f"warning: {notice}" in capsys.readouterr().err
     assert weights(interrupted, chain()[0]) == weights(uninterrupted, chain()[0])
 
 
-def test_where_every_checkpoint_is_damaged_training_starts_anew(interrupted, uninterrupted, capsys):
+def test_where_every_checkpoint_is_damaged_training_starts_anew(interrupted, uninterrupted):
     for described in checkpoints(interrupted, chain()[0]):
         described.with_suffix(".safetensors").write_bytes(b"")
     train_teacher(interrupted)
-    assert capsys.readouterr().out.count("warning") == 2
+    assert len(notices.about(place_of(interrupted), chain())) == 2
     assert weights(interrupted, chain()[0]) == weights(uninterrupted, chain()[0])
 
 
@@ -223,6 +223,37 @@ def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
     assert log.training.step == 50
     train(str(tmp_path / "extended"), 10**6, (long,))
     assert weights(tmp_path / "extended", long) == weights(tmp_path / "at once", long)
+
+
+@pytest.mark.parametrize("damaged", ["step-00000050.safetensors", "manifest.json"])
+def test_where_the_shorter_training_is_damaged_the_longer_one_starts_anew_and_says_so(tmp_path, damaged):
+    settings = {"teacher__schedule": "constant"}
+    (short,), (long,) = chain(**settings, teacher__steps=50)[:1], chain(**settings, teacher__steps=60)[:1]
+    train(str(tmp_path), 10**6, (short,))
+    (tmp_path / "stages" / short.key / damaged).write_bytes(b"")
+    before = sorted((tmp_path / "stages" / short.key).iterdir())
+    log = TrainingLog(*asked(tmp_path, long))
+    log.resume()
+    assert log.training.step == 0
+    (notice,) = notices.about(place_of(tmp_path), [long])
+    assert "whose end is damaged" in notice.text and damaged in notice.text
+    assert sorted((tmp_path / "stages" / short.key).iterdir()) == before  # another stage's result stays as it is
+
+
+def test_that_the_best_checkpoint_is_damaged_is_said_where_the_report_finds_it(tmp_path, monkeypatch):
+    (stage,), run = chain()[:1], Training.run
+
+    def rising(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
+        for step, metrics in run(self, *arguments):
+            yield step, {**metrics, "loss": float(step)}
+            if step == TEACHER_STEPS - 1:
+                checkpoints(tmp_path, stage)[0].with_suffix(".safetensors").write_bytes(b"")
+
+    monkeypatch.setattr(Training, "run", rising)
+    train(str(tmp_path), 10, (stage,))
+    (notice,) = notices.about(place_of(tmp_path), [stage])
+    assert "the best checkpoint is damaged" in notice.text
+    assert not Store(tmp_path).result(stage.key).has("best.safetensors")
 
 
 @pytest.mark.parametrize("other", [{"teacher__schedule": "cosine"}, {"teacher__lr": 1e-4}, {"seed": 1}])
