@@ -17,7 +17,7 @@ from kaccore.diagnostics.memorisation import Nearest
 from kaccore.distill import UniformJumps, sample_consistency
 from kaccore.features import OwnTraining, own_name
 from kaccore.fid import METRICS, Outputs, Reference, compare, extract_with_logits
-from kaccore.files import write_json
+from kaccore.files import write_bytes, write_json
 from kaccore.frechet import per_class_fid, perfect_model_fid
 from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
@@ -26,7 +26,7 @@ from orchestrator import build, diagnosis, pictures, plane
 from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights
-from orchestrator.store import ABOUT, OWN_FILE, Store
+from orchestrator.store import ABOUT, OWN_FILE, REAL, Store
 from orchestrator.training_log import reporting
 
 P = ParamSpec("P")
@@ -198,7 +198,7 @@ def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWei
     reference = Reference.build(data, features, device=device(), **extraction)
     gathered = store.gather(stage)
     reference.save(gathered / "reference.safetensors")
-    pictures.save_samples(gathered / "samples.png", data.images[: kept(data)], data)
+    write_bytes(gathered / REAL, pictures.panel(data))
     store.publish(stage, gathered, time.perf_counter() - began)
 
 

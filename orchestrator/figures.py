@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator.plan import Trial
 from orchestrator.records import Records
-from orchestrator.report_page import series
+from orchestrator.report_page import real, series
 from orchestrator.report_page.results import Results, Setting, logarithmic, said
 from orchestrator.report_page.series import COLOURS, GRAY, Line
 
@@ -26,7 +26,7 @@ def write_figures(records: Records) -> list[Path]:
 
     matplotlib.use("Agg")
     with (records.folder / "figures").staged() as folder:
-        return _write(Results(records), folder)
+        return _write(Results(records), folder) + _real(records, folder)
 
 
 def _write(results: Results, folder: Path) -> list[Path]:
@@ -36,6 +36,15 @@ def _write(results: Results, folder: Path) -> list[Path]:
     others = {"losses": _losses, "fid_while_training": _watched, "samples_by_nfe": _samples}
     others |= {"trajectories": trajectories_of_points}
     return done + [path for name, make in others.items() if make(results, path := folder / f"{name}.png")]
+
+
+def _real(records: Records, folder: Path) -> list[Path]:
+    """Training images of each data set as a network sees them."""
+    found = [panel.png for panel in real.panels(records) if panel.png is not None]
+    paths = [folder / ("real.png" if len(found) == 1 else f"real-{number}.png") for number in range(len(found))]
+    for path, png in zip(paths, found, strict=True):
+        path.write_bytes(png)
+    return paths
 
 
 def _panels(results: Results, path: Path, draw: Draw) -> bool:

@@ -34,6 +34,7 @@ from orchestrator.stage_result import MANIFEST, Result
 
 OWN_FILE = "network.safetensors"  # of own features
 ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images
+REAL = "real.png"  # training images as a network sees them, of a reference
 FIDS = "fids.json"  # what a teacher scored while it trained
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 

@@ -11,6 +11,7 @@ from orchestrator.feature_notes import own_features
 from orchestrator.invocation import COMMANDS, line
 from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
+from orchestrator.report_page.real import Panel, panels
 from orchestrator.report_page.results import Results, Setting, said
 from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
 from orchestrator.report_page.table import SCRIPT, spread_text, table
@@ -44,6 +45,7 @@ def page(records: Records) -> str:
         _summary(results),
         *_figures(results),
         *(_strips(results, features) for features in results.features),
+        *(_data(panel) for panel in panels(records)),
         *_tables(results),
         _problems(results),
         _warnings(records),
@@ -117,6 +119,19 @@ def _strip_row(strip: Strip) -> str:
     label, kind = html.escape(strip.label), "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
     image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
     return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+
+
+def _data(panel: Panel) -> str:
+    """A data set: some of its images as a network sees them, and what was done to them."""
+    info, name = panel.info, html.escape(panel.name)
+    count = "" if info.count is None else f"{info.count:,} {'points' if info.points else 'images'}"
+    classes = f", {info.classes} classes: {', '.join(info.class_names)}" if info.classes else ", no classes"
+    lines = "".join(f"<li>{html.escape(note)}</li>" for note in info.notes)
+    image = ""
+    if panel.png is not None:
+        image = f'<img class="figure" alt="training images: {name}" src="{_inline("image/png", panel.png)}">'
+    said = f'<p class="note">{html.escape(count + classes)}</p>{f"<ul>{lines}</ul>" if lines else ""}'
+    return f'<section class="chart"><h2>Training images: {name}</h2>{said}{image}</section>'
 
 
 def _tables(results: Results) -> list[str]:

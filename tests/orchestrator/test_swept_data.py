@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import cli, registry, summary
+from orchestrator import cli, pictures, registry, summary
 from orchestrator.config import ConfigError, parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.ranking import best_so_far, rankings
@@ -75,6 +75,25 @@ def test_trials_of_two_data_sets_are_trained_and_measured_on_their_own(tmp_path)
         with np.load(folder / "samples.npz") as file:
             found[trial.config.data.name] = metrics["fid_features"], file["images"].shape[1:]
     assert found == {"digits": ("digits-cnn-v1", (8, 8, 1)), "mnist": ("mnist-cnn-v1", (28, 28, 1))}
+
+
+def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_to_them(tmp_path, photographs):
+    Image.new("RGBA", (5, 7), (255, 0, 0, 0)).save(photographs / "class 0" / "clear.png")
+    own = {"name": "folder", "root": str(photographs), "size": 8, "background": "#0000ff"}
+    plan = planned(own, {"data.size": [4, 8]}, evaluation={"features": "inception-v3-compat", "samples": 16})
+    records = made(tmp_path / "runs", plan)
+    for stage in plan.stages(("reference",)):  # as its task does, without Inception
+        records.store.remove(stage.key)
+        folder, size = records.store.gather(stage), 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
+        (folder / "real.png").write_bytes(pictures.panel(load("folder", photographs, size=size, background="#0000ff")))
+        records.store.publish(stage, folder, 1.0)
+    summary.write(records)
+    assert {p.name for p in (records.folder / "figures").glob("real*.png")} == {"real-0.png", "real-1.png"}
+    found = page(records)
+    assert "Training images: folder, size 4" in found.said and "Training images: folder, size 8" in found.said
+    assert found.said.count("composed on") == 2 and "13 images, 2 classes: class 0, class 1" in found.said
+    assert found.text.count('alt="training images: folder, size ') == 2
+    (photographs / "class 0" / "clear.png").unlink()
 
 
 def test_a_worker_that_is_given_other_images_than_were_planned_refuses(tmp_path, photographs):

@@ -1,0 +1,35 @@
+"""The training images of a sweep's data sets as a network sees them, and what was done to them."""
+
+from typing import NamedTuple
+
+from orchestrator.dataset_info import DatasetInfo
+from orchestrator.records import Records
+from orchestrator.stage_result import DamagedError
+from orchestrator.store import REAL
+
+
+class Panel(NamedTuple):
+    """A data set: what to call it, what is known of it, and some of its images as a PNG file, None where no reference
+    has kept any."""
+
+    name: str
+    info: DatasetInfo
+    png: bytes | None
+
+
+def panels(records: Records) -> list[Panel]:
+    """A panel for each data set of the sweep, in the order of the trials."""
+    plan = records.plan
+    return [Panel(plan.data_names[info.fingerprint], info, _png(records, info)) for info in plan.datasets()]
+
+
+def _png(records: Records, info: DatasetInfo) -> bytes | None:
+    for stage in records.plan.stages(("reference",)):
+        if stage.data["fingerprint"] == info.fingerprint and records.store.done(stage.key):
+            try:
+                return records.store.result(stage.key).content(REAL)
+            except FileNotFoundError:  # of an earlier version
+                continue
+            except DamagedError as e:
+                records.damaged |= e.found
+    return None
