@@ -23,6 +23,8 @@ from orchestrator.graph import UNKNOWN
 if TYPE_CHECKING:  # a driver plans without torch
     from kaccore.data import ImageData
 
+WARNING = "warning: "  # how notes begin that a user should not miss
+
 Labels = NDArray[np.int64]
 
 
@@ -123,7 +125,7 @@ def foresee(settings: Data) -> DatasetInfo:
     try:
         found = look(**settings.model_dump(exclude={"flip"}))
     except FileNotFoundError as e:
-        return by_name(settings, _stand_in(settings), (f"warning: the data are missing: {e}",))
+        return by_name(settings, _stand_in(settings), (f"{WARNING}the data are missing: {e}",))
     undecoded = () if found.fingerprint else ("the images are not decoded yet: keys are unknown until a run has begun",)
     return DatasetInfo(
         found.name, found.fingerprint or _stand_in(settings), found.count, found.channels, found.size,

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.dataset_info import WARNING
 from orchestrator.feature_notes import accuracy
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.notices import Notice, Notices
@@ -193,6 +194,10 @@ class View:
         for index, ending in enumerate(self.records.endings):
             if ending.status in ("failed", STOPPED):
                 table.add_row(f"trial {index}", Text(f"{ending.status}: {ending.error}"))
+        for info in self.records.plan.datasets():
+            for note in info.notes:
+                if note.startswith(WARNING):
+                    table.add_row("data", Text(note.removeprefix(WARNING)))
         warnings = self.warnings()
         for number, notice in enumerate(warnings[-WARNINGS:]):
             name = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if number == 0 else ""

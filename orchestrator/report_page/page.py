@@ -17,6 +17,7 @@ from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
 from orchestrator.report_page.table import SCRIPT, spread_text, table
 
 # a page that needs no network offers none; the others are of no use here
+CLASSES = 20  # of a data set whose names are said
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -125,7 +126,8 @@ def _data(panel: Panel) -> str:
     """A data set: some of its images as a network sees them, and what was done to them."""
     info, name = panel.info, html.escape(panel.name)
     count = "" if info.count is None else f"{info.count:,} {'points' if info.points else 'images'}"
-    classes = f", {info.classes} classes: {', '.join(info.class_names)}" if info.classes else ", no classes"
+    more = f" and {info.classes - CLASSES} more" if info.classes > CLASSES else ""
+    classes = f", {info.classes} classes: {', '.join(info.class_names[:CLASSES])}{more}" if info.classes else ""
     lines = "".join(f"<li>{html.escape(note)}</li>" for note in info.notes)
     image = ""
     if panel.png is not None:

@@ -84,7 +84,8 @@ def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_t
     records = made(tmp_path / "runs", plan)
     for stage in plan.stages(("reference",)):  # as its task does, without Inception
         records.store.remove(stage.key)
-        folder, size = records.store.gather(stage), 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
+        folder = records.store.gather(stage)
+        size = 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
         (folder / "real.png").write_bytes(pictures.panel(load("folder", photographs, size=size, background="#0000ff")))
         records.store.publish(stage, folder, 1.0)
     summary.write(records)
