@@ -18,8 +18,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.ui",
-        description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. The tables "
-        "of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
+        description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
+        "The tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
     )
     cli.add_storage(p, "the store: a folder")
     p.add_argument("--port", type=int, default=PORT, help=f"port of this machine (default {PORT})")
