@@ -37,17 +37,17 @@ def explained(error: BaseException, uri: str) -> str:
     """What a failed request to the server at `uri` means, with the remedy; empty where `error` is of another kind."""
     from mlflow.exceptions import MlflowException, RestException
     from requests import exceptions
+    from urllib3.exceptions import ReadTimeoutError
 
     behind = list(_behind(error))
-    for kind, explain in (
-        (exceptions.ProxyError, _proxy_fails),
-        (exceptions.SSLError, _not_trusted),
-        (exceptions.Timeout, _silent),
-        (exceptions.RetryError, _fails),
-        (exceptions.ConnectionError, _no_answer),
-        (exceptions.RequestException, _no_answer),
+    for kinds, explain in (
+        ((exceptions.ProxyError,), _proxy_fails),
+        ((exceptions.SSLError,), _not_trusted),
+        ((exceptions.Timeout, ReadTimeoutError), _silent),  # requests makes the second a ConnectionError
+        ((exceptions.RetryError,), _fails),
+        ((exceptions.RequestException,), _no_answer),
     ):
-        if any(isinstance(each, kind) for each in behind):
+        if any(isinstance(each, kinds) for each in behind):
             return explain(uri, behind)
     if not isinstance(error, MlflowException):
         return ""
