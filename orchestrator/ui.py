@@ -7,11 +7,13 @@ import sys
 
 from orchestrator import cli
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.mlflow_run import fit
 from orchestrator.mlflow_uri import embedded
 from orchestrator.places import Folder
 from orchestrator.printed import command, short
 
 HOST, PORT = "127.0.0.1", 5000
+COMMAND = 200  # characters of the command of whoever has the port
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.ui",
         description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
-        "The tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
+        "Tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
     )
     cli.add_storage(p, "the store: a folder")
     p.add_argument("--port", type=int, default=PORT, help=f"port of this machine (default {PORT})")
@@ -73,11 +75,11 @@ def _listening(port: int) -> str:
     import psutil
 
     try:
-        found = [c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid
-                 and c.status == psutil.CONN_LISTEN]  # fmt: skip
-        process = psutil.Process(found[0])
-        return f"process {process.pid} ({' '.join(process.cmdline()) or process.name()})"
-    except (psutil.Error, IndexError, OSError):
+        listening = (c for c in psutil.net_connections("tcp") if c.laddr and c.status == psutil.CONN_LISTEN)
+        holders = [psutil.Process(c.pid) for c in listening if c.pid and c.laddr.port == port]
+        first = min(holders, key=lambda process: process.create_time())  # the others are what it has started
+        return f"process {first.pid} ({fit(' '.join(first.cmdline()) or first.name(), COMMAND)})"
+    except (psutil.Error, ValueError, OSError):
         return "a process of another user, or of another container,"
 
 

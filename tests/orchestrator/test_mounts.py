@@ -31,7 +31,7 @@ a line that is none
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("/", "ext4"), ("/data/runs", "ext4"), ("/home", "nfs4"), ("/home/me/runs", "nfs4"), ("/home/local/runs", "xfs"),
+        ("/", "ext4"), ("/data", "ext4"), ("/home", "nfs4"), ("/home/me/runs", "nfs4"), ("/home/local/runs", "xfs"),
         ("/homestead/runs", "btrfs"), ("/scratch/x", "lustre"), ("/mnt/my runs/x", "fuse.sshfs"), ("/mnt/my", "ext4"),
         ("/auto/runs", "nfs"), ("/disk/runs", "fuseblk"),
     ],
