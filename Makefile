@@ -5,6 +5,7 @@ EXTRAS := dev
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORAGE ?= runs
+PORT ?= 5000
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -18,7 +19,7 @@ help:
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
 	@echo "make lint     ruff and mypy"
-	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000"
+	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000; make ui PORT=5001 STORAGE=folder"
 	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
 	@echo "make figures  the figures of docs/method.md again"
 	@echo "make clean    remove the environment and caches; runs/ stays"
@@ -58,8 +59,9 @@ token: $(READY)
 	@$(BIN)/ray get-auth-token --generate > /dev/null
 	@chmod 600 ~/.ray/auth_token
 
+ui: export STORAGE := $(STORAGE)
 ui: $(READY)
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db
+	@$(BIN)/python -m orchestrator.ui --storage "$$STORAGE" --port $(PORT)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -43,6 +43,7 @@ def _examine(args: argparse.Namespace) -> int:
 
     from orchestrator import checks, preflight
     from orchestrator.checks import hosts
+    from orchestrator.checks.tracked import tracking_faults
     from orchestrator.search import expand
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
@@ -61,7 +62,7 @@ def _examine(args: argparse.Namespace) -> int:
     console = cli.make_console()
     console.print(table)
     lacking = [*preflight.weights_faults(needed, source), *preflight.unreachable(needed, source)]
-    if faults := [*missing, *found.faults, *lacking]:
+    if faults := [*missing, *tracking_faults(experiment, source), *found.faults, *lacking]:
         raise ConfigError(faults)
     console.print("all is well", highlight=False)
     return 0

@@ -1,16 +1,19 @@
 """A run or a registered model in MLflow, looked up: which stage, trial or sweep it is a view of."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.mlflow_client import connect
+from orchestrator.mlflow_server import explained
+from orchestrator.mlflow_uri import is_server, local_file, tracking_uri
 from orchestrator.places import Folder, Place
 from orchestrator.sources import MODELS
-from orchestrator.tracking import PARENT, connect
+from orchestrator.tracking import PARENT
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,14 @@ def _asked(what: str, storage: Place, uri: str | None) -> Iterator[Any]:
     if uri is None and not isinstance(storage, Folder):
         problem = f"{storage} has no MLflow of its own: say where {what} is to be found"
         raise ConfigError([Fault("--tracking-uri", "", problem)])
-    named, uri = ("--storage" if uri is None else "--tracking-uri"), uri or f"sqlite:///{storage / 'mlflow.db'}"
-    file = _local(uri)
+    named, uri = ("--storage" if uri is None else "--tracking-uri"), tracking_uri(uri, storage)
+    file = local_file(uri)
     if file is not None and not file.exists():  # to connect would make it
         raise ConfigError([Fault(named, "", f"{what} is looked up in {uri}, but {file} is not there")])
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # somebody waits for the answer
     try:
-        yield connect(uri)
+        yield connect(uri, lambda line: print(line, file=sys.stderr))
     except Exception as e:  # whatever MLflow, its database or its server makes of it
-        why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        why = explained(e, uri) if is_server(uri) else ""
+        why = why or (str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__)
         raise ConfigError([Fault(named, "", f"{what} is not to be had from {uri}: {why}")]) from None
-
-
-def _local(uri: str) -> Path | None:
-    """The file or folder that `uri` means, None for a server."""
-    for start in ("sqlite:///", "file://"):
-        if uri.startswith(start):
-            return Path(uri.removeprefix(start))
-    return None if "://" in uri else Path(uri)

@@ -3,9 +3,13 @@
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator import leases
+from orchestrator.faults import ConfigError
+from orchestrator.mlflow_hints import kept_elsewhere
+from orchestrator.mlflow_uri import is_server
 from orchestrator.records import Records
 
 AGAIN_SECONDS = 10.0
@@ -18,8 +22,8 @@ class Publisher:
     what the earlier has logged.
     """
 
-    def __init__(self, records: Records) -> None:
-        self.records, self.problem = records, ""
+    def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
+        self.records, self.problem, self.say = records, "", say
         self._tracker: Any = None
         self.turns = records.store.root / "publishing" / records.plan.experiment.name
         self._watch = leases.LeaseWatch(self.turns)
@@ -61,22 +65,49 @@ class Publisher:
             self.problem = ""
         except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
             self._tracker = None  # it may have stopped half-way: look at what is there before going on
-            self.problem = f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"
+            self.problem = self._explained(e)
         return True
 
     def _publish(self, turn: int, status: str | None) -> None:
         if self._tracker is None or turn != self._turn + 1:  # another process may have published since
             from orchestrator.tracking import Tracker
 
-            self._tracker = Tracker(self.records)
+            self._tracker = Tracker(self.records, self.say)
         self._turn = turn
         self._tracker.publish()
         if status is not None:
             self._tracker.close(status)
 
     def _run(self) -> None:
+        for line in self._foreseen():
+            self.say(line)
         while self._woken():  # not at once: importing MLflow would hold up the start of Ray by seconds
             self.attempt()
+
+    def _foreseen(self) -> Iterator[str]:
+        """What can be said before there is anything to publish. Only for a server MLflow is imported so early."""
+        if line := kept_elsewhere(self.records):
+            yield line
+        uri = self.records.plan.experiment.tracking.uri
+        if uri is not None and is_server(uri):
+            from orchestrator.mlflow_client import quieten
+            from orchestrator.mlflow_server import problem
+
+            quieten()
+            if what := problem(uri):
+                yield f"tracking.uri: got {uri}: {what}; the run goes on, and can be published when this is mended"
+
+    def _explained(self, error: Exception) -> str:
+        """Why publishing failed, in one line, with the remedy where one is known."""
+        uri = self.records.plan.experiment.tracking.uri
+        if isinstance(error, ConfigError):
+            return str(error)
+        if uri is not None and is_server(uri):
+            from orchestrator.mlflow_server import explained
+
+            if what := explained(error, uri):
+                return f"{uri}: {what}"
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
     def _woken(self) -> bool:
         """Wait until there is something new, or AGAIN_SECONDS: stages finish, and servers come back, without a word.

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator import network_folder
 from orchestrator.entities import sizes_of
+from orchestrator.mlflow_run import DESCRIPTION, fit
 from orchestrator.plan import Trial
 from orchestrator.ranking import rankings, scale_of
 from orchestrator.records import ENDED_WELL, Records
@@ -46,7 +47,7 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
     within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
     what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
     source = f"{run.info.artifact_uri}/{place}"
-    client.create_model_version(name, source, run_id=run.info.run_id, tags=tags, description=what)
+    client.create_model_version(name, source, run_id=run.info.run_id, tags=tags, description=fit(what, DESCRIPTION))
 
 
 def best(records: Records) -> list[Trial]:

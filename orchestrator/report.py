@@ -1,6 +1,7 @@
 """`python -m orchestrator.report SWEEP`: the table, figures and report of a sweep again, from the store."""
 
 import argparse
+from functools import partial
 
 from orchestrator import cli, cluster, integrity, summary
 from orchestrator.places import Place
@@ -24,7 +25,7 @@ def _again(folder: Place, publish: bool) -> int:
     cluster.quieten()
     console, records = cli.make_console(), cli.records_of(folder)
     integrity.check(records.store, records.plan.stages())
-    publisher = Publisher(records)
+    publisher = Publisher(records, partial(summary.say, console))
     if publish:
         publisher.attempt()  # before the report, which names the runs
     summary.write(records)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def run(
     if only is not None:
         records.choose(only, "left out by --only")
     _introduce(records, console)
-    with Publisher(records) as publisher, View(records, console):
+    with Publisher(records, partial(summary.say, console)) as publisher, View(records, console):
         status = _attempt(records, address, publisher)
     if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
         status = FAILED

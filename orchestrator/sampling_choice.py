@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.faults import nearest
 from orchestrator.graph import Stage
+from orchestrator.printed import command
 from orchestrator.rules import class_faults
 from orchestrator.sources import Source
 
@@ -87,9 +88,8 @@ def pick(source: Source, config: Experiment) -> Stage:
 
         integrity.check(source.store, [stage])
         return stage
-    command = "train" if stage is teacher else "distill"
-    where = f"not trained yet under {source.store.root}"
-    what = f"{source.called(stage)} is {where}: run python -m orchestrator.{command} FILE first"
+    first = command("train" if stage is teacher else "distill", "FILE")
+    what = f"{source.called(stage)} is not trained yet under {source.store.root}: run {first} first"
     raise ConfigError([Fault(source.name, "", what)])
 
 

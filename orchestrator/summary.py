@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import figures, integrity, notices, tracking
+from orchestrator import figures, integrity, notices
 from orchestrator.feature_notes import own_features
+from orchestrator.mlflow_hints import best_filters, kept_elsewhere, ui_command
 from orchestrator.plan import Plan, short_key, skipped_lines
+from orchestrator.printed import command, quoted, short
 from orchestrator.ranking import rankings
 from orchestrator.records import LEFT, STOPPED, Records
 from orchestrator.report_page.results import Results
@@ -31,32 +33,33 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     for table in _tables(records):
         console.print(table)
     for reason, count in Counter(e.error for e in records.endings if e.status == LEFT).items():
-        console.print(f"{count} trials not started: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{count} trials not started: {reason}")
     for index, ending in enumerate(records.endings):
         if ending.error and ending.status != LEFT:
             line, style = f"trial {index} {ending.status}: {ending.error}", None if ending.status == STOPPED else "red"
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            say(console, line, style)
     print_warnings(records, console)
     for key, what in dict(records.damaged).items():
-        line = f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run"
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run", "red")
     if records.problem:
-        what = f"{tracking.short(records.folder)} could not be written: {records.problem}"
+        what = f"{short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
-        console.print(f"{what}; {remedy}", style="red", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{what}; {remedy}", "red")
     features = Results(records).features
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
     lines += [f"          {note}" for note in own_features(records.plan, records.store)] if features else []
-    lines += [f"results   {tracking.short(records.folder / 'results.csv')}"]
-    lines += [f"report    {tracking.short(records.folder / 'report.html')}"]
-    lines += [f"MLflow    {tracking.ui_command(records)}"]
+    lines += [f"results   {quoted(records.folder / 'results.csv')}"]
+    lines += [f"report    {quoted(records.folder / 'report.html')}"]
+    lines += [f"MLflow    {ui_command(records)}"]
     if records.plan.goal == "sweep":
-        lines += [f"filter    {tracking.best_filter(records)}"]
+        lines += [f"filter    {text}" for text in best_filters(records)]
+    if line := kept_elsewhere(records):
+        lines.append(line)
     if problem:
-        again = f"python -m orchestrator.report {tracking.short(records.folder)} --publish"
+        again = command("report", records.folder, "--publish")
         lines += [f"MLflow could not be written: {problem}", f"publish what is missing with: {again}"]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def _tables(records: Records) -> Iterator[Table]:
@@ -81,13 +84,18 @@ def _tables(records: Records) -> Iterator[Table]:
 def print_skipped(plan: Plan, console: Console) -> None:
     """Say which combinations were left out and why, each reason once."""
     for line in skipped_lines(plan):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
+
+
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it stands: it may be there to be copied."""
+    console.print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_warnings(records: Records, console: Console) -> None:
     """Print how many warnings there are about the plan's stages, and the last few."""
     for line in notices.lines(notices.about(records.store.root, records.plan.stages())):
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, line, "yellow")
 
 
 def print_again(records: Records, console: Console, command: str) -> None:
@@ -99,7 +107,7 @@ def print_again(records: Records, console: Console, command: str) -> None:
     line = f"{kept} of {len(stages)} stages are kept"
     line += f", {begun} more up to a checkpoint" if begun else ""
     line += f"; the same command goes on: {command}" if command else "; the same command goes on"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(console, line)
 
 
 def _text(value: Any) -> str:

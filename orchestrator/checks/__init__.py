@@ -16,7 +16,6 @@ from orchestrator.causes import first_line
 from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
-from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Folder, place_of
@@ -44,7 +43,7 @@ def look(
     several nodes has to have the `weights` too, or, with `fetch`, fetches the official ones now."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
-    faults = list(tracking_faults(experiment, source))
+    faults = list[Fault]()
     known = {experiment.data: ""} if known is None else known
     data = {(n, of): _start(on_node.fingerprint, n, of.absolute()) for n in nodes for of in known}
     asked = {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes} if weights and len(nodes) > 1 else {}
@@ -68,7 +67,8 @@ def before_start(
     experiment: Experiment, source: str, known: Mapping[Data, str], weights: Sequence[Weights] = ()
 ) -> None:
     """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
-    that have not joined yet are waited for later."""
+    that have not joined yet are waited for later; of the tracking server, on which no run depends, the publisher
+    warns."""
     if len(alive()) > 1 and (faults := look(experiment, source, known, weights, fetch=True).faults):
         raise ConfigError(faults)
 

@@ -10,7 +10,7 @@ from commands import REPOSITORY
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SHELL = ("", "sh", "bash", "shell", "console")  # languages of fenced blocks; output goes into ```text
 MODULES = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference",
-           "playground", "data")  # fmt: skip
+           "playground", "data", "ui")  # fmt: skip
 PROGRAMS = ("python", "python3", "make", "mlflow", "pip", "git", "curl", "source", ".", "apt-get", "ray", "bash", "sh",
             "docker", "kubectl", "helm", "kind", "aws", "ssh", "sudo", "torchrun", "jupyter")  # fmt: skip
 OPENED = re.compile(r"(\s*)```\s*(\w*)")

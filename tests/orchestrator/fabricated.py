@@ -12,6 +12,7 @@ from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
 from orchestrator import build, cli, config
 from orchestrator.graph import Stage
+from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan import Trial
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
@@ -99,7 +100,7 @@ def publish(records: Records, status: str = "FINISHED") -> None:
 
 def client_of(records: Records) -> MlflowClient:
     """A client of the store's own database."""
-    return MlflowClient(f"sqlite:///{records.store.root / 'mlflow.db'}")
+    return MlflowClient(tracking_uri(None, records.store.root))
 
 
 def versions(records: Records) -> list[ModelVersion]:

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_run_says_where_everything_lies(default_sweep):
     assert said["features"] == "digits-cnn-v1"
     for what in ("results", "report"):
         assert (default_sweep.cwd / said[what]).is_file()
-    assert said["MLflow"] == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+    assert shlex.split(said["MLflow"])[1:] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///runs/mlflow.db"]
     assert (default_sweep.storage / "mlflow.db").is_file()
 
 

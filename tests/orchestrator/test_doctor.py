@@ -1,8 +1,6 @@
 """What the doctor finds: on a real Ray of two nodes, in reports as ill nodes would give them, and on real sockets."""
 
-import http.server
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from orchestrator import checks, cluster, config, doctor, launches
 from orchestrator.checks import hosts, judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
-from orchestrator.checks.tracked import tracking_faults
 from orchestrator.provenance import made_by
 
 HEAD, WORKER = Node("1", "head", "10.0.0.1", 0.0), Node("2", "w1", "10.0.0.2", 1.0)
@@ -46,11 +43,13 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         nodes.shutdown()
 
 
-def test_a_sound_cluster_has_no_faults_and_an_unsound_one_starts_nothing(two_nodes, tmp_path):
+def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_the_doctor(two_nodes, tmp_path):
     with patch.dict(os.environ, own_environment(), clear=True):
         cluster.connect(two_nodes)
         try:
             found = checks.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
+            without = {"storage": str(tmp_path / "runs"), "tracking": {"uri": f"http://127.0.0.1:{free_port()}"}}
+            checks.before_start(experiment(**without), "x.yaml", "")  # a run does not depend on the tracking server
         finally:
             cluster.disconnect()
     assert found.faults == []
@@ -58,12 +57,11 @@ def test_a_sound_cluster_has_no_faults_and_an_unsound_one_starts_nothing(two_nod
     assert not (tmp_path / "runs").exists()  # the probe has gone with all that it made
     (tmp_path / "x.yaml").write_text(TINY)
     dead = f"tracking.uri=http://127.0.0.1:{free_port()}"
-    for command in ("sweep", "doctor"):
-        refused = run(tmp_path, command, "x.yaml", "--set", dead, "--address", two_nodes)
-        assert refused.returncode == 2, refused.stdout + refused.stderr
-        assert "tracking.uri: got http://127.0.0.1:" in refused.stderr
-        assert "no tracking server answers there: start it" in refused.stderr
-        assert not (tmp_path / "runs").exists()
+    refused = run(tmp_path, "doctor", "x.yaml", "--set", dead, "--address", two_nodes)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "tracking.uri: got http://127.0.0.1:" in refused.stderr
+    assert "no tracking server answers there: start it" in refused.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_nodes_alike_have_no_faults():
@@ -117,37 +115,6 @@ def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monk
         "x.yaml: storage: got /data, which node w1 (10.0.0.2) does not share (what the node wrote there does not "
         "appear here): give a folder that all nodes mount at the same place, or s3://bucket/prefix"
     )
-
-
-@pytest.mark.parametrize(
-    ("status", "text", "message"),
-    [
-        (200, "1.30.0", "the server there is MLflow 1.30.0, this client"),
-        (401, "You are not authenticated.", "the login is refused: set MLFLOW_TRACKING_USERNAME and"),
-        (403, "Permission denied", "the user may not read it"),
-    ],
-)
-def test_a_tracking_server_that_will_not_do_is_named(status, text, message):
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(text.encode() if status != 200 or self.path == "/version" else b"{}")
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    try:
-        (fault,) = tracking_faults(experiment(tracking={"uri": uri}), "x.yaml")
-    finally:
-        server.shutdown()
-    assert str(fault).startswith(f"x.yaml: tracking.uri: got {uri}: {message}")
 
 
 def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_path, monkeypatch):

@@ -32,7 +32,8 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make sweep": ("tests/orchestrator/conftest.py", '"experiments" / "nfe_sweep.yaml"'),
     "make test": (".ci/run", "make test"),
     "make test-failures": (".ci/run", "make test-failures"),
-    "make ui": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_server(default_sweep.storage"),
+    "make ui": ("tests/orchestrator/test_printed.py", '"make", "--no-print-directory"'),
+    "python -m orchestrator.ui": ("tests/orchestrator/test_printed.py", 'run(tmp_path, "ui"'),
     "make bench": ("tests/orchestrator/test_benchmarks.py", "command.main("),
     "python -m benchmarks": ("tests/orchestrator/test_benchmarks.py", "command.main("),
     "make figures": ("tests/orchestrator/test_method_figures.py", "method_figures.write("),
@@ -75,7 +76,6 @@ NOWHERE = {  # and why not
     **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
                     "it needs Slurm or Kubernetes: docs/clusters.md says so"),
     "ssh": "it names a machine of the reader's",
-    "mlflow ui": "make ui, with another address",
     "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
 HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data")

@@ -216,7 +216,7 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     assert "3 of 3 trials  ended" in capsys.readouterr().out
     assert report.main([folder, "--publish"]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
-    assert f"{folder}/report.html" in said and "MLflow    mlflow ui --backend-store-uri sqlite:///" in said
+    assert f"{folder}/report.html" in said and " -m mlflow ui --backend-store-uri sqlite:///" in said
     assert report.main(["fabricated", "--storage", root]) == 0, capsys.readouterr().out
     capsys.readouterr()
     assert b"<h1>fabricated</h1>" in (finished.folder / "report.html").read_bytes()

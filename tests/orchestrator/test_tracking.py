@@ -17,6 +17,7 @@ from mlflow.types import Schema
 
 from kaccore.data import load
 from orchestrator import cli
+from orchestrator.mlflow_run import NewRun
 from orchestrator.provenance import DIRTY, made_by
 from orchestrator.records import LEFT, NOT_BEGUN, Records
 
@@ -141,3 +142,43 @@ def test_a_sweep_that_goes_on_says_who_ran_it_last(copied):
     (sweep,) = runs(copied, "sweep")
     assert (sweep.data.tags["mlflow.source.git.commit"], sweep.data.tags["torch_version"]) == ("b" * 40, "2.0")
     assert "git_dirty" not in sweep.data.tags
+
+
+def test_what_is_longer_than_mlflow_has_room_for_is_cut_and_kept_whole(tmp_path):
+    """PostgreSQL refuses what is longer, SQLite takes it, and MLflow's client cuts some of it without a word."""
+    labels = [k % 10 for k in range(3000)]
+    asked = fabricated.experiment(sweep={"space": {"sampling.labels": {"grid": [labels, [1]]}}})
+    records = fabricated.sweep(tmp_path / "runs", asked)
+    records.update(1, status="failed", error="broken: " + "x" * 9000)
+    fabricated.publish(records, "FAILED")
+    client = client_of(records)
+    long, failed = sorted(runs(records, "trial"), key=lambda r: r.data.tags["trial"])
+    whole = records.plan.trials[0].title
+    assert len(whole) > 250 and long.info.run_name == whole[:249] + "…"
+    assert long.data.params["sampling.labels"] == str(labels)[:5999] + "…"
+    assert long.data.tags["cut"] == "run name, parameter sampling.labels"
+    kept = json.loads(Path(client.download_artifacts(long.info.run_id, "whole.json")).read_text())
+    assert kept == {"run name": whole, "parameter sampling.labels": str(labels)}
+    assert (len(failed.data.tags["error"]), failed.data.tags["cut"]) == (8000, "tag error")
+    kept = json.loads(Path(client.download_artifacts(failed.info.run_id, "whole.json")).read_text())
+    assert kept == {"tag error": records.endings[1].error}
+    (version,) = fabricated.versions(records)
+    assert len(version.description) == 5000 and version.description.endswith("…")
+    assert all(len(run.info.run_name) <= 250 for run in runs(records))
+
+
+def test_settings_beyond_a_hundred_are_logged_too(fabricated_sweep):
+    client = client_of(fabricated_sweep)
+    run = NewRun(client, "1", "many", {"kind": "test"})
+    run.params({f"setting_{k}": k for k in range(250)})
+    run.end("FINISHED", 1)
+    assert client.get_run(run.id).data.params == {f"setting_{k}": str(k) for k in range(250)}
+    client.delete_run(run.id)
+
+
+def test_a_trials_run_names_its_data_and_their_size(fabricated_sweep):
+    fingerprint = load("digits").fingerprint
+    for run in runs(fabricated_sweep, "trial"):
+        tags = run.data.tags
+        assert (tags["data"], tags["data.size"]) == (f"digits {fingerprint[:8]}", "8")
+        assert tags["fid_features"] == "digits-cnn-v1"

@@ -9,6 +9,7 @@ import pytest
 from commands import free_port, mlflow_server, run
 from conftest import SweepRun
 from mlflow import MlflowClient
+from test_printed import pasted
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +36,21 @@ def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_i
     arguments = [*sweep.arguments, "--set", f"tracking.uri=http://127.0.0.1:{port}"]
     dead = run(sweep.cwd, "sweep", *arguments)
     assert dead.returncode == 0, dead.stdout + dead.stderr
-    assert "MLflow could not be written" in dead.stdout
+    none = f"http://127.0.0.1:{port}: no tracking server answers there: start it"
+    warned = next(line for line in dead.stdout.splitlines() if line.startswith("tracking.uri: got "))
+    assert warned.startswith(f"tracking.uri: got {none}") and "the run goes on" in warned
+    assert f"MLflow could not be written: {none}" in dead.stdout
     assert "Traceback" not in dead.stdout + dead.stderr
     again = next(line for line in dead.stdout.splitlines() if line.startswith("publish what is missing with: "))
-    name, *rest = again.split("python -m orchestrator.")[1].split()
+    again = again.removeprefix("publish what is missing with: ")
 
-    still_dead = run(sweep.cwd, name, *rest)
+    still_dead = pasted(again, sweep.cwd)
     assert still_dead.returncode == 1
-    assert "MLflow could not be written" in still_dead.stdout
+    assert f"MLflow could not be written: {none}" in still_dead.stdout
     assert "Traceback" not in still_dead.stdout + still_dead.stderr
 
     uri = request.getfixturevalue("server")
-    alive = run(sweep.cwd, name, *rest)
+    alive = pasted(again, sweep.cwd)
     assert alive.returncode == 0, alive.stdout + alive.stderr
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("nfe-sweep")

@@ -1,0 +1,34 @@
+"""MLflow's client, without MLflow's own talk, of a tracking store that is fit for it."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.mlflow_uri import sqlite_file
+
+
+def connect(uri: str, say: Callable[[str], None]) -> Any:
+    """A client of the tracking store `uri`. A database in a file is made, or brought up to date, which `say` is told;
+    raises ConfigError where that cannot be."""
+    quieten()
+    from mlflow import MlflowClient
+
+    file = sqlite_file(uri)
+    if file is not None:
+        from orchestrator.mlflow_database import prepare
+
+        for line in prepare(file):
+            say(line)
+    return MlflowClient(tracking_uri=uri)
+
+
+def quieten() -> None:
+    """Let MLflow say nothing by itself."""
+    for name, value in (("DISABLE_TELEMETRY", "true"), ("ENABLE_ARTIFACTS_PROGRESS_BAR", "false")):
+        os.environ.setdefault(f"MLFLOW_{name}", value)
+    import logging
+
+    import mlflow  # noqa: F401
+
+    for name in ("mlflow", "mlflow.store.db.utils", "alembic"):  # each sets its own level when imported
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised too

@@ -1,0 +1,87 @@
+"""`python -m orchestrator.ui`: the MLflow UI on what a store has logged, on a port of this machine."""
+
+import argparse
+import os
+import socket
+import sys
+
+from orchestrator import cli
+from orchestrator.faults import ConfigError, Fault
+from orchestrator.mlflow_run import fit
+from orchestrator.mlflow_uri import embedded
+from orchestrator.places import Folder
+from orchestrator.printed import command, short
+
+HOST, PORT = "127.0.0.1", 5000
+COMMAND = 200  # characters of the command of whoever has the port
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.ui",
+        description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
+        "Tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
+    )
+    cli.add_storage(p, "the store: a folder")
+    p.add_argument("--port", type=int, default=PORT, help=f"port of this machine (default {PORT})")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.guarded(lambda: _open(args))
+
+
+def _open(args: argparse.Namespace) -> int:
+    root = cli.place(args.storage, "--storage")
+    if not isinstance(root, Folder):
+        what = f"got {root}, which has no MLflow of its own: open its tracking.uri"
+        raise ConfigError([Fault("--storage", "", what)])
+    if not 1 <= args.port <= 65535:
+        raise ConfigError([Fault("--port", "", f"got {args.port}, expected 1 to 65535")])
+    found = embedded(root)
+    if not found.file.exists():  # MLflow would make an empty one
+        remedy = f"run a sweep first, or publish one that is there: {command('report', 'SWEEP_DIR', '--publish')}"
+        raise ConfigError([Fault("--storage", "", f"got {root}, but {short(found.file)} is not there: {remedy}")])
+    if holder := taken(args.port):
+        raise ConfigError([Fault("--port", "", f"got {args.port}, which {holder} has: end it, or give another port")])
+    from orchestrator.mlflow_client import quieten
+    from orchestrator.mlflow_database import follow, prepare
+
+    quieten()
+    for line in (*prepare(found.file), *follow(found.file)):
+        print(line)
+    sys.stdout.flush()
+    words = ["-m", "mlflow", "ui", "--host", HOST, "--port", str(args.port), "--backend-store-uri", found.uri]
+    os.execv(sys.executable, [sys.executable, *words])
+
+
+def taken(port: int) -> str:
+    """Who listens on `port` of this machine, in words; empty where it is free."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
+        try:
+            tried.bind((HOST, port))
+        except PermissionError as e:
+            raise ConfigError([Fault("--port", "", f"got {port}: {e.strerror}; give one above 1023")]) from None
+        except OSError:
+            return _listening(port)
+    return ""
+
+
+def _listening(port: int) -> str:
+    import psutil
+
+    try:
+        listening = (c for c in psutil.net_connections("tcp") if c.laddr and c.status == psutil.CONN_LISTEN)
+        holders = [psutil.Process(c.pid) for c in listening if c.pid and c.laddr.port == port]
+        first = min(holders, key=lambda process: process.create_time())  # the others are what it has started
+        return f"process {first.pid} ({fit(' '.join(first.cmdline()) or first.name(), COMMAND)})"
+    except (psutil.Error, ValueError, OSError):
+        return "a process of another user, or of another container,"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
