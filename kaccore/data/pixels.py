@@ -38,9 +38,11 @@ NOT_IMAGES = {
     b"<html": "a web page",
 }
 HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+FAINT = 2  # levels of 255 that nobody tells apart
 SLACK = 1e-6  # by which floats may miss [0, 1], as rounding does
 NOTES = {  # what was done: how it is said
     "enlarged": "warning: {n} enlarged: smaller than {size}x{size}",
+    "unseen": "warning: {n} of one colour on {background}, transparent as they are: another `background` may show more",
     "cropped": "{n} cropped to the middle square",
     "composed": "{n} composed on {background}: transparent",
     "turned": "{n} turned upright by the EXIF orientation",
@@ -142,6 +144,8 @@ class Decoder:
         weight = alpha[..., None].astype(np.uint32)
         below = np.array(self.background, np.uint32)
         mixed = (colours * weight + below * (255 - weight) + 127) // 255
+        if np.ptp(mixed, axis=(0, 1)).max() <= FAINT:
+            done.add("unseen")
         return Image.fromarray(mixed.astype(np.uint8))
 
     def _array(self, values: NDArray[np.generic], done: set[str], raw: str = "") -> Bytes:

@@ -106,6 +106,16 @@ def test_what_is_hidden_leaves_no_fringe_when_it_is_resized(tmp_path):
     assert one[:, 12, 12].tolist() == [255, 255, 255] and one[:, 0, 0].tolist() == [0, 0, 255]
 
 
+def test_white_shapes_on_white_are_warned_of(tmp_path):
+    shape_on((255, 255, 255)).save(tmp_path / "white.png")
+    shape_on((0, 0, 0), side=32).save(tmp_path / "small.png")
+    Image.new("RGBA", (32, 32), (9, 9, 9, 0)).save(tmp_path / "empty.png")
+    Image.new("RGB", (32, 32), WHITE).save(tmp_path / "plain.png")  # is what it is
+    (warning, *_) = load("folder", tmp_path, size=32).notes
+    assert warning.startswith("warning: 3 images of one colour on white") and "another `background`" in warning
+    assert load("folder", tmp_path, size=32, background="black").notes[0].startswith("warning: 1 image of one colour")
+
+
 def test_the_background_is_part_of_what_is_kept_and_of_the_fingerprint(tmp_path):
     shape_on((0, 0, 0)).save(tmp_path / "a.png")
     found = {colour: load("folder", tmp_path, size=8, background=colour) for colour in ("white", "black", "#fff")}
