@@ -19,7 +19,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "RUN"), ("export", "RUN"),
                                             ("playground", "RUN"), ("status", "SWEEP"),
-                                            ("report", "SWEEP_DIR")])  # fmt: skip
+                                            ("report", "SWEEP")])  # fmt: skip
 def test_every_command_explains_itself(name, argument, tmp_path):
     said = run(tmp_path, name, "--help")
     assert said.returncode == 0, said.stderr
