@@ -182,7 +182,8 @@ def _introduce(records: Records, console: Console) -> None:
         highlight=False,
     )
     summary.print_skipped(plan, console)
-    for note in own_features(plan, records.store):
+    about = [*(note for info in plan.datasets() for note in info.notes), *own_features(plan, records.store)]
+    for note in dict.fromkeys(about):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 

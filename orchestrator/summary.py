@@ -85,8 +85,8 @@ def print_skipped(plan: Plan, console: Console) -> None:
 
 
 def print_warnings(records: Records, console: Console) -> None:
-    """Print how many warnings there are about the plan's stages, and the last few."""
-    for line in notices.lines(notices.about(records.store.root, records.plan.stages())):
+    """Print how many warnings there are about the plan's data and stages, and the last few."""
+    for line in notices.lines(notices.of_plan(records.plan, records.store.root)):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
