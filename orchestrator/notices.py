@@ -14,18 +14,23 @@ import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.graph import Stage
 from orchestrator.places import Place
 
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+
 FOLDER = "notices"
 OURS = ("kaccore", "orchestrator")
+OF_DATA = "warning: "  # how kaccore begins a note on data that people had better read
 SHOWN = 20  # of a list of warnings that is printed
 
 
 class Notice(NamedTuple):
-    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since 1970."""
+    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since 1970. One about data
+    has neither host nor time."""
 
     key: str
     label: str
@@ -71,6 +76,17 @@ class Notices:
 def about(root: Place, stages: Iterable[Stage]) -> list[Notice]:
     """The warnings about `stages` in the store at `root`, the oldest first."""
     return Notices(root).of({stage.key for stage in stages})
+
+
+def of_plan(plan: "Plan", root: Place) -> list[Notice]:
+    """The warnings about the data of `plan`, and about its stages in the store at `root`, the oldest first."""
+    data = [
+        Notice(info.fingerprint, info.name, note.removeprefix(OF_DATA), "", 0.0)
+        for info in plan.datasets()
+        for note in info.notes
+        if note.startswith(OF_DATA)
+    ]
+    return [*dict.fromkeys(data), *about(root, plan.stages())]
 
 
 def lines(found: Iterable[Notice], most: int = SHOWN) -> list[str]:

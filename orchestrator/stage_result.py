@@ -68,7 +68,9 @@ class Result:
         return {name: list(there[name]) for name in self.manifest["files"]}
 
     def path(self, name: str) -> Path:
-        """A file of this result on this machine, its checksum verified."""
+        """A file of this result on this machine, its checksum verified; or its manifest, which has none."""
+        if name == MANIFEST:
+            return (self.folder / MANIFEST).local()
         file, sha256 = self.file(name), self._sha256(name)
         try:
             # on S3 it may be the copy on this machine that is damaged

@@ -54,7 +54,7 @@ def _show(args: argparse.Namespace) -> int:
     state = _state(followed.records)
     if not args.watch:
         console.print(view.table(state))
-        for line in notices.lines(view.warnings()):
+        for line in notices.lines(notices.of_plan(view.records.plan, view.records.store.root)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         integrity.check(followed.records.store, followed.records.plan.stages())
         return 0

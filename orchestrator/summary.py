@@ -93,8 +93,8 @@ def say(console: Console, line: str, style: str | None = None) -> None:
 
 
 def print_warnings(records: Records, console: Console) -> None:
-    """Print how many warnings there are about the plan's stages, and the last few."""
-    for line in notices.lines(notices.about(records.store.root, records.plan.stages())):
+    """Print how many warnings there are about the plan's data and stages, and the last few."""
+    for line in notices.lines(notices.of_plan(records.plan, records.store.root)):
         say(console, line, "yellow")
 
 

@@ -175,9 +175,12 @@ def _problems(results: Results) -> str:
 
 
 def _warnings(records: Records) -> str:
-    """What workers and tasks have warned of, the latest last."""
-    found = notices.about(records.store.root, records.plan.stages())
-    lines = [f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}" for n in found]
+    """What was warned of when the data were read, and by workers and tasks, the latest last; and what is damaged."""
+    found = notices.of_plan(records.plan, records.store.root)
+    lines = [f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}" if n.time else str(n)
+             for n in found]  # fmt: skip
+    names = records.plan.names
+    lines += [f"{names.get(key, 'stage')} {key}: {what}" for key, what in dict(records.damaged).items()]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f"<h2>Warnings</h2><ul>{items}</ul>" if lines else ""
 

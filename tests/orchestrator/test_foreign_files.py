@@ -59,7 +59,7 @@ def foreign(fabricated_sweep: Records, tmp_path: Path, bomb: bytes) -> tuple[Sto
     result = store.result(stage.key)
     path, manifest = result.path("model.safetensors"), result.manifest
     path.write_bytes(bomb)
-    manifest["files"]["model.safetensors"]["sha256"] = file_sha256(path)
+    manifest["files"]["model.safetensors"] = {"sha256": file_sha256(path), "bytes": len(bomb)}
     write_json(result.path("manifest.json"), manifest)
     return store, stage
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import fabricated
@@ -191,6 +192,17 @@ def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, 
     assert "1 warning:\n  teacher: a checkpoint <was> damaged\n" in capsys.readouterr().out
     assert report.main([str(records.folder)]) == 0
     assert "a checkpoint &lt;was&gt; damaged" in (records.folder / "report.html").read_text()
+
+
+def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(records, console, capsys):
+    assert cache.WARNING == notices.OF_DATA
+    plan = records.plan
+    info = replace(plan.trials[0].facts.data, notes=("warning: 3 damaged images skipped: a.png", "64 images enlarged"))
+    trials = tuple(replace(trial, facts=replace(trial.facts, data=info)) for trial in plan.trials)
+    warned = Records(replace(plan, trials=trials, recorded=plan.id), records.store)
+    summary.conclude(warned, console)
+    assert "1 warning:\n  digits: 3 damaged images skipped: a.png\n" in console.file.getvalue()
+    assert "<li>digits: 3 damaged images skipped: a.png</li>" in page(warned)
 
 
 def test_a_long_list_is_cut_and_says_how_long_it_is(tmp_path):

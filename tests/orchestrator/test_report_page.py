@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from PIL import Image
 
 from orchestrator import summary
 from orchestrator.records import LEFT, Records
+from orchestrator.stage_result import Result
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 
@@ -104,12 +106,26 @@ def test_a_strip_shows_the_first_sixteen_samples_of_each_nfe_under_one_seed(tmp_
     assert alts == ["samples: teacher, euler, NFE 2", "samples: teacher, euler, NFE 1"]
 
 
-def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_there(tmp_path):
+def rewritten(result: Result, name: str, content: bytes | None) -> None:
+    """Have the result `content` in its file `name`, None for no such file, as if it had been published so."""
+    files = result.manifest["files"]
+    files.pop(name, None)
+    result.file(name).unlink(missing_ok=True)
+    if content is not None:
+        result.file(name).put(content)
+        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (result.folder / "manifest.json").put_json(result.manifest)
+
+
+def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_there_and_says_so(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": [1, 2, 4]}))
-    folders = [records.store.result(t.key).folder for t in records.plan.trials]
-    (folders[0] / "samples.npz").unlink()  # its grid has them too
-    (folders[1] / "samples.npz").write_bytes(b"no array")
-    assert len(strips_of(page(records))) == 2
+    results = [records.store.result(t.key) for t in records.plan.trials]
+    rewritten(results[0], "samples.npz", None)  # its grid has them too
+    (results[1].folder / "samples.npz").write_bytes(b"no array")
+    found = page(records)
+    assert len(strips_of(found)) == 2
+    assert list(records.damaged) == [records.plan.trials[1].key]
+    assert "samples.npz is damaged (its sha256 differs)" in found.said
 
 
 def test_three_hundred_trials_of_colour_images_fit_into_fifteen_megabytes(tmp_path):
@@ -119,7 +135,7 @@ def test_three_hundred_trials_of_colour_images_fit_into_fifteen_megabytes(tmp_pa
     file = io.BytesIO()
     np.savez(file, images=noise)
     for trial in planned.trials:
-        (records.store.result(trial.key).folder / "samples.npz").write_bytes(file.getvalue())
+        rewritten(records.store.result(trial.key), "samples.npz", file.getvalue())
     found = page(records)
     assert len(found.rows) == 300 and len(found.text) < 15e6
     assert len(found.charts["fid_vs_nfe"]["data"][0]["x"]) == 300

@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_on_s3_is_set_aside_and_the_one_before_it_used(buck
     newest = checkpoints(bucket, chain()[0])[-1]
     newest.put(newest.read_bytes()[:-20])
     train(str(bucket), stages=chain()[:1])
-    assert newest.name in capsys.readouterr().out
+    assert newest.name in capsys.readouterr().err
     assert weights(bucket, chain()[0]) == weights(tmp_path, chain()[0])
 
 
