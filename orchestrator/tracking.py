@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import registry
+from orchestrator.addresses import expanded_uri
 from orchestrator.early_stopping import fids
 from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
 from orchestrator.graph import TRAINING, Stage
@@ -37,7 +38,8 @@ HEADLINE = {  # the settings that every trial logs, beside what is swept; the re
 
 def tracking_uri(records: Records) -> str:
     """The tracking store: `tracking.uri`, or the embedded SQLite file under `storage`."""
-    return records.plan.experiment.tracking.uri or f"sqlite:///{records.store.root / 'mlflow.db'}"
+    uri = records.plan.experiment.tracking.uri
+    return expanded_uri(uri) if uri else f"sqlite:///{records.store.root / 'mlflow.db'}"
 
 
 def connect(uri: str) -> Any:
