@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import TINY, command, everything_below, own_environment, run
+from commands import PATIENCE, TINY, command, manifests, own_environment, run
 
 from orchestrator import local_ray
 
@@ -59,7 +59,7 @@ def test_a_user_without_a_home_folder_is_refused_and_one_whose_home_is_missing_i
     (fault,), _ = look(*NOBODY, HOME=None)
     assert "this user has no home folder, which Ray and MLflow look for: set HOME" in fault
     faults, (warning,) = look(*NOBODY, HOME="/nowhere/at/all")
-    assert faults == [] and warning.startswith("no home folder at /nowhere/at/all, / cannot be written")
+    assert faults == [] and warning.startswith("note: no home folder at /nowhere/at/all, / cannot be written")
 
 
 def test_a_full_temporary_folder_is_left_for_another_and_none_at_all_is_refused():
@@ -67,7 +67,8 @@ def test_a_full_temporary_folder_is_left_for_another_and_none_at_all_is_refused(
     faults, warnings = within(full, TMPDIR=None, RAY_TMPDIR=None)
     assert faults == []
     (warning,) = [line for line in warnings if "Ray's own files lie in" in line]
-    assert warning.startswith(f"Ray's own files lie in /var/tmp/kacflow-{os.geteuid()}/ray, not in /tmp/ray (of TMPDIR")
+    place = f"/var/tmp/kacflow-{os.geteuid()}/ray"
+    assert warning.startswith(f"note: Ray's own files lie in {place}, not in /tmp/ray (of TMPDIR), which will not do")
     assert warning.endswith("which will not do: the disk of /tmp is full: make room")
     everywhere = "; ".join(full.replace("/tmp", place) for place in ("/tmp", "/var/tmp", "/dev/shm"))
     (fault,), _ = within(everywhere, TMPDIR=None, RAY_TMPDIR=None)
@@ -92,7 +93,7 @@ def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
     faults, (warning,) = look(*MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp")
     assert faults == []
     assert warning == (
-        "Ray's own files lie in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which will not do: /tmp/ray "
+        "note: Ray's own files lie in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which will not do: /tmp/ray "
         "cannot be written"
     )
 
@@ -119,9 +120,9 @@ def test_what_bears_this_projects_name_in_a_common_folder_has_to_be_ours(tmp_pat
 
 def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_else(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
-    before = everything_below(tmp_path)
     limit = ["prlimit", "--nofile=64:64"]
-    changed = "cluster.cpus_per_worker=5000", "data.name=cifar10", f"data.root={tmp_path}"
+    changed = "cluster.cpus_per_worker=5000", "data.name=cifar10", f"data.root={tmp_path}/data"
+    (tmp_path / "data").mkdir()
     settings = [part for each in changed for part in ("--set", each)]
     said = subprocess.run([*limit, *command("sweep", "x.yaml")], cwd=tmp_path, env=own_environment(),
                           capture_output=True, text=True)  # fmt: skip
@@ -133,5 +134,20 @@ def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_el
     assert "files     64 open in a process" in told.stdout
     for words in ("ulimit -n allows 64", "1 workers of 5000 CPUs each need 5000", "x.yaml: data: cifar10"):
         assert words in told.stderr
-    assert everything_below(tmp_path) == before
+    assert not (tmp_path / "runs").exists()
     assert run(tmp_path, "sweep", "x.yaml", "--dry-run").returncode == 0
+
+
+def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_strange_storage(tmp_path):
+    long, storage = tmp_path / ("x" * 90), tmp_path / "läufe & 'runs' #1"
+    long.mkdir()
+    (tmp_path / "x.yaml").write_text(TINY + f'storage: "{storage}"\n')
+    environment = {**own_environment(), "TMPDIR": str(long), "HOME": str(tmp_path / "x.yaml" / "no home")}
+    one = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    said = subprocess.run([*one, *command("train", "x.yaml")], cwd=tmp_path, env=environment, capture_output=True,
+                          text=True, timeout=PATIENCE)  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"not in {long}/ray (of TMPDIR), which is too long for Ray's sockets" in said.stdout
+    assert "x.yaml is a file: what libraries keep there is made anew each time" in said.stdout
+    assert len(manifests(storage)) == 1
+    assert not (long / "ray").exists()
