@@ -17,6 +17,7 @@ from orchestrator.kinds import (
     Counts,
     Diagnostics,
     Features,
+    FilePath,
     Fraction,
     Huber,
     Intervals,
@@ -33,6 +34,7 @@ from orchestrator.kinds import (
     Solver,
     Text,
     Times,
+    Uri,
     Whole,
     fits,
     gpus,
@@ -53,7 +55,7 @@ class Data(Block):
         description="Data set: digits (1797 of 8x8), mnist (5000 of 28x28), cifar10, celeba64, lsun_bedroom256, "
         "folder: your own images, or grid9: points in the plane, of nine narrow Gaussians."
     )
-    root: Text | None = Field(
+    root: FilePath | None = Field(
         default=None,
         description="Folder with the data, of folder also an archive, an array file or a table (docs/data.md); null: "
         "the copy that comes with a package, of digits, mnist and grid9.",
@@ -71,7 +73,7 @@ class Data(Block):
     flip: bool = Field(
         default=False, description="Whether images are mirrored left to right at random in training: true or false."
     )
-    cache: Text | None = Field(
+    cache: FilePath | None = Field(
         default=None, description="Folder of the images decoded once, 0.2 to 600 GB; null: .kaccore in root."
     )
     background: Colour = Field(
@@ -274,7 +276,7 @@ class Evaluation(Block):
         "compare within it alone), points (the coordinates themselves); auto: the shipped one of the data, points, or "
         "inception-v3-compat where its weights are given or on this machine, else own.",
     )
-    weights: Text | None = Field(
+    weights: FilePath | None = Field(
         default=None,
         description="File with the weights of inception-v3-compat or of a dinov2; null: none given, the official ones "
         "are fetched where features asks for them by name.",
@@ -322,6 +324,6 @@ class Cluster(Block):
 
 
 class Tracking(Block):
-    uri: Text | None = Field(
+    uri: Uri | None = Field(
         default=None, description="MLflow tracking server; null: the embedded store under storage, if that is a folder."
     )

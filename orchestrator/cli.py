@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import config, invocation, overrides
+from orchestrator import argument_types, config, invocation, overrides, terminal
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
@@ -25,11 +25,13 @@ if TYPE_CHECKING:  # at run time these, and torch with them, are imported when t
     from orchestrator.search import Known
 
 BAD_INPUT = 2
+STORAGE = "runs"  # where experiments that name no other storage have it
 LOG_WIDTH = 140
 
 
 def guarded(command: Callable[[], int]) -> int:
     """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
+    terminal.make_plain()
     try:
         return command()
     except DamagedError as e:
@@ -70,7 +72,23 @@ def place(text: str, source: str | None = None) -> Place:
 
 def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     """`--storage`, of commands that read a store."""
-    parser.add_argument("--storage", default="runs", help=f"{what} (default runs)")
+    parser.add_argument("--storage", type=argument_types.path, help=f"{what} (default {STORAGE})")
+
+
+def storage(args: argparse.Namespace) -> Place:
+    """Where the store of `--storage` lies; raises ConfigError where one is named and is not there."""
+    root = place(args.storage or STORAGE, "--storage")
+    if args.storage:
+        check_store(root)
+    return root
+
+
+def check_store(root: Place) -> None:
+    """Raise ConfigError where there is no store at `root`, or one that this version cannot read."""
+    if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
+        there = "expected a store: a folder with stages/ and sweeps/" if root.is_dir() else "which is not there"
+        raise ConfigError([Fault("--storage", "", f"got {root}, {there}")])
+    check_layout(root, "--storage")
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
@@ -91,15 +109,16 @@ def make_console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
-def run_parser(command: str, what: str) -> argparse.ArgumentParser:
+def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     """The parser of sweep, train, distill and evaluate: no options but where to run and what to print."""
     parser = argparse.ArgumentParser(
         prog=f"python -m orchestrator.{command}",
-        description=what,
+        description=about,
         epilog="Exit status: 0 all done; 1 some trial failed; 2 bad input, nothing started; 130 interrupted. "
         "Running the same command again resumes: finished stages are found, unfinished ones continue.",
     )
-    parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/nfe_sweep.yaml")
+    what = "an experiment, such as experiments/nfe_sweep.yaml"
+    parser.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
     add_set(parser, "override one setting")
     parser.add_argument(
         "--only", metavar="KEY=VALUE", action="append", default=[],
@@ -124,9 +143,8 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     if goal == "sweep":
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
-    address = args.address or os.environ.get("RAY_ADDRESS")
-    if address is None and not args.dry_run:
-        cluster.check_here(experiment, args.file)
+    address = cluster.address_of(args.address)
+    notes = [] if args.dry_run or address is not None else cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
     from orchestrator import checks, preflight, runner
@@ -134,7 +152,8 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator.store import Store
 
     console = make_console()
-    for changes in (overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)):
+    unused, left = overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)
+    for changes in (notes, unused, left):
         for line in changes:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partialmethod
 from types import FrameType
+from typing import Any
 
-from orchestrator import launches
+from orchestrator import launches, local_ray, machine
 from orchestrator.blocks import Cluster
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
@@ -23,6 +24,7 @@ from orchestrator.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
+OBJECT_SHARE, LEAST_OBJECT_BYTES = 0.3, 80_000_000  # of the memory, for Ray's objects: its own default, and its least
 NOT_LET_IN = (
     "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's token, ~/.ray/auth_token"
 )
@@ -58,7 +60,7 @@ def quieten(address: str | None = None) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    here = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+    here = address_of(address) is None
     if here and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # imported, it goes by what it read
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -68,28 +70,43 @@ def quieten(address: str | None = None) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-def check_here(experiment: Experiment, source: str) -> None:
-    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor, without GPUs, torch."""
-    cluster = experiment.cluster
-    check_resources(experiment, source, float(os.cpu_count() or 1), count_gpus() if cluster.gpus_per_worker else 0.0)
+def address_of(given: str | None) -> str | None:
+    """The address of the cluster that `given`, or else RAY_ADDRESS, means; None for one that is to be started here."""
+    address = given or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
 
 
-def check_resources(experiment: Experiment, source: str, cpus: float, gpus: float) -> None:
-    """Raise ConfigError where the workers together need more CPUs or GPUs than there are."""
+def check_here(experiment: Experiment, source: str) -> list[str]:
+    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor, without GPUs, torch.
+    Returns what may make trouble, a line each."""
+    found = look_here(experiment, source)
+    if found.faults:
+        raise ConfigError(found.faults)
+    return found.warnings
+
+
+def look_here(experiment: Experiment, source: str) -> local_ray.Findings:
+    """What this machine lacks for a run without a cluster: for Ray itself, and for the workers."""
+    gpus = count_gpus() if experiment.cluster.gpus_per_worker else 0.0
+    found = local_ray.look()
+    found.faults += resource_faults(experiment, source, float(machine.cpus()), gpus)
+    return found
+
+
+def resource_faults(experiment: Experiment, source: str, cpus: float, gpus: float) -> list[Fault]:
+    """A fault for each of CPUs and GPUs of which the workers together need more than there are."""
     remedy = "lower it or cluster.workers, or give --address of a cluster"
-    faults = [
+    return [
         Fault(source, f"cluster.{name.lower()}s_per_worker", f"{what}: {remedy}")
         for name, what in _too_few(experiment.cluster, {"CPU": cpus, "GPU": gpus})
     ]
-    if faults:
-        raise ConfigError(faults)
 
 
 def check_cluster(experiment: Experiment, source: str) -> None:
     """Raise ConfigError where Ray knows that the connected cluster cannot grow to what the workers need."""
     most = _most()
-    if most is not None:
-        check_resources(experiment, source, most["CPU"], most["GPU"])
+    if most is not None and (faults := resource_faults(experiment, source, most["CPU"], most["GPU"])):
+        raise ConfigError(faults)
 
 
 def shortage(experiment: Experiment) -> str:
@@ -147,9 +164,9 @@ def connect(address: str | None) -> None:
     if ray.is_initialized():
         return
     commit = announce()
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address_of(address)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
+    if address is None:
         # processes less to start: nobody takes this machine back, and those for the first tasks would wait for none,
         # since whatever comes first has an environment of its own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -158,7 +175,7 @@ def connect(address: str | None) -> None:
         meanwhile = threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True)
         meanwhile.start()
         with _any_agent_port():
-            ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+            ray.init(address="local", include_dashboard=False, **_limits(), **common)
         meanwhile.join()
     else:
         _probe(address)
@@ -172,6 +189,23 @@ def connect(address: str | None) -> None:
             raise ConnectionError(f"--address {address}: {NOT_LET_IN}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures come back through the coordinators
+
+
+def _limits() -> dict[str, Any]:
+    """What a Ray that is started here is told of this machine: by itself it counts every CPU and, but for a container's
+    own limit, all the memory, and takes its folder for short enough. Raises ConfigError where no folder will do."""
+    from ray._common.utils import get_system_memory
+
+    local_ray.check()  # whoever comes here by another way than a run
+    folder, memory = local_ray.ray_folder(), machine.memory()
+    assert folder is not None, "or else the check would have refused"
+    limits: dict[str, Any] = {"num_cpus": machine.cpus(), "_temp_dir": str(folder.path)}
+    if folder.why:  # where others may write too, and Ray would let them
+        folder.path.parent.mkdir(mode=0o700, exist_ok=True)
+    if memory < get_system_memory():
+        objects = max(int(OBJECT_SHARE * memory), LEAST_OBJECT_BYTES)
+        limits |= {"object_store_memory": objects, "_memory": memory - objects}
+    return limits
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """`python -m orchestrator.doctor [FILE]`: whether a cluster is fit for work, every fault at once."""
 
 import argparse
-import os
+from typing import TYPE_CHECKING
 
-from orchestrator import cli, cluster, config
-from orchestrator.faults import ConfigError
+from orchestrator import argument_types, cli, cluster, config, local_ray
+from orchestrator.faults import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MINIMAL = {"name": "doctor", "data": {"name": "digits"}, "path": {"kind": "kac"}}
 
@@ -14,10 +17,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.doctor",
         description="Check a Ray cluster: shared storage, host names, versions, devices, data, disks, clocks, the "
-        "tracking server, and machines that have not joined. Without --address: this machine.",
+        "tracking server, and machines that have not joined. Without --address: this machine, and what it leaves to a "
+        "process: CPUs, memory, threads, open files, room for Ray.",
         epilog="Exit status: 0 all is well; 2 something is not, each fault with its remedy.",
     )
-    p.add_argument("file", metavar="FILE", nargs="?", help="an experiment; without one its defaults are checked for")
+    what = "an experiment; without one its defaults are checked for"
+    p.add_argument("file", metavar="FILE", type=argument_types.path, nargs="?", help=what)
     p.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="override one setting of it"
     )
@@ -48,8 +53,11 @@ def _examine(args: argparse.Namespace) -> int:
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
-
-    cluster.connect(args.address or os.environ.get("RAY_ADDRESS"))
+    console, address = cli.make_console(), cluster.address_of(args.address)
+    if address is None and (here := _examine_here(experiment, source, console)):  # Ray cannot say the rest
+        rest = [*checks.faults_without_a_cluster(experiment, source), *preflight.weights_faults(needed, source)]
+        raise ConfigError([*here, *rest])
+    cluster.connect(address)
     try:
         missing = hosts.not_joined({node.address for node in checks.alive()})
         found = checks.look(experiment, source, weights=needed)
@@ -59,13 +67,20 @@ def _examine(args: argparse.Namespace) -> int:
     for node, report in found.reports.items():
         versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
         table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB")
-    console = cli.make_console()
     console.print(table)
     lacking = [*preflight.weights_faults(needed, source), *preflight.unreachable(needed, source)]
     if faults := [*missing, *tracking_faults(experiment, source), *found.faults, *lacking]:
         raise ConfigError(faults)
     console.print("all is well", highlight=False)
     return 0
+
+
+def _examine_here(experiment: config.Experiment, source: str, console: "Console") -> list[Fault]:
+    """Say what this machine has for a run of its own; returns what it lacks for one."""
+    found = cluster.look_here(experiment, source)
+    for line in [*local_ray.in_words(), *found.warnings]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return found.faults
 
 
 if __name__ == "__main__":

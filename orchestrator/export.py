@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import cli, sampling_choice, sources
+from orchestrator import argument_types, cli, machine, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.graph import Stage
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m orchestrator.export", description=lines[0].split(": ")[1])
     sources.add_arguments(p)
     p.add_argument("--format", choices=FORMATS, required=True, help="the kind of file")
-    p.add_argument("--out", type=Path, required=True, help="the file")
+    p.add_argument("--out", type=lambda text: Path(argument_types.path(text)), required=True, help="the file")
     return p
 
 
@@ -85,6 +85,7 @@ def original(
     from orchestrator.described import describe
     from orchestrator.evaluation import draw, labels_for
 
+    machine.limit_threads()
     data, setting = source.data(), config.sampling.model_dump(mode="json")
     model = build.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
     times = stage.config.get("times") or setting["times"]

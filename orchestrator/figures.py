@@ -227,8 +227,9 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
         return False
     import matplotlib.pyplot as plt
 
-    from orchestrator import build, plane
+    from orchestrator import build, machine, plane
 
+    machine.limit_threads()
     figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)
     for axes, (kind, trial) in zip(panels[0], teachers.items(), strict=True):
         teacher, data = trial.chain[0], build.images(trial.config.data)

@@ -17,7 +17,7 @@ import torch
 from kaccore.data import ImageData
 from kaccore.ema import EMA
 from kaccore.solvers import EVALUATIONS
-from orchestrator import build
+from orchestrator import build, machine
 from orchestrator.dataset_info import DatasetInfo, as_images
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.plan import Plan, Trial
@@ -214,12 +214,17 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def in_words(found: Forecast, at_once: int) -> list[str]:
-    """The forecast for people, a line a fact."""
+def in_words(found: Forecast, at_once: int, holders: int = 0) -> list[str]:
+    """The forecast for people, a line a fact; `holders`: how many workers have a network in this machine's own memory
+    at a time."""
     lines = []
     if found.parameters:
         state = f"{found.state_bytes / 1e9:.2g} GB of weights, averages and moments a worker"
         lines.append(f"network   {found.parameters:,} parameters; {state}, activations come on top")
+    wanted, there = holders * max(found.memory_bytes, found.state_bytes), machine.memory()
+    if wanted > there:
+        why = f"{holders} workers at a time take {wanted / 1e9:.1f} GB, and {there / 1e9:.1f} GB may be used"
+        lines.append(f"memory    {why}: lower sweep.max_concurrent_trials, cluster.workers or the batch")
     if found.step_seconds is None:
         return lines
     here = f"estimate  about {_duration(found.seconds)} on this machine, {at_once} at a time"

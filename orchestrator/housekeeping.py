@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(cli.place(args.storage, "--storage")))
+    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(cli.storage(args)))
 
 
 def entries(root: Place) -> list[Entry]:
@@ -132,7 +132,7 @@ def matches(sweep: str, pattern: str) -> bool:
 def _list(root: Place) -> int:
     from rich.table import Table
 
-    _check(root)
+    cli.check_store(root)
     table, found = Table("kind", "name", "key", "size", "age", "needed by"), entries(root)
     for e in found:
         table.add_row(e.kind, e.name, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
@@ -146,8 +146,8 @@ def _list(root: Place) -> int:
 
 
 def _collect(args: argparse.Namespace) -> int:
-    root = cli.place(args.storage, "--storage")
-    _check(root)
+    root = cli.storage(args)
+    cli.check_store(root)
     known = sweeps(root)
     for pattern in args.keep_sweeps:
         if not any(matches(sweep, pattern) for sweep in known):
@@ -175,12 +175,6 @@ def _collect(args: argparse.Namespace) -> int:
                 aside.clear()
             console.print(f"{verb} the damaged result {aside.name}, set aside before", highlight=False)
     return 0
-
-
-def _check(root: Place) -> None:
-    if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
-        raise ConfigError([Fault("--storage", "", f"got {root}, expected a store: a folder with stages/ and sweeps/")])
-    cli.check_layout(root, "--storage")
 
 
 def _beat(folder: Place) -> str:

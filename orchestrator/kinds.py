@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
-from orchestrator.addresses import checked
+from orchestrator.addresses import checked, checked_path, checked_uri
 from orchestrator.faults import describe
 from orchestrator.translate import Say
 
@@ -68,6 +68,8 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 Huber = Annotated[float, Ge(1e-6), Le(1e6)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
 Storage = Annotated[Text, AfterValidator(checked), Say("a folder or s3://BUCKET/PREFIX")]
+FilePath = Annotated[Text, AfterValidator(checked_path)]
+Uri = Annotated[Text, AfterValidator(checked_uri)]
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),

@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from orchestrator import machine
+from orchestrator.places import Folder
+
 KEEP_BYTES, KEEP_SECONDS = 20e9, 3600.0  # beyond so much those go, the oldest first, that were not used for so long
 
 
@@ -33,7 +36,10 @@ def copy_of(what: str, name: str, download: Callable[[Path], None], anew: bool =
 
 
 def _copies() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kacflow" / "s3"
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = Path(cache) / "kacflow" / "s3"
+    if cache.startswith("~") or Folder(folder).problem():  # no home folder, or none that can be written
+        folder = machine.temporary_folder() / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.addresses import expanded_uri
 from orchestrator.mounts import network_kind
 from orchestrator.places import Folder, Place
 
@@ -41,7 +42,7 @@ def embedded(root: Folder) -> Embedded:
 def tracking_uri(setting: str | None, root: Place) -> str:
     """The tracking store: what `tracking.uri` says, or the embedded one of `root`, which is then a folder."""
     if setting is not None:
-        return setting
+        return expanded_uri(setting)
     assert isinstance(root, Folder), "settings without tracking.uri are refused for a store on S3"
     return embedded(root).uri
 

@@ -12,13 +12,14 @@ from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.addresses import bucket_and_prefix
+from orchestrator.addresses import bucket_and_prefix, expanded
 
 if TYPE_CHECKING:
     from orchestrator.s3 import S3Place
 
 Place: TypeAlias = "Folder | S3Place"
 Where: TypeAlias = "str | os.PathLike[str] | Place"  # what can be said in the place of one
+FULL_BYTES = 100_000  # with less free no store can begin
 
 
 class StorageError(ConnectionError):
@@ -44,6 +45,10 @@ class Folder(PosixPath):
             return sorted(self.glob(first))
         except FileNotFoundError:  # the folder was removed while it was looked through
             return []
+
+    def read_text(self, encoding: str | None = "utf-8", errors: str | None = None) -> str:
+        """The text of the file, which this project writes in UTF-8 whatever the locale of this process."""
+        return super().read_text(encoding, errors)
 
     def put(self, data: bytes) -> None:
         """Write the file so that a reader, and a machine that loses its power, has all of it or nothing."""
@@ -149,19 +154,40 @@ class Folder(PosixPath):
     def problem(self) -> str:
         """Why no store can be written here, in words that begin with "but"; empty where one can. Writes nothing that
         stays."""
-        existing = next(p for p in (self.absolute(), *self.absolute().parents) if p.exists())
+        try:
+            existing = self.nearest()
+        except OSError as e:  # a name that is too long, or a folder that cannot be looked into
+            return f"but it cannot be used: {e.strerror}"
         if not existing.is_dir():
             return f"but {existing} is a file"
-        return "" if os.access(existing, os.W_OK | os.X_OK) else f"but {existing} cannot be written"
+        if not os.access(existing, os.W_OK | os.X_OK):
+            return f"but {existing} cannot be written"
+        disk = os.statvfs(existing)  # a mounted bucket has no size: zero blocks
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        if (disk.f_blocks and free < FULL_BYTES) or (disk.f_files and not disk.f_ffree):
+            return f"but the disk of {existing} is full: make room"
+        return ""
+
+    def nearest(self) -> "Folder":
+        """Itself, or the first folder or file above it that is there; raises OSError where that cannot be told."""
+        return next(each for each in (self.absolute(), *self.absolute().parents) if each._is_there())
+
+    def _is_there(self) -> bool:
+        try:
+            self.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
 def place_of(where: Where) -> Place:
-    """The place that a text (a folder's path, or s3://BUCKET/PREFIX) or a path means; raises ValueError for others."""
+    """The place that a text (a folder's path, which may begin with ~, or s3://BUCKET/PREFIX) or a path means; raises
+    ValueError for others."""
     if not isinstance(where, str):
         return Folder(where) if isinstance(where, os.PathLike) else where
     found = bucket_and_prefix(where)
     if found is None:
-        return Folder(where)
+        return Folder(expanded(where))
     from orchestrator.s3 import S3Place
 
     return S3Place(*found)

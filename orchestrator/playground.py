@@ -9,7 +9,7 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, cluster, sampling_choice, sources
+from orchestrator import cli, cluster, local_ray, machine, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 
 HOST, PORT = "127.0.0.1", 8321
@@ -40,6 +40,8 @@ def _play(args: argparse.Namespace) -> int:
     stage = sampling_choice.pick(source, begin)
     print(sampling_choice.origin(source, stage))
     source.store.result(stage.key).path("model.safetensors")  # a damaged one is refused here, and not by Ray Serve
+    for note in local_ray.check():
+        print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)
     try:
         with cluster.terminable():
@@ -64,6 +66,7 @@ def _serve(port: int, source: sources.Source, begin: Experiment, found: list[str
     serve.start(
         http_options={"host": HOST, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False}
     )
+    machine.limit_threads()
     played = serve.deployment(Answers).bind(source, begin, found, torch.get_num_threads())
     serve.run(played, name="playground", blocking=False)
 

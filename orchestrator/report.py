@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from orchestrator import cli, cluster, integrity, summary
+from orchestrator import argument_types, cli, cluster, integrity, summary
 from orchestrator.places import Place
 from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
@@ -14,11 +14,11 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     what = "Make the table, figures and report of a sweep again, from what lies in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument("sweep", metavar="SWEEP", help=SWEEP)
+    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=SWEEP)
     cli.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
     parser.add_argument("--publish", action="store_true", help="also log to MLflow what is missing there")
     args = parser.parse_args(argv)
-    return cli.guarded(lambda: _again(sweep_folder(args.sweep, cli.place(args.storage, "--storage")), args.publish))
+    return cli.guarded(lambda: _again(sweep_folder(args.sweep, cli.storage(args)), args.publish))
 
 
 def _again(folder: Place, publish: bool) -> int:

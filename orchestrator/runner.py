@@ -3,7 +3,6 @@
 Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
 """
 
-import os
 import shutil
 import traceback
 import uuid
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kaccore.files import CorruptFileError
-from orchestrator import cluster, integrity, summary
+from orchestrator import cluster, integrity, machine, summary
 from orchestrator.causes import first_line
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError
@@ -222,8 +221,9 @@ def print_plan(plan: Plan, console: Console, only: Container[int] | None = None,
     for key, what in found.items():
         line = f"{plan.names[key]} {key}: {what}: a run sets it aside and makes it again, which is not in the estimate"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    at_once = concurrent_trials(experiment, {"CPU": float(os.cpu_count() or 1), "GPU": cluster.count_gpus()})
-    for line in forecast.in_words(forecast.forecast(chosen, store, at_once, copies), at_once):
+    at_once = concurrent_trials(experiment, {"CPU": float(machine.cpus()), "GPU": cluster.count_gpus()})
+    holders = 0 if experiment.cluster.gpus_per_worker else at_once * experiment.cluster.workers
+    for line in forecast.in_words(forecast.forecast(chosen, store, at_once, copies), at_once, holders):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

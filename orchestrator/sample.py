@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import cli, sampling_choice, sources
+from orchestrator import argument_types, cli, machine, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.graph import Stage
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as the data has them"
     p.add_argument("--labels", help=labels)
     out = "grid.png; images.npz with `images` uint8 (N, H, W, C), or `points` (N, 2); DIR/, a PNG an image; "
-    p.add_argument("--out", required=True, help=out + "way.gif, the way from noise to image")
+    p.add_argument("--out", type=argument_types.path, required=True, help=out + "way.gif, the way from noise to image")
     return p
 
 
@@ -51,6 +51,7 @@ def _draw(args: argparse.Namespace) -> int:
     from orchestrator import build, way
     from orchestrator.evaluation import device, draw, labels_for
 
+    machine.limit_threads()
     data = source.data()
     out, setting = Path(args.out), config.sampling.model_dump(mode="json")
     if _is_folder(args.out) and isinstance(data, PointData):

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import cli
+from orchestrator import argument_types, cli
 from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
 from orchestrator.places import Folder, Place
@@ -42,7 +42,7 @@ RUN = (
     "a registered model as models:/NAME"
 )
 SWEEP = "a sweep as name (its newest), name/id or folder"
-HERE = Folder("runs")
+HERE = Folder(cli.STORAGE)
 MODELS = "models:/"  # how MLflow begins the address of a registered model
 RUN_ID = re.compile("[0-9a-f]{32}")
 
@@ -107,11 +107,12 @@ class Source:
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """RUN, where to look it up, and how it is sampled."""
-    p.add_argument("source", metavar="RUN", help=RUN)
+    p.add_argument("source", metavar="RUN", type=argument_types.path, help=RUN)
     cli.add_set(p, "override one setting of a FILE, as when it was trained")
     where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
-    p.add_argument("--storage", help=where)
-    p.add_argument("--tracking-uri", help="where MLflow is asked (default: mlflow.db in --storage)")
+    p.add_argument("--storage", type=argument_types.path, help=where)
+    asked = "where MLflow is asked (default: mlflow.db in --storage)"
+    p.add_argument("--tracking-uri", type=argument_types.uri, help=asked)
     steps = "steps from noise to image; without --model: of the student that has so many, or else of the teacher"
     p.add_argument("--steps", type=int, help=steps)
     which = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
@@ -130,7 +131,7 @@ def arguments(args: argparse.Namespace) -> list[str]:
 
 def find(args: argparse.Namespace) -> Source:
     """What the command line names; raises ConfigError that says what is expected."""
-    storage = None if args.storage is None else cli.place(args.storage, "--storage")
+    storage = None if args.storage is None else cli.storage(args)
     return locate(args.source, storage, args.tracking_uri, args.overrides)
 
 

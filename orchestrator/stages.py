@@ -4,17 +4,15 @@ A trial is a coordinator. What computes is started from here: one Ray Train work
 stages of a chain, and Ray tasks for sampling and features.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from kaccore.files import CorruptFileError
-from orchestrator import integrity
+from orchestrator import integrity, machine
 from orchestrator.causes import cause, first_line, innermost
 from orchestrator.config import Experiment
 from orchestrator.graph import Stage
@@ -69,7 +67,7 @@ class Run:
         checkpoints and results go through the store."""
         if isinstance(self.place, Folder):
             return self.place
-        return Path(gettempdir()) / f"kacflow-{os.getuid()}" / "ray" / self.id
+        return machine.temporary_folder() / "ray" / self.id
 
 
 def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = None) -> None:

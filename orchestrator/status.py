@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import cli
+from orchestrator import argument_types, cli
 from orchestrator.faults import ConfigError
 from orchestrator.places import Place
 from orchestrator.sources import SWEEP, sweep_folder
@@ -24,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.status", description="How far sweeps are, running or not; nothing is disturbed."
     )
-    p.add_argument("sweep", metavar="SWEEP", nargs="?", help=f"{SWEEP}; without it a table of all sweeps")
+    what = f"{SWEEP}; without it a table of all sweeps"
+    p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
     cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
     p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
     return p
@@ -42,8 +43,9 @@ def _show(args: argparse.Namespace) -> int:
     from orchestrator import integrity, notices
     from orchestrator.view import View
 
-    console, storage = cli.make_console(), cli.place(args.storage, "--storage")
+    console, storage = cli.make_console(), cli.storage(args)
     if args.sweep is None:
+        cli.check_store(storage)
         damaged: dict[str, str] = {}
         console.print(_all(storage, damaged))
         if damaged:

@@ -4,6 +4,7 @@ YAML 1.1 reads some texts in ways nobody means: 010 is eight, 1:30 is ninety. Th
 and what is left (`2e-4` is text, `no` is false) the fields' types catch.
 """
 
+import codecs
 import re
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ MAX_BYTES = 1_000_000  # a file of settings has a few kilobytes
 MAX_NODES = 50_000  # with every alias written out: nine lines of aliases can stand for a billion values
 MAX_DEPTH = 50
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # that of UTF-32 begins with the same bytes, or a zero
 CORE = "tag:yaml.org,2002:"
 PLAIN_TAGS = {CORE + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
@@ -90,6 +92,8 @@ def _text(path: Path, source: str) -> str:
         raise _error(source, "this is not a regular file, expected a YAML file")
     if raw is None:
         raise _error(source, f"larger than {MAX_BYTES} bytes, expected a file of settings")
+    if raw.startswith(UTF_16) or b"\0" in raw[:2]:  # without a mark every other byte of plain text is zero
+        raise _error(source, "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -113,9 +117,14 @@ def _explain(error: yaml.YAMLError, text: str) -> str:
     if error.context == "expected a single document in the stream":
         problem = "a second document starts here, expected one document in a file"
     elif "cannot start any token" in problem and "\\t" in problem:
-        problem = "a tab, indent with spaces"
+        problem = "a tab, indent with spaces" if _indents(text, error.problem_mark) else "a tab, write a space"
     mark = error.problem_mark or error.context_mark
     return f"{_place(mark)}: {problem}" if mark else problem
+
+
+def _indents(text: str, mark: yaml.Mark | None) -> bool:
+    """Whether nothing but blanks is before `mark` in its line."""
+    return mark is None or not text[: mark.index].rpartition("\n")[2].strip()
 
 
 def _place(mark: yaml.Mark) -> str:

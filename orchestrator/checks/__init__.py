@@ -63,6 +63,11 @@ def look(
     return Findings(reports, faults)
 
 
+def faults_without_a_cluster(experiment: Experiment, source: str) -> list[Fault]:
+    """What is wrong with the tracking server and with the data of this machine; asks no Ray."""
+    return [*tracking_faults(experiment, source), *_data_faults({}, {experiment.data: ""}, source)]
+
+
 def before_start(
     experiment: Experiment, source: str, known: Mapping[Data, str], weights: Sequence[Weights] = ()
 ) -> None:

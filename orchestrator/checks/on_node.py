@@ -61,7 +61,7 @@ class Report:
 
 def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
     """Look round on this node, called `name`; `gpus` whether its GPUs matter."""
-    disk = shutil.disk_usage(tempfile.gettempdir())
+    disk = shutil.disk_usage(_ray_folder())
     report = Report({**made_by(), "code": code()}, {host: addresses(host) for host in hosts})
     report.free = (disk.free / disk.total, float(disk.free))
     report.storage = _share(name, probe)
@@ -71,6 +71,14 @@ def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
         report.gpus = torch.cuda.device_count()
     report.clock = time.time()
     return report
+
+
+def _ray_folder() -> str:
+    """Where the Ray of this node has its sockets, logs and spilled objects."""
+    from ray._private import worker
+
+    node = worker._global_node
+    return tempfile.gettempdir() if node is None else str(node.get_session_dir_path())
 
 
 def fingerprint(settings: Data) -> str:

@@ -193,13 +193,16 @@ def test_value_is_plain():
     "raw, expected",
     [
         (b"name: \xff\xfe\n", "line 1: not UTF-8 text (byte 0xff at offset 6)"),
-        ("name: é\n".encode("utf-16"), "line 1: not UTF-8 text"),
+        ("name: é\n".encode("utf-16"), "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8"),
+        ("name: é\n".encode("utf-16-be"), "UTF-16 text, as Windows writes it"),
+        (b"name: x\ndata:\n  name:\tdigits\n", "line 3, column 8: a tab, write a space"),
+        (b"name: x\ndata:\n\tname: digits\n", "line 3, column 1: a tab, indent with spaces"),
         (b"a: 1\nname: a\x00b\n", "line 2: character U+0000 is not allowed in YAML"),
         (b"#" * 1_000_001, "larger than 1000000 bytes"),
         (b"", "the file is empty"),
         (b"[" * 100_000, "nested deeper than 50 levels"),
     ],
-    ids=["not-utf-8", "utf-16", "nul", "large", "no-bytes", "brackets"],
+    ids=["not-utf-8", "utf-16", "utf-16-plain", "tab-within", "tab-before", "nul", "large", "no-bytes", "brackets"],
 )
 def test_bytes_that_are_no_settings_are_refused(raw, expected, tmp_path):
     file = tmp_path / "x.yaml"

@@ -1,0 +1,23 @@
+"""Types of command-line arguments, for argparse: what is wrong is said in this project's words."""
+
+import argparse
+from collections.abc import Callable
+
+from orchestrator.addresses import expanded, expanded_uri
+
+
+def path(text: str) -> str:
+    """A path, or s3:// address, with ~ expanded: a shell does so where it begins a word, and not in --out=~/x.png."""
+    return _expanded(text, expanded)
+
+
+def uri(text: str) -> str:
+    """The address of a tracking store, likewise."""
+    return _expanded(text, expanded_uri)
+
+
+def _expanded(text: str, expand: Callable[[str], str]) -> str:
+    try:
+        return expand(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
