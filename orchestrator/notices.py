@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestrator.dataset_info import WARNING
 from orchestrator.graph import Stage
 from orchestrator.places import Place
 
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
 
 FOLDER = "notices"
 OURS = ("kaccore", "orchestrator")
-OF_DATA = "warning: "  # how kaccore begins a note on data that people had better read
 SHOWN = 20  # of a list of warnings that is printed
 
 
 class Notice(NamedTuple):
-    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since 1970. One about data
-    has neither host nor time."""
+    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since 1970. One about
+    data has neither host nor time."""
 
     key: str
     label: str
@@ -81,10 +81,10 @@ def about(root: Place, stages: Iterable[Stage]) -> list[Notice]:
 def of_plan(plan: "Plan", root: Place) -> list[Notice]:
     """The warnings about the data of `plan`, and about its stages in the store at `root`, the oldest first."""
     data = [
-        Notice(info.fingerprint, info.name, note.removeprefix(OF_DATA), "", 0.0)
+        Notice(info.fingerprint, info.name, note.removeprefix(WARNING), "", 0.0)
         for info in plan.datasets()
         for note in info.notes
-        if note.startswith(OF_DATA)
+        if note.startswith(WARNING)
     ]
     return [*dict.fromkeys(data), *about(root, plan.stages())]
 

@@ -16,6 +16,7 @@ from orchestrator.causes import first_line
 from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
+from orchestrator.checks.tracked import tracking_faults
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Folder, place_of
