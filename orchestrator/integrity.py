@@ -8,7 +8,6 @@ compares its checksum anyway. On S3, where reading costs a download, a start com
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.graph import Stage
-from orchestrator.invocation import COMMANDS, line
+from orchestrator.invocation import COMMANDS
 from orchestrator.leases import LeaseWatch
 from orchestrator.places import Place, place_of
+from orchestrator.printed import command
 from orchestrator.stage_result import MANIFEST, DamagedError, Result
 from orchestrator.store import Store
 
@@ -137,15 +137,14 @@ def remedy(error: DamagedError) -> str:
                 planned = json.loads(noted.read_text())
                 if error.found.keys() & planned["stages"].keys():
                     return f"run the sweep again: {_command(root, noted.parent, planned)}; {AGAIN}"
-    return f"run the sweep again: python -m orchestrator.sweep FILE; {AGAIN}"
+    return f"run the sweep again: {command('sweep', 'FILE')}; {AGAIN}"
 
 
 def _command(root: Place, folder: Place, planned: dict[str, Any]) -> str:
     if not isinstance(folder, Path):  # no command takes an experiment from S3
-        return line(COMMANDS[planned["goal"]], f"{planned['name']}.yaml")
+        return command(COMMANDS[planned["goal"]], f"{planned['name']}.yaml")
     file = folder / "config.yaml"
-    below = file.is_relative_to(Path.cwd())
-    return line(COMMANDS[planned["goal"]], os.path.relpath(file) if below else str(file), *_storage(root, file))
+    return command(COMMANDS[planned["goal"]], file, *_storage(root, file))
 
 
 def _storage(root: Place, file: Path) -> list[str]:

@@ -4,6 +4,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from orchestrator import printed
+
 COMMANDS = {"teacher": "train", "student": "distill", "evaluation": "evaluate", "sweep": "sweep"}  # by a plan's goal
 
 
@@ -12,9 +14,10 @@ def typed(command: str, argv: Sequence[str] | None) -> str:
     one that does the same."""
     if argv is None:
         return shlex.join(sys.orig_argv)
-    return line(command, *argv)
+    return printed.command(command, *argv)
 
 
-def line(command: str, *arguments: str) -> str:
-    """`python -m orchestrator.<command>` with `arguments`, quoted for a shell."""
+def portable(command: str, *arguments: str) -> str:
+    """`python -m orchestrator.<command>` with `arguments`, quoted for a shell of another machine: see `printed` for
+    those of this one."""
     return shlex.join(["python", "-m", f"orchestrator.{command}", *arguments])

@@ -6,7 +6,6 @@ It draws what `orchestrator.sample` draws for the same settings, and says by whi
 import base64
 import csv
 import io
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from orchestrator import build, pictures, sampling_choice
 from orchestrator.asked import RequestError, check_fields, number
 from orchestrator.config import ConfigError, Experiment
 from orchestrator.evaluation import device, draw, labels_for
+from orchestrator.printed import command
 from orchestrator.sources import Source
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
@@ -142,7 +142,7 @@ class Studio:
             labels = texts["labels"] if isinstance(texts["labels"], list) else [texts["labels"]]
             texts["labels"] = _listed([self.data.class_names[k] for k in labels])
         options = [part for name, value in texts.items() for part in (f"--{name}", str(value))]
-        return shlex.join(["python", "-m", "orchestrator.sample", *self.found, *options, "--out", "grid.png"])
+        return command("sample", *self.found, *options, "--out", "grid.png")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import sys
+from typing import Any
 
 from orchestrator import cli
 from orchestrator.faults import ConfigError, Fault
@@ -74,12 +75,15 @@ def taken(port: int) -> str:
 def _listening(port: int) -> str:
     import psutil
 
+    def holds(connections: list[Any]) -> list[Any]:
+        return [c for c in connections if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN]
+
     try:
-        listening = (c for c in psutil.net_connections("tcp") if c.laddr and c.status == psutil.CONN_LISTEN)
-        holders = [psutil.Process(c.pid) for c in listening if c.pid and c.laddr.port == port]
-        first = min(holders, key=lambda process: process.create_time())  # the others are what it has started
-        return f"process {first.pid} ({fit(' '.join(first.cmdline()) or first.name(), COMMAND)})"
-    except (psutil.Error, ValueError, OSError):
+        process = psutil.Process(next(c.pid for c in holds(psutil.net_connections("tcp")) if c.pid))
+        while (parent := process.parent()) is not None and holds(parent.net_connections("tcp")):
+            process = parent  # a server's workers have the port from it
+        return f"process {process.pid} ({fit(' '.join(process.cmdline()) or process.name(), COMMAND)})"
+    except (psutil.Error, StopIteration, OSError):
         return "a process of another user, or of another container,"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator import notices, provenance
 from orchestrator.feature_notes import own_features
-from orchestrator.invocation import COMMANDS, line
+from orchestrator.invocation import COMMANDS, portable
 from orchestrator.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
 from orchestrator.report_page.real import Panel, panels
@@ -196,7 +196,7 @@ def _reproduce(records: Records) -> str:
     versions = dict(noted or provenance.made_by())
     python, commit = versions.pop("python"), versions.pop("commit", "")
     name = f"{plan.experiment.name}.yaml"
-    command = line(COMMANDS[plan.goal], name)
+    command = portable(COMMANDS[plan.goal], name)
     data = "; ".join(f"{info.name}, fingerprint {info.fingerprint}" for info in plan.datasets())
     facts: dict[str, Any] = {"Python": python, "Data": data, "Sweep": plan.id}
     facts |= {"Commit": commit} if commit else {}

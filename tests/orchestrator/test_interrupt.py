@@ -16,7 +16,7 @@ import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
 from rich.console import Console
 
-from orchestrator import invocation, status, summary
+from orchestrator import invocation, printed, status, summary
 from orchestrator.records import LEFT, NOT_BEGUN, Records
 
 # steps enough to be still training when the interrupt has worked its way down
@@ -153,7 +153,7 @@ def test_the_end_says_how_much_is_kept_and_by_which_command_it_goes_on(records):
     total, kept = len(list(records.plan.stages())), len(records.plan.trials[0].stages())
     assert console.file.getvalue() == (
         f"{kept} of {total} stages are kept; the same command goes on: "
-        "python -m orchestrator.sweep 'my file.yaml' --set teacher.steps=3\n"
+        f"{printed.quoted(Path(sys.executable))} -m orchestrator.sweep 'my file.yaml' --set teacher.steps=3\n"
     )
 
 

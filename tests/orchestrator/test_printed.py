@@ -44,9 +44,9 @@ def concluded(records: Records, problem: str = "") -> dict[str, str]:
     out = io.StringIO()
     summary.conclude(records, Console(file=out, width=100), problem)
     lines = out.getvalue().splitlines()
-    found = {begin: line.removeprefix(begin).strip() for line in lines
-             for begin in ("results", "report", "MLflow", "filter", "publish what is missing with:")
-             if line.startswith(f"{begin} ")}  # fmt: skip
+    begins = ("results  ", "report  ", "MLflow  ", "filter  ", "publish what is missing with: ")
+    found = {begin.strip(): line.removeprefix(begin).strip() for line in lines for begin in begins
+             if line.startswith(begin)}  # fmt: skip
     assert len(found) == 4 + bool(problem)
     return found
 
