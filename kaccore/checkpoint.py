@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], numbers: dict[str,
 def load_checkpoint(described: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state whose JSON is `described`; raises CorruptFileError where either file is damaged."""
     try:
-        numbers = json.loads(described.read_text())
+        numbers = json.loads(described.read_text(encoding="utf-8"))
         own_digest = numbers.pop("numbers_sha256")
         if _numbers_sha256(numbers) != own_digest:
             raise ValueError("its numbers are not those that were written")

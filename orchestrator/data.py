@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import cli, config
+from orchestrator import argument_types, cli, config
 from orchestrator.blocks import Data
 from orchestrator.faults import ConfigError, Fault
 
@@ -25,12 +25,14 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
     p = argparse.ArgumentParser(prog="python -m orchestrator.data", description=lines[0].split(": ")[1])
-    p.add_argument("file", metavar="FILE", help="an experiment, such as experiments/nfe_sweep.yaml")
+    what = "an experiment, such as experiments/nfe_sweep.yaml"
+    p.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
     p.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
         help="override one setting, such as --set data.background=black; may be repeated",
     )  # fmt: skip
-    p.add_argument("--out", required=True, help=f"real.png, {SHOWN} images spread over the classes")
+    spread = f"real.png, {SHOWN} images spread over the classes"
+    p.add_argument("--out", type=argument_types.path, required=True, help=spread)
     return p
 
 

@@ -27,7 +27,7 @@ class Artist:
     project, which may build another network from the same configuration."""
 
     def __init__(self, folder: Path) -> None:
-        facts = json.loads((folder / FACTS).read_text())
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         self.config = config.load(folder / CONFIG)
         self.teacher = teacher_stage(self.config, facts["fingerprint"])
         self.stage = self._stage(self.config)

@@ -83,7 +83,7 @@ def _published(name: str, root: Path, cache: Path | None, limit: int | None) -> 
     lists = root / "celeba" / "list_eval_partition.txt"
     _check_there(root / "celeba" / "img_align_celeba")
     _check_there(lists)
-    training = sum(line.split()[1:2] == ["0"] for line in lists.read_text().splitlines())
+    training = sum(line.split()[1:2] == ["0"] for line in lists.read_text(encoding="utf-8").splitlines())
     return Look(name, training, 3, 64)
 
 

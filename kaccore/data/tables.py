@@ -261,7 +261,7 @@ def _check_complete(files: list[Path]) -> None:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        read = json.loads(file.read_text())
+        read = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"cannot read {file} ({error})") from error
     return read if isinstance(read, dict) else {}

@@ -58,6 +58,6 @@ def _read(file: Path) -> dict[str, Any] | None:
     import yaml
 
     try:
-        return yaml.safe_load(file.read_text())
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError:
         return None

@@ -11,7 +11,7 @@ import fabricated
 import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
-from orchestrator import config, doctor, export, housekeeping, playground, sample, status, tracking
+from orchestrator import config, data, doctor, export, housekeeping, playground, sample, status, tracking
 from orchestrator.addresses import expanded, expanded_uri
 from orchestrator.cli import run_parser
 from orchestrator.config import ConfigError
@@ -25,6 +25,8 @@ SMALL = "mount -t tmpfs tmpfs . -o size=1m"
 OPTIONS = [
     (run_parser("sweep", ""), ["{}"], "file"),
     (doctor.parser(), ["{}"], "file"),
+    (data.parser(), ["{}", "--out=x"], "file"),
+    (data.parser(), ["x", "--out={}"], "out"),
     (status.parser(), ["{}"], "sweep"),
     (status.parser(), ["--storage={}"], "storage"),
     (housekeeping.parser(), ["--storage={}", "list"], "storage"),
