@@ -130,7 +130,7 @@ def ancestors(stages: Iterable[Stage]) -> list[Stage]:
 
 def remedy(error: DamagedError) -> str:
     """What to do about damaged results: the command that makes them again, where the store knows it."""
-    root = place_of(error.root)
+    root = place_of(error.root).absolute()
     with suppress(OSError):
         for noted in sorted((root / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
             with suppress(ValueError, KeyError, TypeError, AttributeError):

@@ -10,6 +10,7 @@ from orchestrator.config import Data
 from orchestrator.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights, Job, Saving
+from orchestrator.leases import newest
 from orchestrator.plan import Trial
 from orchestrator.store import Store
 from orchestrator.workers import Group, run_training_stage
@@ -28,7 +29,8 @@ def measure_by(trial: Trial, root: Path) -> None:
 def train(chain: tuple[Stage, ...], data: Data | str, root: Path) -> None:
     """Train what `chain` lacks on `data`, which may be called by its name alone."""
     data = Data(name=data) if isinstance(data, str) else data
-    job = Job(chain, (0,) * len(chain), str(root), data, Saving(1000, 60.0, 2), threads=1, run="run")
+    leases = tuple(newest(Store(root).root / "work" / stage.key) for stage in chain)
+    job = Job(chain, leases, str(root), data, Saving(1000, 60.0, 2), threads=1, run="run")
     for stage in chain:
         run_training_stage(stage, job, ALONE)
 

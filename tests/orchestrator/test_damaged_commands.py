@@ -1,0 +1,176 @@
+"""What commands that only read say of damaged results: one line, how to mend it, exit status 2."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import fabricated
+import pytest
+from commands import everything_below
+from rich.console import Console
+
+from orchestrator import (
+    cli,
+    export,
+    housekeeping,
+    integrity,
+    playground,
+    report,
+    runner,
+    sample,
+    status,
+    summary,
+)
+from orchestrator.graph import Stage
+from orchestrator.records import Records
+from orchestrator.report_page.page import page
+from orchestrator.sweep_block import Sweep
+from orchestrator.view import View
+
+CONTENTS = [b"", b'{"fid": 1.0', b"[]", b"null", b"\xff\xfe"]
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+    monkeypatch.chdir(tmp_path)
+    return fabricated.sweep(Path("runs"), fabricated.experiment(storage="runs"))
+
+
+def stage_of(records: Records, kind: str) -> Stage:
+    return next(s for s in records.plan.stages() if s.kind == kind)
+
+
+def file_of(records: Records, kind: str, name: str) -> Path:
+    return Path(records.store.root) / "stages" / stage_of(records, kind).key / name
+
+
+def fresh(records: Records) -> Records:
+    return cli.records_of(records.folder)
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str], str, str]] = {
+    "sample": (sample.main, ["fabricated:0", "--count", "2", "--out", "x.png"], "teacher", "model.safetensors"),
+    "the best": (sample.main, ["fabricated", "--count", "2", "--out", "x.png"], "evaluation", "metrics.json"),
+    "export": (export.main, ["fabricated:0", "--format", "torchscript", "--out", "x"], "teacher", "model.safetensors"),
+    "playground": (playground.main, ["fabricated:0"], "teacher", "model.safetensors"),
+    "report": (report.main, ["fabricated"], "evaluation", "metrics.json"),
+    "status": (status.main, ["fabricated"], "student", "losses.json"),
+    "status of all": (status.main, [], "evaluation", "metrics.json"),
+}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
+@pytest.mark.parametrize("main, arguments, kind, name", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_that_only_reads_names_the_file_and_the_remedy_and_changes_nothing(
+    records, capsys, main, arguments, kind, name, damage
+):
+    file = file_of(records, kind, name)
+    if damage == "removed":
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(bytes(content) if damage == "flipped" else b"")
+    before = everything_below(Path("runs"))
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"stages/{stage_of(records, kind).key}: {name} is " in said
+    command = f"python -m orchestrator.sweep runs/sweeps/fabricated/{records.plan.id}/config.yaml"
+    assert said.endswith(f"run the sweep again: {command}; {integrity.AGAIN}\n")
+    assert "Traceback" not in said and len(said.splitlines()) == 2
+    after = everything_below(Path("runs"))
+    assert {k: v for k, v in after.items() if "mlflow" not in k} == before
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_an_unreadable_manifest_is_said_by_every_reader(records, capsys, content):
+    file_of(records, "teacher", "manifest.json").write_bytes(content)
+    for main, arguments in ((sample.main, ["fabricated:0", "--out", "x.png"]), (status.main, ["fabricated"]),
+                            (report.main, ["fabricated"])):  # fmt: skip
+        assert main(arguments) == 2
+        assert "manifest.json is damaged" in capsys.readouterr().err
+    assert housekeeping.main(["list"]) == 0
+    said = capsys.readouterr().out
+    assert "damaged" in said and stage_of(records, "teacher").key[:10] in said
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("kind, name", [("evaluation", "metrics.json"), ("student", "losses.json"),
+                                        ("evaluation", "samples.png")])  # fmt: skip
+def test_view_table_and_report_are_made_of_what_is_there_and_say_what_is_damaged(records, kind, name, content):
+    for folder in ("samples", "figures"):
+        for left in (records.folder / folder).find("*"):
+            left.unlink()
+    if name == "samples.png" and not content:
+        content = b"no picture"  # what is fabricated is empty already
+    file_of(records, kind, name).write_bytes(content)
+    read, console = fresh(records), Console(file=io.StringIO(), width=200)
+    with View(read, console, ours=False) as view:
+        console.print(view.table())
+    summary.write(read)
+    summary.conclude(read, console)
+    key = stage_of(records, kind).key
+    assert read.damaged[key] == f"{name} is damaged (its sha256 differs)"
+    assert f"{key}: {name} is damaged" in console.file.getvalue()
+    assert f"{key}: {name} is damaged" in page(read)
+    if name == "losses.json":
+        assert "done, but losses.json is damaged (its sha256 differs)" in console.file.getvalue()
+
+
+def test_a_dry_run_says_what_a_run_would_set_aside_and_leaves_it(records, capsys):
+    file_of(records, "teacher", "model.safetensors").write_bytes(b"")
+    before = everything_below(Path("runs"))
+    console = Console(file=io.StringIO(), width=200)
+    runner.print_plan(records.plan, console)
+    said = console.file.getvalue()
+    assert "model.safetensors is damaged (it has 0 bytes" in said and "a run sets it aside" in said
+    assert everything_below(Path("runs")) == before
+
+
+def test_who_learns_from_a_sweep_with_damaged_metrics_is_told_before_anything_starts(records):
+    file_of(records, "evaluation", "metrics.json").write_bytes(b"{}")
+    space = {"path.damping": {"uniform": [1.0, 30.0]}}
+    other = fabricated.experiment("other", storage="runs", sweep={
+        "search": "optuna", "num_trials": 2, "learn_from": ["fabricated"], "space": space})  # fmt: skip
+    assert isinstance(other.sweep, Sweep)
+    with pytest.raises(ValueError, match=r"metrics\.json is damaged"):
+        cli.earlier_points(Records(cli.make_plan(other, "other"), records.store), "other")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"stages": 3}'])
+def test_nothing_is_collected_while_a_plan_cannot_be_read(records, capsys, content):
+    (records.folder / "plan.json").put(content)
+    before = everything_below(Path("runs"))
+    assert housekeeping.main(["gc", "--keep-sweeps", "*"]) == 2
+    assert "plan.json is damaged" in capsys.readouterr().err
+    assert everything_below(Path("runs")) == before
+
+
+def test_garbage_collection_frees_what_was_set_aside_once_it_is_made_again(records, capsys):
+    teacher = stage_of(records, "teacher")
+    file_of(records, "teacher", "model.safetensors").write_bytes(b"")
+    integrity.mend(records.store, [teacher])
+    aside = Path("runs") / "damaged" / f"{teacher.key}-1"
+    arguments = ["gc", "--keep-sweeps", "fabricated"]
+    assert housekeeping.main(arguments) == 0
+    assert aside.is_dir()  # it says that the teacher is to be trained again
+    assert housekeeping.main(["list"]) == 0
+    assert "1 damaged results were set aside in" in capsys.readouterr().out
+    fabricated.finish(records.store, teacher)
+    assert housekeeping.main([*arguments, "--dry-run"]) == 0
+    assert aside.is_dir() and "would remove the damaged result" in capsys.readouterr().out
+    assert housekeeping.main(arguments) == 0
+    assert not aside.exists() and records.store.done(teacher.key)
+
+
+def test_what_is_damaged_while_a_run_ends_is_not_published_and_the_rest_is(records):
+    file_of(records, "evaluation", "metrics.json").write_bytes(b"")
+    file_of(records, "student", "losses.json").write_bytes(b"")
+    read = fresh(records)
+    fabricated.publish(read)
+    client = fabricated.client_of(read)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "fabricated"]
+    runs = client.search_runs([experiment.experiment_id])
+    kinds = sorted(run.data.tags["kind"] for run in runs if run.info.status == "FINISHED")
+    assert kinds == ["student", "sweep", "teacher", "trial", "trial"]
+    assert len(read.damaged) == 2
