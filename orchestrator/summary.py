@@ -72,8 +72,9 @@ def _tables(records: Records) -> Iterator[Table]:
     known = {index for indices in groups.values() for index in indices}
     groups[list(groups)[-1]] += [trial.index for trial in records.plan.trials if trial.index not in known]
     for scale, indices in groups.items():
-        title = f"trials{f', {scale}' if len(groups) > 1 else ''}, best first"
-        table = Table(title=title if records.plan.goal in ("evaluation", "sweep") else None, title_justify="left")
+        title = f"trials, {scale}, best first" if len(groups) > 1 else "trials, best first"
+        said = len(groups) > 1 or records.plan.goal == "evaluation"
+        table = Table(title=title if said else None, title_justify="left")
         for name in columns:
             table.add_column(short_key(name), justify="right")
         for index in indices:

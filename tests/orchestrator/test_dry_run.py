@@ -43,6 +43,17 @@ def test_the_missing_data_are_named_with_the_way_to_get_them(alone, capsys):
     assert "bedroom_train_lmdb.zip" in said and "https://github.com/fyu/lsun" in said
 
 
+def test_labels_of_missing_images_are_not_judged(alone, capsys):
+    Path("x.yaml").write_text(
+        "name: x\ndata: {name: folder, root: nowhere, size: 8}\npath: {kind: kac}\n"
+        "model: {channels: 8, multipliers: [1], patch: 4}\nevaluation: {features: own}\n"
+        "sampling: {model: teacher, labels: [0, 1], guidance: 2.0}\n"
+    )
+    assert sweep.main(["x.yaml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "the data are missing" in said and "unknown" in said
+
+
 def test_images_that_were_never_decoded_are_listed_and_no_cache_is_written(alone, capsys):
     for k in range(24):
         (alone / "images" / f"class {k % 2}").mkdir(parents=True, exist_ok=True)
