@@ -4,12 +4,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.data_facts import DATA_FACTS
+from orchestrator.dataset_info import DatasetInfo
 from orchestrator.early_stopping import NAME
 from orchestrator.graph import Stage
 from orchestrator.provenance import DIRTY, PACKAGES
 from orchestrator.stage_result import Result
-from orchestrator.store import FIDS, Store
+from orchestrator.store import FIDS
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -58,37 +58,26 @@ def scores(fids: list[dict[str, float]], start: int, end: int, steps: int | None
     return [Metric(NAME, p["fid"], start + round((end - start) * p["step"] / last), int(p["step"])) for p in fids]
 
 
-def dataset_input(trained: Stage, store: Store, context: str) -> "DatasetInput":
-    """The data of a chain whose `trained` is some stage, as an input of a run; `context`: what it was used for."""
+def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
+    """A data set as an input of a run, its classes by their names; `context`: what it was used for."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    teacher = trained.lineage()[0]
-    data, sizes = teacher.config["data"], sizes_of(teacher, store)
-    name, dtype = data["name"], "float32" if DATA_FACTS[data["name"]].points else "uint8"
-    source = {"tags": {"mlflow.source.name": f"kaccore.data.load({name!r})"}}
-    schema, profile = None, {"fingerprint": data["fingerprint"]}
-    if sizes is not None:
-        shape = [sizes["count"], sizes["channels"], sizes["size"], sizes["size"]]
-        profile |= {"num_rows": shape[0], "num_elements": math.prod(shape), "shape": shape, "classes": sizes["classes"]}
+    source = {"tags": {"mlflow.source.name": f"kaccore.data.load({data.name!r})"}}
+    schema: dict[str, Any] | None = None
+    profile: dict[str, Any] = {"fingerprint": data.fingerprint}
+    if data.count is not None and data.size is not None:
+        shape = [data.count, data.channels, data.size, data.size]
+        profile |= {"num_rows": shape[0], "num_elements": math.prod(shape), "shape": shape, "classes": data.classes}
+        profile |= {"class_names": list(data.class_names)} if data.classes else {}
         schema = {"mlflow_tensorspec": {
-            "features": _tensor(dtype, [-1, *shape[1:]]),
-            "targets": _tensor("int64", [-1]) if sizes["classes"] else None,
+            "features": _tensor("float32" if data.points else "uint8", [-1, *shape[1:]]),
+            "targets": _tensor("int64", [-1]) if data.classes else None,
         }}  # fmt: skip
     dataset = Dataset(
-        name, data["fingerprint"][:DIGEST], "code", json.dumps(source),
-        schema=None if schema is None else json.dumps(schema), profile=json.dumps(profile),
+        data.name, data.fingerprint[:DIGEST], "code", json.dumps(source),
+        schema=None if schema is None else json.dumps(schema), profile=json.dumps(profile, ensure_ascii=False),
     )  # fmt: skip
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
-def sizes_of(teacher: Stage, store: Store) -> dict[str, int] | None:
-    """`count`, `channels`, `size` and `classes` of a teacher's data: as its manifest has them, or, where it has none
-    or is not there yet, as they always are. None where they depend on files."""
-    if store.done(teacher.key) and (noted := store.result(teacher.key).manifest.get("data")) is not None:
-        return noted
-    facts = DATA_FACTS[teacher.config["data"]["name"]]
-    known = {k: getattr(facts, k) for k in ("count", "channels", "size", "classes")}
-    return None if None in known.values() else known
 
 
 def _tensor(dtype: str, shape: list[int]) -> str:

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator import network_folder
-from orchestrator.entities import sizes_of
 from orchestrator.mlflow_run import DESCRIPTION, fit
 from orchestrator.plan import Trial
 from orchestrator.ranking import rankings, scale_of
@@ -29,9 +28,7 @@ def register(client: Any, records: Records, run: Any) -> None:
 
 
 def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
-    sizes = sizes_of(trial.chain[0], records.store)
-    if sizes is None:
-        return  # made by an earlier version from files that only that run has read
+    sizes = trial.facts.data.sizes()  # all known: a network has been trained on these data
     name, stage = records.plan.experiment.name, trial.chain[-1]
     tags = {"sweep_id": records.plan.id, "stage_key": stage.key, "trial_key": trial.key}
     if any(tags.items() <= v.tags.items() for v in client.search_model_versions(f"name = '{name}'")):

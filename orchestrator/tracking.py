@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator import mlflow_uri, registry
 from orchestrator.early_stopping import fids
-from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores, sizes_of
+from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_run import NewRun
@@ -149,7 +149,8 @@ class Tracker:
         tags = {"kind": stage.kind, "stage_key": stage.key, PARENT: self.parent}
         tags |= made_by_tags(result.manifest.get("made_by", {}))
         run = NewRun(self.client, self.experiment, self.records.plan.names[stage.key], tags, start)
-        self.client.log_inputs(run.id, [dataset_input(stage, self.records.store, "training")])
+        data = next(t.facts.data for t in self.records.plan.trials if stage.key in (s.key for s in t.stages()))
+        self.client.log_inputs(run.id, [dataset_input(data, "training")])
         path, optimise = stage.lineage()[0].config["path"], stage.config["optimise"]
         settings = {"path": path["kind"], **{k: v for k, v in path.items() if k in HEADLINE}, **optimise}
         run.params(settings | {k: stage.config[k] for k in ("intervals", "distiller") if k in stage.config})
@@ -168,11 +169,10 @@ class Tracker:
             (start, end), made_by = begin_and_end(manifest), made_by_tags(manifest.get("made_by", {}))
         tags = {"kind": "trial", "sweep_id": self.records.plan.id, PARENT: self.parent}
         tags |= {"trial": str(trial.index), "trial_key": trial.key, **comparable(self.records, trial)}
-        if (sizes := sizes_of(trial.chain[0], store)) is not None:
-            tags["data.size"] = str(sizes["size"])
+        tags |= {"data.size": str(trial.facts.data.size)} if trial.facts.data.size is not None else {}
         tags |= {"error": error} if error else {}
         run = NewRun(self.client, self.experiment, trial.title, tags | made_by, start)
-        self.client.log_inputs(run.id, [dataset_input(trial.chain[-1], store, "evaluation")])
+        self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "evaluation")])
         metrics = [
             Metric(k, float(v), end, 0) for k, v in measured.items() if k != "samples" and isinstance(v, int | float)
         ]
@@ -191,8 +191,8 @@ class Tracker:
 def comparable(records: Records, trial: Trial) -> dict[str, str]:
     """The tags that say which other trials' numbers compare with this one's: `data`, the name of its data set and 8
     digits of the fingerprint, and of a measured one `fid_features`."""
-    data, measured = trial.chain[0].config["data"], records.measured(trial)
-    tags = {"data": f"{data['name']} {data['fingerprint'][:8]}"}
+    data, measured = trial.facts.data, records.measured(trial)
+    tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
     return tags | ({"fid_features": str(measured["fid_features"])} if measured else {})
 
 

@@ -79,6 +79,7 @@ def test_trials_and_trainings_have_their_data_set_as_an_input(fabricated_sweep):
         assert len(logged.dataset.digest) == 36 and data.fingerprint.startswith(logged.dataset.digest)
         profile = json.loads(logged.dataset.profile)
         assert profile["fingerprint"] == data.fingerprint
+        assert profile["class_names"] == [str(digit) for digit in range(10)]
         assert (profile["num_rows"], profile["shape"], profile["classes"]) == (1797, [1797, 1, 8, 8], 10)
         schema = json.loads(logged.dataset.schema)["mlflow_tensorspec"]
         (features,) = Schema.from_json(schema["features"]).inputs
