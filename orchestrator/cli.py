@@ -296,7 +296,8 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
         what = f"plan.json is damaged ({type(e).__name__}: {e}): run its experiment again, which writes it anew"
         raise ConfigError([Fault(str(folder), "", what)]) from None
     records = Records(plan, Store(folder.absolute().parents[2]))
-    if before is not None:
-        records.take_over(before)
-    records.read_endings()
+    if before is None:
+        records.read_endings()
+    else:
+        records.follow(before)
     return records

@@ -77,7 +77,6 @@ class Records:
         self.damaged: dict[str, str] = {}  # by their keys results that were found not to be what was written, and why
         self._aside: set[str] = set()  # the keys of those that were set aside, and not made again by when this was read
         self._lock = threading.RLock()
-        self._done: set[str] = set()  # keys of what trials are for that was seen finished
         self._measured: dict[str, dict[str, Any]] = {}
         self._copied: set[str] = set()  # sample grids that this folder has
         self._saved = (-math.inf, 0.0)  # when it was saved last, and how many seconds that took
@@ -126,8 +125,9 @@ class Records:
         over = ("done", STOPPED) if sweep is not None and sweep.scheduler != "none" else ("done",)
         self.update_all(lambda _, e: e if e.status in over else replace(e, status="waiting", error=""))
 
-    def read_endings(self) -> None:
-        """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them."""
+    def read_endings(self, finished: Container[str] = ()) -> None:
+        """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them.
+        `finished`: keys of results that are known to have been there, and are not asked for."""
         try:
             before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / "trials.json").read_text())]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -136,7 +136,7 @@ class Records:
         known = [key for key, _ in before] == [trial.key for trial in plan.trials]
         found = [ending for _, ending in before] if known else [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):
-            if self.finished(trial):
+            if (trial.key in finished and self._whole(trial)) or self.finished(trial):
                 found[index] = replace(found[index], status="done", error="")
             elif found[index].status == "done":
                 found[index] = replace(found[index], status="waiting")
@@ -213,14 +213,17 @@ class Records:
 
     def finished(self, trial: Trial) -> bool:
         """Whether everything that `trial` is for lies in the store, and nothing that it builds on was set aside."""
-        if trial.key not in self._done and self.store.done(trial.key):
-            self._done.add(trial.key)  # what is finished stays so
-        return trial.key in self._done and self._aside.isdisjoint(stage.key for stage in trial.stages())
+        return self._whole(trial) and self.store.done(trial.key)
 
-    def take_over(self, before: "Records") -> None:
-        """Know what `before`, of the same store, has seen finished and measured."""
-        self._done |= before._done
-        self._measured |= before._measured
+    def _whole(self, trial: Trial) -> bool:
+        return self._aside.isdisjoint(stage.key for stage in trial.stages())
+
+    def follow(self, before: "Records") -> None:
+        """`read_endings`, of what is looked at again and again: what `before`, of the same store, has seen finished and
+        measured is not asked for once more, unless it was set aside."""
+        done = {trial.key for trial, ending in before.entries() if ending.status == "done"}
+        self.read_endings(done)
+        self._measured = {key: value for key, value in before._measured.items() if key in done - self._aside}
 
     def end(self, index: int, status: str, error: str = "") -> None:
         """Note how trial number `index` ended; an `error` begins with the label of its stage."""

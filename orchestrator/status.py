@@ -84,7 +84,7 @@ class Followed:
         written = self._written()
         # what was written within the resolution of the time of a file was perhaps not read yet: once more
         if written == self._read and self._sure:
-            self.records.read_endings()
+            self.records.follow(self.records)
         else:
             self._sure = written == self._read
             self._read = written

@@ -141,6 +141,9 @@ def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_
     asked.clear()
     assert followed.look().endings[0].status == "done" and len(followed.records.plan.trials) == 4
     assert [path for path in asked if trial.key in path] == []
+    assert records.store.set_aside(trial.evaluation, "x is damaged")
+    assert followed.look().endings[0].status != "done"
+    assert followed.records.measured(trial) == {}
 
 
 def test_a_failure_names_the_stage_as_the_sweep_does(tmp_path):
