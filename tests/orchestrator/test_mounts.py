@@ -93,7 +93,7 @@ def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(share
 def found_by_its_model(records: Records, root: Folder) -> None:
     """Other commands look it up in the same place."""
     name = records.plan.experiment.name
-    assert sources.locate(f"models:/{name}", root).chain[-1].kind == "student"
+    assert sources.locate(f"models:/{name}", root).trial.chain[-1].kind == "student"
 
 
 def test_an_old_database_in_a_shared_store_is_said_to_be_unused(shared):
