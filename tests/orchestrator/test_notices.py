@@ -195,7 +195,7 @@ def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, 
 
 
 def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(records, console, capsys):
-    assert cache.WARNING == notices.OF_DATA
+    assert cache.WARNING == notices.WARNING
     plan = records.plan
     info = replace(plan.trials[0].facts.data, notes=("warning: 3 damaged images skipped: a.png", "64 images enlarged"))
     trials = tuple(replace(trial, facts=replace(trial.facts, data=info)) for trial in plan.trials)
