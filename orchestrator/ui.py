@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    root = cli.place(args.storage, "--storage")
+    root = cli.place(args.storage or cli.STORAGE, "--storage")
     if not isinstance(root, Folder):
         what = f"got {root}, which has no MLflow of its own: open its tracking.uri"
         raise ConfigError([Fault("--storage", "", what)])
