@@ -76,9 +76,11 @@ NOWHERE = {  # and why not
     **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
                     "it needs Slurm or Kubernetes: docs/clusters.md says so"),
     "ssh": "it names a machine of the reader's",
+    "docker run": "an option of a container's start, which is the reader's",
     "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
-HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data")
+HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data",
+        "doctor")  # fmt: skip
 TRAINING = HERE[:4]
 REAL = {"tutorial.yaml", "mine.yaml"}
 COMPLETE = ("stages", "status", "reference")  # without arguments; of others a mere name is a mention
