@@ -58,10 +58,10 @@ def test_the_cause_comes_first_with_the_step_and_the_loss(half_failed):
     cwd, said = half_failed
     _, bad = rows(cwd)
     for text in (bad["error"], next(line for line in said.stdout.splitlines() if line.startswith("trial 1 failed: "))):
-        assert "teacher: NonFiniteLossError: loss is " in text
+        assert "teacher, lr 1e+30: NonFiniteLossError: loss is " in text
         assert " at step " in text
         assert "1e+30" in text
-    assert bad["error"].startswith("teacher: NonFiniteLossError: loss is ")
+    assert bad["error"].startswith("teacher, lr 1e+30: NonFiniteLossError: loss is ")
     assert "Traceback" not in said.stdout + said.stderr
 
 
@@ -84,6 +84,6 @@ def test_a_report_made_again_keeps_the_failed_trial_and_its_cause(half_failed):
     before = rows(cwd)
     again = run(cwd, "report", folder, "--publish")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "trial 1 failed: teacher: NonFiniteLossError" in again.stdout
+    assert "trial 1 failed: teacher, lr 1e+30: NonFiniteLossError" in again.stdout
     assert rows(cwd) == before
     assert trial_runs(cwd) == {"0": "FINISHED", "1": "FAILED"}
