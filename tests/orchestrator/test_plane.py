@@ -100,7 +100,7 @@ def test_a_sweep_draws_the_ways_of_its_paths_and_lists_what_points_have(root):
     with Image.open(records.folder / "figures" / "trajectories.png") as figure:
         assert figure.width > 2.5 * figure.height  # three panels side by side
     names = {path.stem for path in (records.folder / "figures").iterdir()}
-    assert names == {"w2_vs_nfe", "parallel", "pareto", "energy", "losses", "samples_by_nfe", "trajectories"}
+    assert names == {"w2_vs_nfe", "parallel", "pareto", "energy", "losses", "samples_by_nfe", "trajectories", "real"}
     report = (records.folder / "report.html").read_text()
     assert 'alt="trajectories"' in report and ">W2<" in report
     header, *rows = (records.folder / "results.csv").read_text().splitlines()
