@@ -15,6 +15,7 @@ from orchestrator import (
     housekeeping,
     integrity,
     playground,
+    printed,
     report,
     runner,
     sample,
@@ -75,8 +76,8 @@ def test_a_command_that_only_reads_names_the_file_and_the_remedy_and_changes_not
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert f"stages/{stage_of(records, kind).key}: {name} is " in said
-    command = f"python -m orchestrator.sweep runs/sweeps/fabricated/{records.plan.id}/config.yaml"
-    assert said.endswith(f"run the sweep again: {command}; {integrity.AGAIN}\n")
+    again = printed.command("sweep", f"runs/sweeps/fabricated/{records.plan.id}/config.yaml")
+    assert said.endswith(f"run the sweep again: {again}; {integrity.AGAIN}\n")
     assert "Traceback" not in said and len(said.splitlines()) == 2
     after = everything_below(Path("runs"))
     assert {k: v for k, v in after.items() if "mlflow" not in k} == before
