@@ -21,6 +21,7 @@ from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
 from orchestrator.places import Folder
 from orchestrator.plan import Plan, Trial
+from orchestrator.printed import command
 from orchestrator.records import Records
 from orchestrator.stage_result import DamagedError
 from orchestrator.stages import LostResultError, Run, fulfil
@@ -307,7 +308,7 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
     records = fabricated.sweep(tmp_path / "runs", asked)
     error = DamagedError(str(records.store.root), {records.plan.trials[0].key: "x is missing"})
     file = f"runs/sweeps/fabricated/{records.plan.id}/config.yaml"
-    assert f"run the sweep again: python -m orchestrator.sweep {file}; " in integrity.remedy(error)
+    assert f"run the sweep again: {command('sweep', file)}; " in integrity.remedy(error)
     assert cli.make_plan(config.load(file), file).id == records.plan.id  # it is the same sweep
     moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
     error = DamagedError(str(moved), error.found)
