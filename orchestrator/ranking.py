@@ -35,13 +35,6 @@ def rankings(records: Records) -> dict[str, list[tuple[int, float]]]:
     return {k: sorted(each, key=lambda v: v[1] if small_is_good else -v[1]) for k, each in found.items()}
 
 
-def ranking(records: Records) -> list[tuple[int, float | None]]:
-    """All trials with their metric: the measured ones of each scale best first, unmeasured ones last."""
-    measured = [each for scale in rankings(records).values() for each in scale]
-    known = {index for index, _ in measured}
-    return [*measured, *((t.index, None) for t in records.plan.trials if t.index not in known)]
-
-
 def best_so_far(records: Records) -> dict[str, str]:
     """The best measured trial of each scale in words; the one scale of most sweeps is called by no name."""
     metric, found = metric_of(records)[0], rankings(records)
