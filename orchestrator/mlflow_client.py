@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.mlflow_uri import sqlite_file
+from orchestrator.mlflow_uri import absolute, sqlite_file
 
 
 def connect(uri: str, say: Callable[[str], None]) -> Any:
@@ -13,6 +13,7 @@ def connect(uri: str, say: Callable[[str], None]) -> Any:
     quieten()
     from mlflow import MlflowClient
 
+    uri = absolute(uri)
     file = sqlite_file(uri)
     if file is not None:
         from orchestrator.mlflow_database import prepare

@@ -71,6 +71,13 @@ def sqlite_file(uri: str) -> Path | None:
     return None if name in (None, "", ":memory:") or name.startswith("file:") else Path(name)
 
 
+def absolute(uri: str) -> str:
+    """`uri` with its SQLite file's whole path. MLflow keeps one engine a URI, and a relative one would go on to mean the
+    file that it meant when the process was in another folder."""
+    file = sqlite_file(uri)
+    return uri if file is None or file.is_absolute() else sqlite_uri(file.absolute())
+
+
 def local_file(uri: str) -> Path | None:
     """The file or folder of this machine that `uri` means; None for a server or another database."""
     if uri.startswith("file:"):

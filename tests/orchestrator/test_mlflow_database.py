@@ -17,7 +17,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from orchestrator import cli, logged, mlflow_database
 from orchestrator.faults import ConfigError
 from orchestrator.mlflow_client import connect
-from orchestrator.mlflow_uri import SPECIAL, sqlite_file, sqlite_uri
+from orchestrator.mlflow_uri import SPECIAL, absolute, sqlite_file, sqlite_uri
 from orchestrator.places import Folder
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
@@ -129,6 +129,18 @@ def test_a_file_of_any_name_is_reached_by_its_address_and_no_other_is_made(name,
     assert {p.name for p in tmp_path.iterdir()} - before == {"model"}
     (run, *_) = client_of(records_below(root)).search_runs(["1"], "tags.kind = 'trial'")
     assert logged.find_run(run.info.run_id, Folder(root), None).sweep_id == run.data.tags["sweep_id"]
+
+
+def test_a_relative_address_means_the_file_of_the_folder_in_which_the_process_is(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        client = connect("sqlite:///mlflow.db", print)
+        assert [e.name for e in client.search_experiments()] == ["Default"]
+        client.create_experiment(f"of {name}", artifact_location=str(tmp_path / name))
+    assert absolute("sqlite:///runs%20x.db") == f"sqlite:///{tmp_path}/two/runs x.db"
+    for whole in ("sqlite:////runs/mlflow.db", "http://127.0.0.1:5000", "postgresql://host/base", "mlruns"):
+        assert absolute(whole) == whole
 
 
 def test_addresses_that_people_write_stay_as_they_are():
