@@ -72,8 +72,8 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def absolute(uri: str) -> str:
-    """`uri` with its SQLite file's whole path. MLflow keeps one engine a URI, and a relative one would go on to mean the
-    file that it meant when the process was in another folder."""
+    """`uri` with its SQLite file's whole path. MLflow keeps one engine a URI: a relative one would go on to mean a file
+    of the folder in which the process was first."""
     file = sqlite_file(uri)
     return uri if file is None or file.is_absolute() else sqlite_uri(file.absolute())
 
