@@ -9,9 +9,9 @@ import threading
 from typing import Any
 
 from orchestrator.config import Experiment
+from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.leases import Halt
 from orchestrator.plan import Plan, Trial
-from orchestrator.stages import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.store import FIDS, Store
 
 NAME = "fid_while_training"

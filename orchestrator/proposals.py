@@ -10,11 +10,11 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.fulfil import Run
 from orchestrator.graph import TRAINING
 from orchestrator.places import Place
 from orchestrator.plan import Trial
 from orchestrator.records import Records
-from orchestrator.stages import Run
 
 START_SECONDS = 3.0  # the least that starting a coordinator's process takes
 

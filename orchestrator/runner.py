@@ -22,12 +22,12 @@ from orchestrator.causes import first_line
 from orchestrator.config import Experiment
 from orchestrator.faults import ConfigError
 from orchestrator.feature_notes import own_features
+from orchestrator.fulfil import TRIES, Run
 from orchestrator.graph import TRAINING
 from orchestrator.plan import Plan
 from orchestrator.publisher import Publisher
 from orchestrator.records import ENDED_WELL, Records
 from orchestrator.scratch import Scratch, clear_after_the_dead
-from orchestrator.stages import TRIES, Run
 from orchestrator.store import Store, with_remedy
 from orchestrator.view import View
 

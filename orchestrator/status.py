@@ -97,7 +97,7 @@ class Followed:
 
 def _state(records: "Records", under_way: set[str] | None = None) -> str:
     """Whether a sweep is being run (`under_way`: those that are), is over, or was left unfinished."""
-    from orchestrator.housekeeping import running
+    from orchestrator.inventory import running
 
     under_way = running(records.store.root) if under_way is None else under_way
     if f"{records.plan.experiment.name}/{records.plan.id}" in under_way:
@@ -109,7 +109,7 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
     """A line for each sweep; what is found to be damaged on the way is added to `damaged`."""
     from rich.table import Table
 
-    from orchestrator.housekeeping import age_text, running
+    from orchestrator.inventory import age_text, running
     from orchestrator.ranking import best_so_far
 
     under_way = running(storage)

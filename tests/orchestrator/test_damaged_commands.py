@@ -12,13 +12,13 @@ from rich.console import Console
 from orchestrator import (
     cli,
     export,
-    housekeeping,
     integrity,
     playground,
     printed,
     report,
     runner,
     sample,
+    stages,
     status,
     summary,
 )
@@ -90,7 +90,7 @@ def test_an_unreadable_manifest_is_said_by_every_reader(records, capsys, content
                             (report.main, ["fabricated"])):  # fmt: skip
         assert main(arguments) == 2
         assert "manifest.json is damaged" in capsys.readouterr().err
-    assert housekeeping.main(["list"]) == 0
+    assert stages.main(["list"]) == 0
     said = capsys.readouterr().out
     assert "damaged" in said and stage_of(records, "teacher").key[:10] in said
 
@@ -142,7 +142,7 @@ def test_who_learns_from_a_sweep_with_damaged_metrics_is_told_before_anything_st
 def test_nothing_is_collected_while_a_plan_cannot_be_read(records, capsys, content):
     (records.folder / "plan.json").put(content)
     before = everything_below(Path("runs"))
-    assert housekeeping.main(["gc", "--keep-sweeps", "*"]) == 2
+    assert stages.main(["gc", "--keep-sweeps", "*"]) == 2
     assert "plan.json is damaged" in capsys.readouterr().err
     assert everything_below(Path("runs")) == before
 
@@ -153,14 +153,14 @@ def test_garbage_collection_frees_what_was_set_aside_once_it_is_made_again(recor
     integrity.mend(records.store, [teacher])
     aside = Path("runs") / "damaged" / f"{teacher.key}-1"
     arguments = ["gc", "--keep-sweeps", "fabricated"]
-    assert housekeeping.main(arguments) == 0
+    assert stages.main(arguments) == 0
     assert aside.is_dir()  # it says that the teacher is to be trained again
-    assert housekeeping.main(["list"]) == 0
+    assert stages.main(["list"]) == 0
     assert "1 damaged results were set aside in" in capsys.readouterr().out
     fabricated.finish(records.store, teacher)
-    assert housekeeping.main([*arguments, "--dry-run"]) == 0
+    assert stages.main([*arguments, "--dry-run"]) == 0
     assert aside.is_dir() and "would remove the damaged result" in capsys.readouterr().out
-    assert housekeeping.main(arguments) == 0
+    assert stages.main(arguments) == 0
     assert not aside.exists() and records.store.done(teacher.key)
 
 

@@ -52,7 +52,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/test_s3.py", 'report.main(["fabricated", "--storage"'),
     "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
     "python -m orchestrator.stages --storage s3://my-bucket": (
-        "tests/orchestrator/test_s3.py", 'housekeeping.main(["--storage", root'),
+        "tests/orchestrator/test_s3.py", 'stages.main(["--storage", root'),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),

@@ -10,8 +10,8 @@ from commands import run
 from mlflow import MlflowClient
 
 from orchestrator.early_stopping import NAME, ends_early
+from orchestrator.fulfil import HaltedError, fulfil
 from orchestrator.leases import Halt, Lease, LeaseWatch
-from orchestrator.stages import HaltedError, fulfil
 from orchestrator.store import FIDS, Store
 
 SETTINGS = """\

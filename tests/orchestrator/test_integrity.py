@@ -15,8 +15,9 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator import cli, config, integrity, leases, notices, stages
+from orchestrator import cli, config, fulfil, integrity, leases, notices
 from orchestrator.config import parse
+from orchestrator.fulfil import LostResultError, Run, fulfil
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
 from orchestrator.places import Folder
@@ -24,7 +25,6 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.printed import command
 from orchestrator.records import Records
 from orchestrator.stage_result import DamagedError
-from orchestrator.stages import LostResultError, Run, fulfil
 from orchestrator.store import Store
 from orchestrator.yaml_file import load_text
 
@@ -254,7 +254,7 @@ def test_a_fault_that_is_none_of_the_parents_is_no_reason_to_set_them_aside(tmp_
     def execute(asked: list[Stage]) -> None:
         raise MemoryError("out of memory")
 
-    with pytest.raises(stages.StageFailedError, match="out of memory"):
+    with pytest.raises(fulfil.StageFailedError, match="out of memory"):
         fulfil([STUDENT], store, "run", execute)
     assert store.done(TEACHER.key)
 
@@ -273,7 +273,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         in_process.run_trial(trial, Path(run.storage))
 
     for name, function in (("train", train), ("refer", measure), ("evaluate", evaluate)):
-        monkeypatch.setattr(stages, name, function)
+        monkeypatch.setattr(fulfil, name, function)
 
 
 @pytest.mark.parametrize("kind, name", [("teacher", "model.safetensors"), ("student", "model.safetensors"),
@@ -288,7 +288,7 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
     for stage in (evaluation, *last):  # so that there is something to do
         store.remove(stage.key)
     silently(root / "stages" / asked.key / name)
-    stages.complete(trial, Run("run", str(root), trial.config))
+    fulfil.complete(trial, Run("run", str(root), trial.config))
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
     assert metrics(root, evaluation) == metrics(finished, evaluation)

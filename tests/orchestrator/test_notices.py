@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import cache
-from orchestrator import housekeeping, notices, report, status, summary
+from orchestrator import notices, report, stages, status, summary
 from orchestrator.config import Data
 from orchestrator.graph import Stage
 from orchestrator.places import Folder
@@ -222,7 +222,7 @@ def test_collecting_garbage_removes_the_warnings_that_no_kept_sweep_needs(record
     records.store.warn(stage, "kept")
     records.store.warn(TEACHER, "of a stage of no sweep, that was never finished")
     arguments = ["--storage", str(records.store.root), "gc", "--keep-sweeps", "fabricated"]
-    assert housekeeping.main([*arguments, "--dry-run"]) == 0
+    assert stages.main([*arguments, "--dry-run"]) == 0
     assert len(texts(records.store.root, TEACHER, stage)) == 2
-    assert housekeeping.main(arguments) == 0
+    assert stages.main(arguments) == 0
     assert texts(records.store.root, TEACHER, stage) == ["kept"]

@@ -11,7 +11,7 @@ import fabricated
 import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
-from orchestrator import config, data, doctor, export, housekeeping, playground, sample, status, tracking
+from orchestrator import config, data, doctor, export, playground, sample, stages, status, tracking
 from orchestrator.addresses import expanded, expanded_uri
 from orchestrator.cli import run_parser
 from orchestrator.config import ConfigError
@@ -29,7 +29,7 @@ OPTIONS = [
     (data.parser(), ["x", "--out={}"], "out"),
     (status.parser(), ["{}"], "sweep"),
     (status.parser(), ["--storage={}"], "storage"),
-    (housekeeping.parser(), ["--storage={}", "list"], "storage"),
+    (stages.parser(), ["--storage={}", "list"], "storage"),
     (sample.parser(), ["x", "--out={}"], "out"),
     (sample.parser(), ["{}", "--out=x"], "source"),
     (sample.parser(), ["x", "--out=x", "--storage={}"], "storage"),

@@ -15,11 +15,11 @@ from kaccore.features import OFFICIAL
 from orchestrator import cli, preflight
 from orchestrator.checks import on_node
 from orchestrator.config import ConfigError, parse
+from orchestrator.fulfil import Run
 from orchestrator.plan import Plan
 from orchestrator.preflight import Weights, to_fetch, unreachable
 from orchestrator.proposals import Budget, Proposals
 from orchestrator.records import Records
-from orchestrator.stages import Run
 from orchestrator.store import Store
 
 INCEPTION, LARGE = "inception-v3-compat", "dinov2-vit-l-14"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import export, graph, housekeeping, report, sample, sources, status
+from orchestrator import export, graph, inventory, report, sample, sources, stages, status
 from orchestrator.config import parse
 from orchestrator.dataset_info import by_name
 from orchestrator.places import Folder
@@ -85,9 +85,9 @@ def test_its_networks_are_sampled_exported_and_played_with(store, version, tmp_p
 
 
 def test_the_list_of_the_store_calls_its_stages_as_the_sweep_does(store, version, capsys):
-    names = {entry.name for entry in housekeeping.entries(Folder(store))}
+    names = {entry.name for entry in inventory.entries(Folder(store))}
     assert {"teacher, damping 9", "student 2, damping 25", "reference"} <= names
-    assert housekeeping.main(["--storage", str(store), "list"]) == 0
+    assert stages.main(["--storage", str(store), "list"]) == 0
     assert "teacher, damping 25" in capsys.readouterr().out
 
 

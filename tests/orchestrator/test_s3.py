@@ -15,7 +15,7 @@ from test_store import publish_many
 from test_workers import chain, checkpoints, kill_in, train, weights
 
 from kaccore.files import file_sha256
-from orchestrator import export, housekeeping, local_copies, places, report, s3_client, sample, status, sweep
+from orchestrator import export, local_copies, places, report, s3_client, sample, stages, status, sweep
 from orchestrator.graph import Stage
 from orchestrator.records import Records
 from orchestrator.s3 import S3Place
@@ -224,7 +224,7 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     rows = list(csv.DictReader(io.StringIO((finished.folder / "results.csv").read_text())))
     assert [row["fid"] for row in rows] == ["1.0", "2.0", "3.0"]
     assert [row for row in rows if not row["mlflow_run_id"]] == []
-    assert housekeeping.main(["--storage", root, "list"]) == 0
+    assert stages.main(["--storage", root, "list"]) == 0
     assert "7 stages" in capsys.readouterr().out
 
     arguments = ["--count", "2", "--seed", "0"]
@@ -243,5 +243,5 @@ def test_a_run_of_mlflow_is_not_looked_up_in_a_bucket(finished, tmp_path, capsys
 
 
 def test_an_address_on_the_command_line_that_is_none_is_refused(capsys):
-    assert housekeeping.main(["--storage", "gs://bucket/runs", "list"]) == 2
+    assert stages.main(["--storage", "gs://bucket/runs", "list"]) == 2
     assert '--storage: got "gs://bucket/runs", expected a folder, or s3://' in capsys.readouterr().err

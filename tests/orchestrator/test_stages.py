@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import leases
+from orchestrator.fulfil import StageFailedError, fulfil
 from orchestrator.graph import Stage
 from orchestrator.s3 import S3Place
-from orchestrator.stages import StageFailedError, fulfil
 from orchestrator.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")

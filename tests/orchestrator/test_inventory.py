@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from orchestrator import housekeeping, leases
+from orchestrator import inventory, leases, stages
 from orchestrator.config import parse
 from orchestrator.places import Place
 from orchestrator.plan import alike, make
@@ -41,7 +41,7 @@ def stored(root: Place) -> set[str]:
 
 
 def gc(root: Place, *arguments: str) -> int:
-    return housekeeping.main(["--storage", str(root), "gc", *arguments])
+    return stages.main(["--storage", str(root), "gc", *arguments])
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_stage_is_listed_with_who_needs_it(root, capsys):
     one, other = sweep(root, "one"), sweep(root, "other", distill__lr=1e-4)
-    found = {e.key: e for e in housekeeping.entries(root)}
+    found = {e.key: e for e in inventory.entries(root)}
     assert found.keys() == keys(one) | keys(other)
     teacher = one.plan.trials[0].chain[0].key
     both = {f"one/{one.plan.id}", f"other/{other.plan.id}"}
     assert set(found[teacher].needed_by) == both
     assert all(found[key].needed_by == (f"one/{one.plan.id}",) for key in keys(one) - keys(other))
     assert all(entry.bytes == 1000 for entry in found.values())
-    assert housekeeping.main(["--storage", str(root), "list"]) == 0
+    assert stages.main(["--storage", str(root), "list"]) == 0
     said = capsys.readouterr().out
     assert teacher in said
     assert f"{len(found)} stages" in said
@@ -94,7 +94,7 @@ def test_a_sweep_to_keep_that_is_not_there_is_refused_and_nothing_removed(root, 
 
 
 def test_a_folder_that_is_no_store_is_refused(root, capsys):
-    assert housekeeping.main(["--storage", str(root), "list"]) == 2
+    assert stages.main(["--storage", str(root), "list"]) == 2
     assert "--storage" in capsys.readouterr().err
 
 
@@ -144,10 +144,10 @@ def test_a_store_of_another_layout_is_refused_in_one_line(root, capsys, content)
 
 
 def test_sizes_and_ages_are_written_for_people():
-    assert [housekeeping.size_text(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == [
+    assert [inventory.size_text(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == [
         "0 B", "999 B", "1.5 kB", "2.5 GB", "3.0 TB",
     ]  # fmt: skip
-    assert [housekeeping.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == ["0 s", "59 s", "2 min", "2 h", "2 d"]
+    assert [inventory.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == ["0 s", "59 s", "2 min", "2 h", "2 d"]
 
 
 def test_a_manifest_is_json_that_names_its_files_and_their_checksums(root):

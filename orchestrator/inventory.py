@@ -1,6 +1,5 @@
-"""`python -m orchestrator.stages`: what lies in the store, who needs it, and freeing what no kept sweep needs."""
+"""What lies in a store: its finished stages, the sweeps that need them, and which of those are being run."""
 
-import argparse
 import json
 import time
 from collections.abc import Iterable
@@ -9,11 +8,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from kaccore.files import CorruptFileError
-from orchestrator import cli, leases, notices
-from orchestrator.faults import ConfigError, Fault
+from orchestrator import leases
 from orchestrator.places import Place
 from orchestrator.stage_result import DamagedError, Result
-from orchestrator.store import Store
 
 DAMAGED = "damaged"
 
@@ -29,30 +26,6 @@ class Entry:
     bytes: int
     age: float
     needed_by: tuple[str, ...]
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.stages",
-        description="List the finished stages of a store, or free (gc) those that no kept sweep needs.",
-    )
-    cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
-    commands = p.add_subparsers(dest="command", metavar="{list,gc}")
-    commands.add_parser("list", help="a table of all stages: kind, key, size, age, who needs it (the default)")
-    gc = commands.add_parser("gc", help="remove the stages that no kept and no running sweep needs")
-    gc.add_argument(
-        "--keep-sweeps", nargs="+", required=True, metavar="NAME[/ID]",
-        help="sweeps whose stages stay, as names under sweeps/ such as nfe-sweep, mnist/1a2b* or '*'",
-    )  # fmt: skip
-    gc.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    args = parser().parse_args(argv)
-    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(cli.storage(args)))
 
 
 def entries(root: Place) -> list[Entry]:
@@ -127,54 +100,6 @@ def unneeded(found: Iterable[Entry], keep: Iterable[str]) -> list[Entry]:
 def matches(sweep: str, pattern: str) -> bool:
     """Whether `pattern` means `sweep` (name/id), by its name or by the whole."""
     return fnmatch(sweep, pattern) or fnmatch(sweep.split("/")[0], pattern)
-
-
-def _list(root: Place) -> int:
-    from rich.table import Table
-
-    cli.check_store(root)
-    table, found = Table("kind", "name", "key", "size", "age", "needed by"), entries(root)
-    for e in found:
-        table.add_row(e.kind, e.name, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
-    console = cli.make_console()
-    console.print(table)
-    console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
-    if aside := (root / "damaged").find("*"):
-        what = "gc frees those that were made again, or that no kept sweep needs"
-        console.print(f"{len(aside)} damaged results were set aside in {root / 'damaged'}: {what}", highlight=False)
-    return 0
-
-
-def _collect(args: argparse.Namespace) -> int:
-    root = cli.storage(args)
-    cli.check_store(root)
-    known = sweeps(root)
-    for pattern in args.keep_sweeps:
-        if not any(matches(sweep, pattern) for sweep in known):
-            there = ", ".join(sorted(known)) or "none"
-            raise ConfigError([Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")])
-    keep = [*args.keep_sweeps, *running(root)]
-    spare = unneeded(entries(root), keep)
-    console, verb = cli.make_console(), "would remove" if args.dry_run else "removed"
-    for entry in spare:
-        if not args.dry_run:
-            Store(root).remove(entry.key)
-        console.print(f"{verb} {entry.name} {entry.key}, {size_text(entry.bytes)}", highlight=False)
-    total = size_text(sum(e.bytes for e in spare))
-    console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
-    needed = {key for sweep, of in known.items() if any(matches(sweep, p) for p in keep) for key in of}
-    if not args.dry_run:
-        for warned in (root / notices.FOLDER).find("*"):
-            if warned.name not in needed:
-                warned.clear()
-    store = Store(root)
-    for aside in (root / "damaged").find("*"):
-        key = aside.name.rpartition("-")[0]
-        if key not in needed or store.done(key):
-            if not args.dry_run:
-                aside.clear()
-            console.print(f"{verb} the damaged result {aside.name}, set aside before", highlight=False)
-    return 0
 
 
 def _beat(folder: Place) -> str:
