@@ -9,7 +9,7 @@ from torch import nn
 
 from kaccore import DiffusionPath, FlowMatchingPath, KacPath, KacProcess
 from kaccore.augment import AUGMENT_DIM
-from kaccore.data import ImageData, load
+from kaccore.data import ImageData
 from kaccore.distill import (
     ConsistencyDistiller,
     EndpointDistiller,
@@ -21,7 +21,6 @@ from kaccore.models import MLP, DiT, UNet
 from kaccore.paths import Path
 from kaccore.tensors import derive_seed
 from kaccore.training import Settings
-from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.store import Store
 
@@ -37,24 +36,6 @@ class Distiller(Protocol):
         generator: torch.Generator | None,
         shard: slice,
     ) -> torch.Tensor: ...
-
-
-def images(settings: Data) -> ImageData:
-    """The data set that a trial's `settings` mean."""
-    return load(**settings.model_dump(exclude={"flip"}))
-
-
-def checked(data: ImageData, stage: Stage) -> ImageData:
-    """`data`; raises ValueError where `stage` was planned with other images."""
-    if data.fingerprint != stage.data["fingerprint"]:
-        found = data.fingerprint[:12]
-        raise ValueError(f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's")
-    return data
-
-
-def sizes(data: ImageData) -> dict[str, int]:
-    """How much data there is and how it is shaped, as a manifest keeps it."""
-    return {"count": len(data), "channels": data.channels, "size": data.size, "classes": data.classes}
 
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:

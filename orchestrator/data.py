@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import argument_types, cli, config
+from orchestrator import argument_types, cli, config, dataset_info
 from orchestrator.blocks import Data
 from orchestrator.faults import ConfigError, Fault
 
@@ -47,10 +47,10 @@ def _show(args: argparse.Namespace) -> int:
     settings = config.load(args.file, args.overrides).data
     from kaccore.data import look
     from kaccore.files import write_bytes
-    from orchestrator import build, pictures
+    from orchestrator import pictures
 
     try:
-        data = build.images(settings)
+        data = dataset_info.images(settings)
         found = look(**settings.model_dump(exclude={"flip"}))
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(args.file, "data", str(e))]) from None

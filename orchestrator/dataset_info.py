@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kaccore import arrays
 from orchestrator.blocks import Data
 from orchestrator.data_facts import DATA_FACTS
-from orchestrator.graph import UNKNOWN
+from orchestrator.graph import UNKNOWN, Stage
 
 if TYPE_CHECKING:  # a driver plans without torch
     from kaccore.data import ImageData
@@ -90,7 +90,7 @@ def by_name(settings: Data, fingerprint: str, notes: tuple[str, ...] = ()) -> Da
 
 
 def read(settings: Data) -> DatasetInfo:
-    """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError, as `build.images`.
+    """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError, as `images`.
 
     What a package ships is read without torch: a driver then takes half the memory, and begins two seconds earlier.
     """
@@ -101,9 +101,8 @@ def read(settings: Data) -> DatasetInfo:
         return DatasetInfo(
             settings.name, arrays.fingerprint(images, labels), len(images), channels, size, names, labels=labels
         )
-    from orchestrator import build
 
-    return of_images(build.images(settings))
+    return of_images(images(settings))
 
 
 def of_images(data: "ImageData") -> DatasetInfo:
@@ -159,3 +158,21 @@ def as_images(info: DatasetInfo) -> "ImageData":
     return data
 
 
+def images(settings: Data) -> "ImageData":
+    """The data set that a trial's `settings` mean; raises ValueError or OSError where it cannot be read."""
+    from kaccore.data import load
+
+    return load(**settings.model_dump(exclude={"flip"}))
+
+
+def checked(data: "ImageData", stage: Stage) -> "ImageData":
+    """`data`; raises ValueError where `stage` was planned with other images."""
+    if data.fingerprint != stage.data["fingerprint"]:
+        found = data.fingerprint[:12]
+        raise ValueError(f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's")
+    return data
+
+
+def sizes(data: "ImageData") -> dict[str, int]:
+    """How much data there is and how it is shaped, as a manifest keeps it."""
+    return {"count": len(data), "channels": data.channels, "size": data.size, "classes": data.classes}

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, cluster, config, local_ray
+from orchestrator import argument_types, cli, cluster, config, local_ray, opening
 from orchestrator.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def _examine(args: argparse.Namespace) -> int:
     cluster.quieten(args.address)
     source = args.file or "this cluster"
     experiment = config.load(args.file, args.overrides) if args.file else config.parse(MINIMAL, source)
-    cli.check_storage(experiment, source)
+    opening.check_storage(experiment, source)
     from rich.table import Table
 
     from orchestrator import checks, preflight
     from orchestrator.checks import hosts
     from orchestrator.checks.tracked import tracking_faults
-    from orchestrator.search import expand
+    from orchestrator.expand import expand
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []

@@ -6,7 +6,7 @@ Point number k comes from (seed, k) and, for TPE, from what is known then: a rer
 import warnings
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -17,10 +17,6 @@ from optuna.trial import TrialState, create_trial
 from orchestrator.entries import Entry
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.search import Expansion, Known, Point, Space
-
-if TYPE_CHECKING:
-    from orchestrator.plan import Plan
-    from orchestrator.records import Records
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"
@@ -89,30 +85,3 @@ def _outward(entry: Entry, value: Any) -> Any:
 
 def _inward(entry: Entry, value: Any) -> Any:
     return entry.values.index(value) if entry.kind == "choice" else value
-
-
-def within(entry: Entry, value: Any) -> bool:
-    """Whether `value` is one that `entry` may draw."""
-    if entry.kind == "choice":
-        return value in entry.values
-    return isinstance(value, int | float) and entry.values[0] <= value <= entry.values[1]
-
-
-def known_elsewhere(records: "Records", plan: "Plan") -> list[Known]:
-    """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it and are measured on
-    the same data with the same features."""
-    from orchestrator.plan import features_of, reference_stage
-
-    sweep, found = plan.experiment.sweep, []
-    assert sweep is not None and plan.facts_of is not None
-    reference = reference_stage(plan.experiment, plan.facts_of(plan.experiment))
-    fingerprint, features = reference.data["fingerprint"], features_of(reference)
-    drawn = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
-    for trial in records.plan.trials:
-        measured = records.measured(trial)
-        same = trial.facts.fingerprint == fingerprint and measured.get("fid_features") == features
-        value = measured.get(sweep.metric)
-        point = {key: trial.config.value(key) for key in drawn}
-        if value is not None and same and all(within(drawn[key], point[key]) for key in drawn):
-            found.append(Known(point, value))
-    return found

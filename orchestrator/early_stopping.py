@@ -4,7 +4,6 @@ A trial that is stopped hands its stages over where they stand: their checkpoint
 another trial or another sweep, goes on from there.
 """
 
-import json
 import threading
 from typing import Any
 
@@ -12,9 +11,8 @@ from orchestrator.config import Experiment
 from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.leases import Halt
 from orchestrator.plan import Plan, Trial
-from orchestrator.store import FIDS, Store
-
-NAME = "fid_while_training"
+from orchestrator.store import Store
+from orchestrator.teacher_fids import FID_WHILE_TRAINING, fids
 
 
 def scheduler(plan: Plan) -> Any:
@@ -31,7 +29,7 @@ def scheduler(plan: Plan) -> Any:
     assert every is not None, "refused by a rule"
     longest = max((t.chain[0].steps for t in plan.trials), default=plan.experiment.teacher.steps)
     return ASHAScheduler(
-        time_attr="step", metric=NAME, mode="min", max_t=longest, grace_period=sweep.grace_steps or every,
+        time_attr="step", metric=FID_WHILE_TRAINING, mode="min", max_t=longest, grace_period=sweep.grace_steps or every,
         reduction_factor=sweep.reduction_factor,
         stop_last_trials=False,  # with its last step a teacher's work is done, and its trial's goes on
     )  # fmt: skip
@@ -62,7 +60,7 @@ def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
             over = not thread.is_alive()
             scores = fids(store, trial)
             for score in scores[told:]:
-                tune.report({"step": score["step"], NAME: score["fid"]})
+                tune.report({"step": score["step"], FID_WHILE_TRAINING: score["fid"]})
             told = len(scores)
     except SystemExit:
         halt.ask()
@@ -71,22 +69,11 @@ def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
         raise raised[0]
 
 
-def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
-    """What a trial's teacher has scored so far: `step` and `fid`, in order."""
-    key = trial.chain[0].key
-    try:
-        if store.done(key):
-            return store.result(key).json(FIDS)
-        return json.loads((store.root / "work" / key / FIDS).read_text())
-    except (OSError, ValueError, KeyError):
-        return []
-
-
 def ends_early(result: dict[str, Any]) -> str:
     """Why a trial whose last report is `result` was stopped, in words; empty where it was not."""
-    if "status" in result or NAME not in result:
+    if "status" in result or FID_WHILE_TRAINING not in result:
         return ""
-    return f"its teacher's FID was {result[NAME]:.4g} after {result['step']} steps"
+    return f"its teacher's FID was {result[FID_WHILE_TRAINING]:.4g} after {result['step']} steps"
 
 
 def stops_early(experiment: Experiment) -> bool:

@@ -5,11 +5,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.dataset_info import DatasetInfo
-from orchestrator.early_stopping import NAME
 from orchestrator.graph import Stage
 from orchestrator.provenance import DIRTY, PACKAGES
 from orchestrator.stage_result import Result
 from orchestrator.store import FIDS
+from orchestrator.teacher_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -55,7 +55,10 @@ def scores(fids: list[dict[str, float]], start: int, end: int, steps: int | None
     from mlflow.entities import Metric
 
     last = steps or (fids[-1]["step"] if fids else 1)
-    return [Metric(NAME, p["fid"], start + round((end - start) * p["step"] / last), int(p["step"])) for p in fids]
+    return [
+        Metric(FID_WHILE_TRAINING, p["fid"], start + round((end - start) * p["step"] / last), int(p["step"]))
+        for p in fids
+    ]
 
 
 def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":

@@ -22,7 +22,7 @@ from kaccore.frechet import per_class_fid, perfect_model_fid
 from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
-from orchestrator import build, diagnosis, pictures, plane
+from orchestrator import build, dataset_info, diagnosis, pictures, plane
 from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights
@@ -255,10 +255,10 @@ def network(storage: str, stage: Stage, where: Data) -> nn.Module:
 
 def data_of(stage: Stage, where: Data) -> ImageData:
     """The data set of `stage`, from where a trial's settings say that it lies; see `build.checked`."""
-    return build.checked(_images(where), stage)
+    return dataset_info.checked(_images(where), stage)
 
 
 @lru_cache(maxsize=2)
 def _images(where: Data) -> ImageData:
     """The data set, kept for the next time."""
-    return build.images(where)
+    return dataset_info.images(where)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, machine, sampling_choice, sources
+from orchestrator import argument_types, cli, machine, network_arguments, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.graph import Stage
 
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
     p = argparse.ArgumentParser(prog="python -m orchestrator.export", description=lines[0].split(": ")[1])
-    sources.add_arguments(p)
+    network_arguments.add_arguments(p)
     p.add_argument("--format", choices=FORMATS, required=True, help="the kind of file")
     p.add_argument("--out", type=lambda text: Path(argument_types.path(text)), required=True, help="the file")
     return p
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _check(args)
-    source = sources.find(args)
+    source = network_arguments.find(args)
     config = sampling_choice.override(source, args)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"

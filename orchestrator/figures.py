@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator import dataset_info
 from orchestrator.plan import Trial
 from orchestrator.records import Records
 from orchestrator.report_page import real, series
@@ -232,7 +233,7 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
     machine.limit_threads()
     figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)
     for axes, (kind, trial) in zip(panels[0], teachers.items(), strict=True):
-        teacher, data = trial.chain[0], build.images(trial.config.data)
+        teacher, data = trial.chain[0], dataset_info.images(trial.config.data)
         model = build.trained(records.store, teacher, data)
         ways = plane.ways(teacher, model, build.path(teacher, data))
         axes.scatter(*data.images[:1000].flatten(1).T, s=3, color="#BBBBBB", linewidths=0)

@@ -12,8 +12,9 @@ from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_server import explained
 from orchestrator.mlflow_uri import is_server, local_file, tracking_uri
 from orchestrator.places import Folder, Place
-from orchestrator.sources import MODELS
 from orchestrator.tracking import PARENT
+
+MODELS = "models:/"  # how MLflow begins the address of a registered model
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 from kaccore.features import OWN, OwnTraining, feature_label, own_name
 from orchestrator.config import Experiment
 from orchestrator.dataset_info import DatasetInfo, by_name
+from orchestrator.expand import expand
 from orchestrator.graph import FORMAT, Stage, stated
-from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec, expand
+from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec
 from orchestrator.students import student_for, students
 
 UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run

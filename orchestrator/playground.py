@@ -9,7 +9,7 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, cluster, local_ray, machine, sampling_choice, sources
+from orchestrator import cli, cluster, local_ray, machine, network_arguments, sampling_choice, sources
 from orchestrator.config import ConfigError, Experiment, Fault
 
 HOST, PORT = "127.0.0.1", 8321
@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
     p = argparse.ArgumentParser(prog="python -m orchestrator.playground", description=lines[0].split(": ")[1])
-    sources.add_arguments(p)
+    network_arguments.add_arguments(p)
     p.add_argument("--port", type=int, default=PORT, help=f"of the page on {HOST} (default {PORT})")
     return p
 
@@ -35,7 +35,7 @@ def _play(args: argparse.Namespace) -> int:
     _check(args)
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
     cluster.quieten()
-    source = sources.find(args)
+    source = network_arguments.find(args)
     begin = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, begin)
     print(sampling_choice.origin(source, stage))
@@ -47,7 +47,7 @@ def _play(args: argparse.Namespace) -> int:
         with cluster.terminable():
             cluster.connect("local")
         with cluster.terminable():
-            _serve(args.port, source, begin, sources.arguments(args))
+            _serve(args.port, source, begin, network_arguments.arguments(args))
             print(f"http://{HOST}:{args.port}/ (Ctrl-C ends it)", flush=True)
             Event().wait()
     finally:

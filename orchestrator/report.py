@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from orchestrator import argument_types, cli, cluster, integrity, summary
+from orchestrator import argument_types, cli, cluster, integrity, opening, summary
 from orchestrator.places import Place
 from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _again(folder: Place, publish: bool) -> int:
     cluster.quieten()
-    console, records = cli.make_console(), cli.records_of(folder)
+    console, records = cli.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
     publisher = Publisher(records, partial(summary.say, console))
     if publish:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, machine, sampling_choice, sources
+from orchestrator import argument_types, cli, machine, network_arguments, sampling_choice
 from orchestrator.config import ConfigError, Experiment, Fault
 from orchestrator.graph import Stage
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
     p = argparse.ArgumentParser(prog="python -m orchestrator.sample", description=lines[0].split(": ")[1])
-    sources.add_arguments(p)
+    network_arguments.add_arguments(p)
     p.add_argument("--count", type=int, default=64, help="how many images (default 64)")
     p.add_argument("--seed", type=int, default=0, help="seed (default 0): image k of a seed is always the same")
     labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as the data has them"
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(args: argparse.Namespace) -> int:
     _check(args)
-    source = sources.find(args)
+    source = network_arguments.find(args)
     asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
     config = sampling_choice.override(source, args, asked)
     stage = sampling_choice.pick(source, config)

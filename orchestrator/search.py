@@ -5,12 +5,13 @@ the whole grid of the others. A grid search has one point, the empty one; random
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
 from orchestrator.config import Experiment, examine
+from orchestrator.entries import Entry
 from orchestrator.expressions import Expression
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.space import in_space, sweepable, with_values
@@ -57,35 +58,6 @@ class Expansion:
     def copy(self) -> "Expansion":
         """The same, to be added to."""
         return Expansion(list(self.trials), list(self.skipped), list(self.points), set(self.seen))
-
-
-def expand(experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()) -> Expansion:
-    """Every trial of a grid or random search; of one by optuna those of the `points` that it has drawn so far.
-
-    Keys are in the file's order, the last one fastest; a run without a sweep is one trial. Combinations that cannot be
-    (a student at a step count that its chain has not, or what a constraint forbids) are skipped with their reason.
-    Raises ConfigError, named after `source` (or else the experiment), where values are wrong in combination, each
-    told once, and where nothing is left to run.
-    """
-    if experiment.sweep is None:
-        return Expansion([TrialSpec(0, {}, experiment)])
-    space, found = Space(experiment, source or experiment.name), Expansion()
-    if experiment.sweep.search == "grid":
-        space.add({}, found)
-    else:
-        from orchestrator import drawing
-
-        for point in points:
-            space.add(point, found)
-        if experiment.sweep.search == "random":
-            drawing.add_all(space, found)
-        elif not found.trials:
-            drawing.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
-            return found
-    if not found.trials:
-        reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"
-        raise ConfigError([Fault(space.source, "sweep.space", reason)])
-    return found
 
 
 class Space:
@@ -157,3 +129,10 @@ class Space:
 def _at(settings: Mapping[str, Any], key: str) -> Any:
     block, _, field = key.partition(".")
     return settings[block][field] if field else settings[block]
+
+
+def within(entry: Entry, value: Any) -> bool:
+    """Whether `value` is one that `entry` may draw."""
+    if entry.kind == "choice":
+        return value in entry.values
+    return isinstance(value, int | float) and entry.values[0] <= value <= entry.values[1]

@@ -8,7 +8,7 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator import build, config
+from orchestrator import build, config, dataset_info
 from orchestrator.asked import RequestError, check_fields, number, whole
 from orchestrator.config import Experiment
 from orchestrator.data_facts import DATA_FACTS
@@ -90,7 +90,7 @@ def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
     """What sampling has to know of the data: its shape and how many classes there are, or, for a prior that starts from
     noised data, all of it, from where the configuration says that it lies."""
     if sampled.path.kind == "kac" and sampled.path.signal == "exponential":
-        return build.images(sampled.data)
+        return dataset_info.images(sampled.data)
     points = DATA_FACTS[sampled.data.name].points
     kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)

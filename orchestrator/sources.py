@@ -19,16 +19,16 @@ best trial. Which network is sampled is one rule for all of them:
     nothing of these    the one that the trial, or the file, samples
 """
 
-import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli
+from orchestrator import dataset_info, opening
 from orchestrator.config import ConfigError, Experiment, Fault, load
 from orchestrator.graph import Stage
+from orchestrator.logged import MODELS
 from orchestrator.places import Folder, Place
 from orchestrator.plan import Trial
 from orchestrator.stage_result import DamagedError
@@ -42,8 +42,7 @@ RUN = (
     "a registered model as models:/NAME"
 )
 SWEEP = "a sweep as name (its newest), name/id or folder"
-HERE = Folder(cli.STORAGE)
-MODELS = "models:/"  # how MLflow begins the address of a registered model
+HERE = Folder(opening.STORAGE)
 RUN_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -92,47 +91,16 @@ class Source:
         """The data set as sampling needs it: the real one where it comes with a package or the prior starts from it,
         else its shape, classes and labels as the store has them. Raises ConfigError where the files are needed and
         missing."""
-        from orchestrator import build
         from orchestrator.dataset_info import as_images
 
         path, settings = self.config.path, self.config.data
         if not settings.facts.packaged and not (path.kind == "kac" and path.signal == "exponential"):
             return as_images(self.store.with_labels(self.trial.facts.data))
         try:
-            return build.checked(build.images(settings), self.teacher)
+            return dataset_info.checked(dataset_info.images(settings), self.teacher)
         except (ValueError, OSError) as e:
             why = "" if settings.facts.packaged else ", whose images this path starts from"
             raise ConfigError([Fault(self.name, "data", f"{e}{why}")]) from None
-
-
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    """RUN, where to look it up, and how it is sampled."""
-    p.add_argument("source", metavar="RUN", type=argument_types.path, help=RUN)
-    cli.add_set(p, "override one setting of a FILE, as when it was trained")
-    where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
-    p.add_argument("--storage", type=argument_types.path, help=where)
-    asked = "where MLflow is asked (default: mlflow.db in --storage)"
-    p.add_argument("--tracking-uri", type=argument_types.uri, help=asked)
-    steps = "steps from noise to image; without --model: of the student that has so many, or else of the teacher"
-    p.add_argument("--steps", type=int, help=steps)
-    which = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
-    p.add_argument("--model", choices=("teacher", "student"), help=which)
-    p.add_argument("--solver", choices=("euler", "midpoint", "heun", "ab2", "rk4"), help="the teacher's solver")
-    p.add_argument("--guidance", type=float, help="guidance scale of the teacher; 1 is none")
-
-
-def arguments(args: argparse.Namespace) -> list[str]:
-    """The arguments by which another command finds the same run."""
-    options = [*(("--set", text) for text in args.overrides)]
-    options += [("--storage", args.storage)] if args.storage is not None else []
-    options += [("--tracking-uri", args.tracking_uri)] if args.tracking_uri is not None else []
-    return [args.source, *(word for option in options for word in option)]
-
-
-def find(args: argparse.Namespace) -> Source:
-    """What the command line names; raises ConfigError that says what is expected."""
-    storage = None if args.storage is None else cli.storage(args)
-    return locate(args.source, storage, args.tracking_uri, args.overrides)
 
 
 def locate(
@@ -151,7 +119,7 @@ def locate(
     storage = HERE if storage is None else storage
     if text.startswith(MODELS):
         return _of_tracked(text, storage, tracking_uri)
-    path = cli.place(name)
+    path = opening.place(name)
     if (path / "plan.json").exists():
         return _of_sweep(path, number)
     if (path / "manifest.json").exists() and not number:
@@ -168,7 +136,7 @@ def _is_file(text: str, name: str) -> bool:
     """Whether `text`, which is `name` without a trial's number, means an experiment's file, there or not."""
     if text.startswith(MODELS) or Path(text).is_dir():
         return False
-    return Path(text).is_file() or (Path(name).suffix in (".yaml", ".yml") and not cli.place(name).is_dir())
+    return Path(text).is_file() or (Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir())
 
 
 def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> Source:
@@ -177,14 +145,14 @@ def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> So
     config = load(path, overrides)
     if storage is not None and (also := [text for text in overrides if text.partition("=")[0].strip() == "storage"]):
         raise ConfigError([Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")])
-    planned = cli.make_plan(config, path, "student")
+    planned = opening.make_plan(config, path, "student")
     where = Store(config.storage if storage is None else storage)
     return Source(path, planned.trials[0], config.sampling.model, where, path, planned.names)
 
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
     """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
-    records = cli.records_of(folder)
+    records = opening.records_of(folder)
     trials, why = records.plan.trials, ""
     if not number and key is not None:  # a registered model knows what its trial was for, and no number
         number = next((str(t.index) for t in trials if t.key == key), "of the model")
@@ -227,7 +195,7 @@ def _of_stage(folder: Place) -> Source:
 
     root, key = folder.absolute().parents[1], folder.absolute().name
     for plan_file in (root / "sweeps").find("*/*/plan.json"):
-        plan = cli.records_of(plan_file.parent).plan
+        plan = opening.records_of(plan_file.parent).plan
         for trial in plan.trials:
             told = (Store(root), f"a trial of {'/'.join(plan_file.parts[-3:-1])}", plan.names, True)
             if trial.chain[0].key == key:
@@ -242,7 +210,7 @@ def _of_stage(folder: Place) -> Source:
 
 def sweep_folder(text: str, storage: Place) -> Place:
     """The folder of the sweep that `text` is, or that it names under `storage`; raises ConfigError."""
-    folder = cli.place(text)
+    folder = opening.place(text)
     if (folder / "plan.json").exists():
         return folder
     try:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from orchestrator import cli, notices
+from orchestrator import cli, notices, opening
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
 from orchestrator.places import Place
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 def _list(root: Place) -> int:
     from rich.table import Table
 
-    cli.check_store(root)
+    opening.check_store(root)
     table, found = Table("kind", "name", "key", "size", "age", "needed by"), entries(root)
     for e in found:
         table.add_row(e.kind, e.name, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
@@ -51,7 +51,7 @@ def _list(root: Place) -> int:
 
 def _collect(args: argparse.Namespace) -> int:
     root = cli.storage(args)
-    cli.check_store(root)
+    opening.check_store(root)
     known = sweeps(root)
     for pattern in args.keep_sweeps:
         if not any(matches(sweep, pattern) for sweep in known):

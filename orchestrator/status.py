@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli
+from orchestrator import argument_types, cli, opening
 from orchestrator.faults import ConfigError
 from orchestrator.places import Place
 from orchestrator.sources import SWEEP, sweep_folder
@@ -45,7 +45,7 @@ def _show(args: argparse.Namespace) -> int:
 
     console, storage = cli.make_console(), cli.storage(args)
     if args.sweep is None:
-        cli.check_store(storage)
+        opening.check_store(storage)
         damaged: dict[str, str] = {}
         console.print(_all(storage, damaged))
         if damaged:
@@ -77,7 +77,7 @@ class Followed:
     def __init__(self, folder: Place) -> None:
         self.folder = folder
         self._read, self._sure = self._written(), False
-        self.records = cli.records_of(folder)
+        self.records = opening.records_of(folder)
 
     def look(self) -> "Records":
         """The records as they are now."""
@@ -88,7 +88,7 @@ class Followed:
         else:
             self._sure = written == self._read
             self._read = written
-            self.records = cli.records_of(self.folder, self.records)
+            self.records = opening.records_of(self.folder, self.records)
         return self.records
 
     def _written(self) -> list[float]:
@@ -118,7 +118,7 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
         began = age_text(time.time() - planned.modified()) + " ago"
         try:
-            records = cli.records_of(planned.parent)
+            records = opening.records_of(planned.parent)
         except ConfigError as e:
             table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
             continue

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator import mlflow_uri, registry
-from orchestrator.early_stopping import fids
 from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.mlflow_client import connect
@@ -18,6 +17,7 @@ from orchestrator.plan import Trial
 from orchestrator.records import STOPPED, Records
 from orchestrator.stage_result import DamagedError
 from orchestrator.students import intervals_text
+from orchestrator.teacher_fids import fids
 
 PARENT = "mlflow.parentRunId"
 STATUSES = {"done": "FINISHED", "failed": "FAILED", STOPPED: "KILLED"}  # of trials that are over

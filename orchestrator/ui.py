@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Any
 
-from orchestrator import cli
+from orchestrator import cli, opening
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.mlflow_run import fit
 from orchestrator.mlflow_uri import embedded
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    root = cli.place(args.storage or cli.STORAGE, "--storage")
+    root = opening.place(args.storage or opening.STORAGE, "--storage")
     if not isinstance(root, Folder):
         what = f"got {root}, which has no MLflow of its own: open its tracking.uri"
         raise ConfigError([Fault("--storage", "", what)])

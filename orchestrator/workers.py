@@ -17,7 +17,7 @@ from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
-from orchestrator import build
+from orchestrator import build, dataset_info
 from orchestrator.causes import cause
 from orchestrator.graph import Stage
 from orchestrator.job import Job
@@ -70,7 +70,7 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
 
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.lineage()[0]
-    data = build.checked(build.images(job.data), stage)
+    data = dataset_info.checked(dataset_info.images(job.data), stage)
     model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)
     model = _placed(model, group.device)
     if job.compile:
@@ -89,7 +89,7 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
                 fid = watching.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
     if group.rank == 0:
-        log.publish(build.sizes(data))
+        log.publish(dataset_info.sizes(data))
     if group.world > 1:
         dist.barrier()
 

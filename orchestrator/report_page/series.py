@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestrator.early_stopping import fids
 from orchestrator.graph import Stage
 from orchestrator.plan import Trial, plain
 from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
 from orchestrator.stage_result import DamagedError
+from orchestrator.teacher_fids import fids
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
 LINES = 14  # so many lines are told apart: every further one is gray

@@ -6,7 +6,7 @@ from pathlib import Path
 import in_process
 from commands import TINY, run
 
-from orchestrator import cli, integrity
+from orchestrator import integrity, opening
 from orchestrator.config import parse
 from orchestrator.records import Records
 from orchestrator.store import Store
@@ -19,7 +19,7 @@ def weights(root: Path) -> dict[str, bytes]:
 
 def test_what_is_found_at_the_start_and_what_a_worker_comes_upon_is_made_again_by_the_same_command(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
-    plan = cli.make_plan(parse(load_text(TINY, "x.yaml")), "x.yaml", "evaluation")
+    plan = opening.make_plan(parse(load_text(TINY, "x.yaml")), "x.yaml", "evaluation")
     root, (trial,) = tmp_path / "runs", plan.trials
     store = Store(root)
     Records(plan, store).open()

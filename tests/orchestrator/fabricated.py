@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator import build, cli, config
+from orchestrator import build, config, dataset_info, opening
 from orchestrator.graph import Stage
 from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan import Trial
@@ -45,9 +45,9 @@ def experiment(name: str = "fabricated", **settings: Any) -> config.Experiment:
 
 def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
     """The opened records of a sweep all of whose stages lie in the store under `root`."""
-    records = Records(cli.make_plan(asked or experiment(), "fabricated"), Store(root))
+    records = Records(opening.make_plan(asked or experiment(), "fabricated"), Store(root))
     records.open()
-    given = None if records.plan.experiment.data.facts.packaged else build.images(records.plan.experiment.data)
+    given = None if records.plan.experiment.data.facts.packaged else dataset_info.images(records.plan.experiment.data)
     for stage in records.plan.stages():
         if not records.store.done(stage.key):
             finish(records.store, stage, given)
@@ -60,8 +60,8 @@ def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
     """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in its storage, `root`/runs
     unless that is set too, with nothing else; its file is `root`/x.yaml."""
     asked = experiment(**{"sweep": None, "storage": str(root / "runs"), **settings})
-    trial, store = cli.make_plan(asked, "fabricated", goal).trials[0], Store(asked.storage)
-    data = build.images(asked.data)
+    trial, store = opening.make_plan(asked, "fabricated", goal).trials[0], Store(asked.storage)
+    data = dataset_info.images(asked.data)
     for stage in trial.chain:
         finish(store, stage, data)
     (root / "x.yaml").write_text(asked.to_yaml())
@@ -88,7 +88,7 @@ def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
         fid = FID[trained.kind, stage.config["sampling"]["steps"]]
         measured = {"fid": fid, "fid_features": "digits-cnn-v1", "nfe": stage.config["sampling"]["steps"]}
         (folder / "metrics.json").write_text(json.dumps(measured))
-    store.publish(stage, folder, SECONDS, build.sizes(data) if stage.kind in ("teacher", "student") else None)
+    store.publish(stage, folder, SECONDS, dataset_info.sizes(data) if stage.kind in ("teacher", "student") else None)
 
 
 def publish(records: Records, status: str = "FINISHED") -> None:

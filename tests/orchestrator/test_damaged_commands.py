@@ -10,13 +10,14 @@ from commands import everything_below
 from rich.console import Console
 
 from orchestrator import (
-    cli,
+    dry_run,
+    earlier,
     export,
     integrity,
+    opening,
     playground,
     printed,
     report,
-    runner,
     sample,
     stages,
     status,
@@ -46,7 +47,7 @@ def file_of(records: Records, kind: str, name: str) -> Path:
 
 
 def fresh(records: Records) -> Records:
-    return cli.records_of(records.folder)
+    return opening.records_of(records.folder)
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str], str, str]] = {
@@ -122,7 +123,7 @@ def test_a_dry_run_says_what_a_run_would_set_aside_and_leaves_it(records, capsys
     file_of(records, "teacher", "model.safetensors").write_bytes(b"")
     before = everything_below(Path("runs"))
     console = Console(file=io.StringIO(), width=200)
-    runner.print_plan(records.plan, console)
+    dry_run.print_plan(records.plan, console)
     said = console.file.getvalue()
     assert "model.safetensors is damaged (it has 0 bytes" in said and "a run sets it aside" in said
     assert everything_below(Path("runs")) == before
@@ -135,7 +136,7 @@ def test_who_learns_from_a_sweep_with_damaged_metrics_is_told_before_anything_st
         "search": "optuna", "num_trials": 2, "learn_from": ["fabricated"], "space": space})  # fmt: skip
     assert isinstance(other.sweep, Sweep)
     with pytest.raises(ValueError, match=r"metrics\.json is damaged"):
-        cli.earlier_points(Records(cli.make_plan(other, "other"), records.store), "other")
+        earlier.earlier_points(Records(opening.make_plan(other, "other"), records.store), "other")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"stages": 3}'])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator import cli, sample
+from orchestrator import opening, sample
 from orchestrator.config import ConfigError, Data, Experiment, load, parse
 from orchestrator.job import Job, Saving
 from orchestrator.workers import Group, run_training_stage
@@ -41,7 +41,7 @@ def experiment(tmp_path, monkeypatch):
 
 
 def train(config: Experiment) -> None:
-    stages = cli.make_plan(config, "x.yaml", "student").trials[0].chain
+    stages = opening.make_plan(config, "x.yaml", "student").trials[0].chain
     job = Job(stages, (0,) * len(stages), config.storage, config.data, Saving(2, 60.0, keep=1), threads=1, run="run")
     for stage in stages:
         run_training_stage(stage, job, Group(rank=0, world=1, device=torch.device("cpu")))
@@ -63,7 +63,7 @@ def test_unlabelled_images_are_trained_on_without_labels(experiment, tmp_path):
 def test_the_files_of_a_folder_and_not_its_place_make_the_keys(experiment, tmp_path):
     def key(**settings: object) -> str:
         changed = config.override({f"data.{key}": value for key, value in settings.items()})
-        return cli.make_plan(changed, "x.yaml", "teacher").trials[0].key
+        return opening.make_plan(changed, "x.yaml", "teacher").trials[0].key
 
     config = experiment()
     before, smaller = key(), key(size=4)
@@ -76,13 +76,13 @@ def test_the_files_of_a_folder_and_not_its_place_make_the_keys(experiment, tmp_p
 def test_classes_that_a_folder_does_not_have_are_refused_once_it_is_read(experiment):
     config = experiment().override({"sampling.labels": [1, 2]})
     with pytest.raises(ConfigError, match=r"^x: sampling\.labels: got \[1, 2\], expected 0 to 1: folder has 2 "):
-        cli.make_plan(config, "x")
+        opening.make_plan(config, "x")
 
 
 def test_labels_and_guidance_are_refused_for_images_without_classes(experiment):
     config = experiment(classes=()).override({"sampling.labels": 0, "sampling.guidance": 2.0})
     with pytest.raises(ConfigError) as refused:
-        cli.make_plan(config, "x")
+        opening.make_plan(config, "x")
     assert str(refused.value).split("\n") == [
         "x: sampling.labels: got 0, expected null: folder has no labels",
         "x: sampling.guidance: got 2.0, expected 1: guidance needs labels, and folder has none",
@@ -92,7 +92,7 @@ def test_labels_and_guidance_are_refused_for_images_without_classes(experiment):
 def test_missing_data_is_one_line_with_the_way_to_get_it(tmp_path):
     data = {"name": "cifar10", "root": str(tmp_path)}
     with pytest.raises(ConfigError) as refused:
-        cli.make_plan(parse({"name": "x", "data": data, "path": {"kind": "kac"}}), "x.yaml")
+        opening.make_plan(parse({"name": "x", "data": data, "path": {"kind": "kac"}}), "x.yaml")
     (line,) = str(refused.value).split("\n")
     assert line.startswith(f"x.yaml: data: cifar10: there is no {tmp_path}/cifar-10-batches-py/data_batch_1; get ")
 

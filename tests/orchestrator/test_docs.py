@@ -8,8 +8,8 @@ from commands import REPOSITORY
 from documented import PAGES
 
 from orchestrator.config import Experiment, parse
+from orchestrator.expand import expand
 from orchestrator.reference import markdown
-from orchestrator.search import expand
 from orchestrator.translate import leaves
 from orchestrator.yaml_file import load_text
 

@@ -7,7 +7,8 @@ import pytest
 from orchestrator import plan
 from orchestrator.config import ConfigError, Experiment, parse
 from orchestrator.drawing import add_next
-from orchestrator.search import Expansion, Known, Space, expand
+from orchestrator.expand import expand
+from orchestrator.search import Expansion, Known, Space
 
 
 def experiment(space: dict[str, Any], **sweep: Any) -> Experiment:

@@ -9,10 +9,11 @@ import pytest
 from commands import run
 from mlflow import MlflowClient
 
-from orchestrator.early_stopping import NAME, ends_early
+from orchestrator.early_stopping import ends_early
 from orchestrator.fulfil import HaltedError, fulfil
 from orchestrator.leases import Halt, Lease, LeaseWatch
 from orchestrator.store import FIDS, Store
+from orchestrator.teacher_fids import FID_WHILE_TRAINING
 
 SETTINGS = """\
 name: stop
@@ -79,9 +80,11 @@ def test_mlflow_has_the_curves_and_who_was_stopped(stopped):
     runs = client.search_runs([experiment.experiment_id])
     trials = {r.data.tags["trial"]: r for r in runs if r.data.tags["kind"] == "trial"}
     assert (trials["0"].info.status, trials["2"].info.status) == ("FINISHED", "KILLED")
-    assert client.get_metric_history(trials["2"].info.run_id, NAME)[0].step == 300  # it may have come further since
+    history = client.get_metric_history(trials["2"].info.run_id, FID_WHILE_TRAINING)
+    assert history[0].step == 300  # it may have come further since
     teachers = [r for r in runs if r.data.tags["kind"] == "teacher"]
-    assert all([m.step for m in client.get_metric_history(r.info.run_id, NAME)] == [300, 600, 900] for r in teachers)
+    for teacher in teachers:
+        assert [m.step for m in client.get_metric_history(teacher.info.run_id, FID_WHILE_TRAINING)] == [300, 600, 900]
     assert {r.info.status for r in runs} == {"FINISHED", "KILLED"}
 
 
@@ -131,9 +134,9 @@ def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
 
 
 def test_how_a_trial_ended_is_told_from_its_last_report():
-    assert ends_early({NAME: 12.345678, "step": 50}) == "its teacher's FID was 12.35 after 50 steps"
+    assert ends_early({FID_WHILE_TRAINING: 12.345678, "step": 50}) == "its teacher's FID was 12.35 after 50 steps"
     assert ends_early({"status": "done", "error": ""}) == ""
-    assert ends_early({"status": "failed", "error": "x", NAME: 1.0, "step": 3}) == ""
+    assert ends_early({"status": "failed", "error": "x", FID_WHILE_TRAINING: 1.0, "step": 3}) == ""
     assert ends_early({}) == ""
 
 

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
-from orchestrator import cli, runner
+from orchestrator import opening
 from orchestrator.config import ConfigError, parse
+from orchestrator.dry_run import print_plan
 from orchestrator.evaluation import data_of
 from orchestrator.job import FeatureWeights, Watch
 from orchestrator.plan import Plan, Trial
@@ -67,7 +68,7 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(root: Path, space: dict[str, list[Any]] | None = None, **blocks: Any) -> Plan:
     swept = {"sweep": {"space": {key: {"grid": values} for key, values in space.items()}}} if space else {}
     data = {"name": "folder", "root": str(root), "size": 8}
-    return cli.make_plan(parse({**SMALL, **blocks, **swept, "data": data}), "x.yaml")
+    return opening.make_plan(parse({**SMALL, **blocks, **swept, "data": data}), "x.yaml")
 
 
 def own_of(trial: Trial) -> Any:
@@ -127,7 +128,7 @@ def shown(records: Records, what: Any) -> str:
 
 def dry_run(experiment: Any) -> str:
     console = Console(file=io.StringIO(), width=400)
-    runner.print_plan(cli.make_plan(experiment, "x.yaml", dry=True), console)
+    print_plan(opening.make_plan(experiment, "x.yaml", dry=True), console)
     return console.file.getvalue()
 
 

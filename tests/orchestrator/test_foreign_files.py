@@ -14,7 +14,7 @@ from commands import REPOSITORY
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
-from orchestrator import build, cli, config, sample
+from orchestrator import build, config, opening, sample
 from orchestrator.faults import ConfigError
 from orchestrator.graph import Stage
 from orchestrator.records import Records
@@ -124,7 +124,7 @@ def test_a_sweeps_folder_of_somebody_else_with_a_bomb_for_each_file_runs_nothing
     for name in ("plan.json", "config.yaml", "trials.json"):
         (tmp_path / name).write_bytes(bomb)
     with pytest.raises(ConfigError):
-        cli.records_of(tmp_path)
+        opening.records_of(tmp_path)
     assert not exploded.exists()
 
 

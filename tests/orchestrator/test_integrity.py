@@ -15,9 +15,10 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator import cli, config, fulfil, integrity, leases, notices
+from orchestrator import config, integrity, leases, notices, opening
+from orchestrator import fulfil as engine
 from orchestrator.config import parse
-from orchestrator.fulfil import LostResultError, Run, fulfil
+from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
 from orchestrator.places import Folder
@@ -57,7 +58,7 @@ FILES = [("teacher", "model.safetensors"), ("student", "losses.json"), ("referen
 
 @pytest.fixture(scope="module")
 def planned() -> Plan:
-    return cli.make_plan(parse(load_text(TINY, "tiny")), "tiny")
+    return opening.make_plan(parse(load_text(TINY, "tiny")), "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,7 @@ def test_a_fault_that_is_none_of_the_parents_is_no_reason_to_set_them_aside(tmp_
     def execute(asked: list[Stage]) -> None:
         raise MemoryError("out of memory")
 
-    with pytest.raises(fulfil.StageFailedError, match="out of memory"):
+    with pytest.raises(StageFailedError, match="out of memory"):
         fulfil([STUDENT], store, "run", execute)
     assert store.done(TEACHER.key)
 
@@ -273,7 +274,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         in_process.run_trial(trial, Path(run.storage))
 
     for name, function in (("train", train), ("refer", measure), ("evaluate", evaluate)):
-        monkeypatch.setattr(fulfil, name, function)
+        monkeypatch.setattr(engine, name, function)
 
 
 @pytest.mark.parametrize("kind, name", [("teacher", "model.safetensors"), ("student", "model.safetensors"),
@@ -288,7 +289,7 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
     for stage in (evaluation, *last):  # so that there is something to do
         store.remove(stage.key)
     silently(root / "stages" / asked.key / name)
-    fulfil.complete(trial, Run("run", str(root), trial.config))
+    engine.complete(trial, Run("run", str(root), trial.config))
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
     assert metrics(root, evaluation) == metrics(finished, evaluation)
@@ -309,7 +310,7 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
     error = DamagedError(str(records.store.root), {records.plan.trials[0].key: "x is missing"})
     file = f"runs/sweeps/fabricated/{records.plan.id}/config.yaml"
     assert f"run the sweep again: {command('sweep', file)}; " in integrity.remedy(error)
-    assert cli.make_plan(config.load(file), file).id == records.plan.id  # it is the same sweep
+    assert opening.make_plan(config.load(file), file).id == records.plan.id  # it is the same sweep
     moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
     error = DamagedError(str(moved), error.found)
     assert f"--set storage={moved}; " in integrity.remedy(error)

@@ -14,7 +14,7 @@ from fabricated import client_of
 from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, create_sqlalchemy_engine
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from orchestrator import cli, logged, mlflow_database
+from orchestrator import logged, mlflow_database, opening
 from orchestrator.faults import ConfigError
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_uri import SPECIAL, absolute, sqlite_file, sqlite_uri
@@ -27,7 +27,7 @@ ODD = ["my runs", "a%20b", "what?", "no#1", "größe", "-runs", "it's \"here\"",
 
 def records_below(root: Path) -> Records:
     (plan,) = root.glob("sweeps/*/*/plan.json")
-    return cli.records_of(plan.parent)
+    return opening.records_of(plan.parent)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from commands import free_port, mlflow_server
 from mlflow import MlflowClient
 from playwright.sync_api import Page
 
-from orchestrator.early_stopping import NAME
+from orchestrator.teacher_fids import FID_WHILE_TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_table_of_runs_shows_the_trials_below_their_sweep(page, server, expe
 def test_compare_draws_the_swept_settings_against_fid(page, server, experiment, default_sweep):
     written = mlflow_pages.compare_all(page, server, experiment, default_sweep.folder.name).split("\n")
     assert {"model", "nfe", "fid"} <= set(written), written
-    assert NAME not in written
+    assert FID_WHILE_TRAINING not in written
     details = page.get_by_text("Comparing 18 Runs from 1 Experiment")
     assert details.is_visible()
 

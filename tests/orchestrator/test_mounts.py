@@ -7,7 +7,7 @@ import fabricated
 import pytest
 from fabricated import client_of
 
-from orchestrator import cli, mlflow_hints, mlflow_uri, mounts, sources
+from orchestrator import mlflow_hints, mlflow_uri, mounts, opening, sources
 from orchestrator.mlflow_uri import embedded, sqlite_file
 from orchestrator.places import Folder
 from orchestrator.printed import command
@@ -121,7 +121,7 @@ def test_a_shared_stores_database_is_made_again_on_another_machine(shared, tmp_p
     records = fabricated.sweep(shared)
     fabricated.publish(records)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of another machine"))
-    again = cli.records_of(records.folder)
+    again = opening.records_of(records.folder)
     fabricated.publish(again)
     assert sqlite_file(mlflow_uri.tracking_uri(None, shared)) == embedded(shared).file
     assert "cache of another machine" in str(embedded(shared).file)

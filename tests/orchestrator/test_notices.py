@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import cache
-from orchestrator import notices, report, stages, status, summary
+from orchestrator import dataset_info, notices, report, stages, status, summary
 from orchestrator.config import Data
 from orchestrator.graph import Stage
 from orchestrator.places import Folder
@@ -151,11 +151,10 @@ def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(tmp_p
     teacher = records.plan.trials[0].chain[0]
     (records.store.root / "stages" / teacher.key).rename(tmp_path / "gone")
     view = View(records, console)
-    from orchestrator import build
 
     settings = Data(name="folder", root=str(tmp_path / "images"), size=8)
     with reporting(records.store, teacher):
-        build.images(settings)
+        dataset_info.images(settings)
     progress = records.store.progress(teacher.key)
     assert progress is not None and "4 of 4 images decoded" in progress["doing"]
     records.update_all(lambda _, ending: Ending())

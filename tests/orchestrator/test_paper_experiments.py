@@ -15,7 +15,7 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, cli, config, diagnosis, evaluation, sweep
+from orchestrator import build, config, dataset_info, diagnosis, evaluation, opening, sweep
 from orchestrator.config import Experiment
 from orchestrator.evaluation import build_reference, sample_part, score
 from orchestrator.job import FeatureWeights, Job, Saving
@@ -106,7 +106,7 @@ def test_there_is_a_test_of_every_file():
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_planned_as_the_paper_has_it(name, roots):
     experiment = config.load(path_of(name), placed(name, roots))
-    plan = cli.make_plan(experiment, path_of(name))
+    plan = opening.make_plan(experiment, path_of(name))
     chain = max((trial.chain for trial in plan.trials), key=len)
     assert len(plan.trials) == FILES[name].trials
     assert [stage.config["intervals"] for stage in chain[1:]] == FILES[name].students
@@ -119,9 +119,9 @@ def test_it_is_planned_as_the_paper_has_it(name, roots):
 @pytest.mark.parametrize("name", FILES)
 def test_its_network_has_the_parameters_that_it_states(name, roots):
     experiment = config.load(path_of(name), placed(name, roots))
-    teacher = cli.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
+    teacher = opening.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
     with torch.device("meta"):
-        network = build.network(teacher, build.images(experiment.data))
+        network = build.network(teacher, dataset_info.images(experiment.data))
     count = sum(weights.numel() for weights in network.parameters())
     assert count == FILES[name].parameters
     assert f"# {count:,} parameters" in Path(path_of(name)).read_text()
@@ -142,7 +142,7 @@ def test_it_is_trained_distilled_sampled_and_scored(name, roots, inception, stor
     monkeypatch.setattr(diagnosis, "GAP_SAMPLES", 4)
     monkeypatch.setattr(evaluation, "REAL_SPLITS", 1)
     experiment = config.load(path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small])
-    plan = cli.make_plan(experiment, path_of(name))
+    plan = opening.make_plan(experiment, path_of(name))
     train(plan.leaders()[0], experiment, storage)
     last = {trial.config.sampling.model: trial for trial in plan.trials}
     assert set(last) == ({"teacher", "student"} if FILES[name].students else {"teacher"})

@@ -10,7 +10,7 @@ from in_process import run_trial
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import cli, evaluation, sample, summary
+from orchestrator import evaluation, opening, sample, summary
 from orchestrator.config import ConfigError, parse
 from orchestrator.config import load as load_file
 from orchestrator.plan import Plan
@@ -35,7 +35,7 @@ PATHS, DISTILLERS = ("kac", "diffusion", "flow_matching"), ("endpoint", "progres
 
 def planned(**blocks: dict[str, Any]) -> Plan:
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
-    return cli.make_plan(parse(config), "plane")
+    return opening.make_plan(parse(config), "plane")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_points_measured_by_points_features_are_told_by_auto():
 
 
 def test_the_experiment_in_the_plane_is_sound():
-    plan = cli.make_plan(load_file(Path(__file__).parents[2] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml")
+    plan = opening.make_plan(load_file(Path(__file__).parents[2] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml")
     assert {t.config.path.kind for t in plan.trials} == set(PATHS)
     assert len(list(plan.stages(("teacher",)))) == 3
     assert load("grid9").fingerprint == plan.trials[0].chain[0].config["data"]["fingerprint"]

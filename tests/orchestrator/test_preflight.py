@@ -12,7 +12,7 @@ from commands import TINY, manifests, run
 from made_up import made, plan
 
 from kaccore.features import OFFICIAL
-from orchestrator import cli, preflight
+from orchestrator import opening, preflight
 from orchestrator.checks import on_node
 from orchestrator.config import ConfigError, parse
 from orchestrator.fulfil import Run
@@ -119,7 +119,7 @@ def test_too_few_images_for_own_features_are_told_before_the_start(tmp_path):
     from test_features_stage import SMALL, images
 
     few = {"name": "folder", "root": str(images(tmp_path / "few", 19, classes=0)), "size": 8}
-    planned = cli.make_plan(parse({**SMALL, "data": few}), "x.yaml")
+    planned = opening.make_plan(parse({**SMALL, "data": few}), "x.yaml")
     (fault,) = refused(planned, tmp_path)
     assert fault.startswith("x.yaml: evaluation.features: got auto: the data's own features, and folder has 19 images")
     assert "expected 20 or more" in fault and "evaluation.weights" in fault
@@ -152,7 +152,7 @@ def proposals(records: Records, root: Path) -> Proposals:
 
 def test_trials_whose_reference_cannot_be_had_are_not_begun_and_the_others_are(tmp_path):
     swept = {"evaluation.features": ["digits-cnn-v1", INCEPTION], "sampling.steps": [1, 2]}
-    planned = cli.make_plan(sweep(swept).experiment, "x.yaml")
+    planned = opening.make_plan(sweep(swept).experiment, "x.yaml")
     records = Records(planned, Store(tmp_path))
     search = proposals(records, tmp_path)
     assert search.suggest("first")["trial"] == 0

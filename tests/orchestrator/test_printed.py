@@ -20,7 +20,7 @@ from commands import PATIENCE, REPOSITORY, free_port, kill_all, run
 from fabricated import client_of
 from rich.console import Console
 
-from orchestrator import cli, printed, summary, ui
+from orchestrator import opening, printed, summary, ui
 from orchestrator.mlflow_hints import best_filters
 from orchestrator.records import Records
 
@@ -34,7 +34,7 @@ def store(fabricated_sweep: Records, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A published store of an odd name below where the user stands."""
     monkeypatch.chdir(tmp_path)
     root = shutil.copytree(fabricated_sweep.store.root, tmp_path / ODD)
-    records = cli.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
+    records = opening.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
     fabricated.publish(records)  # it finds that it was copied
     return records
 

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from orchestrator.config import ConfigError, Experiment, parse
-from orchestrator.search import Expansion, expand
+from orchestrator.expand import expand
+from orchestrator.search import Expansion
 
 
 def experiment(space: dict | None = None, **blocks: object) -> Experiment:

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import cli, pictures, registry, summary
+from orchestrator import dataset_info, opening, pictures, registry, summary
 from orchestrator.config import ConfigError, parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.ranking import best_so_far, rankings
@@ -45,7 +45,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(data: dict[str, Any], space: dict[str, list[Any]], **blocks: Any) -> Plan:
     swept = {key: {"grid": values} for key, values in space.items()}
-    return cli.make_plan(parse({**TINY, **blocks, "data": data, "sweep": {"space": swept}}), "x.yaml")
+    return opening.make_plan(parse({**TINY, **blocks, "data": data, "sweep": {"space": swept}}), "x.yaml")
 
 
 def test_other_sizes_of_the_same_images_are_other_networks(photographs):
@@ -98,13 +98,12 @@ def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_t
 
 
 def test_a_worker_that_is_given_other_images_than_were_planned_refuses(tmp_path, photographs):
-    from orchestrator import build
 
     own = {"name": "folder", "root": str(photographs), "size": 8}
     trial = planned(own, {"seed": [0]}, evaluation={"features": "inception-v3-compat"}).trials[0]
     wrong = trial.config.data.model_copy(update={"size": 16})
     with pytest.raises(ValueError, match="differs from the driver's"):
-        build.checked(build.images(wrong), trial.chain[0])
+        dataset_info.checked(dataset_info.images(wrong), trial.chain[0])
 
 
 def test_the_faults_of_every_data_set_are_told(tmp_path, photographs):
@@ -135,7 +134,7 @@ def test_a_plan_that_is_read_back_is_the_plan_that_was_written(tmp_path):
     plan = planned({"name": "digits"}, space, storage=str(tmp_path / "runs"))
     records = Records(plan, Store(tmp_path / "runs"))
     records.open()
-    again = cli.records_of(records.folder).plan
+    again = opening.records_of(records.folder).plan
     assert again.id == plan.id and again.names == plan.names
     for before, after in zip(plan.trials, again.trials, strict=True):
         assert before.config == after.config and before.facts == after.facts
@@ -201,7 +200,7 @@ def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp
     with (folder / "results.csv").open() as file:
         rows = {row["data.name"]: row for row in csv.DictReader(file)}
     assert {name: row["fid_features"] for name, row in rows.items()} == {n: f"{n}-cnn-v1" for n in ("digits", "mnist")}
-    for trial in cli.records_of(folder).plan.trials:
+    for trial in opening.records_of(folder).plan.trials:
         name = trial.config.data.name
         for stage in trial.stages():
             manifest = json.loads((tmp_path / "runs" / "stages" / stage.key / "manifest.json").read_text())

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from mlflow.types import Schema
 
 from kaccore.data import load
-from orchestrator import cli
+from orchestrator import opening
 from orchestrator.mlflow_run import NewRun
 from orchestrator.provenance import DIRTY, made_by
 from orchestrator.records import LEFT, NOT_BEGUN, Records
@@ -52,7 +52,7 @@ def copied(fabricated_sweep: Records, tmp_path: Path) -> Iterator[Records]:
     root = shutil.copytree(
         fabricated_sweep.store.root, tmp_path / "runs", ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts")
     )
-    yield cli.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
+    yield opening.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
 
 
 def test_every_run_says_which_versions_made_it(fabricated_sweep):

@@ -13,7 +13,7 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from orchestrator import export, sample, sampling_choice, sources
+from orchestrator import export, network_arguments, sample, sampling_choice, sources
 from orchestrator.config import ConfigError
 from orchestrator.places import Folder
 from orchestrator.records import Records
@@ -42,7 +42,7 @@ def ways(records: Records) -> dict[str, str]:
 def meant(text: str, *options: str, storage: Path | None = None) -> str:
     """The label of the stage that a command line means, and how many steps it takes."""
     args = sample.parser().parse_args([text, *options, "--out", "x.png"])
-    source = sources.find(args)
+    source = network_arguments.find(args)
     config = sampling_choice.override(source, args)
     return f"{sampling_choice.pick(source, config).label}, {config.sampling.steps}"
 
@@ -142,7 +142,7 @@ def test_what_was_trained_with_settings_of_the_command_line_is_found_by_them(tmp
     assert sample.main(["x.yaml", "--out", "x.npz"]) == 2
     assert sample.main(["x.yaml", "--set", "seed=7", "--count", "1", "--out", "x.npz"]) == 0
     args = sample.parser().parse_args(["x.yaml", "--set", "seed=7", "--storage", "runs", "--out", "y.npz"])
-    assert sources.arguments(args) == ["x.yaml", "--set", "seed=7", "--storage", "runs"]
+    assert network_arguments.arguments(args) == ["x.yaml", "--set", "seed=7", "--storage", "runs"]
     capsys.readouterr()
     assert sample.main(["x.yaml", "--set", "sed=7", "--out", "x.npz"]) == 2
     assert '--set sed=7: sed: unknown key "sed", did you mean "seed"' in capsys.readouterr().err

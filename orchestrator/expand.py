@@ -1,0 +1,36 @@
+"""All trials of a sweep: the grid, or as many random draws as it wants."""
+
+from collections.abc import Iterable
+
+from orchestrator.config import Experiment
+from orchestrator.faults import ConfigError, Fault
+from orchestrator.search import Expansion, Point, Space, TrialSpec
+
+
+def expand(experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()) -> Expansion:
+    """Every trial of a grid or random search; of one by optuna those of the `points` that it has drawn so far.
+
+    Keys are in the file's order, the last one fastest; a run without a sweep is one trial. Combinations that cannot be
+    (a student at a step count that its chain has not, or what a constraint forbids) are skipped with their reason.
+    Raises ConfigError, named after `source` (or else the experiment), where values are wrong in combination, each
+    told once, and where nothing is left to run.
+    """
+    if experiment.sweep is None:
+        return Expansion([TrialSpec(0, {}, experiment)])
+    space, found = Space(experiment, source or experiment.name), Expansion()
+    if experiment.sweep.search == "grid":
+        space.add({}, found)
+    else:
+        from orchestrator import drawing
+
+        for point in points:
+            space.add(point, found)
+        if experiment.sweep.search == "random":
+            drawing.add_all(space, found)
+        elif not found.trials:
+            drawing.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
+            return found
+    if not found.trials:
+        reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"
+        raise ConfigError([Fault(space.source, "sweep.space", reason)])
+    return found
