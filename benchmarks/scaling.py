@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.store import finish, plan
 from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
-from orchestrator import config
+from orchestrator import loading
 from orchestrator.graph import Stage
+from orchestrator.loading import override
 from orchestrator.plan import Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store
@@ -46,12 +47,12 @@ def costs(*names: str) -> Table:
     """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are students'."""
     table = Table("network", "cells", "stages", "GPU hours, shared", "each cell alone", "times")
     for name in names:
-        experiment = config.load(PAPER / name)
+        experiment = loading.load(PAPER / name)
         cells: list[Trial] = []
         for model, steps in STEPS.items():
             sampling = {"model": model, "solver": "ab2" if model == "teacher" else "euler", "steps": steps[0]}
             space = {**SPACE, "sampling.steps": {"grid": steps}}
-            chosen = experiment.override({"sampling": sampling, "sweep": {"space": space}})
+            chosen = override(experiment, {"sampling": sampling, "sweep": {"space": space}})
             cells += make(chosen, alike("fingerprint", "inception-v3-compat")).trials
         once = {stage.key: stage for trial in cells for stage in trial.stages()}
         shared, alone = hours(once.values()), sum(hours(trial.stages()) for trial in cells)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import argument_types, config, invocation, overrides, terminal
+from orchestrator import argument_types, invocation, loading, overrides, terminal
 from orchestrator.faults import ConfigError
 from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
 from orchestrator.places import Place
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator import cluster
 
     cluster.quieten(args.address)
-    experiment = config.load(args.file, args.overrides)
+    experiment = loading.load(args.file, args.overrides)
     if goal == "sweep":
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)

@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator import launches, local_ray, machine
 from orchestrator.blocks import Cluster
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.provenance import COMMIT, announce
 

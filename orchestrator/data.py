@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import argument_types, cli, config, dataset_info
+from orchestrator import argument_types, cli, dataset_info, loading
 from orchestrator.blocks import Data
 from orchestrator.faults import ConfigError, Fault
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     _check(Path(args.out))
-    settings = config.load(args.file, args.overrides).data
+    settings = loading.load(args.file, args.overrides).data
     from kaccore.data import look
     from kaccore.files import write_bytes
     from orchestrator import pictures

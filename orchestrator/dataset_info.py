@@ -95,12 +95,11 @@ def read(settings: Data) -> DatasetInfo:
     What a package ships is read without torch: a driver then takes half the memory, and begins two seconds earlier.
     """
     if settings.name in arrays.SHIPPED:
-        images, labels = arrays.SHIPPED[settings.name]()
+        pixels, labels = arrays.SHIPPED[settings.name]()
         names = tuple(map(str, range(settings.facts.classes or 0)))
-        _, channels, size, _ = images.shape
-        return DatasetInfo(
-            settings.name, arrays.fingerprint(images, labels), len(images), channels, size, names, labels=labels
-        )
+        count, channels, size, _ = pixels.shape
+        fingerprint = arrays.fingerprint(pixels, labels)
+        return DatasetInfo(settings.name, fingerprint, count, channels, size, names, labels=labels)
 
     return of_images(images(settings))
 

@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, cluster, config, local_ray, opening
+from orchestrator import argument_types, cli, cluster, loading, local_ray, opening
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def _examine(args: argparse.Namespace) -> int:
     cluster.quieten(args.address)
     source = args.file or "this cluster"
-    experiment = config.load(args.file, args.overrides) if args.file else config.parse(MINIMAL, source)
+    experiment = loading.load(args.file, args.overrides) if args.file else loading.parse(MINIMAL, source)
     opening.check_storage(experiment, source)
     from rich.table import Table
 
@@ -75,7 +76,7 @@ def _examine(args: argparse.Namespace) -> int:
     return 0
 
 
-def _examine_here(experiment: config.Experiment, source: str, console: "Console") -> list[Fault]:
+def _examine_here(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
     """Say what this machine has for a run of its own; returns what it lacks for one."""
     found = cluster.look_here(experiment, source)
     for line in [*local_ray.in_words(), *found.warnings]:

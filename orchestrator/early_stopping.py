@@ -7,7 +7,7 @@ another trial or another sweep, goes on from there.
 import threading
 from typing import Any
 
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.leases import Halt
 from orchestrator.plan import Plan, Trial

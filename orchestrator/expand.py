@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.search import Expansion, Point, Space, TrialSpec
 

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import argument_types, cli, machine, network_arguments, sampling_choice, sources
-from orchestrator.config import ConfigError, Experiment, Fault
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault
 from orchestrator.graph import Stage
 
 if TYPE_CHECKING:  # a refusal does not wait for torch

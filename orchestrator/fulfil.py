@@ -14,7 +14,7 @@ from typing import Any
 from kaccore.files import CorruptFileError
 from orchestrator import integrity, machine
 from orchestrator.causes import cause, first_line, innermost
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.blocks import Data
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
 
 

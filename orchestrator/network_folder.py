@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 from kaccore.files import write_json
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
+from orchestrator.loading import override
 from orchestrator.stage_result import Result
 
 WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
@@ -20,6 +21,6 @@ def write(folder: Path, trial_config: Experiment, stage: Stage, result: Result, 
     """Write the folder of `stage`, whose `result` the store has, as `trial_config` samples it."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(result.path(WEIGHTS), folder / WEIGHTS)
-    (folder / CONFIG).write_text(trial_config.override({"sweep": None}).to_yaml(), encoding="utf-8")
+    (folder / CONFIG).write_text(override(trial_config, {"sweep": None}).to_yaml(), encoding="utf-8")
     told = {"stage": stage.key, "label": stage.label, "sha256": result.manifest["files"][WEIGHTS]["sha256"]}
     write_json(folder / FACTS, {**told, "fingerprint": stage.lineage()[0].config["data"]["fingerprint"], "data": sizes})

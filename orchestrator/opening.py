@@ -4,8 +4,9 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import config
+from orchestrator import blocks, loading
 from orchestrator.expand import expand
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Place, Where, place_of
 from orchestrator.rules import class_faults
@@ -33,7 +34,7 @@ def check_store(root: Place) -> None:
     check_layout(root, "--storage")
 
 
-def make_plan(experiment: config.Experiment, source: str, goal: str = "sweep", dry: bool = False) -> "Plan":
+def make_plan(experiment: Experiment, source: str, goal: str = "sweep", dry: bool = False) -> "Plan":
     """The plan of an experiment, the data of each trial read for their fingerprint; of a sweep that grows with the
     points that earlier runs have drawn. `dry`: nothing is written or fetched, and data that are not here are planned
     by what is known of them. Raises ConfigError where a trial cannot be run."""
@@ -58,9 +59,9 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
     from orchestrator.dataset_info import DatasetInfo, foresee, read
     from orchestrator.plan import Facts
 
-    known: dict[config.Data, DatasetInfo] = {}  # each is read once
+    known: dict[blocks.Data, DatasetInfo] = {}  # each is read once
 
-    def facts(trial: config.Experiment) -> Facts:
+    def facts(trial: Experiment) -> Facts:
         evaluation = trial.evaluation
         try:
             if trial.data not in known:
@@ -82,7 +83,7 @@ def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
         return []  # the first run, or one that was killed while it began
 
 
-def check_storage(experiment: config.Experiment, source: str) -> None:
+def check_storage(experiment: Experiment, source: str) -> None:
     """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
     if problem := place_of(experiment.storage).problem():
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, {problem}")])
@@ -115,7 +116,7 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     noted = folder / "config.yaml"
     try:
         planned = json.loads((folder / "plan.json").read_text())
-        experiment = config.parse(yaml_file.load_text(noted.read_text(), str(noted)), str(noted))
+        experiment = loading.parse(yaml_file.load_text(noted.read_text(), str(noted)), str(noted))
     except ConnectionError:
         raise
     except (OSError, ValueError) as e:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import config
-from orchestrator.config import ConfigError, Experiment, Fault
-from orchestrator.faults import describe
+from orchestrator import loading
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault, describe
 from orchestrator.space import NOT_SWEPT, with_values
 
 if TYPE_CHECKING:  # a refusal does not wait for planning
@@ -44,7 +44,7 @@ def without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Iterator[
         bare = _loaded(source, texts, at)
         if bare is None:
             continue  # the others cannot be without it
-        key = config.assignment(text, f"--set {text}")[0]
+        key = loading.assignment(text, f"--set {text}")[0]
         if bare == plan.experiment:
             again = next((later for later in texts[at + 1 :] if _set_by(later).keys() & _set_by(text).keys()), None)
             why = f"{_told(bare, key)} without it" if again is None else f"--set {again} comes after it"
@@ -77,7 +77,7 @@ def leaving_all(plan: "Plan", texts: Sequence[str]) -> Iterator[str]:
 def _with_value(plan: "Plan", text: str) -> set[int]:
     """The trials that one `--only` means."""
     source = f"--only {text}"
-    key, value = config.assignment(text, source)
+    key, value = loading.assignment(text, source)
     swept = list(plan.experiment.sweep.space) if plan.experiment.sweep is not None and plan.goal == "sweep" else []
     if plan.grows or key not in swept:
         what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
@@ -88,7 +88,7 @@ def _with_value(plan: "Plan", text: str) -> set[int]:
 
 def _set_by(text: str) -> dict[str, Any]:
     """The dotted keys that one `--set` sets, with their values: a block sets each that it names."""
-    key, value = config.assignment(text, f"--set {text}")
+    key, value = loading.assignment(text, f"--set {text}")
     if "." not in key and isinstance(value, dict):
         return {f"{key}.{field}": each for field, each in value.items()}
     return {key: value}
@@ -97,7 +97,7 @@ def _set_by(text: str) -> dict[str, Any]:
 def _loaded(source: str, texts: Sequence[str], without: int) -> Experiment | None:
     """The file's experiment with all `texts` but that number `without`; None where it is refused so."""
     try:
-        return config.load(source, [*texts[:without], *texts[without + 1 :]])
+        return loading.load(source, [*texts[:without], *texts[without + 1 :]])
     except ConfigError:
         return None
 
@@ -131,7 +131,7 @@ def _used(plan: "Plan", bare: Experiment) -> bool:
         return True
     base = {**bare.model_dump(mode="json"), "sweep": None}
     for trial in plan.trials:  # what is used shows, as a rule, in the first one
-        twin, faults = config.examine(with_values(base, trial.overrides))
+        twin, faults = loading.examine(with_values(base, trial.overrides))
         if faults or _work(plan, twin) != [[stage.key for stage in trial.stages()]]:
             return True
     # conditions and constraints may have made other trials, or given them other values

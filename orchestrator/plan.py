@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from kaccore.features import OWN, OwnTraining, feature_label, own_name
-from orchestrator.config import Experiment
 from orchestrator.dataset_info import DatasetInfo, by_name
 from orchestrator.expand import expand
+from orchestrator.experiment import Experiment
 from orchestrator.graph import FORMAT, Stage, stated
+from orchestrator.loading import override
 from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec
 from orchestrator.students import student_for, students
 
@@ -222,7 +223,7 @@ def skipped_lines(plan: Plan) -> list[str]:
 def make(experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()) -> Plan:
     """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the `points` drawn so far), or
     the one of its base. `facts_of` a trial's configuration tells what its data and features are."""
-    expansion = expand(experiment if goal == "sweep" else experiment.override({"sweep": None}), points=points)
+    expansion = expand(experiment if goal == "sweep" else override(experiment, {"sweep": None}), points=points)
     return _planned(experiment, goal, facts_of, expansion)
 
 

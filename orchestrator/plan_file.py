@@ -4,8 +4,8 @@ each stage has the key under which its result lies."""
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.config import Experiment
 from orchestrator.dataset_info import DatasetInfo, of_plain
+from orchestrator.experiment import Experiment
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.plan import Facts, Plan, Trial
 from orchestrator.search import Expansion, Skipped, TrialSpec

@@ -10,7 +10,8 @@ import socket
 from threading import Event
 
 from orchestrator import cli, cluster, local_ray, machine, network_arguments, sampling_choice, sources
-from orchestrator.config import ConfigError, Experiment, Fault
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault
 
 HOST, PORT = "127.0.0.1", 8321
 NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")  # what Ray Serve imports

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.config import Experiment
 from orchestrator.entries import FORMS
+from orchestrator.experiment import Experiment
 from orchestrator.space import NOT_SWEPT
 from orchestrator.translate import expected, inner_block
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import cluster
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.fulfil import TRIES, Run
 from orchestrator.records import Records
 from orchestrator.scratch import Scratch

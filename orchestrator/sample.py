@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import argument_types, cli, machine, network_arguments, sampling_choice
-from orchestrator.config import ConfigError, Experiment, Fault
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault
 from orchestrator.graph import Stage
 
 if TYPE_CHECKING:  # a refusal does not wait for torch

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config import ConfigError, Experiment, Fault
-from orchestrator.faults import nearest
+from orchestrator import loading
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault, nearest
 from orchestrator.graph import Stage
 from orchestrator.printed import command
 from orchestrator.rules import class_faults
@@ -35,7 +36,8 @@ def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
     values = {"model": model, **{name: value for name, value in given.items() if value is not None}}
     if values["model"] != source.config.sampling.model:
         values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
-    return source.config.override({"sweep": None, **{f"sampling.{name}": value for name, value in values.items()}})
+    changed = {f"sampling.{name}": value for name, value in values.items()}
+    return loading.override(source.config, {"sweep": None, **changed})
 
 
 def classes(source: Source, text: str) -> list[int]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from orchestrator.config import Experiment, examine
 from orchestrator.entries import Entry
+from orchestrator.experiment import Experiment
 from orchestrator.expressions import Expression
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.loading import examine
 from orchestrator.space import in_space, sweepable, with_values
 from orchestrator.sweep_block import Sweep
 

@@ -8,12 +8,13 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator import build, config, dataset_info
+from orchestrator import build, dataset_info, faults, loading
 from orchestrator.asked import RequestError, check_fields, number, whole
-from orchestrator.config import Experiment
 from orchestrator.data_facts import DATA_FACTS
 from orchestrator.evaluation import draw, labels_for
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
+from orchestrator.loading import override
 from orchestrator.network_folder import CONFIG, FACTS, WEIGHTS
 from orchestrator.plan import teacher_stage
 from orchestrator.students import student_for, students
@@ -28,7 +29,7 @@ class Artist:
 
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        self.config = config.load(folder / CONFIG)
+        self.config = loading.load(folder / CONFIG)
         self.teacher = teacher_stage(self.config, facts["fingerprint"])
         self.stage = self._stage(self.config)
         if self.stage.key != facts["stage"]:
@@ -67,8 +68,8 @@ class Artist:
                 raise RequestError(f"labels: got {labels}, expected some of the classes 0 to {last}")
             values["sampling.labels"] = [int(label) for label in labels]
         try:
-            return self.config.override(values).sampling.model_dump(mode="json")
-        except config.ConfigError as e:
+            return override(self.config, values).sampling.model_dump(mode="json")
+        except faults.ConfigError as e:
             raise RequestError(str(e)) from None
 
     def _steps(self, steps: int) -> int:

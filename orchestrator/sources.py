@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import dataset_info, opening
-from orchestrator.config import ConfigError, Experiment, Fault, load
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError, Fault
 from orchestrator.graph import Stage
+from orchestrator.loading import load, override
 from orchestrator.logged import MODELS
 from orchestrator.places import Folder, Place
 from orchestrator.plan import Trial
@@ -203,7 +205,7 @@ def _of_stage(folder: Place) -> Source:
             steps = next((steps for steps, student in trial.students.items() if student.key == key), None)
             if steps is not None:
                 values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
-                config = trial.config.override({**values, "sampling.guidance": 1.0, "sampling.times": None})
+                config = override(trial.config, {**values, "sampling.guidance": 1.0, "sampling.times": None})
                 return Source(str(folder), replace(trial, config=config), "student", *told)
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 

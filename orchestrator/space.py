@@ -4,18 +4,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.entries import Entry
+from orchestrator.experiment import Experiment
 from orchestrator.expressions import Expression
 from orchestrator.faults import Fault, describe, unknown_key
 from orchestrator.sweep_block import Sweep
 from orchestrator.translate import atoms, leaves, translate
-
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
 
 MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
 NOT_SWEPT = ("sweep", "name", "storage", "tracking", "cluster", "checkpoint")
@@ -46,7 +44,7 @@ def sweepable(model: type[BaseModel]) -> list[str]:
     return [name for name in leaves(model) if name.partition(".")[0] not in NOT_SWEPT]
 
 
-def space_faults(experiment: "Experiment") -> list[Fault]:
+def space_faults(experiment: Experiment) -> list[Fault]:
     """What is wrong with `experiment.sweep`, each value tried alone in the base run; no sources yet."""
     sweep = experiment.sweep
     if sweep is None:
@@ -65,7 +63,7 @@ def space_faults(experiment: "Experiment") -> list[Fault]:
     return faults + list(_expression_faults(experiment, sweep))
 
 
-def _kind_problem(experiment: "Experiment", key: str, entry: Entry) -> str | None:
+def _kind_problem(experiment: Experiment, key: str, entry: Entry) -> str | None:
     if entry.kind not in ("uniform", "loguniform"):
         return None
     kinds = set(atoms(leaves(type(experiment))[key].annotation))
@@ -74,7 +72,7 @@ def _kind_problem(experiment: "Experiment", key: str, entry: Entry) -> str | Non
     return None
 
 
-def _expression_faults(experiment: "Experiment", sweep: Sweep) -> Iterator[Fault]:
+def _expression_faults(experiment: Experiment, sweep: Sweep) -> Iterator[Fault]:
     settings = sweepable(type(experiment))
     for key, text in sweep.conditions.items():
         if key not in sweep.space:
@@ -103,7 +101,7 @@ def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
     return replace(fault, key=f"sweep.space.{first}", message=message)
 
 
-def _key_problem(experiment: "Experiment", key: str) -> str | None:
+def _key_problem(experiment: Experiment, key: str) -> str | None:
     block = key.partition(".")[0]
     if block in NOT_SWEPT:
         return f"{block} cannot be swept, it says where and how a run is done and not what is run"
@@ -116,7 +114,7 @@ def _key_problem(experiment: "Experiment", key: str) -> str | None:
     return unknown_key(key, swept, elsewhere=swept)
 
 
-def _value_faults(experiment: "Experiment", sweep: Sweep, key: str, values: tuple[Any, ...]) -> Iterator[Fault]:
+def _value_faults(experiment: Experiment, sweep: Sweep, key: str, values: tuple[Any, ...]) -> Iterator[Fault]:
     base = {**experiment.model_dump(mode="json"), "sweep": None}
     first: dict[str, Any] = {}
     for value in values:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage, stated
 
 CHAINS = ("endpoint", "progressive")  # a student for each step count; the other distillers train one for them all

@@ -18,8 +18,9 @@ from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
 from orchestrator import build, pictures, sampling_choice
 from orchestrator.asked import RequestError, check_fields, number
-from orchestrator.config import ConfigError, Experiment
 from orchestrator.evaluation import device, draw, labels_for
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
 from orchestrator.printed import command
 from orchestrator.sources import Source
 

@@ -17,7 +17,7 @@ from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.places import Folder, place_of
 from orchestrator.preflight import Weights

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from orchestrator.causes import first_line, innermost
 from orchestrator.checks import on_node
 from orchestrator.checks.on_node import Report
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.faults import Fault
 from orchestrator.provenance import made_by
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.faults import Fault
 from orchestrator.mlflow_uri import is_server
 

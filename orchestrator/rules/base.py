@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from orchestrator.experiment import Experiment
 from orchestrator.faults import Fault
 
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
-
-Check = Callable[["Experiment"], str | None]
+Check = Callable[[Experiment], str | None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ def rule(*needs: str, pairing: bool = False) -> Callable[[Check], Check]:
     return add
 
 
-def broken(experiment: "Experiment", unsound: Iterable[str] = ()) -> list[Fault]:
+def broken(experiment: Experiment, unsound: Iterable[str] = ()) -> list[Fault]:
     """The faults, without a source, of every rule whose fields are not under a key in `unsound`."""
     unsound = set(unsound)
     faults = []

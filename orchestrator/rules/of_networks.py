@@ -1,14 +1,11 @@
 """What data sets and networks demand of their settings."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from orchestrator.blocks import Model
+from orchestrator.experiment import Experiment
 from orchestrator.faults import describe
 from orchestrator.rules.base import rule
-
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
 
 
 def level_sizes(size: int, levels: int) -> list[int]:
@@ -19,7 +16,7 @@ def level_sizes(size: int, levels: int) -> list[int]:
     return sizes
 
 
-def _sizes(experiment: "Experiment") -> list[int]:
+def _sizes(experiment: Experiment) -> list[int]:
     """The image size at each level; none where it is not known or of points, faults that other rules tell."""
     facts, model = experiment.data.facts, experiment.model
     known = facts.size and not facts.points
@@ -31,14 +28,14 @@ def _listed(values: Iterable[int]) -> str:
 
 
 @rule("data.root", "data.name")
-def _data_has_a_root(experiment: "Experiment") -> str | None:
+def _data_has_a_root(experiment: Experiment) -> str | None:
     data = experiment.data
     needs = data.root is None and not data.facts.packaged
     return f"got null, expected the folder with the data of {data.name}" if needs else None
 
 
 @rule("data.size", "data.name")
-def _a_folder_has_a_size(experiment: "Experiment") -> str | None:
+def _a_folder_has_a_size(experiment: Experiment) -> str | None:
     data = experiment.data
     if (data.name == "folder") == (data.size is not None):
         return None
@@ -48,14 +45,14 @@ def _a_folder_has_a_size(experiment: "Experiment") -> str | None:
 
 
 @rule("data.limit", "data.name")
-def _bedrooms_have_a_limit(experiment: "Experiment") -> str | None:
+def _bedrooms_have_a_limit(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.limit is None or data.name == "lsun_bedroom256"
     return None if sound else f"got {data.limit}, expected null: all images of {data.name} are taken"
 
 
 @rule("data.background", "data.name")
-def _only_own_images_have_a_background(experiment: "Experiment") -> str | None:
+def _only_own_images_have_a_background(experiment: Experiment) -> str | None:
     data = experiment.data
     if data.name == "folder" or data.background == "white":
         return None
@@ -63,14 +60,14 @@ def _only_own_images_have_a_background(experiment: "Experiment") -> str | None:
 
 
 @rule("data.split", "data.name")
-def _only_own_images_have_splits(experiment: "Experiment") -> str | None:
+def _only_own_images_have_splits(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.name == "folder" or data.split is None
     return None if sound else f"got {describe(data.split)}, expected null: what is read of {data.name} is given"
 
 
 @rule("data.split", "data.name")
-def _a_split_is_a_name(experiment: "Experiment") -> str | None:
+def _a_split_is_a_name(experiment: Experiment) -> str | None:
     split = experiment.data.split
     if experiment.data.name != "folder" or split is None or not ({"/", "\\"} & {*split} or split in (".", "..")):
         return None
@@ -78,14 +75,14 @@ def _a_split_is_a_name(experiment: "Experiment") -> str | None:
 
 
 @rule("data.skip_damaged", "data.name")
-def _only_own_images_may_be_skipped(experiment: "Experiment") -> str | None:
+def _only_own_images_may_be_skipped(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.name == "folder" or not data.skip_damaged
     return None if sound else f"got true, expected false: images of {data.name} that are damaged have to be got anew"
 
 
 @rule("data.download", "data.name")
-def _data_can_be_downloaded(experiment: "Experiment") -> str | None:
+def _data_can_be_downloaded(experiment: Experiment) -> str | None:
     data = experiment.data
     if not data.download or data.facts.fetched:
         return None
@@ -94,13 +91,13 @@ def _data_can_be_downloaded(experiment: "Experiment") -> str | None:
 
 
 @rule("data.flip", "data.name")
-def _points_are_not_flipped(experiment: "Experiment") -> str | None:
+def _points_are_not_flipped(experiment: Experiment) -> str | None:
     data = experiment.data
     return f"got true, expected false: {data.name} is points, not images" if data.flip and data.facts.points else None
 
 
 @rule("model.kind", "data.name")
-def _points_take_an_mlp(experiment: "Experiment") -> str | None:
+def _points_take_an_mlp(experiment: Experiment) -> str | None:
     kind, data = experiment.model.kind, experiment.data
     if kind == "mlp" or not data.facts.points:
         return None
@@ -108,7 +105,7 @@ def _points_take_an_mlp(experiment: "Experiment") -> str | None:
 
 
 @rule("model.patch", "model.kind", "data.name", "data.size")
-def _patch_divides(experiment: "Experiment") -> str | None:
+def _patch_divides(experiment: Experiment) -> str | None:
     if experiment.model.kind == "mlp" or experiment.data.facts.points:
         return None
     size, patch = experiment.data.facts.size, experiment.model.patch
@@ -116,7 +113,7 @@ def _patch_divides(experiment: "Experiment") -> str | None:
 
 
 @rule("model.multipliers", "model.kind", "model.patch", "data.name", "data.size")
-def _levels_fit(experiment: "Experiment") -> str | None:
+def _levels_fit(experiment: Experiment) -> str | None:
     if experiment.model.kind != "unet":
         return None
     multipliers, sizes = experiment.model.multipliers, _sizes(experiment)
@@ -127,7 +124,7 @@ def _levels_fit(experiment: "Experiment") -> str | None:
 
 
 @rule("model.attention", "model.kind", "model.multipliers", "model.patch", "data.name", "data.size")
-def _attention_at_level_sizes(experiment: "Experiment") -> str | None:
+def _attention_at_level_sizes(experiment: Experiment) -> str | None:
     if experiment.model.kind != "unet":
         return None
     sizes, attention = _sizes(experiment), experiment.model.attention
@@ -140,7 +137,7 @@ def _attention_at_level_sizes(experiment: "Experiment") -> str | None:
     "model.head_channels", "model.kind", "model.attention", "model.channels", "model.multipliers", "model.patch",
     "data.name", "data.size",
 )  # fmt: skip
-def _heads_divide_widths(experiment: "Experiment") -> str | None:
+def _heads_divide_widths(experiment: Experiment) -> str | None:
     model = experiment.model
     if model.kind == "mlp":
         return None

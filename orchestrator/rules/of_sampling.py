@@ -1,30 +1,27 @@
 """What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
 
-from typing import TYPE_CHECKING
 
+from orchestrator.experiment import Experiment
 from orchestrator.faults import Fault, describe
 from orchestrator.rules.base import rule
-
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
 
 UNGUIDED = "expected 1: guidance needs labels, and {} has none"
 UNLABELLED = "expected other metrics: {} has no labels"
 
 
 @rule("distill.guidance", "teacher.label_dropout", "data.name")
-def _distilled_guidance_has_labels(experiment: "Experiment") -> str | None:
+def _distilled_guidance_has_labels(experiment: Experiment) -> str | None:
     return _guided(experiment.distill.guidance, experiment)
 
 
 @rule("sampling.guidance", "sampling.model", "teacher.label_dropout", "data.name")
-def _sampled_guidance_has_labels(experiment: "Experiment") -> str | None:
+def _sampled_guidance_has_labels(experiment: Experiment) -> str | None:
     if experiment.sampling.model == "student":
         return None  # a student takes no guidance at all: said below
     return _guided(experiment.sampling.guidance, experiment)
 
 
-def _guided(guidance: float, experiment: "Experiment") -> str | None:
+def _guided(guidance: float, experiment: Experiment) -> str | None:
     """Guidance compares the network with and without its label, so it has to have been trained on both."""
     label_dropout, data = experiment.teacher.label_dropout, experiment.data
     if guidance == 1 or (label_dropout and data.facts.classes != 0):
@@ -36,12 +33,12 @@ def _guided(guidance: float, experiment: "Experiment") -> str | None:
 
 
 @rule("sampling.labels", "data.name")
-def _labels_are_classes(experiment: "Experiment") -> str | None:
+def _labels_are_classes(experiment: Experiment) -> str | None:
     labels, classes = experiment.sampling.labels, experiment.data.facts.classes
     return None if classes is None else _labels_fault(labels, classes, experiment.data.name)
 
 
-def class_faults(experiment: "Experiment", classes: int) -> list[Fault]:
+def class_faults(experiment: Experiment, classes: int) -> list[Fault]:
     """What is wrong with labels and guidance, without a source, for a folder, whose classes only reading it tells."""
     data, found = experiment.data, []
     if data.facts.classes is None:
@@ -71,7 +68,7 @@ def _labels_fault(labels: int | tuple[int, ...] | None, classes: int, name: str)
 
 
 @rule("sampling.labels", "teacher.label_dropout")
-def _labels_are_trained(experiment: "Experiment") -> str | None:
+def _labels_are_trained(experiment: Experiment) -> str | None:
     labels = experiment.sampling.labels
     if labels is None or experiment.teacher.label_dropout is not None:
         return None
@@ -79,7 +76,7 @@ def _labels_are_trained(experiment: "Experiment") -> str | None:
 
 
 @rule("sampling.steps", "sampling.model", "distill.intervals", "distill.kind", "distill.teacher_steps", pairing=True)
-def _student_has_steps(experiment: "Experiment") -> str | None:
+def _student_has_steps(experiment: Experiment) -> str | None:
     steps, intervals, kind = experiment.sampling.steps, experiment.distill.intervals, experiment.distill.kind
     if experiment.sampling.model == "teacher":
         return None
@@ -95,21 +92,21 @@ def _student_has_steps(experiment: "Experiment") -> str | None:
 
 
 @rule("sampling.solver", "sampling.model", pairing=True)
-def _student_takes_euler(experiment: "Experiment") -> str | None:
+def _student_takes_euler(experiment: Experiment) -> str | None:
     if experiment.sampling.model == "teacher" or experiment.sampling.solver == "euler":
         return None
     return f"got {describe(experiment.sampling.solver)}, expected euler: a student's step is one Euler step"
 
 
 @rule("sampling.guidance", "sampling.model", pairing=True)
-def _student_is_not_guided(experiment: "Experiment") -> str | None:
+def _student_is_not_guided(experiment: Experiment) -> str | None:
     if experiment.sampling.model == "teacher" or experiment.sampling.guidance == 1:
         return None
     return f"got {describe(experiment.sampling.guidance)}, expected 1: a student has its guidance from distill.guidance"
 
 
 @rule("sampling.times", "sampling.model", "sampling.steps")
-def _teachers_grid_fits(experiment: "Experiment") -> str | None:
+def _teachers_grid_fits(experiment: Experiment) -> str | None:
     times, steps = experiment.sampling.times, experiment.sampling.steps
     if times is None:
         return None
@@ -119,7 +116,7 @@ def _teachers_grid_fits(experiment: "Experiment") -> str | None:
 
 
 @rule("sampling.gamma", "sampling.model", "distill.kind", pairing=True)
-def _gamma_is_for_consistency(experiment: "Experiment") -> str | None:
+def _gamma_is_for_consistency(experiment: Experiment) -> str | None:
     gamma, sampling, kind = experiment.sampling.gamma, experiment.sampling, experiment.distill.kind
     if gamma == 0 or (sampling.model == "student" and kind == "consistency"):
         return None
@@ -128,7 +125,7 @@ def _gamma_is_for_consistency(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.features", "data.name")
-def _features_know_the_data(experiment: "Experiment") -> str | None:
+def _features_know_the_data(experiment: Experiment) -> str | None:
     from kaccore.features import OFFICIAL, OWN
 
     features, data, facts = experiment.evaluation.features, experiment.data.name, experiment.data.facts
@@ -140,7 +137,7 @@ def _features_know_the_data(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.metrics", "data.name")
-def _metrics_know_the_data(experiment: "Experiment") -> str | None:
+def _metrics_know_the_data(experiment: Experiment) -> str | None:
     """What only points have (an exact density, distances that mean something), and what only images have."""
     metrics, data = experiment.evaluation.metrics, experiment.data
     if data.facts.points:
@@ -152,7 +149,7 @@ def _metrics_know_the_data(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.metrics", "data.name", "teacher.label_dropout")
-def _classes_are_compared_with_labels(experiment: "Experiment") -> str | None:
+def _classes_are_compared_with_labels(experiment: Experiment) -> str | None:
     data, unlabelled = experiment.data, experiment.teacher.label_dropout is None
     if "fid_per_class" not in experiment.evaluation.metrics or not (unlabelled or data.facts.classes == 0):
         return None
@@ -162,7 +159,7 @@ def _classes_are_compared_with_labels(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.metrics", "evaluation.features")
-def _a_score_of_classes_has_classes(experiment: "Experiment") -> str | None:
+def _a_score_of_classes_has_classes(experiment: Experiment) -> str | None:
     from kaccore.features import DINOV2
 
     features = experiment.evaluation.features
@@ -172,7 +169,7 @@ def _a_score_of_classes_has_classes(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.weights", "evaluation.features", "data.name")
-def _weights_have_a_network(experiment: "Experiment") -> str | None:
+def _weights_have_a_network(experiment: Experiment) -> str | None:
     """The weights are those of Inception or a DINOv2, whatever else is measured with."""
     from kaccore.features import OFFICIAL, SHIPPED_FEATURES
 
@@ -185,6 +182,6 @@ def _weights_have_a_network(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.weights_sha256", "evaluation.weights")
-def _checksum_has_a_file(experiment: "Experiment") -> str | None:
+def _checksum_has_a_file(experiment: Experiment) -> str | None:
     orphan = experiment.evaluation.weights_sha256 is not None and experiment.evaluation.weights is None
     return "got a checksum, expected null: evaluation.weights names no file" if orphan else None

@@ -1,16 +1,13 @@
 """What the place of the results demands of other settings."""
 
-from typing import TYPE_CHECKING
 
 from orchestrator.addresses import S3
+from orchestrator.experiment import Experiment
 from orchestrator.rules.base import rule
-
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
 
 
 @rule("tracking.uri", "storage")
-def _a_database_needs_a_folder(experiment: "Experiment") -> str | None:
+def _a_database_needs_a_folder(experiment: Experiment) -> str | None:
     if experiment.tracking.uri is not None or not experiment.storage.startswith(S3):
         return None
     expected = "a tracking server such as http://127.0.0.1:5000, or a file of this machine such as sqlite:///mlflow.db"

@@ -1,12 +1,9 @@
 """What the kinds of search demand of the rest of the sweep block."""
 
-from typing import TYPE_CHECKING
 
+from orchestrator.experiment import Experiment
 from orchestrator.faults import describe
 from orchestrator.rules.base import rule
-
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
 
 # settings of which each value has numbers of its own: another data set, other images of it, other features
 APART = (
@@ -16,7 +13,7 @@ APART = (
 
 
 @rule("sweep.metric", "evaluation.metrics")
-def _the_metric_is_measured(experiment: "Experiment") -> str | None:
+def _the_metric_is_measured(experiment: Experiment) -> str | None:
     sweep, metrics = experiment.sweep, experiment.evaluation.metrics
     if sweep is None or sweep.metric in metrics:
         return None
@@ -24,7 +21,7 @@ def _the_metric_is_measured(experiment: "Experiment") -> str | None:
 
 
 @rule("sweep.num_trials", "sweep.search")
-def _what_is_drawn_is_counted(experiment: "Experiment") -> str | None:
+def _what_is_drawn_is_counted(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
     if sweep is None or (sweep.search == "grid") == (sweep.num_trials is None):
         return None
@@ -34,7 +31,7 @@ def _what_is_drawn_is_counted(experiment: "Experiment") -> str | None:
 
 
 @rule("sweep.space", "sweep.search")
-def _a_grid_draws_nothing(experiment: "Experiment") -> str | None:
+def _a_grid_draws_nothing(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
     drawn = [key for key, entry in sweep.space.items() if entry.kind != "grid"] if sweep is not None else []
     if sweep is None or bool(drawn) == (sweep.search != "grid"):
@@ -46,7 +43,7 @@ def _a_grid_draws_nothing(experiment: "Experiment") -> str | None:
 
 
 @rule("sweep.space", "sweep.search", "sweep.scheduler")
-def _only_numbers_that_compare_are_searched_by(experiment: "Experiment") -> str | None:
+def _only_numbers_that_compare_are_searched_by(experiment: Experiment) -> str | None:
     """Optuna and ASHA rank trials by numbers that mean nothing across data sets and features."""
     sweep = experiment.sweep
     if sweep is None or (sweep.search != "optuna" and sweep.scheduler != "asha"):
@@ -58,7 +55,7 @@ def _only_numbers_that_compare_are_searched_by(experiment: "Experiment") -> str 
 
 
 @rule("sweep.learn_from", "sweep.search")
-def _only_optuna_learns(experiment: "Experiment") -> str | None:
+def _only_optuna_learns(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
     if sweep is None or not sweep.learn_from or sweep.search == "optuna":
         return None
@@ -66,7 +63,7 @@ def _only_optuna_learns(experiment: "Experiment") -> str | None:
 
 
 @rule("sweep.scheduler", "evaluation.every")
-def _asha_looks_at_something(experiment: "Experiment") -> str | None:
+def _asha_looks_at_something(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
     if sweep is None or sweep.scheduler != "asha" or experiment.evaluation.every is not None:
         return None
@@ -74,7 +71,7 @@ def _asha_looks_at_something(experiment: "Experiment") -> str | None:
 
 
 @rule("sweep.grace_steps", "sweep.scheduler", "teacher.steps")
-def _grace_is_of_asha(experiment: "Experiment") -> str | None:
+def _grace_is_of_asha(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
     if sweep is None or sweep.grace_steps is None:
         return None
@@ -86,7 +83,7 @@ def _grace_is_of_asha(experiment: "Experiment") -> str | None:
 
 
 @rule("evaluation.every", "teacher.steps")
-def _a_teacher_is_measured_before_its_end(experiment: "Experiment") -> str | None:
+def _a_teacher_is_measured_before_its_end(experiment: Experiment) -> str | None:
     every, steps = experiment.evaluation.every, experiment.teacher.steps
     if every is None or every < steps:
         return None

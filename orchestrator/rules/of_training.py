@@ -1,29 +1,26 @@
 """What training and distilling demand of their settings."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from orchestrator.experiment import Experiment
 from orchestrator.faults import describe
 from orchestrator.rules.base import rule
 
-if TYPE_CHECKING:
-    from orchestrator.config import Experiment
-
 
 @rule("teacher.augment", "model.kind")
-def _augmented_networks_are_told(experiment: "Experiment") -> str | None:
+def _augmented_networks_are_told(experiment: Experiment) -> str | None:
     if experiment.teacher.augment == 0 or experiment.model.kind != "mlp":
         return None
     return f"got {experiment.teacher.augment:g}, expected 0: an mlp sees points, not images"
 
 
 @rule("teacher.batch_size", "cluster.workers")
-def _teacher_batch_divides(experiment: "Experiment") -> str | None:
+def _teacher_batch_divides(experiment: Experiment) -> str | None:
     return _divides(experiment.teacher.batch_size, experiment.cluster.workers)
 
 
 @rule("distill.batch_size", "cluster.workers")
-def _distill_batch_divides(experiment: "Experiment") -> str | None:
+def _distill_batch_divides(experiment: Experiment) -> str | None:
     return _divides(experiment.distill.batch_size, experiment.cluster.workers)
 
 
@@ -32,12 +29,12 @@ def _divides(batch_size: int, workers: int) -> str | None:
 
 
 @rule("teacher.accumulate", "teacher.batch_size", "cluster.workers")
-def _teacher_parts_divide(experiment: "Experiment") -> str | None:
+def _teacher_parts_divide(experiment: Experiment) -> str | None:
     return _parts(experiment.teacher.accumulate, experiment.teacher.batch_size, experiment.cluster.workers)
 
 
 @rule("distill.accumulate", "distill.batch_size", "cluster.workers")
-def _distill_parts_divide(experiment: "Experiment") -> str | None:
+def _distill_parts_divide(experiment: Experiment) -> str | None:
     return _parts(experiment.distill.accumulate, experiment.distill.batch_size, experiment.cluster.workers)
 
 
@@ -49,7 +46,7 @@ def _parts(parts: int, batch_size: int, workers: int) -> str | None:
 
 
 @rule("distill.teacher_steps", "distill.intervals", "distill.kind")
-def _chain_divides_teacher(experiment: "Experiment") -> str | None:
+def _chain_divides_teacher(experiment: Experiment) -> str | None:
     steps, first = experiment.distill.teacher_steps, experiment.distill.intervals[0]
     if experiment.distill.kind != "endpoint" or steps % first == 0:
         return None
@@ -57,7 +54,7 @@ def _chain_divides_teacher(experiment: "Experiment") -> str | None:
 
 
 @rule("distill.intervals", "distill.kind")
-def _progressive_halves(experiment: "Experiment") -> str | None:
+def _progressive_halves(experiment: Experiment) -> str | None:
     intervals = experiment.distill.intervals
     if experiment.distill.kind != "progressive" or all(a == 2 * b for a, b in pairwise(intervals)):
         return None
@@ -65,7 +62,7 @@ def _progressive_halves(experiment: "Experiment") -> str | None:
 
 
 @rule("distill.times", "distill.intervals", "distill.kind")
-def _students_grid_fits(experiment: "Experiment") -> str | None:
+def _students_grid_fits(experiment: Experiment) -> str | None:
     times, first = experiment.distill.times, experiment.distill.intervals[0]
     if times is None:
         return None
@@ -75,13 +72,13 @@ def _students_grid_fits(experiment: "Experiment") -> str | None:
 
 
 @rule("distill.chained", "distill.kind")
-def _only_endpoint_is_unchained(experiment: "Experiment") -> str | None:
+def _only_endpoint_is_unchained(experiment: Experiment) -> str | None:
     wrong = not experiment.distill.chained and experiment.distill.kind != "endpoint"
     return f"got false, expected true: distill.kind is {experiment.distill.kind}" if wrong else None
 
 
 @rule("distill.huber", "distill.kind")
-def _only_some_measure_a_distance(experiment: "Experiment") -> str | None:
+def _only_some_measure_a_distance(experiment: Experiment) -> str | None:
     huber, kind = experiment.distill.huber, experiment.distill.kind
     if huber is None or kind in ("endpoint", "progressive", "consistency"):
         return None
@@ -89,12 +86,12 @@ def _only_some_measure_a_distance(experiment: "Experiment") -> str | None:
 
 
 @rule("distill.steps", "distill.intervals")
-def _steps_per_interval(experiment: "Experiment") -> str | None:
+def _steps_per_interval(experiment: Experiment) -> str | None:
     return _one_per_interval(experiment.distill.steps, experiment.distill.intervals)
 
 
 @rule("distill.lr", "distill.intervals")
-def _lr_per_interval(experiment: "Experiment") -> str | None:
+def _lr_per_interval(experiment: Experiment) -> str | None:
     return _one_per_interval(experiment.distill.lr, experiment.distill.intervals)
 
 

@@ -7,7 +7,7 @@ import in_process
 from commands import TINY, run
 
 from orchestrator import integrity, opening
-from orchestrator.config import parse
+from orchestrator.loading import parse
 from orchestrator.records import Records
 from orchestrator.store import Store
 from orchestrator.yaml_file import load_text

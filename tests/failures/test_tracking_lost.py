@@ -9,7 +9,7 @@ from commands import PATIENCE, free_port, mlflow_server
 from sweeps import EXPERIMENT, finish, logged, mlflow_runs, results, rows, start
 
 from kaccore.data import load
-from orchestrator import config, plan
+from orchestrator import loading, plan
 from orchestrator.leases import LeaseWatch
 from orchestrator.store import Store
 
@@ -39,7 +39,7 @@ def test_what_a_killed_server_missed_is_published_when_it_is_back_once_and_with_
 ):
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     store, port = Store(tmp_path / "runs"), free_port()
-    planned = plan.make(config.load(tmp_path / "x.yaml"), plan.alike(load("digits").fingerprint, "digits-cnn-v1"))
+    planned = plan.make(loading.load(tmp_path / "x.yaml"), plan.alike(load("digits").fingerprint, "digits-cnn-v1"))
     last = LeaseWatch(store.work(planned.trials[-1].key)).try_take()  # the sweep waits for this stage, as for another's
     assert last is not None
     with ExitStack() as running:

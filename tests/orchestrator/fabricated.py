@@ -10,7 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator import build, config, dataset_info, opening
+from orchestrator import build, dataset_info, loading, opening
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
 from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan import Trial
@@ -26,7 +27,7 @@ POINTS = [
 SECONDS = 30.0
 
 
-def experiment(name: str = "fabricated", **settings: Any) -> config.Experiment:
+def experiment(name: str = "fabricated", **settings: Any) -> Experiment:
     """A teacher and its students of 2 steps and 1, each an own trial."""
     base = {
         "name": name,
@@ -40,10 +41,10 @@ def experiment(name: str = "fabricated", **settings: Any) -> config.Experiment:
         "sweep": {"space": {"sampling.model": {"grid": ["teacher", "student"]}, "sampling.steps": {"grid": [1, 2]}},
                   "constraints": ["sampling.model == 'student' or sampling.steps == 2"]},
     }  # fmt: skip
-    return config.parse({**base, **settings})
+    return loading.parse({**base, **settings})
 
 
-def sweep(root: Path, asked: config.Experiment | None = None) -> Records:
+def sweep(root: Path, asked: Experiment | None = None) -> Records:
     """The opened records of a sweep all of whose stages lie in the store under `root`."""
     records = Records(opening.make_plan(asked or experiment(), "fabricated"), Store(root))
     records.open()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.config import Data
+from orchestrator.blocks import Data
 from orchestrator.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights, Job, Saving

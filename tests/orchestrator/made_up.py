@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.config import parse
 from orchestrator.graph import TRAINING, Stage
+from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store

@@ -1,14 +1,15 @@
 """Plans of the default experiment with a few settings changed."""
 
 from kaccore.features import features_for
-from orchestrator.config import Experiment, parse
+from orchestrator.experiment import Experiment
+from orchestrator.loading import override, parse
 from orchestrator.plan import Plan, alike, make
 
 
 def experiment(space: dict[str, list[object]] | None = None, **settings: object) -> Experiment:
     sweep = None if space is None else {"space": {key: {"grid": values} for key, values in space.items()}}
     base = parse({"name": "plan", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep})
-    return base.override({key.replace("__", "."): value for key, value in settings.items()})
+    return override(base, {key.replace("__", "."): value for key, value in settings.items()})
 
 
 def plan(config: Experiment, goal: str = "sweep") -> Plan:

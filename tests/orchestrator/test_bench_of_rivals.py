@@ -9,7 +9,7 @@ from in_process import run_trial
 
 from kaccore.data import load
 from orchestrator import evaluation
-from orchestrator.config import parse
+from orchestrator.loading import parse
 from orchestrator.plan import Trial, alike, make
 from orchestrator.store import Store
 

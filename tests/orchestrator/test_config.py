@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import yaml_file
-from orchestrator.config import DATA_FACTS, ConfigError, Data, Experiment, load, parse
+from orchestrator.blocks import Data
+from orchestrator.data_facts import DATA_FACTS
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
+from orchestrator.loading import load, override, parse
 from orchestrator.translate import leaves
 
 BAD_INPUT = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
@@ -117,7 +121,7 @@ def test_a_rule_whose_fields_are_wrong_stays_silent(tmp_path):
 
 
 def test_whole_numbers_are_numbers_and_are_kept_as_floats():
-    experiment = parse(contract()).override({"path.damping": 3})
+    experiment = override(parse(contract()), {"path.damping": 3})
     assert experiment.path.damping == 3.0
     assert isinstance(experiment.path.damping, float)
 
@@ -177,10 +181,10 @@ def test_faults_of_the_file_and_of_overrides_come_together(tmp_path):
 
 def test_override_returns_a_new_checked_experiment():
     experiment = parse(contract())
-    other = experiment.override({"path.kind": "diffusion", "sweep": None})
+    other = override(experiment, {"path.kind": "diffusion", "sweep": None})
     assert (other.path.kind, other.sweep, experiment.path.kind) == ("diffusion", None, "kac")
     with pytest.raises(ConfigError, match=r"override sampling\.steps=3: sampling\.steps: got 3, expected one of"):
-        experiment.override({"sampling.steps": 3})
+        override(experiment, {"sampling.steps": 3})
 
 
 def test_value_is_plain():
@@ -254,7 +258,7 @@ def test_config_error_survives_pickling():
 
 def test_a_refusal_needs_nothing_heavy():
     code = (
-        "import sys; from orchestrator import config, search, yaml_file;"
+        "import sys; from orchestrator import loading, search, yaml_file;"
         "print([m for m in ('torch', 'ray', 'mlflow', 'kaccore', 'numpy') if m in sys.modules])"
     )
     root = Path(__file__).parents[2]

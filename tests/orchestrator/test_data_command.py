@@ -10,8 +10,8 @@ from PIL import Image
 
 from kaccore.data import ImageData, load
 from orchestrator import cli, data, pictures
-from orchestrator.config import parse
 from orchestrator.dataset_info import read
+from orchestrator.loading import parse
 
 FILE = """\
 name: own-images

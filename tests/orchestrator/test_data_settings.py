@@ -6,8 +6,11 @@ import torch
 from PIL import Image
 
 from orchestrator import opening, sample
-from orchestrator.config import ConfigError, Data, Experiment, load, parse
+from orchestrator.blocks import Data
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
 from orchestrator.job import Job, Saving
+from orchestrator.loading import load, override, parse
 from orchestrator.workers import Group, run_training_stage
 
 FILE = """\
@@ -62,7 +65,7 @@ def test_unlabelled_images_are_trained_on_without_labels(experiment, tmp_path):
 
 def test_the_files_of_a_folder_and_not_its_place_make_the_keys(experiment, tmp_path):
     def key(**settings: object) -> str:
-        changed = config.override({f"data.{key}": value for key, value in settings.items()})
+        changed = override(config, {f"data.{key}": value for key, value in settings.items()})
         return opening.make_plan(changed, "x.yaml", "teacher").trials[0].key
 
     config = experiment()
@@ -74,13 +77,13 @@ def test_the_files_of_a_folder_and_not_its_place_make_the_keys(experiment, tmp_p
 
 
 def test_classes_that_a_folder_does_not_have_are_refused_once_it_is_read(experiment):
-    config = experiment().override({"sampling.labels": [1, 2]})
+    config = override(experiment(), {"sampling.labels": [1, 2]})
     with pytest.raises(ConfigError, match=r"^x: sampling\.labels: got \[1, 2\], expected 0 to 1: folder has 2 "):
         opening.make_plan(config, "x")
 
 
 def test_labels_and_guidance_are_refused_for_images_without_classes(experiment):
-    config = experiment(classes=()).override({"sampling.labels": 0, "sampling.guidance": 2.0})
+    config = override(experiment(classes=()), {"sampling.labels": 0, "sampling.guidance": 2.0})
     with pytest.raises(ConfigError) as refused:
         opening.make_plan(config, "x")
     assert str(refused.value).split("\n") == [

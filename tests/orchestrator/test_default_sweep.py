@@ -17,7 +17,8 @@ from PIL import Image
 
 from kaccore.files import file_sha256
 from orchestrator import yaml_file
-from orchestrator.config import Experiment, load
+from orchestrator.experiment import Experiment
+from orchestrator.loading import load, override
 
 PARENT = "mlflow.parentRunId"
 SWEPT = ["sampling.model", "sampling.solver", "sampling.steps"]
@@ -34,8 +35,8 @@ def rows_of(sweep: SweepRun) -> list[dict[str, str]]:
 
 
 def configuration_of(sweep: SweepRun, row: dict[str, str]) -> Experiment:
-    base = load(sweep.folder / "config.yaml").override({"sweep": None})
-    return base.override({key: yaml_file.load_text(row[key], key) for key in SWEPT})
+    base = override(load(sweep.folder / "config.yaml"), {"sweep": None})
+    return override(base, {key: yaml_file.load_text(row[key], key) for key in SWEPT})
 
 
 def client_of(storage: Path) -> MlflowClient:

@@ -7,8 +7,9 @@ import pytest
 from commands import REPOSITORY
 from documented import PAGES
 
-from orchestrator.config import Experiment, parse
 from orchestrator.expand import expand
+from orchestrator.experiment import Experiment
+from orchestrator.loading import parse
 from orchestrator.reference import markdown
 from orchestrator.translate import leaves
 from orchestrator.yaml_file import load_text

@@ -10,7 +10,7 @@ import pytest
 from commands import TINY, free_port, own_environment, run
 from ray.cluster_utils import Cluster
 
-from orchestrator import checks, cluster, config, doctor, launches
+from orchestrator import checks, cluster, doctor, launches, loading
 from orchestrator.checks import hosts, judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
@@ -21,7 +21,7 @@ NAMES = {"head": ["10.0.0.1"], "w1": ["10.0.0.2"]}
 
 
 def experiment(**blocks):
-    return config.parse({**doctor.MINIMAL, **blocks})
+    return loading.parse({**doctor.MINIMAL, **blocks})
 
 
 def healthy() -> Report:

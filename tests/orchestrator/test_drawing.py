@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from orchestrator import plan
-from orchestrator.config import ConfigError, Experiment, parse
 from orchestrator.drawing import add_next
 from orchestrator.expand import expand
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
+from orchestrator.loading import override, parse
 from orchestrator.search import Expansion, Known, Space
 
 
@@ -43,7 +45,7 @@ def test_the_same_seed_draws_the_same_and_more_of_them_begin_alike():
     short, long = (overrides(expand(experiment(SPACE, num_trials=n))) for n in (5, 9))
     assert long[:5] == short
     base = experiment(SPACE, num_trials=5)
-    assert overrides(expand(base.override({"seed": 1}))) != short
+    assert overrides(expand(override(base, {"seed": 1}))) != short
 
 
 def test_each_draw_is_combined_with_the_whole_grid():
@@ -102,7 +104,7 @@ def quality(point: dict[str, Any]) -> float:
 
 def search(kind: str, seed: int, count: int = 40) -> list[float]:
     """The landscape's values at the points that a search of `kind` visits."""
-    space = Space(experiment(SPACE, search=kind, num_trials=count).override({"seed": seed}), "x")
+    space = Space(override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x")
     found, known = Expansion(), []
     for _ in range(count):
         add_next(space, found, known)

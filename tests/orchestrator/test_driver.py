@@ -11,7 +11,7 @@ from commands import PATIENCE, TINY, below, command, kill_all, own_environment, 
 from conftest import SweepRun
 
 from kaccore.data import load
-from orchestrator.config import Data
+from orchestrator.blocks import Data
 from orchestrator.dataset_info import read
 
 DRIVER = """\

@@ -9,7 +9,7 @@ from commands import REPOSITORY, everything_below
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import config, forecast, sweep
+from orchestrator import forecast, loading, sweep
 
 FILES = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 
@@ -30,7 +30,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_experiment_is_planned_where_its_data_are_not(file, alone, capsys):
     assert sweep.main([str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    packaged = config.load(file).data.facts.packaged
+    packaged = loading.load(file).data.facts.packaged
     assert ("unknown" in said) == ("the data are missing" in said) == (not packaged)
     assert "parameters" in said and "estimate  about " in said
     assert everything_below(alone) == {}

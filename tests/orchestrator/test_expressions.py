@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.expressions import Expression
 from orchestrator.space import sweepable
 

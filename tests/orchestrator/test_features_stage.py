@@ -16,10 +16,11 @@ from rich.console import Console
 from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
 from orchestrator import opening
-from orchestrator.config import ConfigError, parse
 from orchestrator.dry_run import print_plan
 from orchestrator.evaluation import data_of
+from orchestrator.faults import ConfigError
 from orchestrator.job import FeatureWeights, Watch
+from orchestrator.loading import override, parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
@@ -115,7 +116,7 @@ def test_a_trial_is_trained_and_measured_with_them(kind, task, tmp_path, request
     records = Records(plan, Store(tmp_path))
     records.open()
     assert f"{about.held_out_accuracy:.1%} of 12 held-out images" in shown(records, View(records, Console()).table())
-    for text in (page(records), dry_run(plan.experiment.override({"storage": str(tmp_path)}))):
+    for text in (page(records), dry_run(override(plan.experiment, {"storage": str(tmp_path)}))):
         assert f"{about.held_out_accuracy:.1%} of" in text and ONLY in text and own_name(own.key) in text
         assert "give its path as evaluation.weights" in text
 

@@ -6,7 +6,7 @@ import torch
 
 from kaccore.data import load
 from orchestrator import build, forecast
-from orchestrator.config import parse
+from orchestrator.loading import parse
 from orchestrator.plan import Plan, alike, make
 from orchestrator.store import Store
 

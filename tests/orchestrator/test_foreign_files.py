@@ -14,7 +14,7 @@ from commands import REPOSITORY
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
-from orchestrator import build, config, opening, sample
+from orchestrator import build, loading, opening, sample
 from orchestrator.faults import ConfigError
 from orchestrator.graph import Stage
 from orchestrator.records import Records
@@ -116,7 +116,7 @@ def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_does_not_run(tmp_p
 def test_an_experiment_that_names_python_objects_is_refused_and_runs_nothing(tmp_path, exploded):
     (tmp_path / "x.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{exploded}']\n")
     with pytest.raises(ConfigError):
-        config.load(tmp_path / "x.yaml")
+        loading.load(tmp_path / "x.yaml")
     assert not exploded.exists()
 
 

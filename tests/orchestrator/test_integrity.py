@@ -15,12 +15,12 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator import config, integrity, leases, notices, opening
 from orchestrator import fulfil as engine
-from orchestrator.config import parse
+from orchestrator import integrity, leases, loading, notices, opening
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
+from orchestrator.loading import parse
 from orchestrator.places import Folder
 from orchestrator.plan import Plan, Trial
 from orchestrator.printed import command
@@ -310,7 +310,7 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
     error = DamagedError(str(records.store.root), {records.plan.trials[0].key: "x is missing"})
     file = f"runs/sweeps/fabricated/{records.plan.id}/config.yaml"
     assert f"run the sweep again: {command('sweep', file)}; " in integrity.remedy(error)
-    assert opening.make_plan(config.load(file), file).id == records.plan.id  # it is the same sweep
+    assert opening.make_plan(loading.load(file), file).id == records.plan.id  # it is the same sweep
     moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
     error = DamagedError(str(moved), error.found)
     assert f"--set storage={moved}; " in integrity.remedy(error)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from orchestrator import inventory, leases, stages
-from orchestrator.config import parse
+from orchestrator.loading import override, parse
 from orchestrator.places import Place
 from orchestrator.plan import alike, make
 from orchestrator.records import Records
@@ -21,7 +21,7 @@ def sweep(root: Place, name: str, **settings: object) -> Records:
     """A sweep of two trials with all its stages in the store; what two sweeps share is there once."""
     base = parse({"name": name, "data": {"name": "digits"}, "path": {"kind": "kac"}})
     space = {"space": {"sampling.steps": {"grid": [20, 4]}}}
-    config = base.override({"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}})
+    config = override(base, {"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}})
     records = Records(make(config, alike("fingerprint", "digits-cnn-v1")), Store(root))
     records.open()
     for stage in records.plan.stages():

@@ -8,10 +8,11 @@ import pytest
 from planned import experiment, plan
 
 from kaccore.features import features_for
-from orchestrator.config import Experiment
 from orchestrator.dataset_info import by_name
+from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
 from orchestrator.job import weights_of
+from orchestrator.loading import override
 from orchestrator.plan import Facts, alike, make
 from orchestrator.space import NOT_SWEPT
 from orchestrator.translate import leaves
@@ -125,7 +126,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
 
 def keys(overrides: dict[str, object]) -> dict[str, str]:
     """The keys of the teacher, of the student of 4 steps and of the evaluation of one run."""
-    config = experiment().override(overrides)
+    config = override(experiment(), overrides)
     chain = plan(config, "student").trials[0].chain
     fours = ("student 4", "student progressive 4", "student consistency")
     four = next(stage for stage in chain if stage.label in fours)
@@ -161,9 +162,9 @@ def swept(key: str) -> bool:
 @pytest.mark.parametrize("key", filter(swept, SETTINGS))
 def test_two_trials_that_differ_in_a_setting_have_their_own_keys_or_the_same_result(key):
     value, changed, base = SETTINGS[key]
-    config = experiment().override(base)
+    config = override(experiment(), base)
     space = {key: {"grid": [config.value(key), value]}}
-    both = config.override({"sweep": {"metric": config.evaluation.metrics[0], "space": space}})
+    both = override(config, {"sweep": {"metric": config.evaluation.metrics[0], "space": space}})
     trials = make(both, facts_of).trials
     if len(trials) == 1:  # one of the values cannot be, and is left out with its reason
         assert make(both, facts_of).skipped
@@ -214,7 +215,7 @@ def test_settings_that_only_the_kac_path_has_do_not_matter_to_the_others(unused)
 
 @pytest.mark.parametrize("written, meant", [("path.damping", 25), ("teacher.lr", 0.002), ("distill.guidance", 1)])
 def test_one_number_written_in_two_ways_is_one_key(written, meant):
-    assert plan(experiment().override({written: meant})).trials[0].key == plan(experiment()).trials[0].key
+    assert plan(override(experiment(), {written: meant})).trials[0].key == plan(experiment()).trials[0].key
 
 
 def test_the_order_of_metrics_does_not_change_the_evaluation():
@@ -250,7 +251,7 @@ def test_the_label_of_a_stage_is_no_part_of_its_key_nor_of_its_random_numbers():
 
 def test_ids_and_keys_are_the_same_in_every_process():
     code = (
-        "from orchestrator.config import parse; from orchestrator.plan import alike, make\n"
+        "from orchestrator.loading import parse; from orchestrator.plan import alike, make\n"
         "e = parse({'name': 'plan', 'data': {'name': 'digits'}, 'path': {'kind': 'kac'},"
         " 'sweep': {'space': {'sampling.steps': {'grid': [4, 2]}}}})\n"
         "p = make(e, alike('fingerprint', 'digits-cnn-v1'))\n"

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from kaccore.data import cache
 from orchestrator import dataset_info, notices, report, stages, status, summary
-from orchestrator.config import Data
+from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.places import Folder
 from orchestrator.records import Ending, Records

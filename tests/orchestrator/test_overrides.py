@@ -13,8 +13,9 @@ from commands import own_environment
 from test_keys import SETTINGS
 
 from kaccore.features import features_for
-from orchestrator import config, overrides
+from orchestrator import experiment, loading, overrides
 from orchestrator.dataset_info import by_name
+from orchestrator.loading import override
 from orchestrator.plan import Facts, make
 
 FILE: dict[str, Any] = {
@@ -42,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
-def facts(of: config.Experiment) -> Facts:
+def facts(of: experiment.Experiment) -> Facts:
     """As the commands have them, without a look at files."""
     features = features_for(of.data.name, of.evaluation.features, of.evaluation.weights)
     return Facts(by_name(of.data, "fingerprint"), features)
@@ -144,8 +145,8 @@ def test_of_every_setting_it_is_known_whether_a_run_uses_it(folder, key):
     value, _, base = SETTINGS[key]
     text = f"{key}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}"
     plain = {"name": "plan", "data": {"name": "digits"}, "path": {"kind": "kac"}}
-    Path("x.yaml").write_text(config.parse(plain).override(base).to_yaml())
-    plan = make(config.load("x.yaml", [text]), facts, "evaluation")
+    Path("x.yaml").write_text(override(loading.parse(plain), base).to_yaml())
+    plan = make(loading.load("x.yaml", [text]), facts, "evaluation")
     assert list(overrides.without_effect(plan, "x.yaml", [text])) == []
 
 

@@ -15,9 +15,9 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, config, dataset_info, diagnosis, evaluation, opening, sweep
-from orchestrator.config import Experiment
+from orchestrator import build, dataset_info, diagnosis, evaluation, loading, opening, sweep
 from orchestrator.evaluation import build_reference, sample_part, score
+from orchestrator.experiment import Experiment
 from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan import Trial
 from orchestrator.store import Store
@@ -96,7 +96,7 @@ def path_of(name: str) -> str:
 
 def placed(name: str, roots: dict[str, Path]) -> list[str]:
     """The setting that names the small data set of the file called `name`."""
-    return [f"data.root={roots[config.load(path_of(name)).data.name]}"]
+    return [f"data.root={roots[loading.load(path_of(name)).data.name]}"]
 
 
 def test_there_is_a_test_of_every_file():
@@ -105,7 +105,7 @@ def test_there_is_a_test_of_every_file():
 
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_planned_as_the_paper_has_it(name, roots):
-    experiment = config.load(path_of(name), placed(name, roots))
+    experiment = loading.load(path_of(name), placed(name, roots))
     plan = opening.make_plan(experiment, path_of(name))
     chain = max((trial.chain for trial in plan.trials), key=len)
     assert len(plan.trials) == FILES[name].trials
@@ -118,7 +118,7 @@ def test_it_is_planned_as_the_paper_has_it(name, roots):
 
 @pytest.mark.parametrize("name", FILES)
 def test_its_network_has_the_parameters_that_it_states(name, roots):
-    experiment = config.load(path_of(name), placed(name, roots))
+    experiment = loading.load(path_of(name), placed(name, roots))
     teacher = opening.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
     with torch.device("meta"):
         network = build.network(teacher, dataset_info.images(experiment.data))
@@ -141,7 +141,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(name, roots, tmp_path, mon
 def test_it_is_trained_distilled_sampled_and_scored(name, roots, inception, storage, monkeypatch):
     monkeypatch.setattr(diagnosis, "GAP_SAMPLES", 4)
     monkeypatch.setattr(evaluation, "REAL_SPLITS", 1)
-    experiment = config.load(path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small])
+    experiment = loading.load(path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small])
     plan = opening.make_plan(experiment, path_of(name))
     train(plan.leaders()[0], experiment, storage)
     last = {trial.config.sampling.model: trial for trial in plan.trials}

@@ -11,10 +11,11 @@ import fabricated
 import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
-from orchestrator import config, data, doctor, export, playground, sample, stages, status, tracking
+from orchestrator import data, doctor, export, loading, playground, sample, stages, status, tracking
 from orchestrator.addresses import expanded, expanded_uri
 from orchestrator.cli import run_parser
-from orchestrator.config import ConfigError
+from orchestrator.faults import ConfigError
+from orchestrator.loading import override
 from orchestrator.places import Folder, place_of
 from orchestrator.records import Records
 from orchestrator.store import Store
@@ -77,7 +78,7 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
 def test_a_home_folder_that_is_not_known_is_a_fault_of_its_setting(key):
     given = f"{key}=~nobody-of-this-name/x"
     with pytest.raises(ConfigError) as refused:
-        fabricated.experiment().override({key: given.partition("=")[2]})
+        override(fabricated.experiment(), {key: given.partition("=")[2]})
     assert any(f.key == key and "no user nobody-of-this-name" in f.message for f in refused.value.faults)
 
 
@@ -178,4 +179,4 @@ def test_a_name_that_no_disk_takes_is_told(tmp_path):
 def test_types_of_arguments_leave_addresses_alone():
     parsed = status.parser().parse_args(["--storage", "s3://bucket/x~y"])
     assert isinstance(parsed, argparse.Namespace) and parsed.storage == "s3://bucket/x~y"
-    assert config.parse(fabricated.experiment(storage="s3://bucket/x", tracking={"uri": "http://h"}).model_dump())
+    assert loading.parse(fabricated.experiment(storage="s3://bucket/x", tracking={"uri": "http://h"}).model_dump())

@@ -11,8 +11,9 @@ from PIL import Image
 
 from kaccore.data import load
 from orchestrator import evaluation, opening, sample, summary
-from orchestrator.config import ConfigError, parse
-from orchestrator.config import load as load_file
+from orchestrator.faults import ConfigError
+from orchestrator.loading import load as load_file
+from orchestrator.loading import override, parse
 from orchestrator.plan import Plan
 from orchestrator.records import Records
 from orchestrator.store import Store
@@ -112,7 +113,7 @@ def test_points_are_sampled_from_the_command_line(root, tmp_path):
     plan = planned(sampling=TEACHER)
     run_trial(plan.trials[0], root)
     file = tmp_path / "x.yaml"
-    file.write_text(plan.experiment.override({"storage": str(root)}).to_yaml())
+    file.write_text(override(plan.experiment, {"storage": str(root)}).to_yaml())
     for name in ("x.npz", "x.png"):
         assert sample.main([str(file), "--count", "20", "--labels", "4", "--out", str(tmp_path / name)]) == 0
     points = np.load(tmp_path / "x.npz")["points"]

@@ -14,8 +14,9 @@ from made_up import made, plan
 from kaccore.features import OFFICIAL
 from orchestrator import opening, preflight
 from orchestrator.checks import on_node
-from orchestrator.config import ConfigError, parse
+from orchestrator.faults import ConfigError
 from orchestrator.fulfil import Run
+from orchestrator.loading import parse
 from orchestrator.plan import Plan
 from orchestrator.preflight import Weights, to_fetch, unreachable
 from orchestrator.proposals import Budget, Proposals

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from orchestrator import export, graph, inventory, report, sample, sources, stages, status
-from orchestrator.config import parse
 from orchestrator.dataset_info import by_name
+from orchestrator.loading import parse
 from orchestrator.places import Folder
 from orchestrator.plan import Facts, alike, make
 from orchestrator.records import Records

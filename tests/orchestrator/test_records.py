@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.config import parse
+from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.store import Store

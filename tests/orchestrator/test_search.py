@@ -2,8 +2,10 @@ import math
 
 import pytest
 
-from orchestrator.config import ConfigError, Experiment, parse
 from orchestrator.expand import expand
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
+from orchestrator.loading import override, parse
 from orchestrator.search import Expansion
 
 
@@ -43,7 +45,7 @@ def test_each_trial_is_a_complete_single_run():
         assert trial.config.sweep is None
         assert parse(trial.config.model_dump(mode="json")) == trial.config
         assert all(trial.config.value(key) == value for key, value in trial.overrides.items())
-        assert trial.config == base.override({"sweep": None, **trial.overrides})
+        assert trial.config == override(base, {"sweep": None, **trial.overrides})
 
 
 def test_pairs_that_cannot_be_are_skipped_and_said():

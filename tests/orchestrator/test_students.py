@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import ConfigError, Experiment, parse
+from orchestrator.experiment import Experiment
+from orchestrator.faults import ConfigError
 from orchestrator.graph import Stage
+from orchestrator.loading import parse
 from orchestrator.plan import teacher_stage
 from orchestrator.students import intervals_text, step_counts, student_for, students
 

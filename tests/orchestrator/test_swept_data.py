@@ -17,7 +17,8 @@ from rich.console import Console
 
 from kaccore.data import load
 from orchestrator import dataset_info, opening, pictures, registry, summary
-from orchestrator.config import ConfigError, parse
+from orchestrator.faults import ConfigError
+from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.ranking import best_so_far, rankings
 from orchestrator.records import Records

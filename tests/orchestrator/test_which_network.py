@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator import export, network_arguments, sample, sampling_choice, sources
-from orchestrator.config import ConfigError
+from orchestrator.faults import ConfigError
 from orchestrator.places import Folder
 from orchestrator.records import Records
 

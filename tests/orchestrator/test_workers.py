@@ -14,10 +14,11 @@ import torch
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
 from orchestrator import build, notices, system_use, training_log
-from orchestrator.config import Data, parse
+from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving
 from orchestrator.leases import LeaseLostError
+from orchestrator.loading import override, parse
 from orchestrator.places import place_of
 from orchestrator.plan import alike, make
 from orchestrator.s3 import S3Place
@@ -43,7 +44,7 @@ def chain(**settings: object) -> tuple[Stage, ...]:
             "sampling": {"steps": 2},
         }
     )
-    config = base.override({key.replace("__", "."): value for key, value in settings.items()})
+    config = override(base, {key.replace("__", "."): value for key, value in settings.items()})
     return make(config, alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials[0].chain
 
 

@@ -1,4 +1,4 @@
-"""An experiment file as a frozen, checked value: `load`, `parse`, `Experiment`.
+"""An experiment file as a checked value: `load`, `parse`, `override`.
 
 A file is refused before anything starts, with all its faults at once. Nothing heavy is imported here: a refusal takes
 a fraction of a second.
@@ -8,83 +8,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path as File
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
-from orchestrator.blocks import (
-    Block,
-    Checkpoint,
-    Cluster,
-    Data,
-    Distill,
-    Evaluation,
-    Model,
-    Path,
-    Sampling,
-    Teacher,
-    Tracking,
-)
-from orchestrator.data_facts import DATA_FACTS, DataFacts
+from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault, describe, unknown_key
-from orchestrator.kinds import Name, Seed, Storage
 from orchestrator.rules import broken
 from orchestrator.space import space_faults, with_values
-from orchestrator.sweep_block import Sweep
 from orchestrator.translate import inner_block, leaves, translate
-
-__all__ = [
-    "DATA_FACTS", "Block", "Checkpoint", "Cluster", "ConfigError", "Data", "DataFacts", "Distill", "Evaluation",
-    "Experiment", "Fault", "Model", "Path", "Sampling", "Sweep", "Teacher", "Tracking", "assignment", "load", "parse",
-]  # fmt: skip
 
 # What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
 STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
-
-
-class Experiment(Block):
-    """One complete run, and, in `sweep`, what to vary of it. Built by `load`, `parse` and `override`."""
-
-    name: Name = Field(
-        description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
-    )
-    seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
-    storage: Storage = Field(
-        default="runs",
-        description="Stages, sweeps and the tracking store: a folder that all machines see, or s3://BUCKET/PREFIX.",
-    )
-    data: Data = Field(description="What is learned.")
-    path: Path = Field(description="The way from data to noise.")
-    model: Model = Field(default=Model(), description="The network.")
-    teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
-    distill: Distill = Field(default=Distill(), description="Distillation into students of few steps.")
-    sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
-    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
-    checkpoint: Checkpoint = Field(default=Checkpoint(), description="How often unfinished training is saved.")
-    cluster: Cluster = Field(default=Cluster(), description="Workers and what each of them holds.")
-    tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
-    sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
-
-    def value(self, key: str) -> Any:
-        """The plain value (lists, not tuples) of a dotted key such as `path.damping`."""
-        block, _, field = key.partition(".")
-        plain = self.model_dump(mode="json", include={block})[block]
-        return plain[field] if field else plain
-
-    def override(self, values: Mapping[str, Any]) -> "Experiment":
-        """This experiment with dotted keys set anew; raises ConfigError that names `override key=value`."""
-        origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
-        return _checked(self.model_dump(mode="json"), self.name, list(values.items()), origins)
-
-    def absolute(self) -> "Experiment":
-        """The same for processes that run in other folders: with absolute paths of the data and of weights."""
-        return self.model_copy(update={"data": self.data.absolute(), "evaluation": self.evaluation.absolute()})
-
-    def to_yaml(self) -> str:
-        """All settings, defaults included, as a file that `load` reads back to an equal experiment."""
-        plain = self.model_dump(mode="json")
-        return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
 
 def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
@@ -108,6 +43,12 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
 def parse(data: Any, source: str = "experiment") -> Experiment:
     """The experiment in a mapping as YAML gives it; raises ConfigError with every fault, each named after `source`."""
     return _checked(data, source)
+
+
+def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """`experiment` with dotted keys set anew; raises ConfigError that names `override key=value`."""
+    origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
+    return _checked(experiment.model_dump(mode="json"), experiment.name, list(values.items()), origins)
 
 
 def examine(data: Any) -> tuple[Experiment, list[Fault]]:

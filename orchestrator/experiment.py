@@ -1,0 +1,61 @@
+"""An experiment: all its settings as one frozen value. `loading` makes it from a file and checks it."""
+
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from orchestrator.blocks import (
+    Block,
+    Checkpoint,
+    Cluster,
+    Data,
+    Distill,
+    Evaluation,
+    Model,
+    Path,
+    Sampling,
+    Teacher,
+    Tracking,
+)
+from orchestrator.kinds import Name, Seed, Storage
+from orchestrator.sweep_block import Sweep
+
+
+class Experiment(Block):
+    """One complete run, and, in `sweep`, what to vary of it. Built by `loading`: `load`, `parse` and `override`."""
+
+    name: Name = Field(
+        description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
+    )
+    seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
+    storage: Storage = Field(
+        default="runs",
+        description="Stages, sweeps and the tracking store: a folder that all machines see, or s3://BUCKET/PREFIX.",
+    )
+    data: Data = Field(description="What is learned.")
+    path: Path = Field(description="The way from data to noise.")
+    model: Model = Field(default=Model(), description="The network.")
+    teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
+    distill: Distill = Field(default=Distill(), description="Distillation into students of few steps.")
+    sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
+    checkpoint: Checkpoint = Field(default=Checkpoint(), description="How often unfinished training is saved.")
+    cluster: Cluster = Field(default=Cluster(), description="Workers and what each of them holds.")
+    tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
+    sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
+
+    def value(self, key: str) -> Any:
+        """The plain value (lists, not tuples) of a dotted key such as `path.damping`."""
+        block, _, field = key.partition(".")
+        plain = self.model_dump(mode="json", include={block})[block]
+        return plain[field] if field else plain
+
+    def absolute(self) -> "Experiment":
+        """The same for processes that run in other folders: with absolute paths of the data and of weights."""
+        return self.model_copy(update={"data": self.data.absolute(), "evaluation": self.evaluation.absolute()})
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included, as a file that `load` reads back to an equal experiment."""
+        plain = self.model_dump(mode="json")
+        return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
