@@ -12,7 +12,7 @@ from kaccore.files import CorruptFileError
 from orchestrator import argument_types, invocation, loading, overrides, terminal
 from orchestrator.faults import ConfigError
 from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound

@@ -15,10 +15,12 @@ from kaccore.files import CorruptFileError
 from orchestrator import integrity, machine
 from orchestrator.causes import cause, first_line, innermost
 from orchestrator.experiment import Experiment
+from orchestrator.folder import Folder
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest
-from orchestrator.places import Folder, Place, place_of
+from orchestrator.place import Place
+from orchestrator.places import place_of
 from orchestrator.plan import Trial
 from orchestrator.store import Store, disk_refuses
 

@@ -18,7 +18,8 @@ from typing import Any
 from orchestrator.graph import Stage
 from orchestrator.invocation import COMMANDS
 from orchestrator.leases import LeaseWatch
-from orchestrator.places import Place, place_of
+from orchestrator.place import Place
+from orchestrator.places import place_of
 from orchestrator.printed import command
 from orchestrator.stage_result import MANIFEST, DamagedError, Result
 from orchestrator.store import Store

@@ -9,7 +9,7 @@ from typing import Any
 
 from kaccore.files import CorruptFileError
 from orchestrator import leases
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.stage_result import DamagedError, Result
 
 DAMAGED = "damaged"

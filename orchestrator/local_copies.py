@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from orchestrator import machine
-from orchestrator.places import Folder
+from orchestrator.folder import Folder
 
 KEEP_BYTES, KEEP_SECONDS = 20e9, 3600.0  # beyond so much those go, the oldest first, that were not used for so long
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator import machine
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.places import Folder
+from orchestrator.folder import Folder
 
 HERE = "this machine"
 # Ray listens on sockets below its folder, and Linux takes no more than 107 bytes for the path of one

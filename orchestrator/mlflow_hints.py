@@ -2,8 +2,8 @@
 
 import math
 
+from orchestrator.folder import Folder
 from orchestrator.mlflow_uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
-from orchestrator.places import Folder
 from orchestrator.printed import command, python, short
 from orchestrator.records import Records
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.addresses import expanded_uri
+from orchestrator.folder import Folder
 from orchestrator.mounts import network_kind
-from orchestrator.places import Folder, Place
+from orchestrator.place import Place
 
 NAME = "mlflow.db"
 SPECIAL = frozenset("%?#")  # what a URI gives a meaning of its own

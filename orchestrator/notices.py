@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.dataset_info import WARNING
 from orchestrator.graph import Stage
-from orchestrator.places import Place
+from orchestrator.place import Place
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan

@@ -8,7 +8,8 @@ from orchestrator import blocks, loading
 from orchestrator.expand import expand
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.places import Place, Where, place_of
+from orchestrator.place import Place
+from orchestrator.places import Where, place_of
 from orchestrator.rules import class_faults
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound

@@ -5,22 +5,20 @@ import shlex
 import sys
 from pathlib import Path
 
-from orchestrator.places import Place
 
-
-def short(place: "Path | Place") -> str:
+def short(place: object) -> str:
     """`place` relative to where the user stands, if it lies below."""
     below = isinstance(place, Path) and place.is_relative_to(Path.cwd())
     return os.path.relpath(str(place)) if below else str(place)
 
 
-def quoted(place: "Path | Place") -> str:
+def quoted(place: object) -> str:
     """`short`, as one word of a shell's command that is no option."""
     text = short(place)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
-def command(name: str, *arguments: "str | Path | Place") -> str:
+def command(name: str, *arguments: object) -> str:
     """The command `python -m orchestrator.<name>` with these arguments, by the Python that runs this."""
     return python("-m", f"orchestrator.{name}", *arguments)
 
@@ -30,7 +28,7 @@ def pip(*arguments: str) -> str:
     return python("-m", "pip", *arguments)
 
 
-def python(*arguments: "str | Path | Place") -> str:
+def python(*arguments: object) -> str:
     """A command by the Python that runs this: outside of its environment the name alone finds another, or none."""
     words = (shlex.quote(each) if isinstance(each, str) else quoted(each) for each in arguments)
     return " ".join((quoted(Path(sys.executable or "python3")), *words))

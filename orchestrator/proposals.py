@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.fulfil import Run
 from orchestrator.graph import TRAINING
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.plan import Trial
 from orchestrator.records import Records
 

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from orchestrator import plan_file
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.plan import Plan, Trial
 from orchestrator.provenance import made_by
 from orchestrator.search import Known

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 
 from orchestrator import argument_types, cli, cluster, integrity, opening, summary
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.stage_result import DamagedError

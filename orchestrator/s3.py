@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeVar
 
 from orchestrator.addresses import S3
 from orchestrator.local_copies import copy_of
-from orchestrator.places import Place, StorageError
+from orchestrator.place import Place, StorageError
 from orchestrator.s3_client import ask, region_problem
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class S3Place:
         """Remove the object; S3 does not say whether it was there."""
         self._ask("delete_object", Key=self.key)
 
-    # What follows is described where `places.Folder` has it.
+    # What follows is described where `place.Place` has it.
 
     def find(self, pattern: str) -> list[Place]:
         """Objects, and what would be folders."""

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import dataset_info, opening
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.folder import Folder
 from orchestrator.graph import Stage
 from orchestrator.loading import load, override
 from orchestrator.logged import MODELS
-from orchestrator.places import Folder, Place
+from orchestrator.place import Place
 from orchestrator.plan import Trial
 from orchestrator.stage_result import DamagedError
 

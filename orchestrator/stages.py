@@ -5,7 +5,7 @@ import argparse
 from orchestrator import cli, notices, opening
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.store import Store
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import argument_types, cli, opening
 from orchestrator.faults import ConfigError
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.stage_result import DamagedError
 

@@ -28,7 +28,8 @@ from kaccore.files import CorruptFileError, file_sha256
 from orchestrator import notices
 from orchestrator.dataset_info import DatasetInfo, pack_labels, unpack_labels
 from orchestrator.graph import TRAINING, Stage
-from orchestrator.places import Place, StorageError, StorageRefusedError, Where, place_of
+from orchestrator.place import Place, StorageError, StorageRefusedError
+from orchestrator.places import Where, place_of
 from orchestrator.provenance import made_by
 from orchestrator.stage_result import MANIFEST, Result
 

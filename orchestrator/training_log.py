@@ -17,7 +17,7 @@ from orchestrator import notices
 from orchestrator.graph import Stage
 from orchestrator.job import Saving
 from orchestrator.leases import LeaseLostError, newest
-from orchestrator.places import Place
+from orchestrator.place import Place
 from orchestrator.store import FIDS, Store
 from orchestrator.system_use import SystemUse
 

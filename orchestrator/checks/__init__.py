@@ -19,7 +19,8 @@ from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
-from orchestrator.places import Folder, place_of
+from orchestrator.folder import Folder
+from orchestrator.places import place_of
 from orchestrator.preflight import Weights
 from orchestrator.store import with_remedy
 

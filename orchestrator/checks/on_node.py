@@ -11,7 +11,8 @@ from pathlib import Path
 import kaccore
 import orchestrator
 from orchestrator.blocks import Data
-from orchestrator.places import Place, place_of
+from orchestrator.place import Place
+from orchestrator.places import place_of
 from orchestrator.preflight import Weights
 from orchestrator.provenance import made_by
 

@@ -12,7 +12,8 @@ import s3_server
 from commands import PATIENCE, TINY, free_port
 from sweeps import SWEEP, finish, left_over, logged, results, rows, start
 
-from orchestrator.places import Place, place_of
+from orchestrator.place import Place
+from orchestrator.places import place_of
 from orchestrator.s3_client import client
 from orchestrator.store import Store
 

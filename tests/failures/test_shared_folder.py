@@ -17,9 +17,9 @@ from test_store import publish_many
 
 from kaccore.files import file_sha256
 from orchestrator import leases
+from orchestrator.folder import Folder
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
-from orchestrator.places import Folder
 from orchestrator.store import Store
 
 REMEMBERED = "attr_timeout=30,entry_timeout=30,negative_timeout=30"  # seconds

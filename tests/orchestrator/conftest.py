@@ -10,7 +10,8 @@ import s3_server
 import torch
 from commands import REPOSITORY, free_port, run, settings
 
-from orchestrator.places import Folder, Place
+from orchestrator.folder import Folder
+from orchestrator.place import Place
 from orchestrator.records import Records
 
 torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long

@@ -17,11 +17,11 @@ from commands import TINY
 from kaccore.checkpoint import write_tensors
 from orchestrator import fulfil as engine
 from orchestrator import integrity, leases, loading, notices, opening
+from orchestrator.folder import Folder
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
 from orchestrator.loading import parse
-from orchestrator.places import Folder
 from orchestrator.plan import Plan, Trial
 from orchestrator.printed import command
 from orchestrator.records import Records

@@ -11,8 +11,9 @@ import pytest
 import s3_server
 
 from orchestrator import leases
+from orchestrator.folder import Folder
 from orchestrator.leases import Lease, LeaseLostError, LeaseWatch
-from orchestrator.places import Folder, Place
+from orchestrator.place import Place
 from orchestrator.s3 import S3Place
 from orchestrator.scratch import Scratch, clear_after_the_dead
 

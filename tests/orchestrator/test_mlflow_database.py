@@ -16,9 +16,9 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from orchestrator import logged, mlflow_database, opening
 from orchestrator.faults import ConfigError
+from orchestrator.folder import Folder
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_uri import SPECIAL, absolute, sqlite_file, sqlite_uri
-from orchestrator.places import Folder
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 

@@ -8,8 +8,8 @@ import pytest
 from fabricated import client_of
 
 from orchestrator import mlflow_hints, mlflow_uri, mounts, opening, sources
+from orchestrator.folder import Folder
 from orchestrator.mlflow_uri import embedded, sqlite_file
-from orchestrator.places import Folder
 from orchestrator.printed import command
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records

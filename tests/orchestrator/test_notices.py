@@ -18,8 +18,8 @@ from rich.console import Console
 from kaccore.data import cache
 from orchestrator import dataset_info, notices, report, stages, status, summary
 from orchestrator.blocks import Data
+from orchestrator.folder import Folder
 from orchestrator.graph import Stage
-from orchestrator.places import Folder
 from orchestrator.records import Ending, Records
 from orchestrator.report_page.page import page
 from orchestrator.store import Store

@@ -15,8 +15,9 @@ from orchestrator import data, doctor, export, loading, playground, sample, stag
 from orchestrator.addresses import expanded, expanded_uri
 from orchestrator.cli import run_parser
 from orchestrator.faults import ConfigError
+from orchestrator.folder import Folder
 from orchestrator.loading import override
-from orchestrator.places import Folder, place_of
+from orchestrator.places import place_of
 from orchestrator.records import Records
 from orchestrator.store import Store
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from orchestrator import export, graph, inventory, report, sample, sources, stages, status
 from orchestrator.dataset_info import by_name
+from orchestrator.folder import Folder
 from orchestrator.loading import parse
-from orchestrator.places import Folder
 from orchestrator.plan import Facts, alike, make
 from orchestrator.records import Records
 from orchestrator.status import Followed

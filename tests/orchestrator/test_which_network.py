@@ -15,7 +15,7 @@ from PIL import Image
 
 from orchestrator import export, network_arguments, sample, sampling_choice, sources
 from orchestrator.faults import ConfigError
-from orchestrator.places import Folder
+from orchestrator.folder import Folder
 from orchestrator.records import Records
 
 
