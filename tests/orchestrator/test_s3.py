@@ -16,9 +16,9 @@ from test_workers import chain, checkpoints, kill_in, train, weights
 
 from kaccore.files import file_sha256
 from orchestrator import export, local_copies, report, s3_client, sample, stages, status, sweep
-from orchestrator import place as place_
 from orchestrator.graph import Stage
 from orchestrator.records import Records
+from orchestrator.place import StorageRefusedError
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 
@@ -66,7 +66,7 @@ def test_what_s3_refuses_is_said_with_the_remedy(code, remedy, bucket, service, 
 @pytest.mark.parametrize("code, remedy", ANSWERS.items())
 def test_what_s3_refuses_in_the_middle_is_no_use_to_try_again(code, remedy, bucket, service):
     service.tell(code=code)
-    with pytest.raises(place_.StorageRefusedError, match=re.escape(f"{bucket}/x: ") + ".*" + remedy):
+    with pytest.raises(StorageRefusedError, match=re.escape(f"{bucket}/x: ") + ".*" + remedy):
         (bucket / "x").exists()  # a question whose answer has no words
 
 
