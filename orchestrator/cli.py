@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import argument_types, invocation, loading, overrides, terminal
+from orchestrator import argument_types, loading, overrides
 from orchestrator.faults import ConfigError
+from orchestrator.host import invocation, terminal
 from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
 from orchestrator.place import Place
 from orchestrator.stage_result import DamagedError

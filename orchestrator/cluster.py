@@ -16,10 +16,11 @@ from functools import partialmethod
 from types import FrameType
 from typing import Any
 
-from orchestrator import launches, local_ray, machine
+from orchestrator import launches, local_ray
 from orchestrator.blocks import Cluster
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault
+from orchestrator.host import machine
 from orchestrator.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"

@@ -5,9 +5,10 @@ from collections.abc import Container, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import cluster, integrity, machine, summary
+from orchestrator import cluster, integrity, summary
 from orchestrator.feature_notes import own_features
 from orchestrator.graph import TRAINING
+from orchestrator.host import machine
 from orchestrator.plan import Plan
 from orchestrator.runner import concurrent_trials
 from orchestrator.store import Store

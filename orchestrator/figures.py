@@ -228,7 +228,8 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
         return False
     import matplotlib.pyplot as plt
 
-    from orchestrator import build, machine, plane
+    from orchestrator import build, plane
+    from orchestrator.host import machine
 
     machine.limit_threads()
     figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)

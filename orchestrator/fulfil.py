@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from kaccore.files import CorruptFileError
-from orchestrator import integrity, machine
+from orchestrator import integrity
 from orchestrator.causes import cause, first_line, innermost
 from orchestrator.experiment import Experiment
 from orchestrator.folder import Folder
 from orchestrator.graph import Stage
+from orchestrator.host import machine
 from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.place import Place

@@ -3,8 +3,8 @@
 import math
 
 from orchestrator.folder import Folder
+from orchestrator.host.printed import command, python, short
 from orchestrator.mlflow_uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
-from orchestrator.printed import command, python, short
 from orchestrator.records import Records
 
 COMPARED = 100  # trials that MLflow's comparison page still draws at once

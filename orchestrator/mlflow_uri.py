@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.addresses import expanded_uri
 from orchestrator.folder import Folder
-from orchestrator.mounts import network_kind
+from orchestrator.host.mounts import network_kind
 from orchestrator.place import Place
 
 NAME = "mlflow.db"

@@ -11,7 +11,7 @@ from orchestrator import loading
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError, Fault, nearest
 from orchestrator.graph import Stage
-from orchestrator.printed import command
+from orchestrator.host.printed import command
 from orchestrator.rules import class_faults
 from orchestrator.sources import Source
 

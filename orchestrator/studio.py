@@ -21,7 +21,7 @@ from orchestrator.asked import RequestError, check_fields, number
 from orchestrator.evaluation import device, draw, labels_for
 from orchestrator.experiment import Experiment
 from orchestrator.faults import ConfigError
-from orchestrator.printed import command
+from orchestrator.host.printed import command
 from orchestrator.sources import Source
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")

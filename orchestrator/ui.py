@@ -9,9 +9,9 @@ from typing import Any
 from orchestrator import cli, opening
 from orchestrator.faults import ConfigError, Fault
 from orchestrator.folder import Folder
+from orchestrator.host.printed import command, short
 from orchestrator.mlflow_run import fit
 from orchestrator.mlflow_uri import embedded
-from orchestrator.printed import command, short
 
 HOST, PORT = "127.0.0.1", 5000
 COMMAND = 200  # characters of the command of whoever has the port

@@ -16,7 +16,6 @@ from orchestrator import (
     integrity,
     opening,
     playground,
-    printed,
     report,
     sample,
     stages,
@@ -24,6 +23,7 @@ from orchestrator import (
     summary,
 )
 from orchestrator.graph import Stage
+from orchestrator.host import printed
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.sweep_block import Sweep

@@ -20,10 +20,10 @@ from orchestrator import integrity, leases, loading, notices, opening
 from orchestrator.folder import Folder
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.graph import Stage
+from orchestrator.host.printed import command
 from orchestrator.leases import LeaseWatch
 from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial
-from orchestrator.printed import command
 from orchestrator.records import Records
 from orchestrator.stage_result import DamagedError
 from orchestrator.store import Store

@@ -16,7 +16,8 @@ import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
 from rich.console import Console
 
-from orchestrator import invocation, printed, status, summary
+from orchestrator import status, summary
+from orchestrator.host import invocation, printed
 from orchestrator.records import LEFT, NOT_BEGUN, Records
 
 # steps enough to be still training when the interrupt has worked its way down

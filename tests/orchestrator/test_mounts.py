@@ -7,10 +7,11 @@ import fabricated
 import pytest
 from fabricated import client_of
 
-from orchestrator import mlflow_hints, mlflow_uri, mounts, opening, sources
+from orchestrator import mlflow_hints, mlflow_uri, opening, sources
 from orchestrator.folder import Folder
+from orchestrator.host import mounts
+from orchestrator.host.printed import command
 from orchestrator.mlflow_uri import embedded, sqlite_file
-from orchestrator.printed import command
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 

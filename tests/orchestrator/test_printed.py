@@ -20,7 +20,8 @@ from commands import PATIENCE, REPOSITORY, free_port, kill_all, run
 from fabricated import client_of
 from rich.console import Console
 
-from orchestrator import opening, printed, summary, ui
+from orchestrator import opening, summary, ui
+from orchestrator.host import printed
 from orchestrator.mlflow_hints import best_filters
 from orchestrator.records import Records
 

@@ -7,7 +7,7 @@ import fabricated
 import pytest
 from commands import command, own_environment
 
-from orchestrator import terminal
+from orchestrator.host import terminal
 
 ENCODINGS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from orchestrator import printed
+from orchestrator.host import printed
 
 COMMANDS = {"teacher": "train", "student": "distill", "evaluation": "evaluate", "sweep": "sweep"}  # by a plan's goal
 

@@ -1,0 +1,3 @@
+"""What this process and its machine allow, and how a command speaks to its terminal: processors, mounts, output,
+commands to type.
+"""
