@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.store import finish, plan
 from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
-from orchestrator import loading
 from orchestrator.graph import Stage
-from orchestrator.loading import override
 from orchestrator.plan import Trial, alike, make
 from orchestrator.records import Records
+from orchestrator.settings import loading
+from orchestrator.settings.loading import override
 from orchestrator.store import Store
 
 PAPER = Path(__file__).parents[1] / "experiments" / "paper"

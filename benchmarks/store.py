@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.loading import parse
 from orchestrator.plan import Plan, alike, make
 from orchestrator.records import Records
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 STAGES = 1000

@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 
 from kaccore.files import CorruptFileError
 from orchestrator.asked import RequestError
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import Source
 from orchestrator.studio import Studio
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from orchestrator.addresses import expanded, expanded_uri
+from orchestrator.settings.addresses import expanded, expanded_uri
 
 
 def path(text: str) -> str:

@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import argument_types, loading, overrides
-from orchestrator.faults import ConfigError
+from orchestrator import argument_types, overrides
 from orchestrator.host import invocation, terminal
 from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
 from orchestrator.place import Place
+from orchestrator.settings import loading
+from orchestrator.settings.faults import ConfigError
 from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound

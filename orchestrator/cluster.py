@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any
 
 from orchestrator import launches, local_ray
-from orchestrator.blocks import Cluster
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.provenance import COMMIT, announce
+from orchestrator.settings.blocks import Cluster
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0

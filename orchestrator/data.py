@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import argument_types, cli, dataset_info, loading
-from orchestrator.blocks import Data
-from orchestrator.faults import ConfigError, Fault
+from orchestrator import argument_types, cli, dataset_info
+from orchestrator.settings import loading
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
     from kaccore.data import ImageData, Look

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaccore import arrays
-from orchestrator.blocks import Data
-from orchestrator.data_facts import DATA_FACTS
 from orchestrator.graph import UNKNOWN, Stage
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.dataset_facts import DATA_FACTS
 
 if TYPE_CHECKING:  # a driver plans without torch
     from kaccore.data import ImageData

@@ -3,9 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, cluster, loading, local_ray, opening
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
+from orchestrator import argument_types, cli, cluster, local_ray, opening
+from orchestrator.settings import loading
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
     from rich.console import Console

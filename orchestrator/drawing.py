@@ -14,9 +14,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.entries import Entry
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.search import Expansion, Known, Point, Space
+from orchestrator.settings.entries import Entry
+from orchestrator.settings.faults import ConfigError, Fault
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"

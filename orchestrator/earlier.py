@@ -1,10 +1,10 @@
 """What earlier sweeps have measured, as points for the search of a new one."""
 
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.opening import records_of
 from orchestrator.plan import Plan, features_of, reference_stage
 from orchestrator.records import Records
 from orchestrator.search import Known, within
+from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.stage_result import DamagedError
 
 

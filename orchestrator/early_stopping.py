@@ -7,10 +7,10 @@ another trial or another sweep, goes on from there.
 import threading
 from typing import Any
 
-from orchestrator.experiment import Experiment
 from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.leases import Halt
 from orchestrator.plan import Plan, Trial
+from orchestrator.settings.experiment import Experiment
 from orchestrator.store import Store
 from orchestrator.teacher_fids import FID_WHILE_TRAINING, fids
 

@@ -23,9 +23,9 @@ from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
 from orchestrator import build, dataset_info, diagnosis, pictures, plane
-from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights
+from orchestrator.settings.blocks import Data
 from orchestrator.store import ABOUT, OWN_FILE, REAL, Store
 from orchestrator.training_log import reporting
 

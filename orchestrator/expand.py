@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.search import Expansion, Point, Space, TrialSpec
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 
 
 def expand(experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()) -> Expansion:

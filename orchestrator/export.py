@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import argument_types, cli, network_arguments, sampling_choice, sources
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.graph import Stage
 from orchestrator.host import machine
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor

@@ -14,7 +14,6 @@ from typing import Any
 from kaccore.files import CorruptFileError
 from orchestrator import integrity
 from orchestrator.causes import cause, first_line, innermost
-from orchestrator.experiment import Experiment
 from orchestrator.folder import Folder
 from orchestrator.graph import Stage
 from orchestrator.host import machine
@@ -23,6 +22,7 @@ from orchestrator.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.place import Place
 from orchestrator.places import place_of
 from orchestrator.plan import Trial
+from orchestrator.settings.experiment import Experiment
 from orchestrator.store import Store, disk_refuses
 
 POLL_SECONDS = 0.5

@@ -150,7 +150,7 @@ def _command(root: Place, folder: Place, planned: dict[str, Any]) -> str:
 
 def _storage(root: Place, file: Path) -> list[str]:
     """The option that names the store, where the sweep's own file does not mean this one, as in a copy."""
-    from orchestrator import yaml_file
+    from orchestrator.settings import yaml_reader
 
-    said = yaml_file.load_text(file.read_text(), str(file)).get("storage", "runs")
+    said = yaml_reader.load_text(file.read_text(), str(file)).get("storage", "runs")
     return [] if place_of(said).absolute() == root else ["--set", f"storage={root}"]

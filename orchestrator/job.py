@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orchestrator.blocks import Data
-from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.experiment import Experiment
 
 
 class FeatureWeights(NamedTuple):

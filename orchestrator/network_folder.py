@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 
 from kaccore.files import write_json
-from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
-from orchestrator.loading import override
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import override
 from orchestrator.stage_result import Result
 
 WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"

@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import blocks, loading
 from orchestrator.expand import expand
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.place import Place
 from orchestrator.places import Where, place_of
-from orchestrator.rules import class_faults
+from orchestrator.settings import blocks, loading
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.settings.rules import class_faults
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from orchestrator.plan import FactsOf, Plan
@@ -109,15 +109,16 @@ def check_layout(root: Place, source: str) -> None:
 def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
     was read of it earlier, whose finished results are not asked for again."""
-    from orchestrator import plan_file, yaml_file
+    from orchestrator import plan_file
     from orchestrator.records import Records
+    from orchestrator.settings import yaml_reader
     from orchestrator.store import Store
 
     folder = place_of(folder)
     noted = folder / "config.yaml"
     try:
         planned = json.loads((folder / "plan.json").read_text())
-        experiment = loading.parse(yaml_file.load_text(noted.read_text(), str(noted)), str(noted))
+        experiment = loading.parse(yaml_reader.load_text(noted.read_text(), str(noted)), str(noted))
     except ConnectionError:
         raise
     except (OSError, ValueError) as e:

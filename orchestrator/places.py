@@ -3,9 +3,9 @@
 import os
 from typing import TypeAlias
 
-from orchestrator.addresses import bucket_and_prefix, expanded
 from orchestrator.folder import Folder
 from orchestrator.place import Place
+from orchestrator.settings.addresses import bucket_and_prefix, expanded
 
 Where: TypeAlias = str | os.PathLike[str] | Place  # what can be said in the place of one
 

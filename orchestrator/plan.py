@@ -12,10 +12,10 @@ from typing import Any
 from kaccore.features import OWN, OwnTraining, feature_label, own_name
 from orchestrator.dataset_info import DatasetInfo, by_name
 from orchestrator.expand import expand
-from orchestrator.experiment import Experiment
 from orchestrator.graph import FORMAT, Stage, stated
-from orchestrator.loading import override
 from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import override
 from orchestrator.students import student_for, students
 
 UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run

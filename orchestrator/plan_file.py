@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.dataset_info import DatasetInfo, of_plain
-from orchestrator.experiment import Experiment
 from orchestrator.graph import TRAINING, Stage
 from orchestrator.plan import Facts, Plan, Trial
 from orchestrator.search import Expansion, Skipped, TrialSpec
-from orchestrator.space import with_values
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.space import with_values
 from orchestrator.students import intervals_text
 
 VERSION = 2  # of the file; raised when an older version of this module could not read it

@@ -10,9 +10,9 @@ import socket
 from threading import Event
 
 from orchestrator import cli, cluster, local_ray, network_arguments, sampling_choice, sources
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.host import machine
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 
 HOST, PORT = "127.0.0.1", 8321
 NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")  # what Ray Serve imports

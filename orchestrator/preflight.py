@@ -9,9 +9,9 @@ from urllib.request import Request, urlopen
 
 from kaccore.features import OFFICIAL, OWN, OWN_LEAST_IMAGES, check_hash, features_for, standard_number
 from kaccore.files import file_sha256
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.plan import Trial
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import Store
 
 ANSWER_SECONDS = 20.0

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.entries import FORMS
-from orchestrator.experiment import Experiment
-from orchestrator.space import NOT_SWEPT
-from orchestrator.translate import expected, inner_block
+from orchestrator.settings.entries import FORMS
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.space import NOT_SWEPT
+from orchestrator.settings.translate import expected, inner_block
 
 TOP = """\
 # The experiment file

@@ -10,12 +10,12 @@ from rich.console import Console
 from kaccore.files import CorruptFileError
 from orchestrator import cluster, integrity, summary
 from orchestrator.causes import first_line
-from orchestrator.faults import ConfigError
 from orchestrator.feature_notes import own_features
 from orchestrator.publisher import Publisher
 from orchestrator.records import ENDED_WELL, Records
 from orchestrator.runner import run_trials
 from orchestrator.scratch import clear_after_the_dead
+from orchestrator.settings.faults import ConfigError
 from orchestrator.store import with_remedy
 from orchestrator.view import View
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import cluster
-from orchestrator.experiment import Experiment
 from orchestrator.fulfil import TRIES, Run
 from orchestrator.records import Records
 from orchestrator.scratch import Scratch
+from orchestrator.settings.experiment import Experiment
 
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import loading
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault, nearest
 from orchestrator.graph import Stage
 from orchestrator.host.printed import command
-from orchestrator.rules import class_faults
+from orchestrator.settings import loading
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault, nearest
+from orchestrator.settings.rules import class_faults
 from orchestrator.sources import Source
 
 if TYPE_CHECKING:  # a refusal does not wait for torch

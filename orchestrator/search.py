@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from orchestrator.entries import Entry
-from orchestrator.experiment import Experiment
-from orchestrator.expressions import Expression
-from orchestrator.faults import ConfigError, Fault
-from orchestrator.loading import examine
-from orchestrator.space import in_space, sweepable, with_values
-from orchestrator.sweep_block import Sweep
+from orchestrator.settings.entries import Entry
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.expressions import Expression
+from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.settings.loading import examine
+from orchestrator.settings.space import in_space, sweepable, with_values
+from orchestrator.settings.sweep_block import Sweep
 
 Point = Mapping[str, Any]
 

@@ -8,15 +8,16 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator import build, dataset_info, faults, loading
+from orchestrator import build, dataset_info
 from orchestrator.asked import RequestError, check_fields, number, whole
-from orchestrator.data_facts import DATA_FACTS
 from orchestrator.evaluation import draw, labels_for
-from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage
-from orchestrator.loading import override
 from orchestrator.network_folder import CONFIG, FACTS, WEIGHTS
 from orchestrator.plan import teacher_stage
+from orchestrator.settings import faults, loading
+from orchestrator.settings.dataset_facts import DATA_FACTS
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import override
 from orchestrator.students import student_for, students
 
 ASKED = ("count", "seed", "steps", "labels")

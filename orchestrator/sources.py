@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import dataset_info, opening
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.folder import Folder
 from orchestrator.graph import Stage
-from orchestrator.loading import load, override
 from orchestrator.logged import MODELS
 from orchestrator.place import Place
 from orchestrator.plan import Trial
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.settings.loading import load, override
 from orchestrator.stage_result import DamagedError
 
 if TYPE_CHECKING:  # a refusal does not wait for torch

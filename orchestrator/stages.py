@@ -3,9 +3,9 @@
 import argparse
 
 from orchestrator import cli, notices, opening
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
 from orchestrator.place import Place
+from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import Store
 
 

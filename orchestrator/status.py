@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator import argument_types, cli, opening
-from orchestrator.faults import ConfigError
 from orchestrator.place import Place
+from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.stage_result import DamagedError
 

@@ -3,8 +3,8 @@
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.experiment import Experiment
 from orchestrator.graph import Stage, stated
+from orchestrator.settings.experiment import Experiment
 
 CHAINS = ("endpoint", "progressive")  # a student for each step count; the other distillers train one for them all
 

@@ -19,9 +19,9 @@ from kaccore.solvers import SOLVERS
 from orchestrator import build, pictures, sampling_choice
 from orchestrator.asked import RequestError, check_fields, number
 from orchestrator.evaluation import device, draw, labels_for
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
 from orchestrator.host.printed import command
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import Source
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")

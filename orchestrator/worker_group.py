@@ -26,8 +26,8 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from orchestrator.blocks import Cluster
 from orchestrator.job import Job
+from orchestrator.settings.blocks import Cluster
 
 JOIN_SECONDS = 1800.0  # for a collective operation, and so for a peer that is slow or gone
 LEAVE_SECONDS = 30.0

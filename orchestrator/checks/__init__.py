@@ -11,17 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.blocks import Data
 from orchestrator.causes import first_line
 from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault
 from orchestrator.folder import Folder
 from orchestrator.places import place_of
 from orchestrator.preflight import Weights
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import with_remedy
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs

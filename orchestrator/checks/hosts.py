@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import launches
-from orchestrator.faults import Fault
+from orchestrator.settings.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 SSH_PORT, SSH_SECONDS = 22, 10

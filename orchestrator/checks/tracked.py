@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import Fault
 from orchestrator.mlflow_uri import is_server
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import Fault
 
 
 def tracking_faults(experiment: Experiment, source: str) -> Iterator[Fault]:

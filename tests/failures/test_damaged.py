@@ -7,10 +7,10 @@ import in_process
 from commands import TINY, run
 
 from orchestrator import integrity, opening
-from orchestrator.loading import parse
 from orchestrator.records import Records
+from orchestrator.settings.loading import parse
+from orchestrator.settings.yaml_reader import load_text
 from orchestrator.store import Store
-from orchestrator.yaml_file import load_text
 
 
 def weights(root: Path) -> dict[str, bytes]:

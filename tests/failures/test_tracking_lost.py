@@ -9,8 +9,9 @@ from commands import PATIENCE, free_port, mlflow_server
 from sweeps import EXPERIMENT, finish, logged, mlflow_runs, results, rows, start
 
 from kaccore.data import load
-from orchestrator import loading, plan
+from orchestrator import plan
 from orchestrator.leases import LeaseWatch
+from orchestrator.settings import loading
 from orchestrator.store import Store
 
 AWAY = 30.0  # seconds

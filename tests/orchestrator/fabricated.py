@@ -10,13 +10,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator import build, dataset_info, loading, opening
-from orchestrator.experiment import Experiment
+from orchestrator import build, dataset_info, opening
 from orchestrator.graph import Stage
 from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan import Trial
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
+from orchestrator.settings import loading
+from orchestrator.settings.experiment import Experiment
 from orchestrator.store import ABOUT, Store
 
 FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student

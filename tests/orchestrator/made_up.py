@@ -10,9 +10,9 @@ from PIL import Image
 
 from kaccore.files import write_bytes, write_json
 from orchestrator.graph import TRAINING, Stage
-from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 Measure = Callable[[Trial], dict[str, Any]]

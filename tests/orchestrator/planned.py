@@ -1,9 +1,9 @@
 """Plans of the default experiment with a few settings changed."""
 
 from kaccore.features import features_for
-from orchestrator.experiment import Experiment
-from orchestrator.loading import override, parse
 from orchestrator.plan import Plan, alike, make
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import override, parse
 
 
 def experiment(space: dict[str, list[object]] | None = None, **settings: object) -> Experiment:

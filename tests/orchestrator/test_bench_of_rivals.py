@@ -9,8 +9,8 @@ from in_process import run_trial
 
 from kaccore.data import load
 from orchestrator import evaluation
-from orchestrator.loading import parse
 from orchestrator.plan import Trial, alike, make
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import yaml_file
-from orchestrator.blocks import Data
-from orchestrator.data_facts import DATA_FACTS
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
-from orchestrator.loading import load, override, parse
-from orchestrator.translate import leaves
+from orchestrator.settings import yaml_reader
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.dataset_facts import DATA_FACTS
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import load, override, parse
+from orchestrator.settings.translate import leaves
 
 BAD_INPUT = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
 
@@ -48,7 +48,7 @@ SHORT = "name: short\ndata: {name: digits}\npath: {kind: kac}\n"
 
 
 def contract() -> dict:
-    return yaml_file.load_text(CONTRACT, "contract")
+    return yaml_reader.load_text(CONTRACT, "contract")
 
 
 def refusal(text: str, tmp_path: Path, *overrides: str) -> list[str]:
@@ -85,13 +85,13 @@ def test_contract_parses_and_survives_the_round_trip(tmp_path):
 
 
 def test_defaults_are_the_contracts_values():
-    short, full = parse(yaml_file.load_text(SHORT, "short")), parse(contract())
+    short, full = parse(yaml_reader.load_text(SHORT, "short")), parse(contract())
     assert short.model_dump(exclude={"name", "sweep"}) == full.model_dump(exclude={"name", "sweep"})
     assert short.sweep is None
 
 
 def test_defaults_are_valid_values():
-    defaults = parse(yaml_file.load_text(SHORT, "short"))
+    defaults = parse(yaml_reader.load_text(SHORT, "short"))
     assert parse(defaults.model_dump(mode="json")) == defaults
 
 
@@ -310,13 +310,13 @@ def test_damaged_settings_raise_config_error_or_are_sound(data):
         assert error.faults
         assert len(str(error).split("\n")) == len(error.faults)
     else:
-        assert parse(yaml_file.load_text(experiment.to_yaml(), "again")) == experiment
+        assert parse(yaml_reader.load_text(experiment.to_yaml(), "again")) == experiment
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | st.lists(st.sampled_from(list("ab:-[]{}&*!<|>\n #'\"?,%")), max_size=40).map("".join))
 def test_any_text_is_yaml_or_a_config_error(text):
     try:
-        yaml_file.load_text(text, "text")
+        yaml_reader.load_text(text, "text")
     except ConfigError as error:
         assert error.faults

@@ -26,7 +26,7 @@ from orchestrator.graph import Stage
 from orchestrator.host import printed
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
-from orchestrator.sweep_block import Sweep
+from orchestrator.settings.sweep_block import Sweep
 from orchestrator.view import View
 
 CONTENTS = [b"", b'{"fid": 1.0', b"[]", b"null", b"\xff\xfe"]

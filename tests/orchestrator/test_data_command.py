@@ -11,7 +11,7 @@ from PIL import Image
 from kaccore.data import ImageData, load
 from orchestrator import cli, data, pictures
 from orchestrator.dataset_info import read
-from orchestrator.loading import parse
+from orchestrator.settings.loading import parse
 
 FILE = """\
 name: own-images

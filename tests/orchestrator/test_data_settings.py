@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from orchestrator import opening, sample
-from orchestrator.blocks import Data
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
 from orchestrator.job import Job, Saving
-from orchestrator.loading import load, override, parse
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import load, override, parse
 from orchestrator.workers import Group, run_training_stage
 
 FILE = """\

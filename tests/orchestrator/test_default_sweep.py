@@ -16,9 +16,9 @@ from mlflow.entities import Run
 from PIL import Image
 
 from kaccore.files import file_sha256
-from orchestrator import yaml_file
-from orchestrator.experiment import Experiment
-from orchestrator.loading import load, override
+from orchestrator.settings import yaml_reader
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import load, override
 
 PARENT = "mlflow.parentRunId"
 SWEPT = ["sampling.model", "sampling.solver", "sampling.steps"]
@@ -36,7 +36,7 @@ def rows_of(sweep: SweepRun) -> list[dict[str, str]]:
 
 def configuration_of(sweep: SweepRun, row: dict[str, str]) -> Experiment:
     base = override(load(sweep.folder / "config.yaml"), {"sweep": None})
-    return override(base, {key: yaml_file.load_text(row[key], key) for key in SWEPT})
+    return override(base, {key: yaml_reader.load_text(row[key], key) for key in SWEPT})
 
 
 def client_of(storage: Path) -> MlflowClient:

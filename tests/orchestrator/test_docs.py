@@ -8,11 +8,11 @@ from commands import REPOSITORY
 from documented import PAGES
 
 from orchestrator.expand import expand
-from orchestrator.experiment import Experiment
-from orchestrator.loading import parse
 from orchestrator.reference import markdown
-from orchestrator.translate import leaves
-from orchestrator.yaml_file import load_text
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.loading import parse
+from orchestrator.settings.translate import leaves
+from orchestrator.settings.yaml_reader import load_text
 
 EXPERIMENTS = [
     pytest.param(text, id=f"{page.stem}-{number}")

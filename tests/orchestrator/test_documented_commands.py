@@ -25,7 +25,7 @@ from conftest import SweepRun
 from documented import PAGES, Part, parts
 from PIL import Image
 
-from orchestrator.loading import load
+from orchestrator.settings.loading import load
 
 ELSEWHERE = {  # what begins so: the file that runs it, and words with which it does
     "make install": (".ci/run", 'make PYTHON="$PYTHON" install'),

@@ -7,10 +7,10 @@ import pytest
 from orchestrator import plan
 from orchestrator.drawing import add_next
 from orchestrator.expand import expand
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
-from orchestrator.loading import override, parse
 from orchestrator.search import Expansion, Known, Space
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import override, parse
 
 
 def experiment(space: dict[str, Any], **sweep: Any) -> Experiment:

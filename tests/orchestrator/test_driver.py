@@ -11,8 +11,8 @@ from commands import PATIENCE, TINY, below, command, kill_all, own_environment, 
 from conftest import SweepRun
 
 from kaccore.data import load
-from orchestrator.blocks import Data
 from orchestrator.dataset_info import read
+from orchestrator.settings.blocks import Data
 
 DRIVER = """\
 import sys

@@ -9,7 +9,8 @@ from commands import REPOSITORY, everything_below
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import forecast, loading, sweep
+from orchestrator import forecast, sweep
+from orchestrator.settings import loading
 
 FILES = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 

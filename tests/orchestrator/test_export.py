@@ -19,8 +19,8 @@ from kaccore.data import load, to_uint8
 from kaccore.portable import METADATA, from_safetensors
 from kaccore.sampling import prior_images
 from orchestrator import export, sample
-from orchestrator.loading import parse
 from orchestrator.plan import alike, make
+from orchestrator.settings.loading import parse
 
 BASE: dict[str, Any] = {
     "name": "exported",

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.experiment import Experiment
-from orchestrator.expressions import Expression
-from orchestrator.space import sweepable
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.expressions import Expression
+from orchestrator.settings.space import sweepable
 
 SETTINGS = sweepable(Experiment)
 VALUES = {"path.damping": 25.0, "path.speed": 2.0, "sampling.model": "teacher", "teacher.label_dropout": None,

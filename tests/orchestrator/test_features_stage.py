@@ -18,12 +18,12 @@ from kaccore.own_features import read_about
 from orchestrator import opening
 from orchestrator.dry_run import print_plan
 from orchestrator.evaluation import data_of
-from orchestrator.faults import ConfigError
 from orchestrator.job import FeatureWeights, Watch
-from orchestrator.loading import override, parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import override, parse
 from orchestrator.store import Store
 from orchestrator.view import View
 from orchestrator.watching import fid

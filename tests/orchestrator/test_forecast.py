@@ -6,8 +6,8 @@ import torch
 
 from kaccore.data import load
 from orchestrator import build, forecast
-from orchestrator.loading import parse
 from orchestrator.plan import Plan, alike, make
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 DATA = load("digits")

@@ -5,12 +5,12 @@ import time
 import pytest
 
 from orchestrator import inventory, leases, stages
-from orchestrator.loading import override, parse
 from orchestrator.place import Place
 from orchestrator.plan import alike, make
 from orchestrator.records import Records
 from orchestrator.s3 import S3Place
 from orchestrator.scratch import Scratch
+from orchestrator.settings.loading import override, parse
 from orchestrator.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")

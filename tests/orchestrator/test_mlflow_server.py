@@ -17,11 +17,12 @@ import mlflow
 import pytest
 from commands import PATIENCE, free_port, healthy, kill_all
 
-from orchestrator import doctor, loading, mlflow_server
+from orchestrator import doctor, mlflow_server
 from orchestrator.checks.tracked import tracking_faults
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_server import explained, problem
 from orchestrator.publisher import Publisher
+from orchestrator.settings import loading
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from kaccore.data import cache
 from orchestrator import dataset_info, notices, report, stages, status, summary
-from orchestrator.blocks import Data
 from orchestrator.folder import Folder
 from orchestrator.graph import Stage
 from orchestrator.records import Ending, Records
 from orchestrator.report_page.page import page
+from orchestrator.settings.blocks import Data
 from orchestrator.store import Store
 from orchestrator.training_log import reporting
 from orchestrator.view import View

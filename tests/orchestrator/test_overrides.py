@@ -13,10 +13,11 @@ from commands import own_environment
 from test_keys import SETTINGS
 
 from kaccore.features import features_for
-from orchestrator import experiment, loading, overrides
+from orchestrator import overrides
 from orchestrator.dataset_info import by_name
-from orchestrator.loading import override
 from orchestrator.plan import Facts, make
+from orchestrator.settings import experiment, loading
+from orchestrator.settings.loading import override
 
 FILE: dict[str, Any] = {
     "name": "swept",

@@ -15,11 +15,12 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, dataset_info, diagnosis, evaluation, loading, opening, sweep
+from orchestrator import build, dataset_info, diagnosis, evaluation, opening, sweep
 from orchestrator.evaluation import build_reference, sample_part, score
-from orchestrator.experiment import Experiment
 from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan import Trial
+from orchestrator.settings import loading
+from orchestrator.settings.experiment import Experiment
 from orchestrator.store import Store
 from orchestrator.workers import Group, run_training_stage
 

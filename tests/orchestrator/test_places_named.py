@@ -11,14 +11,15 @@ import fabricated
 import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
-from orchestrator import data, doctor, export, loading, playground, sample, stages, status, tracking
-from orchestrator.addresses import expanded, expanded_uri
+from orchestrator import data, doctor, export, playground, sample, stages, status, tracking
 from orchestrator.cli import run_parser
-from orchestrator.faults import ConfigError
 from orchestrator.folder import Folder
-from orchestrator.loading import override
 from orchestrator.places import place_of
 from orchestrator.records import Records
+from orchestrator.settings import loading
+from orchestrator.settings.addresses import expanded, expanded_uri
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import override
 from orchestrator.store import Store
 
 STRANGE = "my räume & 'runs' #1 %41 $HOME {x}"

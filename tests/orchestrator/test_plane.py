@@ -11,11 +11,11 @@ from PIL import Image
 
 from kaccore.data import load
 from orchestrator import evaluation, opening, sample, summary
-from orchestrator.faults import ConfigError
-from orchestrator.loading import load as load_file
-from orchestrator.loading import override, parse
 from orchestrator.plan import Plan
 from orchestrator.records import Records
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import load as load_file
+from orchestrator.settings.loading import override, parse
 from orchestrator.store import Store
 
 MLP = {"kind": "mlp", "channels": 32, "depth": 2}

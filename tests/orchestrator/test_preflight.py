@@ -14,13 +14,13 @@ from made_up import made, plan
 from kaccore.features import OFFICIAL
 from orchestrator import opening, preflight
 from orchestrator.checks import on_node
-from orchestrator.faults import ConfigError
 from orchestrator.fulfil import Run
-from orchestrator.loading import parse
 from orchestrator.plan import Plan
 from orchestrator.preflight import Weights, to_fetch, unreachable
 from orchestrator.proposals import Budget, Proposals
 from orchestrator.records import Records
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 INCEPTION, LARGE = "inception-v3-compat", "dinov2-vit-l-14"

@@ -14,9 +14,9 @@ from PIL import Image
 from orchestrator import export, graph, inventory, report, sample, sources, stages, status
 from orchestrator.dataset_info import by_name
 from orchestrator.folder import Folder
-from orchestrator.loading import parse
 from orchestrator.plan import Facts, alike, make
 from orchestrator.records import Records
+from orchestrator.settings.loading import parse
 from orchestrator.status import Followed
 from orchestrator.store import Store
 from orchestrator.studio import Studio

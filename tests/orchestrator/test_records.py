@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 

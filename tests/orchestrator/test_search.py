@@ -3,10 +3,10 @@ import math
 import pytest
 
 from orchestrator.expand import expand
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
-from orchestrator.loading import override, parse
 from orchestrator.search import Expansion
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import override, parse
 
 
 def experiment(space: dict | None = None, **blocks: object) -> Experiment:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError
 from orchestrator.graph import Stage
-from orchestrator.loading import parse
 from orchestrator.plan import teacher_stage
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import parse
 from orchestrator.students import intervals_text, step_counts, student_for, students
 
 

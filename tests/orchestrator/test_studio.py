@@ -16,7 +16,7 @@ from PIL import Image
 
 from orchestrator import answers, sample, sources
 from orchestrator.asked import RequestError
-from orchestrator.faults import ConfigError
+from orchestrator.settings.faults import ConfigError
 from orchestrator.studio import Studio
 
 GRID9 = {

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from kaccore.data import load
 from orchestrator import dataset_info, opening, pictures, registry, summary
-from orchestrator.faults import ConfigError
-from orchestrator.loading import parse
 from orchestrator.plan import Plan, Trial
 from orchestrator.ranking import best_so_far, rankings
 from orchestrator.records import Records
+from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 
 TINY: dict[str, Any] = {

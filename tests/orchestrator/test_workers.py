@@ -14,14 +14,14 @@ import torch
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
 from orchestrator import build, notices, system_use, training_log
-from orchestrator.blocks import Data
 from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving
 from orchestrator.leases import LeaseLostError
-from orchestrator.loading import override, parse
 from orchestrator.places import place_of
 from orchestrator.plan import alike, make
 from orchestrator.s3 import S3Place
+from orchestrator.settings.blocks import Data
+from orchestrator.settings.loading import override, parse
 from orchestrator.store import Store
 from orchestrator.training_log import TrainingLog
 from orchestrator.workers import Group, last_words, run_training_stage

@@ -1,9 +1,9 @@
 """What the place of the results demands of other settings."""
 
 
-from orchestrator.addresses import S3
-from orchestrator.experiment import Experiment
-from orchestrator.rules.base import rule
+from orchestrator.settings.addresses import S3
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.rules.rule import rule
 
 
 @rule("tracking.uri", "storage")

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator import yaml_file
-from orchestrator.experiment import Experiment
-from orchestrator.faults import ConfigError, Fault, describe, unknown_key
-from orchestrator.rules import broken
-from orchestrator.space import space_faults, with_values
-from orchestrator.translate import inner_block, leaves, translate
+from orchestrator.settings import yaml_reader
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import ConfigError, Fault, describe, unknown_key
+from orchestrator.settings.rules import broken
+from orchestrator.settings.space import space_faults, with_values
+from orchestrator.settings.translate import inner_block, leaves, translate
 
 # What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
 STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}
@@ -34,7 +34,7 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
         values.append((key, value))
         origins.append((key, f"--set {text}"))
     try:
-        data = yaml_file.read(path)
+        data = yaml_reader.read(path)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
     return _checked(data, str(path), values, origins, faults)
@@ -107,7 +107,7 @@ def assignment(text: str, source: str) -> tuple[str, Any]:
         raise ConfigError([Fault(source, key.strip(), "the value is missing, write null for none")])
     if value.lstrip().startswith("#"):  # a colour, which YAML would take for a comment
         return key.strip(), value.strip()
-    return key.strip(), yaml_file.load_text(value, source)
+    return key.strip(), yaml_reader.load_text(value, source)
 
 
 def _key_problem(key: str) -> str | None:

@@ -1,9 +1,9 @@
 """What the kinds of search demand of the rest of the sweep block."""
 
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import describe
-from orchestrator.rules.base import rule
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import describe
+from orchestrator.settings.rules.rule import rule
 
 # settings of which each value has numbers of its own: another data set, other images of it, other features
 APART = (

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from orchestrator.data_facts import DATA_FACTS, DataFacts
-from orchestrator.kinds import (
+from orchestrator.settings.dataset_facts import DATA_FACTS, DataFacts
+from orchestrator.settings.field_types import (
     Colour,
     Count,
     Counts,

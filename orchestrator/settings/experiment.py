@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from orchestrator.blocks import (
+from orchestrator.settings.blocks import (
     Block,
     Checkpoint,
     Cluster,
@@ -18,8 +18,8 @@ from orchestrator.blocks import (
     Teacher,
     Tracking,
 )
-from orchestrator.kinds import Name, Seed, Storage
-from orchestrator.sweep_block import Sweep
+from orchestrator.settings.field_types import Name, Seed, Storage
+from orchestrator.settings.sweep_block import Sweep
 
 
 class Experiment(Block):

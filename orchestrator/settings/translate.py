@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from orchestrator.faults import Fault, describe, nearest, unknown_key
+from orchestrator.settings.faults import Fault, describe, nearest, unknown_key
 
 BOUNDS: dict[type, tuple[str, str]] = {Gt: (">", "gt"), Ge: (">=", "ge"), Lt: ("<", "lt"), Le: ("<=", "le")}
 NOUNS: dict[type, tuple[str, str]] = {

@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import describe
-from orchestrator.rules.base import rule
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import describe
+from orchestrator.settings.rules.rule import rule
 
 
 @rule("teacher.augment", "model.kind")

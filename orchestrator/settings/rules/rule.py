@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import Fault
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import Fault
 
 Check = Callable[[Experiment], str | None]
 

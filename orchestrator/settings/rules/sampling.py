@@ -1,9 +1,9 @@
 """What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
 
 
-from orchestrator.experiment import Experiment
-from orchestrator.faults import Fault, describe
-from orchestrator.rules.base import rule
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import Fault, describe
+from orchestrator.settings.rules.rule import rule
 
 UNGUIDED = "expected 1: guidance needs labels, and {} has none"
 UNLABELLED = "expected other metrics: {} has no labels"

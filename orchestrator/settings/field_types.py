@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
-from orchestrator.addresses import checked, checked_path, checked_uri
-from orchestrator.faults import describe
-from orchestrator.translate import Say
+from orchestrator.settings.addresses import checked, checked_path, checked_uri
+from orchestrator.settings.faults import describe
+from orchestrator.settings.translate import Say
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from orchestrator.faults import describe
+from orchestrator.settings.faults import describe
 
 KINDS = ("grid", "choice", "uniform", "loguniform", "int")
 LISTS = ("grid", "choice")  # the others are ranges

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from orchestrator.blocks import Model
-from orchestrator.experiment import Experiment
-from orchestrator.faults import describe
-from orchestrator.rules.base import rule
+from orchestrator.settings.blocks import Model
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.faults import describe
+from orchestrator.settings.rules.rule import rule
 
 
 def level_sizes(size: int, levels: int) -> list[int]:

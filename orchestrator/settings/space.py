@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.entries import Entry
-from orchestrator.experiment import Experiment
-from orchestrator.expressions import Expression
-from orchestrator.faults import Fault, describe, unknown_key
-from orchestrator.sweep_block import Sweep
-from orchestrator.translate import atoms, leaves, translate
+from orchestrator.settings.entries import Entry
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.expressions import Expression
+from orchestrator.settings.faults import Fault, describe, unknown_key
+from orchestrator.settings.sweep_block import Sweep
+from orchestrator.settings.translate import atoms, leaves, translate
 
 MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
 NOT_SWEPT = ("sweep", "name", "storage", "tracking", "cluster", "checkpoint")

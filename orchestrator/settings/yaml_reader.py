@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from orchestrator.faults import ConfigError, Fault, describe
+from orchestrator.settings.faults import ConfigError, Fault, describe
 
 MAX_BYTES = 1_000_000  # a file of settings has a few kilobytes
 MAX_NODES = 50_000  # with every alias written out: nine lines of aliases can stand for a billion values
