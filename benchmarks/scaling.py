@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.store import finish, plan
 from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
-from orchestrator.graph import Stage
-from orchestrator.plan import Trial, alike, make
+from orchestrator.plan.plan import Trial, alike, make
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.loading import override

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.plan import Plan, alike, make
+from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store import Store

@@ -21,7 +21,7 @@ from kaccore.models import MLP, DiT, UNet
 from kaccore.paths import Path
 from kaccore.tensors import derive_seed
 from kaccore.training import Settings
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.store import Store
 
 

@@ -1,6 +1,6 @@
 """Why a stage failed, in one line that begins with the cause and ends with what to do about it."""
 
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "low on memory", "MemoryError")
 KILLED = ("Worker exit type: SYSTEM_ERROR", "killed by the OOM killer")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import argument_types, cli, dataset_info
+from orchestrator import argument_types, cli
+from orchestrator.plan.plan import data as dataset_info
 from orchestrator.settings import loading
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.faults import ConfigError, Fault

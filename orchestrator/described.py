@@ -5,7 +5,7 @@ from typing import Any
 from kaccore.data import ImageData
 from kaccore.portable import Sampler
 from orchestrator import build
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 
 HOW = (
     "Draw the noise as `noise` says. For each step of `times`, from 1 (noise) to 0 (image), the `solver` of `sampler` "

@@ -14,7 +14,7 @@ from kaccore.diagnostics.gap import Gap, endpoint_to_path_gap
 from kaccore.diagnostics.memorisation import Nearest
 from kaccore.files import write_json
 from orchestrator import build, pictures
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 
 GAP_SAMPLES = 256
 GAP_SUBSTEPS = 32  # of the teacher on the whole way at least, for the curve between the student's times

@@ -51,7 +51,7 @@ def _examine(args: argparse.Namespace) -> int:
     from orchestrator import checks, preflight
     from orchestrator.checks import hosts
     from orchestrator.checks.tracked import tracking_faults
-    from orchestrator.expand import expand
+    from orchestrator.plan.expand import expand
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []

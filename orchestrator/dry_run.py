@@ -7,9 +7,9 @@ from rich.table import Table
 
 from orchestrator import cluster, integrity, summary
 from orchestrator.feature_notes import own_features
-from orchestrator.graph import TRAINING
 from orchestrator.host import machine
-from orchestrator.plan import Plan
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.stage import TRAINING
 from orchestrator.runner import concurrent_trials
 from orchestrator.store import Store
 

@@ -1,9 +1,9 @@
 """What earlier sweeps have measured, as points for the search of a new one."""
 
 from orchestrator.opening import records_of
-from orchestrator.plan import Plan, features_of, reference_stage
+from orchestrator.plan.plan import Plan, features_of, reference_stage
+from orchestrator.plan.points import Known, within
 from orchestrator.records import Records
-from orchestrator.search import Known, within
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.stage_result import DamagedError
 

@@ -4,8 +4,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.dataset_info import DatasetInfo
-from orchestrator.graph import Stage
+from orchestrator.plan.data import DatasetInfo
+from orchestrator.plan.stage import Stage
 from orchestrator.provenance import DIRTY, PACKAGES
 from orchestrator.stage_result import Result
 from orchestrator.store import FIDS

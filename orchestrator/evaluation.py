@@ -22,9 +22,10 @@ from kaccore.frechet import per_class_fid, perfect_model_fid
 from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
-from orchestrator import build, dataset_info, diagnosis, pictures, plane
-from orchestrator.graph import Stage
+from orchestrator import build, diagnosis, pictures, plane
 from orchestrator.job import FeatureWeights
+from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store import ABOUT, OWN_FILE, REAL, Store
 from orchestrator.training_log import reporting

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import argument_types, cli, network_arguments, sampling_choice, sources
-from orchestrator.graph import Stage
 from orchestrator.host import machine
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from kaccore.features import OWN, OWN_ONLY, standard_number
-from orchestrator.graph import Stage
-from orchestrator.plan import Plan
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.stage import Stage
 from orchestrator.stage_result import DamagedError
 from orchestrator.store import ABOUT, Store
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import dataset_info
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import data as dataset_info
 from orchestrator.records import Records
 from orchestrator.report_page import real, series
 from orchestrator.report_page.results import Results, Setting, logarithmic, said

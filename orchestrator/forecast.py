@@ -18,10 +18,10 @@ from kaccore.data import ImageData
 from kaccore.ema import EMA
 from kaccore.solvers import EVALUATIONS
 from orchestrator import build
-from orchestrator.dataset_info import DatasetInfo, as_images
-from orchestrator.graph import TRAINING, Stage
 from orchestrator.host import machine
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan.data import DatasetInfo, as_images
+from orchestrator.plan.plan import Plan, Trial
+from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import Store
 from orchestrator.workers import Group, batch_loss
 

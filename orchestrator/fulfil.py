@@ -15,13 +15,13 @@ from kaccore.files import CorruptFileError
 from orchestrator import integrity
 from orchestrator.causes import cause, first_line, innermost
 from orchestrator.folder import Folder
-from orchestrator.graph import Stage
 from orchestrator.host import machine
 from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.place import Place
 from orchestrator.places import place_of
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store import Store, disk_refuses
 

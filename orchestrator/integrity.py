@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.graph import Stage
 from orchestrator.host.invocation import COMMANDS
 from orchestrator.host.printed import command
 from orchestrator.leases import LeaseWatch
 from orchestrator.place import Place
 from orchestrator.places import place_of
+from orchestrator.plan.stage import Stage
 from orchestrator.stage_result import MANIFEST, DamagedError, Result
 from orchestrator.store import Store
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from kaccore.files import write_json
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.stage_result import Result

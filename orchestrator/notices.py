@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.dataset_info import WARNING
-from orchestrator.graph import Stage
 from orchestrator.place import Place
+from orchestrator.plan.data import WARNING
+from orchestrator.plan.stage import Stage
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Plan
+    from orchestrator.plan.plan import Plan
 
 FOLDER = "notices"
 OURS = ("kaccore", "orchestrator")

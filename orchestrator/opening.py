@@ -4,16 +4,16 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.expand import expand
 from orchestrator.place import Place
 from orchestrator.places import Where, place_of
+from orchestrator.plan.expand import expand
 from orchestrator.settings import blocks, loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.rules import class_faults
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
-    from orchestrator.plan import FactsOf, Plan
+    from orchestrator.plan.plan import FactsOf, Plan
     from orchestrator.records import Records
 
 STORAGE = "runs"  # where experiments that name no other storage have it
@@ -39,7 +39,7 @@ def make_plan(experiment: Experiment, source: str, goal: str = "sweep", dry: boo
     """The plan of an experiment, the data of each trial read for their fingerprint; of a sweep that grows with the
     points that earlier runs have drawn. `dry`: nothing is written or fetched, and data that are not here are planned
     by what is known of them. Raises ConfigError where a trial cannot be run."""
-    from orchestrator import plan
+    from orchestrator.plan.plan import plan
 
     expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
     facts_of = facts_by(source, dry)
@@ -57,8 +57,8 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
     """What tells the facts of a trial; it raises ConfigError, named after `source`, where the data cannot be read or
     the features do not suit them."""
     from kaccore.features import features_for
-    from orchestrator.dataset_info import DatasetInfo, foresee, read
-    from orchestrator.plan import Facts
+    from orchestrator.plan.data import DatasetInfo, foresee, read
+    from orchestrator.plan.plan import Facts
 
     known: dict[blocks.Data, DatasetInfo] = {}  # each is read once
 
@@ -109,7 +109,7 @@ def check_layout(root: Place, source: str) -> None:
 def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
     was read of it earlier, whose finished results are not asked for again."""
-    from orchestrator import plan_file
+    from orchestrator.plan.plan import plan_file
     from orchestrator.records import Records
     from orchestrator.settings import yaml_reader
     from orchestrator.store import Store

@@ -12,7 +12,7 @@ from orchestrator.settings.faults import ConfigError, Fault, describe
 from orchestrator.settings.space import NOT_SWEPT, with_values
 
 if TYPE_CHECKING:  # a refusal does not wait for planning
-    from orchestrator.plan import Plan
+    from orchestrator.plan.plan import Plan
 
 # settings that count though no key has them, or whose part in the keys only the data's files tell
 ALWAYS_USED = (*NOT_SWEPT, "data", "evaluation.weights", "evaluation.every", "evaluation.every_samples")
@@ -140,7 +140,7 @@ def _used(plan: "Plan", bare: Experiment) -> bool:
 
 def _work(plan: "Plan", experiment: Experiment) -> list[list[str]] | None:
     """The keys of the stages of each trial of `experiment`, planned as `plan` was; None where that cannot be."""
-    from orchestrator.plan import make
+    from orchestrator.plan.plan import make
 
     assert plan.facts_of is not None
     try:

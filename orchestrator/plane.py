@@ -8,8 +8,8 @@ from kaccore.diagnostics.trajectories import trajectories
 from kaccore.tensors import derive_seed
 from kaccore.transport import wasserstein2
 from orchestrator import build
-from orchestrator.graph import Stage
-from orchestrator.students import CHAINS
+from orchestrator.plan.stage import Stage
+from orchestrator.plan.students import CHAINS
 
 W2_POINTS = 1000  # a side: the assignment takes a third of a second
 HELD_OUT = 500  # fresh points whose likelihood is computed

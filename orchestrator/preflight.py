@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 from kaccore.features import OFFICIAL, OWN, OWN_LEAST_IMAGES, check_hash, features_for, standard_number
 from kaccore.files import file_sha256
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import Store

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
 from orchestrator.records import Records
 
 SMALL_IS_GOOD = ("fid", "kid", "w2")

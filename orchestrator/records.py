@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from orchestrator import plan_file
 from orchestrator.place import Place
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan.plan import Plan, Trial, plan_file
+from orchestrator.plan.points import Known
 from orchestrator.provenance import made_by
-from orchestrator.search import Known
 from orchestrator.stage_result import DamagedError
 from orchestrator.store import Store, with_remedy
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator import network_folder
 from orchestrator.mlflow_run import DESCRIPTION, fit
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
 from orchestrator.ranking import rankings, scale_of
 from orchestrator.records import ENDED_WELL, Records
 from orchestrator.stage_result import DamagedError

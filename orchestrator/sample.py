@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import argument_types, cli, network_arguments, sampling_choice
-from orchestrator.graph import Stage
 from orchestrator.host import machine
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 

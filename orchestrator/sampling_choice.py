@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.graph import Stage
 from orchestrator.host.printed import command
+from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, nearest

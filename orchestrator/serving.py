@@ -8,17 +8,17 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator import build, dataset_info
+from orchestrator import build
 from orchestrator.asked import RequestError, check_fields, number, whole
 from orchestrator.evaluation import draw, labels_for
-from orchestrator.graph import Stage
 from orchestrator.network_folder import CONFIG, FACTS, WEIGHTS
-from orchestrator.plan import teacher_stage
+from orchestrator.plan.plan import data, teacher_stage
+from orchestrator.plan.stage import Stage
+from orchestrator.plan.students import student_for, students
 from orchestrator.settings import faults, loading
 from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.students import student_for, students
 
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
@@ -92,7 +92,7 @@ def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
     """What sampling has to know of the data: its shape and how many classes there are, or, for a prior that starts from
     noised data, all of it, from where the configuration says that it lies."""
     if sampled.path.kind == "kac" and sampled.path.signal == "exponential":
-        return dataset_info.images(sampled.data)
+        return data.images(sampled.data)
     points = DATA_FACTS[sampled.data.name].points
     kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)

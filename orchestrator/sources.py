@@ -25,12 +25,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import dataset_info, opening
+from orchestrator import opening
 from orchestrator.folder import Folder
-from orchestrator.graph import Stage
 from orchestrator.logged import MODELS
 from orchestrator.place import Place
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import load, override
@@ -94,7 +95,7 @@ class Source:
         """The data set as sampling needs it: the real one where it comes with a package or the prior starts from it,
         else its shape, classes and labels as the store has them. Raises ConfigError where the files are needed and
         missing."""
-        from orchestrator.dataset_info import as_images
+        from orchestrator.plan.data import as_images
 
         path, settings = self.config.path, self.config.data
         if not settings.facts.packaged and not (path.kind == "kac" and path.signal == "exponential"):

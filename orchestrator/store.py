@@ -26,10 +26,10 @@ from typing import Any
 
 from kaccore.files import CorruptFileError, file_sha256
 from orchestrator import notices
-from orchestrator.dataset_info import DatasetInfo, pack_labels, unpack_labels
-from orchestrator.graph import TRAINING, Stage
 from orchestrator.place import Place, StorageError, StorageRefusedError
 from orchestrator.places import Where, place_of
+from orchestrator.plan.data import DatasetInfo, pack_labels, unpack_labels
+from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.provenance import made_by
 from orchestrator.stage_result import MANIFEST, Result
 

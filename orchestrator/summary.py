@@ -11,7 +11,7 @@ from orchestrator import figures, integrity, notices
 from orchestrator.feature_notes import own_features
 from orchestrator.host.printed import command, quoted, short
 from orchestrator.mlflow_hints import best_filters, kept_elsewhere, ui_command
-from orchestrator.plan import Plan, short_key, skipped_lines
+from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.ranking import rankings
 from orchestrator.records import LEFT, STOPPED, Records
 from orchestrator.report_page.results import Results

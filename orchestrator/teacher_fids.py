@@ -2,7 +2,7 @@
 
 import json
 
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
 from orchestrator.store import FIDS, Store
 
 FID_WHILE_TRAINING = "fid_while_training"

@@ -10,13 +10,13 @@ from typing import Any
 
 from orchestrator import mlflow_uri, registry
 from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
-from orchestrator.graph import TRAINING, Stage
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_run import NewRun
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.plan.students import intervals_text
 from orchestrator.records import STOPPED, Records
 from orchestrator.stage_result import DamagedError
-from orchestrator.students import intervals_text
 from orchestrator.teacher_fids import fids
 
 PARENT = "mlflow.parentRunId"

@@ -14,10 +14,10 @@ from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
 from orchestrator import notices
-from orchestrator.graph import Stage
 from orchestrator.job import Saving
 from orchestrator.leases import LeaseLostError, newest
 from orchestrator.place import Place
+from orchestrator.plan.stage import Stage
 from orchestrator.store import FIDS, Store
 from orchestrator.system_use import SystemUse
 

@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.dataset_info import WARNING
 from orchestrator.feature_notes import accuracy
-from orchestrator.graph import TRAINING, Stage
 from orchestrator.notices import Notice, Notices
+from orchestrator.plan.data import WARNING
+from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.ranking import best_so_far
 from orchestrator.records import STOPPED, Records
 from orchestrator.stage_result import DamagedError, Result

@@ -84,7 +84,7 @@ def _ray_folder() -> str:
 
 def fingerprint(settings: Data) -> str:
     """The fingerprint of the data as this node has it, made ready there if need be; raises ValueError or OSError."""
-    from orchestrator.dataset_info import read
+    from orchestrator.plan.data import read
 
     return read(settings).fingerprint
 

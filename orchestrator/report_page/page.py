@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator import notices, provenance
 from orchestrator.feature_notes import own_features
 from orchestrator.host.invocation import COMMANDS, portable
-from orchestrator.plan import Plan, plain, skipped_lines
+from orchestrator.plan.plan import Plan, plain, skipped_lines
 from orchestrator.records import LEFT, Records
 from orchestrator.report_page.real import Panel, panels
 from orchestrator.report_page.results import Results, Setting, said

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from orchestrator.dataset_info import DatasetInfo
+from orchestrator.plan.data import DatasetInfo
 from orchestrator.records import Records
 from orchestrator.stage_result import DamagedError
 from orchestrator.store import REAL

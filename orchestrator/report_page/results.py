@@ -13,10 +13,10 @@ from functools import cached_property
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from orchestrator.plan import Trial, plain, short_key
+from orchestrator.plan.plan import Trial, plain, short_key
+from orchestrator.plan.students import CHAINS, intervals_text
 from orchestrator.ranking import metric_of, scale_of
 from orchestrator.records import Records
-from orchestrator.students import CHAINS, intervals_text
 
 LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
 

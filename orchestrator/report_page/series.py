@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestrator.graph import Stage
-from orchestrator.plan import Trial, plain
+from orchestrator.plan.plan import Trial, plain
+from orchestrator.plan.stage import Stage
 from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
 from orchestrator.stage_result import DamagedError

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from orchestrator.graph import Stage
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.stage import Stage
 from orchestrator.report_page.results import Results, Spread
 from orchestrator.stage_result import DamagedError
 

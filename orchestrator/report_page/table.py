@@ -3,7 +3,7 @@
 import html
 from typing import Any
 
-from orchestrator.plan import plain
+from orchestrator.plan.plan import plain
 from orchestrator.records import MEASURES, OF_POINTS
 from orchestrator.report_page.results import Results, Setting, Spread, said
 

@@ -18,8 +18,8 @@ from test_store import publish_many
 from kaccore.files import file_sha256
 from orchestrator import leases
 from orchestrator.folder import Folder
-from orchestrator.graph import Stage
 from orchestrator.leases import LeaseWatch
+from orchestrator.plan.stage import Stage
 from orchestrator.store import Store
 
 REMEMBERED = "attr_timeout=30,entry_timeout=30,negative_timeout=30"  # seconds

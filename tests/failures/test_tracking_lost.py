@@ -9,8 +9,8 @@ from commands import PATIENCE, free_port, mlflow_server
 from sweeps import EXPERIMENT, finish, logged, mlflow_runs, results, rows, start
 
 from kaccore.data import load
-from orchestrator import plan
 from orchestrator.leases import LeaseWatch
+from orchestrator.plan.plan import plan
 from orchestrator.settings import loading
 from orchestrator.store import Store
 

@@ -10,10 +10,11 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator import build, dataset_info, opening
-from orchestrator.graph import Stage
+from orchestrator import build, opening
 from orchestrator.mlflow_uri import tracking_uri
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan.stage import Stage
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.settings import loading

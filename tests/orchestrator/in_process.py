@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from orchestrator.evaluation import build_reference, sample_part, score, train_features
-from orchestrator.graph import Stage
 from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.leases import newest
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store import Store
 from orchestrator.workers import Group, run_training_stage

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.graph import TRAINING, Stage
-from orchestrator.plan import Plan, Trial, alike, make
+from orchestrator.plan.plan import Plan, Trial, alike, make
+from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store import Store

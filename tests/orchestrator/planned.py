@@ -1,7 +1,7 @@
 """Plans of the default experiment with a few settings changed."""
 
 from kaccore.features import features_for
-from orchestrator.plan import Plan, alike, make
+from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override, parse
 

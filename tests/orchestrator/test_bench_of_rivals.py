@@ -9,7 +9,7 @@ from in_process import run_trial
 
 from kaccore.data import load
 from orchestrator import evaluation
-from orchestrator.plan import Trial, alike, make
+from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 

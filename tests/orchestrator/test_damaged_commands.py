@@ -22,8 +22,8 @@ from orchestrator import (
     status,
     summary,
 )
-from orchestrator.graph import Stage
 from orchestrator.host import printed
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.sweep_block import Sweep

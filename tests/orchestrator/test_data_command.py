@@ -10,7 +10,7 @@ from PIL import Image
 
 from kaccore.data import ImageData, load
 from orchestrator import cli, data, pictures
-from orchestrator.dataset_info import read
+from orchestrator.plan.data import read
 from orchestrator.settings.loading import parse
 
 FILE = """\

@@ -7,7 +7,7 @@ import pytest
 from commands import REPOSITORY
 from documented import PAGES
 
-from orchestrator.expand import expand
+from orchestrator.plan.expand import expand
 from orchestrator.reference import markdown
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import parse

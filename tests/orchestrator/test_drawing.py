@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import plan
-from orchestrator.drawing import add_next
-from orchestrator.expand import expand
-from orchestrator.search import Expansion, Known, Space
+from orchestrator.plan.expand import expand
+from orchestrator.plan.optuna_points import add_next
+from orchestrator.plan.plan import plan
+from orchestrator.plan.points import Expansion, Known, Space
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse

@@ -11,7 +11,7 @@ from commands import PATIENCE, TINY, below, command, kill_all, own_environment, 
 from conftest import SweepRun
 
 from kaccore.data import load
-from orchestrator.dataset_info import read
+from orchestrator.plan.data import read
 from orchestrator.settings.blocks import Data
 
 DRIVER = """\

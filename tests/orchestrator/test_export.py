@@ -19,7 +19,7 @@ from kaccore.data import load, to_uint8
 from kaccore.portable import METADATA, from_safetensors
 from kaccore.sampling import prior_images
 from orchestrator import export, sample
-from orchestrator.plan import alike, make
+from orchestrator.plan.plan import alike, make
 from orchestrator.settings.loading import parse
 
 BASE: dict[str, Any] = {

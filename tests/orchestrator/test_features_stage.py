@@ -19,7 +19,7 @@ from orchestrator import opening
 from orchestrator.dry_run import print_plan
 from orchestrator.evaluation import data_of
 from orchestrator.job import FeatureWeights, Watch
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan.plan import Plan, Trial
 from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.faults import ConfigError

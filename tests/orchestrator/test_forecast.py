@@ -6,7 +6,7 @@ import torch
 
 from kaccore.data import load
 from orchestrator import build, forecast
-from orchestrator.plan import Plan, alike, make
+from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store import Store
 

@@ -15,7 +15,7 @@ from commands import REPOSITORY
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
 from orchestrator import build, opening, sample
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError

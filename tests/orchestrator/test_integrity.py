@@ -19,10 +19,10 @@ from orchestrator import fulfil as engine
 from orchestrator import integrity, leases, notices, opening
 from orchestrator.folder import Folder
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
-from orchestrator.graph import Stage
 from orchestrator.host.printed import command
 from orchestrator.leases import LeaseWatch
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan.plan import Plan, Trial
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.loading import parse

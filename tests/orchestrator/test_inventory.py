@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator import inventory, leases, stages
 from orchestrator.place import Place
-from orchestrator.plan import alike, make
+from orchestrator.plan.plan import alike, make
 from orchestrator.records import Records
 from orchestrator.s3 import S3Place
 from orchestrator.scratch import Scratch

@@ -8,10 +8,10 @@ import pytest
 from planned import experiment, plan
 
 from kaccore.features import features_for
-from orchestrator.dataset_info import by_name
-from orchestrator.graph import Stage
 from orchestrator.job import weights_of
-from orchestrator.plan import Facts, alike, make
+from orchestrator.plan.data import by_name
+from orchestrator.plan.plan import Facts, alike, make
+from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.settings.space import NOT_SWEPT
@@ -251,7 +251,7 @@ def test_the_label_of_a_stage_is_no_part_of_its_key_nor_of_its_random_numbers():
 
 def test_ids_and_keys_are_the_same_in_every_process():
     code = (
-        "from orchestrator.settings.loading import parse; from orchestrator.plan import alike, make\n"
+        "from orchestrator.settings.loading import parse; from orchestrator.plan.plan import alike, make\n"
         "e = parse({'name': 'plan', 'data': {'name': 'digits'}, 'path': {'kind': 'kac'},"
         " 'sweep': {'space': {'sampling.steps': {'grid': [4, 2]}}}})\n"
         "p = make(e, alike('fingerprint', 'digits-cnn-v1'))\n"

@@ -16,9 +16,10 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import cache
-from orchestrator import dataset_info, notices, report, stages, status, summary
+from orchestrator import notices, report, stages, status, summary
 from orchestrator.folder import Folder
-from orchestrator.graph import Stage
+from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Ending, Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.blocks import Data
@@ -124,7 +125,7 @@ def test_python_warnings_of_the_core_are_kept_by_a_process_that_has_given_them_b
     """In a process of its own, whose filters are Python's and not pytest's."""
     code = f"""
 import warnings
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.places import Folder
 from orchestrator import notices
 import kaccore.tensors

@@ -14,8 +14,8 @@ from test_keys import SETTINGS
 
 from kaccore.features import features_for
 from orchestrator import overrides
-from orchestrator.dataset_info import by_name
-from orchestrator.plan import Facts, make
+from orchestrator.plan.data import by_name
+from orchestrator.plan.plan import Facts, make
 from orchestrator.settings import experiment, loading
 from orchestrator.settings.loading import override
 

@@ -15,10 +15,10 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, dataset_info, diagnosis, evaluation, opening, sweep
+from orchestrator import build, diagnosis, evaluation, opening, sweep
 from orchestrator.evaluation import build_reference, sample_part, score
 from orchestrator.job import FeatureWeights, Job, Saving
-from orchestrator.plan import Trial
+from orchestrator.plan.plan import Trial, data
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store import Store
@@ -122,7 +122,7 @@ def test_its_network_has_the_parameters_that_it_states(name, roots):
     experiment = loading.load(path_of(name), placed(name, roots))
     teacher = opening.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
     with torch.device("meta"):
-        network = build.network(teacher, dataset_info.images(experiment.data))
+        network = build.network(teacher, data.images(experiment.data))
     count = sum(weights.numel() for weights in network.parameters())
     assert count == FILES[name].parameters
     assert f"# {count:,} parameters" in Path(path_of(name)).read_text()

@@ -1,7 +1,7 @@
 import pytest
 from planned import experiment, plan
 
-from orchestrator.students import intervals_text
+from orchestrator.plan.students import intervals_text
 
 
 def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kaccore.data import load
 from orchestrator import evaluation, opening, sample, summary
-from orchestrator.plan import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load as load_file

@@ -15,7 +15,7 @@ from kaccore.features import OFFICIAL
 from orchestrator import opening, preflight
 from orchestrator.checks import on_node
 from orchestrator.fulfil import Run
-from orchestrator.plan import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.preflight import Weights, to_fetch, unreachable
 from orchestrator.proposals import Budget, Proposals
 from orchestrator.records import Records

@@ -11,7 +11,7 @@ import torch
 from commands import REPOSITORY
 
 from orchestrator import provenance, system_use
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.store import Store
 from orchestrator.system_use import SystemUse
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import export, graph, inventory, report, sample, sources, stages, status
-from orchestrator.dataset_info import by_name
+from orchestrator import export, inventory, report, sample, sources, stages, status
 from orchestrator.folder import Folder
-from orchestrator.plan import Facts, alike, make
+from orchestrator.plan.data import by_name
+from orchestrator.plan.plan import Facts, alike, make, stage
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.status import Followed
@@ -43,8 +43,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of the code: today's, or one that gives every stage another key."""
     if request.param == "later":
-        for kind in graph.FORMAT:
-            monkeypatch.setitem(graph.FORMAT, kind, 99)
+        for kind in stage.FORMAT:
+            monkeypatch.setitem(stage.FORMAT, kind, 99)
     return request.param
 
 

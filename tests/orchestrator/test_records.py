@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.plan import Plan, Trial, alike, make
+from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store import Store

@@ -16,8 +16,8 @@ from test_workers import chain, checkpoints, kill_in, train, weights
 
 from kaccore.files import file_sha256
 from orchestrator import export, local_copies, report, s3_client, sample, stages, status, sweep
-from orchestrator.graph import Stage
 from orchestrator.place import StorageRefusedError
+from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store

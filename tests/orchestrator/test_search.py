@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from orchestrator.expand import expand
-from orchestrator.search import Expansion
+from orchestrator.plan.expand import expand
+from orchestrator.plan.points import Expansion
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import leases
 from orchestrator.fulfil import StageFailedError, fulfil
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.s3 import S3Place
 from orchestrator.store import Store
 

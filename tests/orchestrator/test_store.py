@@ -8,7 +8,7 @@ import torch
 from kaccore.checkpoint import write_tensors
 from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.folder import Folder
-from orchestrator.graph import Stage
+from orchestrator.plan.stage import Stage
 from orchestrator.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")

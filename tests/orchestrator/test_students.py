@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph import Stage
-from orchestrator.plan import teacher_stage
+from orchestrator.plan.plan import teacher_stage
+from orchestrator.plan.stage import Stage
+from orchestrator.plan.students import intervals_text, step_counts, student_for, students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
-from orchestrator.students import intervals_text, step_counts, student_for, students
 
 
 def experiment(**distill: Any) -> Experiment:

@@ -16,8 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import dataset_info, opening, pictures, registry, summary
-from orchestrator.plan import Plan, Trial
+from orchestrator import opening, pictures, registry, summary
+from orchestrator.plan.plan import Plan, Trial
+from orchestrator.plan.plan import data as dataset_info
 from orchestrator.ranking import best_so_far, rankings
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError

@@ -14,11 +14,11 @@ import torch
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
 from orchestrator import build, notices, system_use, training_log
-from orchestrator.graph import Stage
 from orchestrator.job import Job, Saving
 from orchestrator.leases import LeaseLostError
 from orchestrator.places import place_of
-from orchestrator.plan import alike, make
+from orchestrator.plan.plan import alike, make
+from orchestrator.plan.stage import Stage
 from orchestrator.s3 import S3Place
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.loading import override, parse

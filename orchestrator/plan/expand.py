@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.search import Expansion, Point, Space, TrialSpec
+from orchestrator.plan.points import Expansion, Point, Space, TrialSpec
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 
@@ -21,14 +21,14 @@ def expand(experiment: Experiment, source: str | None = None, points: Iterable[P
     if experiment.sweep.search == "grid":
         space.add({}, found)
     else:
-        from orchestrator import drawing
+        from orchestrator.plan.plan import optuna_points
 
         for point in points:
             space.add(point, found)
         if experiment.sweep.search == "random":
-            drawing.add_all(space, found)
+            optuna_points.add_all(space, found)
         elif not found.trials:
-            drawing.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
+            optuna_points.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
             return found
     if not found.trials:
         reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"

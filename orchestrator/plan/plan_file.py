@@ -4,13 +4,13 @@ each stage has the key under which its result lies."""
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.dataset_info import DatasetInfo, of_plain
-from orchestrator.graph import TRAINING, Stage
-from orchestrator.plan import Facts, Plan, Trial
-from orchestrator.search import Expansion, Skipped, TrialSpec
+from orchestrator.plan.data import DatasetInfo, of_plain
+from orchestrator.plan.plan import Facts, Plan, Trial
+from orchestrator.plan.points import Expansion, Skipped, TrialSpec
+from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.plan.students import intervals_text
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import with_values
-from orchestrator.students import intervals_text
 
 VERSION = 2  # of the file; raised when an older version of this module could not read it
 

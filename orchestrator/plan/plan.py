@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Any
 
 from kaccore.features import OWN, OwnTraining, feature_label, own_name
-from orchestrator.dataset_info import DatasetInfo, by_name
-from orchestrator.expand import expand
-from orchestrator.graph import FORMAT, Stage, stated
-from orchestrator.search import Expansion, Known, Point, Skipped, Space, TrialSpec
+from orchestrator.plan.data import DatasetInfo, by_name
+from orchestrator.plan.expand import expand
+from orchestrator.plan.points import Expansion, Known, Point, Skipped, Space, TrialSpec
+from orchestrator.plan.stage import FORMAT, Stage, stated
+from orchestrator.plan.students import student_for, students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.students import student_for, students
 
 UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run
 EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")  # how much of it
@@ -115,11 +115,11 @@ class Plan:
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
         """The plan with one more point, chosen in the light of what is `known`; None where there is no new one."""
-        from orchestrator import drawing
+        from orchestrator.plan.plan import optuna_points
 
         space = Space(self.experiment, self.experiment.name)
         expansion = self.expansion.copy()
-        if not drawing.add_next(space, expansion, known):
+        if not optuna_points.add_next(space, expansion, known):
             return None
         assert self.facts_of is not None, "only a plan that was made here grows"
         return _planned(self.experiment, self.goal, self.facts_of, expansion, self.trials)

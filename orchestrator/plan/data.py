@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaccore import arrays
-from orchestrator.graph import UNKNOWN, Stage
+from orchestrator.plan.stage import UNKNOWN, Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.dataset_facts import DATA_FACTS
 

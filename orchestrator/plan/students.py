@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.graph import Stage, stated
+from orchestrator.plan.stage import Stage, stated
 from orchestrator.settings.experiment import Experiment
 
 CHAINS = ("endpoint", "progressive")  # a student for each step count; the other distillers train one for them all

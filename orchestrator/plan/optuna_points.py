@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.search import Expansion, Known, Point, Space
+from orchestrator.plan.points import Expansion, Known, Point, Space
 from orchestrator.settings.entries import Entry
 from orchestrator.settings.faults import ConfigError, Fault
 
