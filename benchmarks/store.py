@@ -12,7 +12,7 @@ from rich.table import Table
 from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 STAGES = 1000
 TRIALS = (50, 100, 200, 400)

@@ -17,7 +17,7 @@ from orchestrator import summary
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.runner import run_trials
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 TRIALS = (50, 100, 200)
 

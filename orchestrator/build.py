@@ -22,7 +22,7 @@ from kaccore.paths import Path
 from kaccore.tensors import derive_seed
 from kaccore.training import Settings
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 
 class Distiller(Protocol):

@@ -12,10 +12,10 @@ from kaccore.files import CorruptFileError
 from orchestrator import argument_types, overrides
 from orchestrator.host import invocation, terminal
 from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
-from orchestrator.place import Place
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.place import Place
+from orchestrator.store.stage_result import DamagedError
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
@@ -31,7 +31,7 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except DamagedError as e:
-        from orchestrator.integrity import remedy
+        from orchestrator.store.integrity import remedy
 
         print(f"error: {e}\n{remedy(e)}" if "\n" not in str(e) else f"errors:\n{e}\n{remedy(e)}", file=sys.stderr)
         return BAD_INPUT
@@ -39,7 +39,7 @@ def guarded(command: Callable[[], int]) -> int:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
         return BAD_INPUT
     except OSError as e:  # before anything was started: a run deals with its own
-        from orchestrator.store import with_remedy
+        from orchestrator.store.store import with_remedy
 
         print(f"error: {with_remedy(e)}", file=sys.stderr)
         return BAD_INPUT
@@ -130,7 +130,7 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator import checks, dry_run, preflight, run
     from orchestrator.earlier import earlier_points
     from orchestrator.records import Records
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     console = make_console()
     unused, left = overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)

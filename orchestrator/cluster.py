@@ -18,10 +18,10 @@ from typing import Any
 
 from orchestrator import launches, local_ray
 from orchestrator.host import machine
-from orchestrator.provenance import COMMIT, announce
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0

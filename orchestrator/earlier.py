@@ -5,7 +5,7 @@ from orchestrator.plan.plan import Plan, features_of, reference_stage
 from orchestrator.plan.points import Known, within
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError, Fault
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError
 
 
 def earlier_points(records: Records, source: str) -> list[Known]:

@@ -8,10 +8,10 @@ import threading
 from typing import Any
 
 from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
-from orchestrator.leases import Halt
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store import Store
+from orchestrator.store.leases import Halt
+from orchestrator.store.store import Store
 from orchestrator.teacher_fids import FID_WHILE_TRAINING, fids
 
 

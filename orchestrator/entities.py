@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.data import DatasetInfo
 from orchestrator.plan.stage import Stage
-from orchestrator.provenance import DIRTY, PACKAGES
-from orchestrator.stage_result import Result
-from orchestrator.store import FIDS
+from orchestrator.store.provenance import DIRTY, PACKAGES
+from orchestrator.store.stage_result import Result
+from orchestrator.store.store import FIDS
 from orchestrator.teacher_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:

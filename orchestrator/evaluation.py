@@ -27,7 +27,7 @@ from orchestrator.job import FeatureWeights
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
-from orchestrator.store import ABOUT, OWN_FILE, REAL, Store
+from orchestrator.store.store import ABOUT, OWN_FILE, REAL, Store
 from orchestrator.training_log import reporting
 
 P = ParamSpec("P")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from kaccore.features import OWN, OWN_ONLY, standard_number
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import Stage
-from orchestrator.stage_result import DamagedError
-from orchestrator.store import ABOUT, Store
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.store import ABOUT, Store
 
 
 def own_features(plan: Plan, store: Store) -> Iterator[str]:

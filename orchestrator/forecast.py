@@ -22,7 +22,7 @@ from orchestrator.host import machine
 from orchestrator.plan.data import DatasetInfo, as_images
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.workers import Group, batch_loss
 
 LARGEST = 5e6  # parameters of a network that is timed

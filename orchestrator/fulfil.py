@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from kaccore.files import CorruptFileError
-from orchestrator import integrity
-from orchestrator.causes import cause, first_line, innermost
-from orchestrator.folder import Folder
 from orchestrator.host import machine
 from orchestrator.job import Job, Saving, watch_of, weights_of
-from orchestrator.leases import Halt, Lease, LeaseWatch, newest
-from orchestrator.place import Place
-from orchestrator.places import place_of
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store import Store, disk_refuses
+from orchestrator.store.failures import cause, first_line, innermost
+from orchestrator.store.folder import Folder
+from orchestrator.store.leases import Halt, Lease, LeaseWatch, newest
+from orchestrator.store.place import Place
+from orchestrator.store.places import place_of
+from orchestrator.store.store import Store, disk_refuses, integrity
 
 POLL_SECONDS = 0.5
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often

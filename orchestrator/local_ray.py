@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.folder import Folder
 from orchestrator.host import machine
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store.folder import Folder
 
 HERE = "this machine"
 # Ray listens on sockets below its folder, and Linux takes no more than 107 bytes for the path of one

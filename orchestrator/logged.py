@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.folder import Folder
 from orchestrator.mlflow_client import connect
 from orchestrator.mlflow_server import explained
 from orchestrator.mlflow_uri import is_server, local_file, tracking_uri
-from orchestrator.place import Place
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store.folder import Folder
+from orchestrator.store.place import Place
 from orchestrator.tracking import PARENT
 
 MODELS = "models:/"  # how MLflow begins the address of a registered model

@@ -2,10 +2,10 @@
 
 import math
 
-from orchestrator.folder import Folder
 from orchestrator.host.printed import command, python, short
 from orchestrator.mlflow_uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
 from orchestrator.records import Records
+from orchestrator.store.folder import Folder
 
 COMPARED = 100  # trials that MLflow's comparison page still draws at once
 

@@ -10,10 +10,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.folder import Folder
 from orchestrator.host.mounts import network_kind
-from orchestrator.place import Place
 from orchestrator.settings.addresses import expanded_uri
+from orchestrator.store.folder import Folder
+from orchestrator.store.place import Place
 
 NAME = "mlflow.db"
 SPECIAL = frozenset("%?#")  # what a URI gives a meaning of its own

@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.place import Place
-from orchestrator.places import Where, place_of
 from orchestrator.plan.expand import expand
 from orchestrator.settings import blocks, loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.rules import class_faults
+from orchestrator.store.place import Place
+from orchestrator.store.places import Where, place_of
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from orchestrator.plan.plan import FactsOf, Plan
@@ -93,7 +93,7 @@ def check_storage(experiment: Experiment, source: str) -> None:
 
 def check_layout(root: Place, source: str) -> None:
     """Raise ConfigError where the store was written by a version of this project that this one cannot read."""
-    from orchestrator.store import LAYOUT, Store
+    from orchestrator.store.store import LAYOUT, Store
 
     try:
         found = Store(root).layout()
@@ -112,7 +112,7 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     from orchestrator.plan.plan import plan_file
     from orchestrator.records import Records
     from orchestrator.settings import yaml_reader
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     folder = place_of(folder)
     noted = folder / "config.yaml"

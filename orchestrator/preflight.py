@@ -12,7 +12,7 @@ from kaccore.files import file_sha256
 from orchestrator.plan.plan import Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 ANSWER_SECONDS = 20.0
 

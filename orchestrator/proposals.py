@@ -11,10 +11,10 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from orchestrator.fulfil import Run
-from orchestrator.place import Place
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING
 from orchestrator.records import Records
+from orchestrator.store.place import Place
 
 START_SECONDS = 3.0  # the least that starting a coordinator's process takes
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator import leases
 from orchestrator.mlflow_hints import kept_elsewhere
 from orchestrator.mlflow_uri import is_server
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
+from orchestrator.store.store import leases
 
 AGAIN_SECONDS = 10.0
 

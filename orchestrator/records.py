@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from orchestrator.place import Place
 from orchestrator.plan.plan import Plan, Trial, plan_file
 from orchestrator.plan.points import Known
-from orchestrator.provenance import made_by
-from orchestrator.stage_result import DamagedError
-from orchestrator.store import Store, with_remedy
+from orchestrator.store.place import Place
+from orchestrator.store.provenance import made_by
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.store import Store, with_remedy
 
 MEASURES = (
     "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",

@@ -3,11 +3,12 @@
 import argparse
 from functools import partial
 
-from orchestrator import argument_types, cli, cluster, integrity, opening, summary
-from orchestrator.place import Place
+from orchestrator import argument_types, cli, cluster, opening, summary
 from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.place import Place
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.store import integrity
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,15 +8,15 @@ from functools import partial
 from rich.console import Console
 
 from kaccore.files import CorruptFileError
-from orchestrator import cluster, integrity, summary
-from orchestrator.causes import first_line
+from orchestrator import cluster, summary
 from orchestrator.feature_notes import own_features
 from orchestrator.publisher import Publisher
 from orchestrator.records import ENDED_WELL, Records
 from orchestrator.runner import run_trials
-from orchestrator.scratch import clear_after_the_dead
 from orchestrator.settings.faults import ConfigError
-from orchestrator.store import with_remedy
+from orchestrator.store.failures import first_line
+from orchestrator.store.run_folder import clear_after_the_dead
+from orchestrator.store.store import integrity, with_remedy
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130

@@ -13,8 +13,8 @@ from typing import Any
 from orchestrator import cluster
 from orchestrator.fulfil import TRIES, Run
 from orchestrator.records import Records
-from orchestrator.scratch import Scratch
 from orchestrator.settings.experiment import Experiment
+from orchestrator.store.run_folder import Scratch
 
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:

@@ -11,7 +11,6 @@ from kaccore.data import ImageData, PointData
 from orchestrator import build
 from orchestrator.asked import RequestError, check_fields, number, whole
 from orchestrator.evaluation import draw, labels_for
-from orchestrator.network_folder import CONFIG, FACTS, WEIGHTS
 from orchestrator.plan.plan import data, teacher_stage
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import student_for, students
@@ -19,6 +18,7 @@ from orchestrator.settings import faults, loading
 from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
+from orchestrator.store.network_folder import CONFIG, FACTS, WEIGHTS
 
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's

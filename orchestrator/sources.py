@@ -26,16 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import opening
-from orchestrator.folder import Folder
 from orchestrator.logged import MODELS
-from orchestrator.place import Place
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import load, override
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.folder import Folder
+from orchestrator.store.place import Place
+from orchestrator.store.stage_result import DamagedError
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
@@ -144,7 +144,7 @@ def _is_file(text: str, name: str) -> bool:
 
 
 def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> Source:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     config = load(path, overrides)
     if storage is not None and (also := [text for text in overrides if text.partition("=")[0].strip() == "storage"]):
@@ -195,7 +195,7 @@ def _best(records: "Records") -> tuple[int, str]:
 
 def _of_stage(folder: Place) -> Source:
     """A stage alone knows no experiment: the one that made it is found among the sweeps of its storage."""
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     root, key = folder.absolute().parents[1], folder.absolute().name
     for plan_file in (root / "sweeps").find("*/*/plan.json"):

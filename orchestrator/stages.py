@@ -2,11 +2,11 @@
 
 import argparse
 
-from orchestrator import cli, notices, opening
+from orchestrator import cli, opening
 from orchestrator.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
-from orchestrator.place import Place
 from orchestrator.settings.faults import ConfigError, Fault
-from orchestrator.store import Store
+from orchestrator.store.place import Place
+from orchestrator.store.store import Store, notices
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,10 +5,10 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator import argument_types, cli, opening
-from orchestrator.place import Place
 from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import SWEEP, sweep_folder
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.place import Place
+from orchestrator.store.stage_result import DamagedError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def _show(args: argparse.Namespace) -> int:
     from rich.live import Live
 
-    from orchestrator import integrity, notices
+    from orchestrator.store.store import integrity, notices
     from orchestrator.view import View
 
     console, storage = cli.make_console(), cli.storage(args)

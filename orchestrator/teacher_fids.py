@@ -3,7 +3,7 @@
 import json
 
 from orchestrator.plan.plan import Trial
-from orchestrator.store import FIDS, Store
+from orchestrator.store.store import FIDS, Store
 
 FID_WHILE_TRAINING = "fid_while_training"
 

@@ -16,7 +16,7 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.plan.students import intervals_text
 from orchestrator.records import STOPPED, Records
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError
 from orchestrator.teacher_fids import fids
 
 PARENT = "mlflow.parentRunId"

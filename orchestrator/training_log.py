@@ -13,12 +13,11 @@ from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
-from orchestrator import notices
 from orchestrator.job import Saving
-from orchestrator.leases import LeaseLostError, newest
-from orchestrator.place import Place
 from orchestrator.plan.stage import Stage
-from orchestrator.store import FIDS, Store
+from orchestrator.store.leases import LeaseLostError, newest
+from orchestrator.store.place import Place
+from orchestrator.store.store import FIDS, Store, notices
 from orchestrator.system_use import SystemUse
 
 LOSS_POINTS = 200  # a loss curve has about this many points

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from orchestrator import cli, opening
-from orchestrator.folder import Folder
 from orchestrator.host.printed import command, short
 from orchestrator.mlflow_run import fit
 from orchestrator.mlflow_uri import embedded
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store.folder import Folder
 
 HOST, PORT = "127.0.0.1", 5000
 COMMAND = 200  # characters of the command of whoever has the port

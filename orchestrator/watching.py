@@ -8,7 +8,7 @@ from kaccore.tensors import derive_seed
 from orchestrator.evaluation import draw, labels_for, measured_with
 from orchestrator.job import Watch
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 SAMPLING = {"solver": "ab2", "steps": 20, "guidance": 1.0}  # of every teacher, however its trials sample
 

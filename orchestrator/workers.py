@@ -18,12 +18,12 @@ from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
 from orchestrator import build
-from orchestrator.causes import cause
 from orchestrator.job import Job
-from orchestrator.leases import LeaseLostError, newest
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store, disk_refuses
+from orchestrator.store.failures import cause
+from orchestrator.store.leases import LeaseLostError, newest
+from orchestrator.store.store import Store, disk_refuses
 from orchestrator.training_log import TrainingLog, reporting
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]

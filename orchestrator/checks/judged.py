@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.causes import first_line, innermost
 from orchestrator.checks import on_node
 from orchestrator.checks.on_node import Report
-from orchestrator.provenance import made_by
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import Fault
+from orchestrator.store.failures import first_line, innermost
+from orchestrator.store.provenance import made_by
 
 SAME = ("python", "torch", "ray")  # what a network's pickled settings and tensors go through
 CLOCK_SECONDS = 30.0  # S3 refuses requests of another quarter of an hour; logs are compared by eye

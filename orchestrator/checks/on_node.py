@@ -10,11 +10,11 @@ from pathlib import Path
 
 import kaccore
 import orchestrator
-from orchestrator.place import Place
-from orchestrator.places import place_of
 from orchestrator.preflight import Weights
-from orchestrator.provenance import made_by
 from orchestrator.settings.blocks import Data
+from orchestrator.store.place import Place
+from orchestrator.store.places import place_of
+from orchestrator.store.provenance import made_by
 
 SHARED_SECONDS = 10.0  # a network file system may show a new file this much later
 DRIVER = "driver"  # the probe's file by which the driver is recognised

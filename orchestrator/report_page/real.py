@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from orchestrator.plan.data import DatasetInfo
 from orchestrator.records import Records
-from orchestrator.stage_result import DamagedError
-from orchestrator.store import REAL
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.store import REAL
 
 
 class Panel(NamedTuple):

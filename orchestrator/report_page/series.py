@@ -11,7 +11,7 @@ from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
 from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError
 from orchestrator.teacher_fids import fids
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value

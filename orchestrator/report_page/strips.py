@@ -14,7 +14,7 @@ from PIL import Image
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.report_page.results import Results, Spread
-from orchestrator.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError
 
 SEEDS = 16
 ROWS = 40  # strips at most: each is some tens of kilobytes of the page

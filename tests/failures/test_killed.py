@@ -15,8 +15,8 @@ import pytest
 from commands import PATIENCE, kill_all
 from sweeps import assert_equal, find, finish, left_over, start
 
-from orchestrator.folder import Folder
-from orchestrator.leases import newest
+from orchestrator.store.folder import Folder
+from orchestrator.store.leases import newest
 
 SEEDS, KILLS = (7, 8), 5  # ten moments, in two halves that can be tried side by side
 

@@ -12,10 +12,10 @@ import s3_server
 from commands import PATIENCE, TINY, free_port
 from sweeps import SWEEP, finish, left_over, logged, results, rows, start
 
-from orchestrator.place import Place
-from orchestrator.places import place_of
-from orchestrator.s3_client import client
-from orchestrator.store import Store
+from orchestrator.store.place import Place
+from orchestrator.store.places import place_of
+from orchestrator.store.s3_client import client
+from orchestrator.store.store import Store
 
 STORAGE = f"s3://{s3_server.BUCKET}/runs"
 EXPERIMENT = TINY.replace("steps: 20,", "steps: 300,").replace("{steps: 10}", "{steps: 25}") + SWEEP

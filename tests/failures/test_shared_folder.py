@@ -16,11 +16,10 @@ from test_stages import PATIENCE, SPAWN, fulfil_a_part
 from test_store import publish_many
 
 from kaccore.files import file_sha256
-from orchestrator import leases
-from orchestrator.folder import Folder
-from orchestrator.leases import LeaseWatch
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store
+from orchestrator.store.folder import Folder
+from orchestrator.store.leases import LeaseWatch
+from orchestrator.store.store import Store, leases
 
 REMEMBERED = "attr_timeout=30,entry_timeout=30,negative_timeout=30"  # seconds
 QUICK = 3.0

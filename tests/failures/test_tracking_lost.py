@@ -9,10 +9,10 @@ from commands import PATIENCE, free_port, mlflow_server
 from sweeps import EXPERIMENT, finish, logged, mlflow_runs, results, rows, start
 
 from kaccore.data import load
-from orchestrator.leases import LeaseWatch
 from orchestrator.plan.plan import plan
 from orchestrator.settings import loading
-from orchestrator.store import Store
+from orchestrator.store.leases import LeaseWatch
+from orchestrator.store.store import Store
 
 AWAY = 30.0  # seconds
 

@@ -10,9 +10,9 @@ import s3_server
 import torch
 from commands import REPOSITORY, free_port, run, settings
 
-from orchestrator.folder import Folder
-from orchestrator.place import Place
 from orchestrator.records import Records
+from orchestrator.store.folder import Folder
+from orchestrator.store.place import Place
 
 torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long
 
@@ -64,7 +64,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.Serv
     with pytest.MonkeyPatch.context() as patch, s3_server.running(free_port(), folder / "log") as running:
         for name, value in {**running.environment, "XDG_CACHE_HOME": str(folder / "cache")}.items():
             patch.setenv(name, value)
-        from orchestrator.s3_client import client
+        from orchestrator.store.s3_client import client
 
         client().create_bucket(Bucket=s3_server.BUCKET)
         yield running
@@ -74,7 +74,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.Serv
 @pytest.fixture
 def bucket(service: s3_server.Service) -> Iterator[Place]:
     """A prefix of its own in a service that does not fail yet."""
-    from orchestrator.s3 import S3Place
+    from orchestrator.store.s3_place import S3Place
 
     service.tell()
     yield S3Place(s3_server.BUCKET, f"runs/{uuid.uuid4().hex[:8]}")

@@ -19,7 +19,7 @@ from orchestrator.publisher import Publisher
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store import ABOUT, Store
+from orchestrator.store.store import ABOUT, Store
 
 FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student
 POINTS = [

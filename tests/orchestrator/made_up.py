@@ -13,7 +13,7 @@ from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 Measure = Callable[[Trial], dict[str, Any]]
 

@@ -11,7 +11,7 @@ from kaccore.data import load
 from orchestrator import evaluation
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}
 BASE: dict[str, Any] = {

@@ -14,8 +14,8 @@ from orchestrator import checks, cluster, doctor, launches
 from orchestrator.checks import hosts, judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
-from orchestrator.provenance import made_by
 from orchestrator.settings import loading
+from orchestrator.store.provenance import made_by
 
 HEAD, WORKER = Node("1", "head", "10.0.0.1", 0.0), Node("2", "w1", "10.0.0.2", 1.0)
 NAMES = {"head": ["10.0.0.1"], "w1": ["10.0.0.2"]}

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 
 from orchestrator.early_stopping import ends_early
 from orchestrator.fulfil import HaltedError, fulfil
-from orchestrator.leases import Halt, Lease, LeaseWatch
-from orchestrator.store import FIDS, Store
+from orchestrator.store.leases import Halt, Lease, LeaseWatch
+from orchestrator.store.store import FIDS, Store
 from orchestrator.teacher_fids import FID_WHILE_TRAINING
 
 SETTINGS = """\

@@ -24,7 +24,7 @@ from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.view import View
 from orchestrator.watching import fid
 

@@ -8,7 +8,7 @@ from kaccore.data import load
 from orchestrator import build, forecast
 from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 DATA = load("digits")
 

@@ -19,7 +19,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 RUN_CODE = {
     "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",

@@ -16,19 +16,19 @@ from commands import TINY
 
 from kaccore.checkpoint import write_tensors
 from orchestrator import fulfil as engine
-from orchestrator import integrity, leases, notices, opening
-from orchestrator.folder import Folder
+from orchestrator import opening
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.host.printed import command
-from orchestrator.leases import LeaseWatch
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.loading import parse
 from orchestrator.settings.yaml_reader import load_text
-from orchestrator.stage_result import DamagedError
-from orchestrator.store import Store
+from orchestrator.store.folder import Folder
+from orchestrator.store.leases import LeaseWatch
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.store import Store, integrity, leases, notices
 
 TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")

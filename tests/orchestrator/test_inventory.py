@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from orchestrator import inventory, leases, stages
-from orchestrator.place import Place
+from orchestrator import inventory, stages
 from orchestrator.plan.plan import alike, make
 from orchestrator.records import Records
-from orchestrator.s3 import S3Place
-from orchestrator.scratch import Scratch
 from orchestrator.settings.loading import override, parse
-from orchestrator.store import Store
+from orchestrator.store.place import Place
+from orchestrator.store.run_folder import Scratch
+from orchestrator.store.s3_place import S3Place
+from orchestrator.store.store import Store, leases
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0

@@ -8,12 +8,12 @@ import pytest
 from fabricated import client_of
 
 from orchestrator import mlflow_hints, mlflow_uri, opening, sources
-from orchestrator.folder import Folder
 from orchestrator.host import mounts
 from orchestrator.host.printed import command
 from orchestrator.mlflow_uri import embedded, sqlite_file
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
+from orchestrator.store.folder import Folder
 
 TABLE = """\
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

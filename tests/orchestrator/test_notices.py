@@ -16,14 +16,14 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import cache
-from orchestrator import notices, report, stages, status, summary
-from orchestrator.folder import Folder
+from orchestrator import report, stages, status, summary
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.records import Ending, Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.blocks import Data
-from orchestrator.store import Store
+from orchestrator.store.folder import Folder
+from orchestrator.store.store import Store, notices
 from orchestrator.training_log import reporting
 from orchestrator.view import View
 
@@ -126,7 +126,7 @@ def test_python_warnings_of_the_core_are_kept_by_a_process_that_has_given_them_b
     code = f"""
 import warnings
 from orchestrator.plan.stage import Stage
-from orchestrator.places import Folder
+from orchestrator.store.places import Folder
 from orchestrator import notices
 import kaccore.tensors
 exec(compile("def f(): warnings.warn('odd')", kaccore.tensors.__file__, "exec"), kaccore.tensors.__dict__)

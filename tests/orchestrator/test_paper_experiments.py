@@ -21,7 +21,7 @@ from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan.plan import Trial, data
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.workers import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))

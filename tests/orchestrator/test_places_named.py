@@ -13,14 +13,14 @@ from commands import REPOSITORY, TINY, command, everything_below, own_environmen
 
 from orchestrator import data, doctor, export, playground, sample, stages, status, tracking
 from orchestrator.cli import run_parser
-from orchestrator.folder import Folder
-from orchestrator.places import place_of
 from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.addresses import expanded, expanded_uri
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override
-from orchestrator.store import Store
+from orchestrator.store.folder import Folder
+from orchestrator.store.places import place_of
+from orchestrator.store.store import Store
 
 STRANGE = "my räume & 'runs' #1 %41 $HOME {x}"
 SMALL = "mount -t tmpfs tmpfs . -o size=1m"
@@ -164,7 +164,7 @@ def test_a_file_as_windows_saves_it_is_read_wherever_it_lies(tmp_path):
     ],
 )
 def test_a_disk_that_takes_nothing_is_told_before_anything_starts(mount, expected, tmp_path):
-    look = f"from orchestrator.places import Folder; print(Folder('{tmp_path}/a/b').problem(), end='')"
+    look = f"from orchestrator.store.places import Folder; print(Folder('{tmp_path}/a/b').problem(), end='')"
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     said = subprocess.run(["unshare", "--mount", *rights, "bash", "-c", f'{mount}; exec "$0" -c "$1"',
                            sys.executable, look], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},

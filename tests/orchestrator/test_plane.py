@@ -16,7 +16,7 @@ from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load as load_file
 from orchestrator.settings.loading import override, parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 MLP = {"kind": "mlp", "channels": 32, "depth": 2}
 BASE: dict[str, Any] = {

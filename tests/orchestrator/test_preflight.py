@@ -21,7 +21,7 @@ from orchestrator.proposals import Budget, Proposals
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 INCEPTION, LARGE = "inception-v3-compat", "dinov2-vit-l-14"
 

@@ -12,7 +12,7 @@ from orchestrator import cluster
 from orchestrator.proposals import Budget
 from orchestrator.records import Records
 from orchestrator.runner import run_trials
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.training_log import tell
 
 

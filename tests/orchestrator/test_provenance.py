@@ -10,13 +10,13 @@ import pytest
 import torch
 from commands import REPOSITORY
 
-from orchestrator import provenance, system_use
+from orchestrator import system_use
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store
+from orchestrator.store.store import Store, provenance
 from orchestrator.system_use import SystemUse
 
 NOBODY = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
-MADE_IN = "import json; from orchestrator.provenance import made_by; print(json.dumps(made_by()))"
+MADE_IN = "import json; from orchestrator.store.provenance import made_by; print(json.dumps(made_by()))"
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_records import finish, opened
 
-from orchestrator import leases
 from orchestrator.publisher import Publisher
 from orchestrator.records import Records
+from orchestrator.store.store import leases
 
 
 @pytest.fixture(scope="module")

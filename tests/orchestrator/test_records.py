@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.records import Records
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 
 def plan() -> Plan:

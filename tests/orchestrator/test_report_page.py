@@ -12,7 +12,7 @@ from PIL import Image
 
 from orchestrator import summary
 from orchestrator.records import LEFT, Records
-from orchestrator.stage_result import Result
+from orchestrator.store.stage_result import Result
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 

@@ -15,12 +15,12 @@ from test_store import publish_many
 from test_workers import chain, checkpoints, kill_in, train, weights
 
 from kaccore.files import file_sha256
-from orchestrator import export, local_copies, report, s3_client, sample, stages, status, sweep
-from orchestrator.place import StorageRefusedError
+from orchestrator import export, report, sample, stages, status, sweep
 from orchestrator.plan.stage import Stage
 from orchestrator.records import Records
-from orchestrator.s3 import S3Place
-from orchestrator.store import Store
+from orchestrator.store.place import StorageRefusedError
+from orchestrator.store.s3_place import S3Place
+from orchestrator.store.store import Store, s3_client, s3_copies
 
 FILE = """\
 name: refused
@@ -194,9 +194,9 @@ def test_downloads_that_nobody_uses_make_room(bucket, monkeypatch):
     for place in places_:
         place.put(b"x" * 1000 + place.name.encode())
     kept = [place.local() for place in places_[:2]]
-    monkeypatch.setattr(local_copies, "KEEP_BYTES", 1500)
+    monkeypatch.setattr(s3_copies, "KEEP_BYTES", 1500)
     assert places_[2].local().exists() and all(path.exists() for path in kept)  # they were used just now
-    monkeypatch.setattr(local_copies, "KEEP_SECONDS", -1.0)
+    monkeypatch.setattr(s3_copies, "KEEP_SECONDS", -1.0)
     (bucket / "new.bin").put(b"new")
     assert (bucket / "new.bin").local().exists()
     assert not kept[0].exists()

@@ -11,7 +11,7 @@ from commands import everything_below, run
 from PIL import Image, ImageSequence
 
 from orchestrator import sample, sources
-from orchestrator.folder import Folder
+from orchestrator.store.folder import Folder
 from orchestrator.way import Watched
 
 

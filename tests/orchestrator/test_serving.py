@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kaccore.files import CorruptFileError
-from orchestrator import network_folder, sample, serving
-from orchestrator.store import Store
+from orchestrator import sample, serving
+from orchestrator.store.store import Store, network_folder
 
 GRID9 = {
     "data": {"name": "grid9"},

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import leases
 from orchestrator.fulfil import StageFailedError, fulfil
 from orchestrator.plan.stage import Stage
-from orchestrator.s3 import S3Place
-from orchestrator.store import Store
+from orchestrator.store.s3_place import S3Place
+from orchestrator.store.store import Store, leases
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0

@@ -1,6 +1,6 @@
 from commands import run
 
-from orchestrator.scratch import Scratch
+from orchestrator.store.run_folder import Scratch
 
 
 def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(default_sweep):

@@ -7,9 +7,9 @@ import torch
 
 from kaccore.checkpoint import write_tensors
 from kaccore.files import CorruptFileError, file_sha256
-from orchestrator.folder import Folder
 from orchestrator.plan.stage import Stage
-from orchestrator.store import Store
+from orchestrator.store.folder import Folder
+from orchestrator.store.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
 TEACHER = Stage("teacher", {"seed": 0}, label="teacher")

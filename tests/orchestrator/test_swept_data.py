@@ -23,7 +23,7 @@ from orchestrator.ranking import best_so_far, rankings
 from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 TINY: dict[str, Any] = {
     "name": "data",

@@ -18,8 +18,8 @@ from mlflow.types import Schema
 from kaccore.data import load
 from orchestrator import opening
 from orchestrator.mlflow_run import NewRun
-from orchestrator.provenance import DIRTY, made_by
 from orchestrator.records import LEFT, NOT_BEGUN, Records
+from orchestrator.store.provenance import DIRTY, made_by
 
 OURS = ("kind", "stage_key", "trial_key", "sweep_id", "version", "git", "mlflow.source")
 

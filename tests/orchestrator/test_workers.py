@@ -13,16 +13,16 @@ import torch
 
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
-from orchestrator import build, notices, system_use, training_log
+from orchestrator import build, system_use, training_log
 from orchestrator.job import Job, Saving
-from orchestrator.leases import LeaseLostError
-from orchestrator.places import place_of
 from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
-from orchestrator.s3 import S3Place
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.loading import override, parse
-from orchestrator.store import Store
+from orchestrator.store.leases import LeaseLostError
+from orchestrator.store.places import place_of
+from orchestrator.store.s3_place import S3Place
+from orchestrator.store.store import Store, notices
 from orchestrator.training_log import TrainingLog
 from orchestrator.workers import Group, last_words, run_training_stage
 

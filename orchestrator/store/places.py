@@ -3,9 +3,9 @@
 import os
 from typing import TypeAlias
 
-from orchestrator.folder import Folder
-from orchestrator.place import Place
 from orchestrator.settings.addresses import bucket_and_prefix, expanded
+from orchestrator.store.folder import Folder
+from orchestrator.store.place import Place
 
 Where: TypeAlias = str | os.PathLike[str] | Place  # what can be said in the place of one
 
@@ -18,6 +18,6 @@ def place_of(where: Where) -> Place:
     found = bucket_and_prefix(where)
     if found is None:
         return Folder(expanded(where))
-    from orchestrator.s3 import S3Place
+    from orchestrator.store.s3_place import S3Place
 
     return S3Place(*found)

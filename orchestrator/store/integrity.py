@@ -17,12 +17,12 @@ from typing import Any
 
 from orchestrator.host.invocation import COMMANDS
 from orchestrator.host.printed import command
-from orchestrator.leases import LeaseWatch
-from orchestrator.place import Place
-from orchestrator.places import place_of
 from orchestrator.plan.stage import Stage
-from orchestrator.stage_result import MANIFEST, DamagedError, Result
-from orchestrator.store import Store
+from orchestrator.store.leases import LeaseWatch
+from orchestrator.store.place import Place
+from orchestrator.store.places import place_of
+from orchestrator.store.stage_result import MANIFEST, DamagedError, Result
+from orchestrator.store.store import Store
 
 VERIFIED = "verified.json"
 HASHED = 256e6  # bytes of a file whose checksum is compared at the start of a run, unless it was before

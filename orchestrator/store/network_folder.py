@@ -12,7 +12,7 @@ from kaccore.files import write_json
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.stage_result import Result
+from orchestrator.store.stage_result import Result
 
 WEIGHTS, CONFIG, FACTS = "model.safetensors", "config.yaml", "facts.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path, PosixPath
 from typing import Any, ClassVar
 
 from kaccore.files import write_bytes, write_json
-from orchestrator.place import Place
+from orchestrator.store.place import Place
 
 FULL_BYTES = 100_000  # with less free no store can begin
 

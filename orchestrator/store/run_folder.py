@@ -4,8 +4,8 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
-from orchestrator.leases import LeaseWatch, beat_seconds
-from orchestrator.places import Where, place_of
+from orchestrator.store.leases import LeaseWatch, beat_seconds
+from orchestrator.store.places import Where, place_of
 
 
 class Scratch:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from orchestrator.place import StorageError, StorageRefusedError
+from orchestrator.store.place import StorageError, StorageRefusedError
 
 T = TypeVar("T")
 

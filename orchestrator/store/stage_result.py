@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaccore.files import CorruptFileError, file_sha256
-from orchestrator.place import Place
+from orchestrator.store.place import Place
 
 if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
     from torch import Tensor

@@ -16,8 +16,8 @@ import uuid
 from contextlib import suppress
 from types import TracebackType
 
-from orchestrator.place import Place
-from orchestrator.places import Where, place_of
+from orchestrator.store.place import Place
+from orchestrator.store.places import Where, place_of
 
 BEAT_SECONDS = 2.0
 STALE_SECONDS = 15.0

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from orchestrator.folder import Folder
 from orchestrator.host import machine
+from orchestrator.store.folder import Folder
 
 KEEP_BYTES, KEEP_SECONDS = 20e9, 3600.0  # beyond so much those go, the oldest first, that were not used for so long
 

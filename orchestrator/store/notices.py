@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.place import Place
 from orchestrator.plan.data import WARNING
 from orchestrator.plan.stage import Stage
+from orchestrator.store.place import Place
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import Plan
