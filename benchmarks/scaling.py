@@ -20,10 +20,10 @@ from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.plan.stage import Stage
-from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.loading import override
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 PAPER = Path(__file__).parents[1] / "experiments" / "paper"
 SPACE = {  # 5 x 5 damping and speed, 3 seeds, and 5 step counts: the teacher's, and those of its students

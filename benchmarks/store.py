@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.plan.plan import Plan, alike, make
-from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 STAGES = 1000
 TRIALS = (50, 100, 200, 400)

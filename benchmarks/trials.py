@@ -15,9 +15,9 @@ from rich.table import Table
 from benchmarks.store import finish, plan
 from orchestrator import summary
 from orchestrator.publisher import Publisher
-from orchestrator.records import Records
 from orchestrator.runner import run_trials
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 TRIALS = (50, 100, 200)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 from kaccore.files import CorruptFileError
 from orchestrator import argument_types, overrides
 from orchestrator.host import invocation, terminal
-from orchestrator.opening import STORAGE, check_storage, check_store, make_plan, place
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
@@ -128,9 +128,9 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
     from orchestrator import checks, dry_run, preflight, run
-    from orchestrator.earlier import earlier_points
-    from orchestrator.records import Records
     from orchestrator.store.store import Store
+    from orchestrator.sweeps.earlier import earlier_points
+    from orchestrator.sweeps.records import Records
 
     console = make_console()
     unused, left = overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)

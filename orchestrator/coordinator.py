@@ -8,8 +8,8 @@ from ray import tune
 from orchestrator import cluster, early_stopping
 from orchestrator.fulfil import ReferenceFailedError, Run, StageFailedError, complete
 from orchestrator.proposals import Budget, read_trial
-from orchestrator.records import STOPPED, Records
 from orchestrator.reservations import Reservations
+from orchestrator.sweeps.records import STOPPED, Records
 
 
 def coordinate(config: dict[str, Any], run: Run) -> None:

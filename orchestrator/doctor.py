@@ -3,10 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, cluster, local_ray, opening
+from orchestrator import argument_types, cli, cluster, local_ray
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.sweeps import opening
 
 if TYPE_CHECKING:
     from rich.console import Console

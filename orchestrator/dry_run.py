@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import cluster, summary
-from orchestrator.feature_notes import own_features
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import TRAINING
 from orchestrator.runner import concurrent_trials
 from orchestrator.store.store import Store, integrity
+from orchestrator.sweeps.feature_notes import own_features
 
 EXAMPLES = 3  # points of a sweep by optuna that a dry run shows
 

@@ -12,7 +12,7 @@ from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.leases import Halt
 from orchestrator.store.store import Store
-from orchestrator.teacher_fids import FID_WHILE_TRAINING, fids
+from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, fids
 
 
 def scheduler(plan: Plan) -> Any:

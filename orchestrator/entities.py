@@ -9,7 +9,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.store.provenance import DIRTY, PACKAGES
 from orchestrator.store.stage_result import Result
 from orchestrator.store.store import FIDS
-from orchestrator.teacher_fids import FID_WHILE_TRAINING
+from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric

@@ -9,10 +9,10 @@ import numpy as np
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
-from orchestrator.records import Records
 from orchestrator.report_page import real, series
 from orchestrator.report_page.results import Results, Setting, logarithmic, said
 from orchestrator.report_page.series import COLOURS, GRAY, Line
+from orchestrator.sweeps.records import Records
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SCALE = "cividis"

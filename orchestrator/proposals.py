@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 from orchestrator.fulfil import Run
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING
-from orchestrator.records import Records
 from orchestrator.store.place import Place
+from orchestrator.sweeps.records import Records
 
 START_SECONDS = 3.0  # the least that starting a coordinator's process takes
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from orchestrator.mlflow_hints import kept_elsewhere
 from orchestrator.mlflow_uri import is_server
-from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.store import leases
+from orchestrator.sweeps.records import Records
 
 AGAIN_SECONDS = 10.0
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from orchestrator.mlflow_run import DESCRIPTION, fit
 from orchestrator.plan.plan import Trial
-from orchestrator.ranking import rankings, scale_of
-from orchestrator.records import ENDED_WELL, Records
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import network_folder
+from orchestrator.sweeps.ranking import rankings, scale_of
+from orchestrator.sweeps.records import ENDED_WELL, Records
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 

@@ -9,14 +9,14 @@ from rich.console import Console
 
 from kaccore.files import CorruptFileError
 from orchestrator import cluster, summary
-from orchestrator.feature_notes import own_features
 from orchestrator.publisher import Publisher
-from orchestrator.records import ENDED_WELL, Records
 from orchestrator.runner import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead
 from orchestrator.store.store import integrity, with_remedy
+from orchestrator.sweeps.feature_notes import own_features
+from orchestrator.sweeps.records import ENDED_WELL, Records
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130

@@ -12,9 +12,9 @@ from typing import Any
 
 from orchestrator import cluster
 from orchestrator.fulfil import TRIES, Run
-from orchestrator.records import Records
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch
+from orchestrator.sweeps.records import Records
 
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import opening
 from orchestrator.logged import MODELS
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
@@ -36,10 +35,11 @@ from orchestrator.settings.loading import load, override
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps import opening
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
-    from orchestrator.records import Records
+    from orchestrator.sweeps.records import Records
 
 RUN = (
     "an experiment's YAML, a stage's folder, a sweep's folder, name or name/id, also with :TRIAL, an MLflow run id, or "
@@ -178,8 +178,8 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
 def _best(records: "Records") -> tuple[int, str]:
     """The trial that a sweep stands for, by its number, and why: the best student's, as it is registered, or else the
     best one; of data whose numbers do not compare the first ones'. Where nothing is measured yet, a trained one."""
-    from orchestrator.ranking import metric_of, scale_of
     from orchestrator.registry import best
+    from orchestrator.sweeps.ranking import metric_of, scale_of
 
     metric, found = metric_of(records)[0], best(records)
     if found:

@@ -2,11 +2,12 @@
 
 import argparse
 
-from orchestrator import cli, opening
-from orchestrator.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
+from orchestrator import cli
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.place import Place
 from orchestrator.store.store import Store, notices
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,16 +4,17 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, opening
+from orchestrator import argument_types, cli
 from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps import opening
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.records import Records
+    from orchestrator.sweeps.records import Records
 
 RUNNING = "running"
 WATCH_SECONDS = 2.0
@@ -97,7 +98,7 @@ class Followed:
 
 def _state(records: "Records", under_way: set[str] | None = None) -> str:
     """Whether a sweep is being run (`under_way`: those that are), is over, or was left unfinished."""
-    from orchestrator.inventory import running
+    from orchestrator.sweeps.inventory import running
 
     under_way = running(records.store.root) if under_way is None else under_way
     if f"{records.plan.experiment.name}/{records.plan.id}" in under_way:
@@ -109,8 +110,8 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
     """A line for each sweep; what is found to be damaged on the way is added to `damaged`."""
     from rich.table import Table
 
-    from orchestrator.inventory import age_text, running
-    from orchestrator.ranking import best_so_far
+    from orchestrator.sweeps.inventory import age_text, running
+    from orchestrator.sweeps.ranking import best_so_far
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")

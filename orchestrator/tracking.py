@@ -15,9 +15,9 @@ from orchestrator.mlflow_run import NewRun
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.plan.students import intervals_text
-from orchestrator.records import STOPPED, Records
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.teacher_fids import fids
+from orchestrator.sweeps.records import STOPPED, Records
+from orchestrator.sweeps.teacher_fids import fids
 
 PARENT = "mlflow.parentRunId"
 STATUSES = {"done": "FINISHED", "failed": "FAILED", STOPPED: "KILLED"}  # of trials that are over

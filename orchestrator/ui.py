@@ -6,12 +6,13 @@ import socket
 import sys
 from typing import Any
 
-from orchestrator import cli, opening
+from orchestrator import cli
 from orchestrator.host.printed import command, short
 from orchestrator.mlflow_run import fit
 from orchestrator.mlflow_uri import embedded
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
+from orchestrator.sweeps import opening
 
 HOST, PORT = "127.0.0.1", 5000
 COMMAND = 200  # characters of the command of whoever has the port

@@ -14,14 +14,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.feature_notes import accuracy
 from orchestrator.plan.data import WARNING
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.ranking import best_so_far
-from orchestrator.records import STOPPED, Records
 from orchestrator.store.notices import Notice, Notices
 from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.store.store import ABOUT
+from orchestrator.sweeps.feature_notes import accuracy
+from orchestrator.sweeps.ranking import best_so_far
+from orchestrator.sweeps.records import STOPPED, Records
 
 LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
 DASHBOARD = "Ray dashboard"

@@ -6,15 +6,15 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.feature_notes import own_features
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
-from orchestrator.records import LEFT, Records
 from orchestrator.report_page.real import Panel, panels
 from orchestrator.report_page.results import Results, Setting, said
 from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
 from orchestrator.report_page.table import SCRIPT, spread_text, table
 from orchestrator.store.store import notices, provenance
+from orchestrator.sweeps.feature_notes import own_features
+from orchestrator.sweeps.records import LEFT, Records
 
 # a page that needs no network offers none; the others are of no use here
 CLASSES = 20  # of a data set whose names are said

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from orchestrator.plan.data import DatasetInfo
-from orchestrator.records import Records
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import REAL
+from orchestrator.sweeps.records import Records
 
 
 class Panel(NamedTuple):

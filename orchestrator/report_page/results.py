@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.plan.students import CHAINS, intervals_text
-from orchestrator.ranking import metric_of, scale_of
-from orchestrator.records import Records
+from orchestrator.sweeps.ranking import metric_of, scale_of
+from orchestrator.sweeps.records import Records
 
 LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
 

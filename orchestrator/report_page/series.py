@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
-from orchestrator.ranking import SMALL_IS_GOOD
 from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.teacher_fids import fids
+from orchestrator.sweeps.ranking import SMALL_IS_GOOD
+from orchestrator.sweeps.teacher_fids import fids
 
 TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
 LINES = 14  # so many lines are told apart: every further one is gray

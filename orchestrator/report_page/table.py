@@ -4,8 +4,8 @@ import html
 from typing import Any
 
 from orchestrator.plan.plan import plain
-from orchestrator.records import MEASURES, OF_POINTS
 from orchestrator.report_page.results import Results, Setting, Spread, said
+from orchestrator.sweeps.records import MEASURES, OF_POINTS
 
 # sorts by the clicked column, again the other way round; empty cells stay last
 SCRIPT = """

@@ -6,11 +6,11 @@ from pathlib import Path
 import in_process
 from commands import TINY, run
 
-from orchestrator import opening
-from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.settings.yaml_reader import load_text
 from orchestrator.store.store import Store, integrity
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 
 
 def weights(root: Path) -> dict[str, bytes]:

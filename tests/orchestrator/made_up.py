@@ -11,9 +11,9 @@ from PIL import Image
 from kaccore.files import write_bytes, write_json
 from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 Measure = Callable[[Trial], dict[str, Any]]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from orchestrator.records import Records
 from orchestrator.report_page.page import page as html_page
+from orchestrator.sweeps.records import Records
 
 
 class Page(NamedTuple):

@@ -9,13 +9,14 @@ import pytest
 from commands import everything_below
 from rich.console import Console
 
-from orchestrator import dry_run, earlier, export, opening, playground, report, sample, stages, status, summary
+from orchestrator import dry_run, export, playground, report, sample, stages, status, summary
 from orchestrator.host import printed
 from orchestrator.plan.stage import Stage
-from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.sweep_block import Sweep
 from orchestrator.store.store import integrity
+from orchestrator.sweeps import earlier, opening
+from orchestrator.sweeps.records import Records
 from orchestrator.view import View
 
 CONTENTS = [b"", b'{"fid": 1.0', b"[]", b"null", b"\xff\xfe"]

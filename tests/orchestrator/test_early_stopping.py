@@ -13,7 +13,7 @@ from orchestrator.early_stopping import ends_early
 from orchestrator.fulfil import HaltedError, fulfil
 from orchestrator.store.leases import Halt, Lease, LeaseWatch
 from orchestrator.store.store import FIDS, Store
-from orchestrator.teacher_fids import FID_WHILE_TRAINING
+from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 SETTINGS = """\
 name: stop

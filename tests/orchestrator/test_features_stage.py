@@ -15,16 +15,16 @@ from rich.console import Console
 
 from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
-from orchestrator import opening
 from orchestrator.dry_run import print_plan
 from orchestrator.evaluation import data_of
 from orchestrator.job import FeatureWeights, Watch
 from orchestrator.plan.plan import Plan, Trial
-from orchestrator.records import Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 from orchestrator.view import View
 from orchestrator.watching import fid
 

@@ -14,12 +14,13 @@ from commands import REPOSITORY
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
-from orchestrator import build, opening, sample
+from orchestrator import build, sample
 from orchestrator.plan.stage import Stage
-from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 
 RUN_CODE = {
     "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",

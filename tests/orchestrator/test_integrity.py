@@ -16,12 +16,10 @@ from commands import TINY
 
 from kaccore.checkpoint import write_tensors
 from orchestrator import fulfil as engine
-from orchestrator import opening
 from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.host.printed import command
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage
-from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.loading import parse
 from orchestrator.settings.yaml_reader import load_text
@@ -29,6 +27,8 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import Store, integrity, leases, notices
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 
 TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")

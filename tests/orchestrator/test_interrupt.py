@@ -18,7 +18,7 @@ from rich.console import Console
 
 from orchestrator import status, summary
 from orchestrator.host import invocation, printed
-from orchestrator.records import LEFT, NOT_BEGUN, Records
+from orchestrator.sweeps.records import LEFT, NOT_BEGUN, Records
 
 # steps enough to be still training when the interrupt has worked its way down
 LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)

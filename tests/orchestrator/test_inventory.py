@@ -4,14 +4,15 @@ import time
 
 import pytest
 
-from orchestrator import inventory, stages
+from orchestrator import stages
 from orchestrator.plan.plan import alike, make
-from orchestrator.records import Records
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.place import Place
 from orchestrator.store.run_folder import Scratch
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store, leases
+from orchestrator.sweeps import inventory
+from orchestrator.sweeps.records import Records
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0

@@ -7,13 +7,14 @@ import fabricated
 import pytest
 from fabricated import client_of
 
-from orchestrator import mlflow_hints, mlflow_uri, opening, sources
+from orchestrator import mlflow_hints, mlflow_uri, sources
 from orchestrator.host import mounts
 from orchestrator.host.printed import command
 from orchestrator.mlflow_uri import embedded, sqlite_file
 from orchestrator.publisher import Publisher
-from orchestrator.records import Records
 from orchestrator.store.folder import Folder
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 
 TABLE = """\
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

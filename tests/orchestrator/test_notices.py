@@ -19,11 +19,11 @@ from kaccore.data import cache
 from orchestrator import report, stages, status, summary
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
-from orchestrator.records import Ending, Records
 from orchestrator.report_page.page import page
 from orchestrator.settings.blocks import Data
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store, notices
+from orchestrator.sweeps.records import Ending, Records
 from orchestrator.training_log import reporting
 from orchestrator.view import View
 

@@ -15,13 +15,14 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, diagnosis, evaluation, opening, sweep
+from orchestrator import build, diagnosis, evaluation, sweep
 from orchestrator.evaluation import build_reference, sample_part, score
 from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan.plan import Trial, data
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
 from orchestrator.workers import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))

@@ -13,7 +13,6 @@ from commands import REPOSITORY, TINY, command, everything_below, own_environmen
 
 from orchestrator import data, doctor, export, playground, sample, stages, status, tracking
 from orchestrator.cli import run_parser
-from orchestrator.records import Records
 from orchestrator.settings import loading
 from orchestrator.settings.addresses import expanded, expanded_uri
 from orchestrator.settings.faults import ConfigError
@@ -21,6 +20,7 @@ from orchestrator.settings.loading import override
 from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 STRANGE = "my räume & 'runs' #1 %41 $HOME {x}"
 SMALL = "mount -t tmpfs tmpfs . -o size=1m"

@@ -20,10 +20,11 @@ from commands import PATIENCE, REPOSITORY, free_port, kill_all, run
 from fabricated import client_of
 from rich.console import Console
 
-from orchestrator import opening, summary, ui
+from orchestrator import summary, ui
 from orchestrator.host import printed
 from orchestrator.mlflow_hints import best_filters
-from orchestrator.records import Records
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
 
 ODD = "my runs? 'a%20b' #1 :cat:"
 SHELL = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY":

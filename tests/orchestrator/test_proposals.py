@@ -10,9 +10,9 @@ from made_up import made, plan
 
 from orchestrator import cluster
 from orchestrator.proposals import Budget
-from orchestrator.records import Records
 from orchestrator.runner import run_trials
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 from orchestrator.training_log import tell
 
 

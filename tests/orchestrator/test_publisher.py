@@ -10,8 +10,8 @@ from mlflow.entities import Run
 from test_records import finish, opened
 
 from orchestrator.publisher import Publisher
-from orchestrator.records import Records
 from orchestrator.store.store import leases
+from orchestrator.sweeps.records import Records
 
 
 @pytest.fixture(scope="module")

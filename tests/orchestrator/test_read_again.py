@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import export, inventory, report, sample, sources, stages, status
+from orchestrator import export, report, sample, sources, stages, status
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make, stage
-from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.status import Followed
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store
 from orchestrator.studio import Studio
+from orchestrator.sweeps import inventory
+from orchestrator.sweeps.records import Records
 
 
 @pytest.fixture(scope="module")

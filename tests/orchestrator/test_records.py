@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.plan.plan import Plan, Trial, alike, make
-from orchestrator.records import Records
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 
 def plan() -> Plan:

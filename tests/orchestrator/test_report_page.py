@@ -11,8 +11,8 @@ from page_reader import lines, page, strips_of
 from PIL import Image
 
 from orchestrator import summary
-from orchestrator.records import LEFT, Records
 from orchestrator.store.stage_result import Result
+from orchestrator.sweeps.records import LEFT, Records
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 

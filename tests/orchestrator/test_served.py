@@ -21,7 +21,7 @@ from documented import parts
 from fabricated import versions
 
 from orchestrator import sample
-from orchestrator.records import Records
+from orchestrator.sweeps.records import Records
 
 ASKED = {"count": 4, "seed": 0, "steps": 1, "labels": [3, 1, 4, 1]}
 

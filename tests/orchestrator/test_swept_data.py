@@ -16,14 +16,15 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import opening, pictures, registry, summary
+from orchestrator import pictures, registry, summary
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.plan import data as dataset_info
-from orchestrator.ranking import best_so_far, rankings
-from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.ranking import best_so_far, rankings
+from orchestrator.sweeps.records import Records
 
 TINY: dict[str, Any] = {
     "name": "data",

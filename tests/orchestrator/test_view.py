@@ -9,7 +9,7 @@ import fabricated
 import pytest
 from rich.console import Console
 
-from orchestrator.records import STOPPED, Records
+from orchestrator.sweeps.records import STOPPED, Records
 from orchestrator.training_log import tell
 from orchestrator.view import View
 

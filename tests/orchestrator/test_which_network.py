@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator import export, network_arguments, sample, sampling_choice, sources
-from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
+from orchestrator.sweeps.records import Records
 
 
 @pytest.fixture

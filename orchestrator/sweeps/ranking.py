@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from orchestrator.plan.plan import Trial
-from orchestrator.records import Records
+from orchestrator.sweeps.records import Records
 
 SMALL_IS_GOOD = ("fid", "kid", "w2")
 

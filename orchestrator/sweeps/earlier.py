@@ -1,11 +1,11 @@
 """What earlier sweeps have measured, as points for the search of a new one."""
 
-from orchestrator.opening import records_of
 from orchestrator.plan.plan import Plan, features_of, reference_stage
 from orchestrator.plan.points import Known, within
-from orchestrator.records import Records
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps.opening import records_of
+from orchestrator.sweeps.records import Records
 
 
 def earlier_points(records: Records, source: str) -> list[Known]:

@@ -14,7 +14,7 @@ from orchestrator.store.places import Where, place_of
 
 if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
     from orchestrator.plan.plan import FactsOf, Plan
-    from orchestrator.records import Records
+    from orchestrator.sweeps.records import Records
 
 STORAGE = "runs"  # where experiments that name no other storage have it
 
@@ -110,9 +110,9 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
     was read of it earlier, whose finished results are not asked for again."""
     from orchestrator.plan.plan import plan_file
-    from orchestrator.records import Records
     from orchestrator.settings import yaml_reader
     from orchestrator.store.store import Store
+    from orchestrator.sweeps.records import Records
 
     folder = place_of(folder)
     noted = folder / "config.yaml"
