@@ -127,10 +127,11 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     notes = [] if args.dry_run or address is not None else cluster.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
-    from orchestrator import checks, dry_run, preflight, run
+    from orchestrator import checks, dry_run, run
     from orchestrator.store.store import Store
     from orchestrator.sweeps.earlier import earlier_points
     from orchestrator.sweeps.records import Records
+    from orchestrator.work import preflight
 
     console = make_console()
     unused, left = overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)

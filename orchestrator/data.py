@@ -49,7 +49,7 @@ def _show(args: argparse.Namespace) -> int:
     settings = loading.load(args.file, args.overrides).data
     from kaccore.data import look
     from kaccore.files import write_bytes
-    from orchestrator import pictures
+    from orchestrator.work import pictures
 
     try:
         data = dataset_info.images(settings)

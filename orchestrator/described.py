@@ -4,8 +4,8 @@ from typing import Any
 
 from kaccore.data import ImageData
 from kaccore.portable import Sampler
-from orchestrator import build
 from orchestrator.plan.stage import Stage
+from orchestrator.work import building
 
 HOW = (
     "Draw the noise as `noise` says. For each step of `times`, from 1 (noise) to 0 (image), the `solver` of `sampler` "
@@ -22,7 +22,7 @@ KAC = (
 def describe(stage: Stage, data: ImageData, sampler: Sampler, nfe: int, experiment: str) -> dict[str, Any]:
     """The metadata of an exported `sampler` of the trained `stage`, which costs `nfe` evaluations an image."""
     teacher = stage.lineage()[0]
-    network, arguments = build.architecture(teacher, data, two_times=sampler.jumps)
+    network, arguments = building.architecture(teacher, data, two_times=sampler.jumps)
     labelled = teacher.config["label_dropout"] is not None
     shape = ["N", data.channels, data.size, data.size]
     null = ", or -1 for no class" if teacher.config["label_dropout"] else ""

@@ -49,10 +49,11 @@ def _examine(args: argparse.Namespace) -> int:
     opening.check_storage(experiment, source)
     from rich.table import Table
 
-    from orchestrator import checks, preflight
+    from orchestrator import checks
     from orchestrator.checks import hosts
     from orchestrator.checks.tracked import tracking_faults
     from orchestrator.plan.expand import expand
+    from orchestrator.work import preflight
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []

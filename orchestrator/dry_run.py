@@ -18,7 +18,7 @@ EXAMPLES = 3  # points of a sweep by optuna that a dry run shows
 
 def print_plan(plan: Plan, console: Console, only: Container[int] | None = None, notes: Iterable[str] = ()) -> None:
     """The dry run: trials, stages, which of them the store has, what the rest will take, and `notes`."""
-    from orchestrator import forecast
+    from orchestrator.work import forecast
 
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)

@@ -83,13 +83,13 @@ def original(
     from kaccore.portable import Sampler
     from kaccore.sampling import prior_images
     from kaccore.solvers import uniform_times
-    from orchestrator import build
     from orchestrator.described import describe
-    from orchestrator.evaluation import draw, labels_for
+    from orchestrator.work import building
+    from orchestrator.work.evaluation import draw, labels_for
 
     machine.limit_threads()
     data, setting = source.data(), config.sampling.model_dump(mode="json")
-    model = build.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
+    model = building.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
     times = stage.config.get("times") or setting["times"]
     sampler = Sampler(
         model, uniform_times(setting["steps"]) if times is None else torch.tensor(times), solver=setting["solver"],
@@ -99,7 +99,7 @@ def original(
     labels = labels_for(stage, None, data, 0, range(COMPARED))
     samples = draw(stage, setting, model, data, range(COMPARED), 0, labels)
     shape = (data.channels, data.size, data.size)
-    noise = prior_images(build.path(stage.lineage()[0], data), 0, range(COMPARED), shape)
+    noise = prior_images(building.path(stage.lineage()[0], data), 0, range(COMPARED), shape)
     wanted = samples.images.clamp(-1, 1) if sampler.bounded else samples.images
     about = describe(stage, data, sampler, samples.nfe, config.name)
     return sampler.eval(), [noise, *([] if labels is None else [labels])], wanted, about

@@ -228,15 +228,15 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
         return False
     import matplotlib.pyplot as plt
 
-    from orchestrator import build, plane
     from orchestrator.host import machine
+    from orchestrator.work import building, point_metrics
 
     machine.limit_threads()
     figure, panels = plt.subplots(1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False)
     for axes, (kind, trial) in zip(panels[0], teachers.items(), strict=True):
         teacher, data = trial.chain[0], dataset_info.images(trial.config.data)
-        model = build.trained(records.store, teacher, data)
-        ways = plane.ways(teacher, model, build.path(teacher, data))
+        model = building.trained(records.store, teacher, data)
+        ways = point_metrics.ways(teacher, model, building.path(teacher, data))
         axes.scatter(*data.images[:1000].flatten(1).T, s=3, color="#BBBBBB", linewidths=0)
         axes.plot(*ways.permute(2, 0, 1), color=COLOURS[0], linewidth=0.8, alpha=0.8)
         axes.scatter(*ways[0].T, s=16, facecolors="white", edgecolors="black", linewidths=0.7, zorder=3, label="noise")

@@ -13,7 +13,6 @@ from typing import Any
 
 from kaccore.files import CorruptFileError
 from orchestrator.host import machine
-from orchestrator.job import Job, Saving, watch_of, weights_of
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
@@ -23,6 +22,7 @@ from orchestrator.store.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.store import Store, disk_refuses, integrity
+from orchestrator.work.job import Job, Saving, watch_of, weights_of
 
 POLL_SECONDS = 0.5
 TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
@@ -236,7 +236,7 @@ def _task(function: str, run: Run) -> Any:
     import ray
 
     def called(*arguments: Any) -> Any:
-        from orchestrator import evaluation
+        from orchestrator.work import evaluation
 
         return getattr(evaluation, function)(*arguments)
 

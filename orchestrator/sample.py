@@ -50,8 +50,9 @@ def _draw(args: argparse.Namespace) -> int:
     config = sampling_choice.override(source, args, asked)
     stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
-    from orchestrator import build, way
-    from orchestrator.evaluation import device, draw, labels_for
+    from orchestrator import way
+    from orchestrator.work import building
+    from orchestrator.work.evaluation import device, draw, labels_for
 
     machine.limit_threads()
     data = source.data()
@@ -60,7 +61,7 @@ def _draw(args: argparse.Namespace) -> int:
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
-    model = way.Watched(build.trained(source.store, stage, data).to(device()))
+    model = way.Watched(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
                    chosen)  # fmt: skip
@@ -80,7 +81,7 @@ def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None",
     """The samples, shaped and typed as `data.images`, as --out names them."""
     import numpy as np
 
-    from orchestrator import pictures
+    from orchestrator.work import pictures
 
     names, seed = pictures.names_of(labels, data), about["seed"]
     if _is_folder(out):
@@ -96,7 +97,8 @@ def _save_way(
     out: Path, setting: dict[str, Any], model: Any, samples: Any, data: "ImageData", labels: "Tensor | None"
 ) -> None:
     from kaccore.solvers import EVALUATIONS
-    from orchestrator import pictures, way
+    from orchestrator import way
+    from orchestrator.work import pictures
 
     evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and labels is not None
     positions = model.positions(samples.nfe, evaluations, guided, samples.images)

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from orchestrator.asked import RequestError
+from orchestrator.work.requests import RequestError
 
 
 class Images(PythonModel):
@@ -20,7 +20,9 @@ class Images(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the network once, when serving begins."""
-        from orchestrator.serving import Artist  # here, since who writes a model executes this file as well
+        from orchestrator.work.network_sampler import (
+            Artist,  # here, since who writes a model executes this file as well
+        )
 
         self.artist = Artist(Path(context.artifacts["network"]))
 

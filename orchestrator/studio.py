@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from kaccore.data import PointData
 from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
-from orchestrator import build, pictures, sampling_choice
-from orchestrator.asked import RequestError, check_fields, number
-from orchestrator.evaluation import device, draw, labels_for
+from orchestrator import sampling_choice
 from orchestrator.host.printed import command
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.sources import Source
+from orchestrator.work import building, pictures
+from orchestrator.work.evaluation import device, draw, labels_for
+from orchestrator.work.requests import RequestError, check_fields, number
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
 COUNT, MOST = 16, 256  # images of a request unless it says so, and at most: more would keep the page waiting
@@ -77,7 +78,7 @@ class Studio:
         setting = config.sampling.model_dump(mode="json")
         labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
         if stage.key not in self.read:
-            self.read[stage.key] = build.trained(self.source.store, stage, self.data).to(device())
+            self.read[stage.key] = building.trained(self.source.store, stage, self.data).to(device())
         model = self.read[stage.key]
         began = time.perf_counter()
         samples = draw(stage, setting, model, self.data, range(count), seed, labels)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kaccore.data import ImageData, PointData
 from kaccore.files import write_bytes
-from orchestrator import pictures
+from orchestrator.work import pictures
 
 SECONDS, HELD = 3.0, 2.0  # the way, and the images at its end
 FASTEST, SLOWEST = 0.04, 0.5  # seconds a frame: faster ones are not shown as meant, slower ones are tedious

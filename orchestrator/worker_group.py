@@ -26,8 +26,8 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from orchestrator.job import Job
 from orchestrator.settings.blocks import Cluster
+from orchestrator.work.job import Job
 
 JOIN_SECONDS = 1800.0  # for a collective operation, and so for a peer that is slow or gone
 LEAVE_SECONDS = 30.0
@@ -106,7 +106,7 @@ def _leave() -> None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    from orchestrator.workers import train_stages
+    from orchestrator.work.worker import train_stages
 
     train_stages(**config)
 

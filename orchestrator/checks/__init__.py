@@ -15,7 +15,6 @@ from orchestrator.checks import judged, on_node
 from orchestrator.checks.judged import Node
 from orchestrator.checks.on_node import DRIVER, Probe, Report
 from orchestrator.checks.tracked import tracking_faults
-from orchestrator.preflight import Weights
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -23,6 +22,7 @@ from orchestrator.store.failures import first_line
 from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of
 from orchestrator.store.store import with_remedy
+from orchestrator.work.preflight import Weights
 
 ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
 DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import kaccore
 import orchestrator
-from orchestrator.preflight import Weights
 from orchestrator.settings.blocks import Data
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.provenance import made_by
+from orchestrator.work.preflight import Weights
 
 SHARED_SECONDS = 10.0  # a network file system may show a new file this much later
 DRIVER = "driver"  # the probe's file by which the driver is recognised
@@ -92,7 +92,7 @@ def fingerprint(settings: Data) -> str:
 def weights(needed: list[Weights], fetched: bool) -> list[tuple[str, str]]:
     """What is wrong with the weights that are `needed` as this node has them, each as the key and the message of a
     fault. Official ones that are missing are fetched, or without `fetched` asked for."""
-    from orchestrator import preflight
+    from orchestrator.work import preflight
 
     more = preflight.fetch if fetched else preflight.unreachable
     return [(f.key, f.message) for f in [*preflight.weights_faults(needed, ""), *more(needed, "")]]

@@ -10,7 +10,6 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator import build
 from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
@@ -21,6 +20,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import ABOUT, Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.work import building
 
 FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student
 POINTS = [
@@ -79,7 +79,7 @@ def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
     (folder / "samples.png").write_bytes(b"")
     if stage.kind in ("teacher", "student"):
         assert teacher is not None
-        model = build.network(teacher, data, two_times=stage.config.get("distiller") == "consistency")
+        model = building.network(teacher, data, two_times=stage.config.get("distiller") == "consistency")
         torch.manual_seed(int(stage.key[:6], 16))
         noisy = {k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()}
         write_tensors(folder / "model.safetensors", noisy)

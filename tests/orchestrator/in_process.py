@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from orchestrator.evaluation import build_reference, sample_part, score, train_features
-from orchestrator.job import FeatureWeights, Job, Saving
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
-from orchestrator.workers import Group, run_training_stage
+from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
+from orchestrator.work.job import FeatureWeights, Job, Saving
+from orchestrator.work.worker import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 

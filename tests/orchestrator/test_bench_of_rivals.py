@@ -8,10 +8,10 @@ import torch
 from in_process import run_trial
 
 from kaccore.data import load
-from orchestrator import evaluation
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.work import evaluation
 
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}
 BASE: dict[str, Any] = {

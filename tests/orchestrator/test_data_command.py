@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from kaccore.data import ImageData, load
-from orchestrator import cli, data, pictures
+from orchestrator import cli, data
 from orchestrator.plan.data import read
 from orchestrator.settings.loading import parse
+from orchestrator.work import pictures
 
 FILE = """\
 name: own-images

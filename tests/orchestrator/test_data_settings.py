@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 
 from orchestrator import sample
-from orchestrator.job import Job, Saving
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
 from orchestrator.sweeps import opening
-from orchestrator.workers import Group, run_training_stage
+from orchestrator.work.job import Job, Saving
+from orchestrator.work.worker import Group, run_training_stage
 
 FILE = """\
 name: own-images

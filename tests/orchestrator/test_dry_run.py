@@ -9,8 +9,9 @@ from commands import REPOSITORY, everything_below
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import forecast, sweep
+from orchestrator import sweep
 from orchestrator.settings import loading
+from orchestrator.work import forecast
 
 FILES = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 

@@ -16,8 +16,6 @@ from rich.console import Console
 from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
 from orchestrator.dry_run import print_plan
-from orchestrator.evaluation import data_of
-from orchestrator.job import FeatureWeights, Watch
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.report_page.page import page
 from orchestrator.settings.faults import ConfigError
@@ -26,7 +24,9 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 from orchestrator.view import View
-from orchestrator.watching import fid
+from orchestrator.work.evaluation import data_of
+from orchestrator.work.job import FeatureWeights, Watch
+from orchestrator.work.teacher_fid import fid
 
 ONLY = "numbers compare within this data set alone"
 SMALL: dict[str, Any] = {
@@ -137,11 +137,11 @@ def test_a_teacher_is_watched_by_them(labelled, tmp_path):
     (trial,) = planned(labelled, evaluation={**SMALL["evaluation"], "every": 1}).trials
     measure_by(trial, tmp_path)
     train(trial.chain, trial.config.data, tmp_path)
-    from orchestrator import build
+    from orchestrator.work import building
 
     store, teacher, data = Store(tmp_path), trial.chain[0], data_of(trial.chain[0], trial.config.data)
     watch = Watch(1, 16, trial.reference, FeatureWeights())
-    assert fid(watch, build.trained(store, teacher, data), teacher, data, store) > 0
+    assert fid(watch, building.trained(store, teacher, data), teacher, data, store) > 0
 
 
 def test_the_inception_score_of_images_without_classes_is_refused(unlabelled, labelled):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from kaccore.data import load
-from orchestrator import build, forecast
 from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
+from orchestrator.work import building, forecast
 
 DATA = load("digits")
 
@@ -26,7 +26,7 @@ def plan(**blocks: Any) -> Plan:
 def test_the_parameters_are_those_of_the_network(tmp_path: Path):
     planned = plan()
     found = forecast.forecast(planned, Store(tmp_path), 2)
-    network = build.network(planned.trials[0].chain[0], DATA)
+    network = building.network(planned.trials[0].chain[0], DATA)
     assert found.parameters == sum(weights.numel() for weights in network.parameters())
     assert found.state_bytes == found.parameters * 24  # a student with its teacher takes most
     assert found.memory_bytes > torch.finfo(torch.float32).bits // 8 * found.parameters
@@ -67,7 +67,7 @@ def test_of_a_large_network_the_operations_are_counted(tmp_path: Path, monkeypat
     monkeypatch.setattr(forecast, "_rate", lambda: 1e9)
     planned = plan(model={"kind": "mlp", "channels": 32, "depth": 1})
     found = forecast.forecast(planned, Store(tmp_path), 2)
-    model = build.network(planned.trials[0].chain[0], DATA)
+    model = building.network(planned.trials[0].chain[0], DATA)
     products = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
     a_pass = 2 * sum(products)  # of one image: a multiplication and an addition a weight
     training = 16 * a_pass * (200 * 3 + 100 * (3 + 2) + 100 * (3 + 2))  # two steps of ab2, then two of Euler

@@ -14,13 +14,14 @@ from commands import REPOSITORY
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
-from orchestrator import build, sample
+from orchestrator import sample
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.work import building
 
 RUN_CODE = {
     "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",
@@ -92,7 +93,7 @@ def test_nothing_here_calls_what_runs_the_code_of_a_file():
 def test_a_pickle_in_the_place_of_weights_is_refused_and_does_not_run(foreign, exploded):
     store, stage = foreign
     with pytest.raises(CorruptFileError, match="not a whole safetensors file"):
-        build.averaged(store, stage)
+        building.averaged(store, stage)
     assert not exploded.exists()
 
 

@@ -8,7 +8,6 @@ import pytest
 from planned import experiment, plan
 
 from kaccore.features import features_for
-from orchestrator.job import weights_of
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.plan.stage import Stage
@@ -16,6 +15,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.settings.space import NOT_SWEPT
 from orchestrator.settings.translate import leaves
+from orchestrator.work.job import weights_of
 
 EVALUATION = ("evaluation",)
 STUDENTS = ("student", *EVALUATION)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from commands import TINY, own_environment
 
-from orchestrator import forecast
 from orchestrator.host import machine
 from orchestrator.host.machine import cpus, memory, threads_left
+from orchestrator.work import forecast
 
 ONE = min(os.sched_getaffinity(0))
 KERNEL = Path("/sys/fs/cgroup")

@@ -24,8 +24,8 @@ from orchestrator.settings.blocks import Data
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store, notices
 from orchestrator.sweeps.records import Ending, Records
-from orchestrator.training_log import reporting
 from orchestrator.view import View
+from orchestrator.work.training_log import reporting
 
 TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")

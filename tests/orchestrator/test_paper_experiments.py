@@ -15,15 +15,16 @@ from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write
 from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
-from orchestrator import build, diagnosis, evaluation, sweep
-from orchestrator.evaluation import build_reference, sample_part, score
-from orchestrator.job import FeatureWeights, Job, Saving
+from orchestrator import sweep
 from orchestrator.plan.plan import Trial, data
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
-from orchestrator.workers import Group, run_training_stage
+from orchestrator.work import building, diagnostics, evaluation
+from orchestrator.work.evaluation import build_reference, sample_part, score
+from orchestrator.work.job import FeatureWeights, Job, Saving
+from orchestrator.work.worker import Group, run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 FOLDER = REPOSITORY / "experiments" / "paper"
@@ -123,7 +124,7 @@ def test_its_network_has_the_parameters_that_it_states(name, roots):
     experiment = loading.load(path_of(name), placed(name, roots))
     teacher = opening.make_plan(experiment, path_of(name), "teacher").trials[0].chain[0]
     with torch.device("meta"):
-        network = build.network(teacher, data.images(experiment.data))
+        network = building.network(teacher, data.images(experiment.data))
     count = sum(weights.numel() for weights in network.parameters())
     assert count == FILES[name].parameters
     assert f"# {count:,} parameters" in Path(path_of(name)).read_text()
@@ -141,7 +142,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(name, roots, tmp_path, mon
 
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_trained_distilled_sampled_and_scored(name, roots, inception, storage, monkeypatch):
-    monkeypatch.setattr(diagnosis, "GAP_SAMPLES", 4)
+    monkeypatch.setattr(diagnostics, "GAP_SAMPLES", 4)
     monkeypatch.setattr(evaluation, "REAL_SPLITS", 1)
     experiment = loading.load(path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small])
     plan = opening.make_plan(experiment, path_of(name))

@@ -10,7 +10,7 @@ from in_process import run_trial
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import evaluation, sample, summary
+from orchestrator import sample, summary
 from orchestrator.plan.plan import Plan
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load as load_file
@@ -18,6 +18,7 @@ from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.work import evaluation
 
 MLP = {"kind": "mlp", "channels": 32, "depth": 2}
 BASE: dict[str, Any] = {

@@ -12,17 +12,17 @@ from commands import TINY, manifests, run
 from made_up import made, plan
 
 from kaccore.features import OFFICIAL
-from orchestrator import preflight
 from orchestrator.checks import on_node
 from orchestrator.fulfil import Run
 from orchestrator.plan.plan import Plan
-from orchestrator.preflight import Weights, to_fetch, unreachable
 from orchestrator.proposals import Budget, Proposals
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.work import preflight
+from orchestrator.work.preflight import Weights, to_fetch, unreachable
 
 INCEPTION, LARGE = "inception-v3-compat", "dinov2-vit-l-14"
 

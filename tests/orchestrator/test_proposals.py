@@ -13,7 +13,7 @@ from orchestrator.proposals import Budget
 from orchestrator.runner import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
-from orchestrator.training_log import tell
+from orchestrator.work.training_log import tell
 
 
 def test_trials_with_nothing_to_do_share_a_few_processes(tmp_path):

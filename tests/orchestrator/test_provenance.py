@@ -10,10 +10,10 @@ import pytest
 import torch
 from commands import REPOSITORY
 
-from orchestrator import system_use
 from orchestrator.plan.stage import Stage
 from orchestrator.store.store import Store, provenance
-from orchestrator.system_use import SystemUse
+from orchestrator.work import machine_use
+from orchestrator.work.machine_use import SystemUse
 
 NOBODY = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
 MADE_IN = "import json; from orchestrator.store.provenance import made_by; print(json.dumps(made_by()))"
@@ -93,9 +93,9 @@ def test_a_sample_is_taken_when_one_is_due_and_says_what_this_process_takes(monk
 def test_however_long_a_training_takes_its_samples_are_few_and_evenly_spread():
     use = SystemUse(torch.device("cpu"))
     for step in range(1, 2001):
-        if step % round(use.every / system_use.EVERY_SECONDS) == 0:  # as if a step took EVERY_SECONDS
+        if step % round(use.every / machine_use.EVERY_SECONDS) == 0:  # as if a step took EVERY_SECONDS
             use.sample(step, float(step))
     steps = [p["step"] for p in use.points]
     assert 100 <= len(steps) <= 200
     assert {b - a for a, b in pairwise(steps)} == {16}
-    assert use.every == 16 * system_use.EVERY_SECONDS
+    assert use.every == 16 * machine_use.EVERY_SECONDS

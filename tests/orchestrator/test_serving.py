@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kaccore.files import CorruptFileError
-from orchestrator import sample, serving
+from orchestrator import sample
 from orchestrator.store.store import Store, network_folder
+from orchestrator.work import network_sampler
 
 GRID9 = {
     "data": {"name": "grid9"},
@@ -46,7 +47,7 @@ def by_command(root: Path, *arguments: str) -> np.ndarray:
     (GRID9, 1),
 ], ids=["student", "teacher", "teacher, other steps", "consistency", "prior of data", "points"])  # fmt: skip
 def test_every_kind_of_network_draws_what_the_sampling_command_draws(tmp_path, settings, steps):
-    artist = serving.Artist(written(tmp_path, **settings))
+    artist = network_sampler.Artist(written(tmp_path, **settings))
     said = artist.draw({"count": 5, "seed": 3, "steps": steps, "labels": [3, 1]})
     expected = by_command(tmp_path, "--count", "5", "--seed", "3", "--steps", str(steps), "--labels", "3,1")
     assert (np.array(said.get("images", said.get("points"))) == expected).all()
@@ -59,23 +60,23 @@ def test_every_kind_of_network_draws_what_the_sampling_command_draws(tmp_path, s
     (CONSISTENCY, 5, "steps: got 5, but this is student consistency: expected one of 1, 2, 3, 4"),
 ])  # fmt: skip
 def test_steps_that_a_student_has_not_learned_are_refused(tmp_path, settings, steps, words):
-    artist = serving.Artist(written(tmp_path, **settings))
-    with pytest.raises(serving.RequestError, match=words):
+    artist = network_sampler.Artist(written(tmp_path, **settings))
+    with pytest.raises(network_sampler.RequestError, match=words):
         artist.draw({"steps": steps})
 
 
 def test_without_labels_classes_come_in_turn(tmp_path):
-    artist = serving.Artist(written(tmp_path))
+    artist = network_sampler.Artist(written(tmp_path))
     assert artist.draw({"count": 12}) == artist.draw({"count": 12, "labels": [*range(10)]})
 
 
 def test_labels_for_a_network_that_knows_none_and_unknown_fields_are_refused(tmp_path):
     unlabelled = {"teacher": {"steps": 20, "batch_size": 16, "label_dropout": None}}
-    artist = serving.Artist(written(tmp_path, **unlabelled))
+    artist = network_sampler.Artist(written(tmp_path, **unlabelled))
     assert len(artist.draw({"count": 3})["images"]) == 3
-    with pytest.raises(serving.RequestError, match="labels"):
+    with pytest.raises(network_sampler.RequestError, match="labels"):
         artist.draw({"labels": [1]})
-    with pytest.raises(serving.RequestError, match="stepz: unknown field, expected some of count, seed"):
+    with pytest.raises(network_sampler.RequestError, match="stepz: unknown field, expected some of count, seed"):
         artist.draw({"stepz": 1})
 
 
@@ -85,14 +86,14 @@ def test_a_damaged_network_and_one_of_another_version_are_refused(tmp_path):
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(CorruptFileError, match=r"model\.safetensors"):
-        serving.Artist(folder)
+        network_sampler.Artist(folder)
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("damping: 25.0", "damping: 24.0"))
     with pytest.raises(ValueError, match="another version"):
-        serving.Artist(folder)
+        network_sampler.Artist(folder)
 
 
 def test_nothing_but_the_folder_is_read(tmp_path):
     folder = written(tmp_path)
-    expected = serving.Artist(folder).draw({"count": 2})
+    expected = network_sampler.Artist(folder).draw({"count": 2})
     (tmp_path / "runs").rename(tmp_path / "gone")
-    assert serving.Artist(folder.rename(tmp_path / "elsewhere")).draw({"count": 2}) == expected
+    assert network_sampler.Artist(folder.rename(tmp_path / "elsewhere")).draw({"count": 2}) == expected

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from orchestrator import answers, sample, sources
-from orchestrator.asked import RequestError
 from orchestrator.settings.faults import ConfigError
 from orchestrator.studio import Studio
+from orchestrator.work.requests import RequestError
 
 GRID9 = {
     "data": {"name": "grid9"},

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.sweeps.records import STOPPED, Records
-from orchestrator.training_log import tell
 from orchestrator.view import View
+from orchestrator.work.training_log import tell
 
 PATIENCE = 60.0
 PROGRESS = {

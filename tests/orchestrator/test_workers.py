@@ -13,8 +13,6 @@ import torch
 
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
-from orchestrator import build, system_use, training_log
-from orchestrator.job import Job, Saving
 from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
@@ -23,8 +21,10 @@ from orchestrator.store.leases import LeaseLostError
 from orchestrator.store.places import place_of
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store, notices
-from orchestrator.training_log import TrainingLog
-from orchestrator.workers import Group, last_words, run_training_stage
+from orchestrator.work import building, machine_use, training_log
+from orchestrator.work.job import Job, Saving
+from orchestrator.work.training_log import TrainingLog
+from orchestrator.work.worker import Group, last_words, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
@@ -142,7 +142,7 @@ def test_what_a_training_took_of_its_machine_is_kept_over_an_interruption(tmp_pa
                 raise LeaseLostError("stopped")
             yield step, metrics
 
-    monkeypatch.setattr(system_use, "EVERY_SECONDS", 0.0)  # a sample at every step, and one at the end
+    monkeypatch.setattr(machine_use, "EVERY_SECONDS", 0.0)  # a sample at every step, and one at the end
     with monkeypatch.context() as interrupted, pytest.raises(LeaseLostError):
         interrupted.setattr(Training, "run", stopped)
         train(str(tmp_path), 10, (stage,))
@@ -268,8 +268,8 @@ def test_nothing_goes_on_from_a_training_that_differs_in_more_than_its_steps(tmp
 
 
 def asked(root: Path, stage: Stage) -> tuple[Stage, Store, Training, Saving, int]:
-    model = build.network(stage, load("digits"))
-    return stage, Store(root), Training(model, build.optimiser_settings(stage)), Saving(10, 60.0, keep=2), 0
+    model = building.network(stage, load("digits"))
+    return stage, Store(root), Training(model, building.optimiser_settings(stage)), Saving(10, 60.0, keep=2), 0
 
 
 def test_training_stops_where_another_process_has_taken_the_stage_over(tmp_path, monkeypatch):

@@ -13,12 +13,12 @@ from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
-from orchestrator.job import Saving
 from orchestrator.plan.stage import Stage
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.place import Place
 from orchestrator.store.store import FIDS, Store, notices
-from orchestrator.system_use import SystemUse
+from orchestrator.work.job import Saving
+from orchestrator.work.machine_use import SystemUse
 
 LOSS_POINTS = 200  # a loss curve has about this many points
 PROGRESS_SECONDS = 0.5

@@ -22,13 +22,13 @@ from kaccore.frechet import per_class_fid, perfect_model_fid
 from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
-from orchestrator import build, diagnosis, pictures, plane
-from orchestrator.job import FeatureWeights
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store.store import ABOUT, OWN_FILE, REAL, Store
-from orchestrator.training_log import reporting
+from orchestrator.work import building, diagnostics, pictures, point_metrics
+from orchestrator.work.job import FeatureWeights
+from orchestrator.work.training_log import reporting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def sample_part(
     images = data.from_floats(samples.images)
     features, extraction = measured_with(stage.parents[1], Store(storage), weights)
     outputs = extract_with_logits(images, features, device=device(), **extraction)
-    found = diagnosis.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
+    found = diagnostics.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
     assert samples.trajectory is not None, "a part has images"
     return Part(outputs, labels, images[: max(0, kept(data) - first)], samples.nfe, samples.kinetic_path_energy,
                 samples.trajectory, found, seconds)  # fmt: skip
@@ -95,7 +95,7 @@ def draw(
     labels: Tensor | None,
 ) -> Samples:  # fmt: skip
     """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as `setting` asks."""
-    path = build.path(stage.lineage()[0], data)
+    path = building.path(stage.lineage()[0], data)
     shape = (len(indices), data.channels, data.size, data.size)
     common = {"steps": setting["steps"], "seed": seed, "labels": labels, "first": indices.start}
     if stage.jumps:
@@ -127,7 +127,7 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
         "fid_features": reference.features,
         "nfe": parts[0].nfe,
         "seconds_per_image": sum(p.seconds for p in parts) / (stage.config["samples"] * seeds),
-        **diagnosis.of_trajectories(energy, TrajectorySummary.join([p.trajectory for p in parts])),
+        **diagnostics.of_trajectories(energy, TrajectorySummary.join([p.trajectory for p in parts])),
         **_memorisation(parts, energy, images, data, gathered),
         **_gap(stage, storage, where, data, gathered),
         **_likelihood(stage, storage, where, data),
@@ -154,7 +154,7 @@ def _compare(parts: Sequence[Part], reference: Reference, data: ImageData, stage
         by_class = per_class_fid(features, labels, reference.matrix, data.labels).fid
         values |= {f"fid_class_{data.class_names[c]}": value for c, value in by_class.items()}
     if "w2" in metrics:
-        values |= plane.distances(features, seed)
+        values |= point_metrics.distances(features, seed)
     return values
 
 
@@ -165,9 +165,9 @@ def _memorisation(
     if not found:
         return {}
     if not isinstance(data, PointData):
-        diagnosis.save_nearest(folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data)
+        diagnostics.save_nearest(folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data)
     distances, indices = (torch.cat(each) for each in zip(*found, strict=True))
-    return diagnosis.of_memorisation(Nearest(distances, indices), energy)
+    return diagnostics.of_memorisation(Nearest(distances, indices), energy)
 
 
 def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path) -> dict[str, float]:
@@ -175,19 +175,19 @@ def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path)
     if "gap" not in stage.config["diagnostics"] or trained.kind == "teacher":
         return {}
     teacher = trained.lineage()[0]
-    shape = (diagnosis.GAP_SAMPLES, data.channels, data.size, data.size)
+    shape = (diagnostics.GAP_SAMPLES, data.channels, data.size, data.size)
     labels = labels_for(teacher, None, data, stage.config["seed"], range(shape[0]))
     teaching, taught = (network(storage, each, where).to(device()) for each in (teacher, trained))
     if trained.jumps:
         taught = UniformJumps(taught, stage.config["sampling"]["steps"])
-    return diagnosis.of_gap(teaching, taught, stage, build.path(teacher, data), shape, labels, folder)
+    return diagnostics.of_gap(teaching, taught, stage, building.path(teacher, data), shape, labels, folder)
 
 
 def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dict[str, float]:
     if "log_likelihood" not in stage.config["metrics"]:
         return {}
     trained = stage.parents[0]
-    return plane.likelihood(stage, network(storage, trained, where), build.path(trained.lineage()[0], data))
+    return point_metrics.likelihood(stage, network(storage, trained, where), building.path(trained.lineage()[0], data))
 
 
 @_heard
@@ -251,7 +251,7 @@ def device() -> str:
 @lru_cache(maxsize=4)
 def network(storage: str, stage: Stage, where: Data) -> nn.Module:
     """The finished network of a teacher or student, kept for the next time."""
-    return build.trained(Store(storage), stage, data_of(stage, where))
+    return building.trained(Store(storage), stage, data_of(stage, where))
 
 
 def data_of(stage: Stage, where: Data) -> ImageData:

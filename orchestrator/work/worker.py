@@ -17,14 +17,14 @@ from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
-from orchestrator import build
-from orchestrator.job import Job
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.store import Store, disk_refuses
-from orchestrator.training_log import TrainingLog, reporting
+from orchestrator.work import building
+from orchestrator.work.job import Job
+from orchestrator.work.training_log import TrainingLog, reporting
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
 
@@ -72,22 +72,22 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.lineage()[0]
     data = dataset_info.checked(dataset_info.images(job.data), stage)
-    model = build.network(stage, data) if stage is teacher else build.student(store, stage, data)
+    model = building.network(stage, data) if stage is teacher else building.student(store, stage, data)
     model = _placed(model, group.device)
     if job.compile:
         model.compile()
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
-    training = Training(model, build.optimiser_settings(stage), forward)
+    training = Training(model, building.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    frozen = None if stage is teacher else _placed(build.trained(store, stage.parents[0], data), group.device)
+    frozen = None if stage is teacher else _placed(building.trained(store, stage.parents[0], data), group.device)
     for step, metrics in training.run(batch_loss(stage, frozen, data, training.ema.model, group), group.rank):
         if group.rank == 0:
             fid = None
             if job.watch is not None and job.watch.due(stage, step):
-                from orchestrator import watching  # torchvision too, seconds that most teachers can spare
+                from orchestrator.work import teacher_fid  # torchvision too, seconds that most teachers can spare
 
-                fid = watching.fid(job.watch, training.ema.model, stage, data, store)
+                fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
     if group.rank == 0:
         log.publish(dataset_info.sizes(data))
@@ -127,11 +127,11 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged
     seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
     accumulate, flipped = stage.config["optimise"].get("accumulate", 1), stage.config.get("flip", False)
     labelled = teacher.config["label_dropout"] is not None and data.classes > 0
-    path = build.path(teacher, data)
+    path = building.path(teacher, data)
     if frozen is None:
         loss = _teacher_loss(stage, path)
     else:
-        loss = build.distiller(stage, frozen, path, target=averaged).loss
+        loss = building.distiller(stage, frozen, path, target=averaged).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
@@ -144,7 +144,7 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged
     return of_part
 
 
-def _teacher_loss(stage: Stage, path: build.Path) -> Loss:
+def _teacher_loss(stage: Stage, path: building.Path) -> Loss:
     dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
 
     def loss(

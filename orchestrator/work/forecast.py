@@ -17,13 +17,13 @@ import torch
 from kaccore.data import ImageData
 from kaccore.ema import EMA
 from kaccore.solvers import EVALUATIONS
-from orchestrator import build
 from orchestrator.host import machine
 from orchestrator.plan.data import DatasetInfo, as_images
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store.store import Store
-from orchestrator.workers import Group, batch_loss
+from orchestrator.work import building
+from orchestrator.work.worker import Group, batch_loss
 
 LARGEST = 5e6  # parameters of a network that is timed
 TIMED_IMAGES = 64
@@ -85,7 +85,7 @@ def _shaped(info: DatasetInfo) -> ImageData:
 
 def _count(stage: Stage, data: ImageData) -> int:
     with torch.device("meta"):
-        network = build.network(stage.lineage()[0], data)
+        network = building.network(stage.lineage()[0], data)
     return sum(weights.numel() for weights in network.parameters())
 
 
@@ -132,7 +132,7 @@ def _operations(teacher: Stage, data: ImageData) -> float:
         from torch.utils.flop_counter import FlopCounterMode
 
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model = build.network(teacher, data).eval()
+            model = building.network(teacher, data).eval()
             model(torch.zeros(1, data.channels, data.size, data.size), torch.ones(1))
         _OPERATIONS[like] = float(counter.get_total_flops())
     return _OPERATIONS[like]
@@ -167,11 +167,11 @@ def _cost_key(stage: Stage, data: ImageData) -> str:
 def _step_seconds(stage: Stage, data: ImageData) -> float:
     teacher, group = stage.lineage()[0], Group(0, 1, torch.device("cpu"))
     frozen = None
-    model = build.network(teacher, data)
+    model = building.network(teacher, data)
     if stage is not teacher:
-        frozen = build.network(teacher, data, two_times=stage.parents[0].jumps).eval().requires_grad_(False)
-        model = build.paired(stage, build.network(teacher, data, two_times=stage.jumps))
-    settings = build.optimiser_settings(stage)
+        frozen = building.network(teacher, data, two_times=stage.parents[0].jumps).eval().requires_grad_(False)
+        model = building.paired(stage, building.network(teacher, data, two_times=stage.jumps))
+    settings = building.optimiser_settings(stage)
     loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group)
     if stage is teacher:
         loss(model, 0).backward()  # warms up: students come after their teacher
@@ -194,7 +194,7 @@ def _evaluation_seconds(stage: Stage, data: ImageData) -> float:
         if _count(stage, data) > LARGEST:
             _EVALUATIONS[like] = TIMED_IMAGES * _operations(stage.lineage()[0], data) / _rate()
             return _EVALUATIONS[like]
-        model = build.network(stage.lineage()[0], data, two_times=stage.jumps).eval()
+        model = building.network(stage.lineage()[0], data, two_times=stage.jumps).eval()
         x = torch.zeros(TIMED_IMAGES, data.channels, data.size, data.size)
         t = torch.ones(TIMED_IMAGES)
         extra = {"end": torch.zeros(TIMED_IMAGES)} if stage.jumps else {}

@@ -13,8 +13,8 @@ from kaccore.diagnostics import nearest as nearest_images
 from kaccore.diagnostics.gap import Gap, endpoint_to_path_gap
 from kaccore.diagnostics.memorisation import Nearest
 from kaccore.files import write_json
-from orchestrator import build, pictures
 from orchestrator.plan.stage import Stage
+from orchestrator.work import building, pictures
 
 GAP_SAMPLES = 256
 GAP_SUBSTEPS = 32  # of the teacher on the whole way at least, for the curve between the student's times
@@ -60,7 +60,7 @@ def save_nearest(folder: Path, images: Tensor, found: Tensor, data: ImageData) -
     pictures.save_grid(folder / "nearest.png", torch.cat(rows))
 
 
-def of_gap(teacher: nn.Module, student: Any, stage: Stage, path: build.Path, shape: tuple[int, ...], labels: Any,
+def of_gap(teacher: nn.Module, student: Any, stage: Stage, path: building.Path, shape: tuple[int, ...], labels: Any,
            folder: Path) -> dict[str, float]:  # fmt: skip
     """How far the student is from its first teacher at the ends of its steps and on the way, with the bound on the
     latter; the curves are gap.json and gap.png in `folder`."""

@@ -7,9 +7,9 @@ from kaccore import toy
 from kaccore.diagnostics.trajectories import trajectories
 from kaccore.tensors import derive_seed
 from kaccore.transport import wasserstein2
-from orchestrator import build
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import CHAINS
+from orchestrator.work import building
 
 W2_POINTS = 1000  # a side: the assignment takes a third of a second
 HELD_OUT = 500  # fresh points whose likelihood is computed
@@ -25,7 +25,7 @@ def distances(points: Tensor, seed: int) -> dict[str, float]:
     return {"w2": wasserstein2(points[:count], fresh), "w2_of_real": wasserstein2(others, fresh)}
 
 
-def likelihood(stage: Stage, model: nn.Module, path: build.Path) -> dict[str, float]:
+def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str, float]:
     """`log_likelihood`, in nats: the mean of fresh points under the flow of the `model` that `stage` samples, each
     under its own label where the model has labels, and `log_likelihood_of_real`: the data's own density of them.
 
@@ -53,7 +53,7 @@ def likelihood(stage: Stage, model: nn.Module, path: build.Path) -> dict[str, fl
     return values | {"log_likelihood_of_real": float(toy.log_density(points.double(), known).mean())}
 
 
-def ways(teacher: Stage, model: nn.Module, path: build.Path) -> Tensor:
+def ways(teacher: Stage, model: nn.Module, path: building.Path) -> Tensor:
     """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same seed, and so the same
     draws, for all teachers; their labels, where there are any, are the modes in turn."""
     labels = None if teacher.config["label_dropout"] is None else torch.arange(WAYS) % len(toy.CENTRES)

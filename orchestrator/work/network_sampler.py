@@ -8,9 +8,6 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator import build
-from orchestrator.asked import RequestError, check_fields, number, whole
-from orchestrator.evaluation import draw, labels_for
 from orchestrator.plan.plan import data, teacher_stage
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import student_for, students
@@ -19,6 +16,9 @@ from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.store.network_folder import CONFIG, FACTS, WEIGHTS
+from orchestrator.work import building
+from orchestrator.work.evaluation import draw, labels_for
+from orchestrator.work.requests import RequestError, check_fields, number, whole
 
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
@@ -37,7 +37,7 @@ class Artist:
             raise ValueError(f"{folder}: written by another version of this project: expected stage {facts['stage']}")
         self.data = _data(self.config, facts["data"])
         weights = read_tensors(folder / WEIGHTS, facts["sha256"])
-        model = build.with_weights(self.stage, self.data, weights)
+        model = building.with_weights(self.stage, self.data, weights)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def draw(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from torch import nn
 from kaccore.data import ImageData
 from kaccore.fid import Reference, compare, extract
 from kaccore.tensors import derive_seed
-from orchestrator.evaluation import draw, labels_for, measured_with
-from orchestrator.job import Watch
 from orchestrator.plan.stage import Stage
 from orchestrator.store.store import Store
+from orchestrator.work.evaluation import draw, labels_for, measured_with
+from orchestrator.work.job import Watch
 
 SAMPLING = {"solver": "ab2", "steps": 20, "guidance": 1.0}  # of every teacher, however its trials sample
 

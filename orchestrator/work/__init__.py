@@ -1,0 +1,1 @@
+"""What workers and tasks run, with torch: training, sampling, evaluation."""
