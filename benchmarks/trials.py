@@ -14,10 +14,10 @@ from rich.table import Table
 
 from benchmarks.store import finish, plan
 from orchestrator import summary
-from orchestrator.publisher import Publisher
 from orchestrator.runner import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.publisher import Publisher
 
 TRIALS = (50, 100, 200)
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.mlflow_client import connect
-from orchestrator.mlflow_server import explained
-from orchestrator.mlflow_uri import is_server, local_file, tracking_uri
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
-from orchestrator.tracking import PARENT
+from orchestrator.tracking.client import connect
+from orchestrator.tracking.server import explained
+from orchestrator.tracking.tracker import PARENT
+from orchestrator.tracking.uri import is_server, local_file, tracking_uri
 
 MODELS = "models:/"  # how MLflow begins the address of a registered model
 

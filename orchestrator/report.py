@@ -4,12 +4,12 @@ import argparse
 from functools import partial
 
 from orchestrator import argument_types, cli, cluster, summary
-from orchestrator.publisher import Publisher
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import integrity
 from orchestrator.sweeps import opening
+from orchestrator.tracking.publisher import Publisher
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from kaccore.files import CorruptFileError
 from orchestrator import cluster, summary
-from orchestrator.publisher import Publisher
 from orchestrator.runner import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.failures import first_line
@@ -17,6 +16,7 @@ from orchestrator.store.run_folder import clear_after_the_dead
 from orchestrator.store.store import integrity, with_remedy
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import ENDED_WELL, Records
+from orchestrator.tracking.publisher import Publisher
 from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130

@@ -178,8 +178,8 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
 def _best(records: "Records") -> tuple[int, str]:
     """The trial that a sweep stands for, by its number, and why: the best student's, as it is registered, or else the
     best one; of data whose numbers do not compare the first ones'. Where nothing is measured yet, a trained one."""
-    from orchestrator.registry import best
     from orchestrator.sweeps.ranking import metric_of, scale_of
+    from orchestrator.tracking.registry import best
 
     metric, found = metric_of(records)[0], best(records)
     if found:

@@ -9,13 +9,13 @@ from rich.table import Table
 
 from orchestrator import figures
 from orchestrator.host.printed import command, quoted, short
-from orchestrator.mlflow_hints import best_filters, kept_elsewhere, ui_command
 from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.report_page.results import Results
 from orchestrator.store.store import integrity, notices
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import LEFT, STOPPED, Records
+from orchestrator.tracking.hints import best_filters, kept_elsewhere, ui_command
 
 SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "seconds_per_image")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from orchestrator import cli
 from orchestrator.host.printed import command, short
-from orchestrator.mlflow_run import fit
-from orchestrator.mlflow_uri import embedded
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
+from orchestrator.tracking.runs import fit
+from orchestrator.tracking.uri import embedded
 
 HOST, PORT = "127.0.0.1", 5000
 COMMAND = 200  # characters of the command of whoever has the port
@@ -49,8 +49,8 @@ def _open(args: argparse.Namespace) -> int:
         raise ConfigError([Fault("--storage", "", f"got {root}, but {short(found.file)} is not there: {remedy}")])
     if holder := taken(args.port):
         raise ConfigError([Fault("--port", "", f"got {args.port}, which {holder} has: end it, or give another port")])
-    from orchestrator.mlflow_client import quieten
-    from orchestrator.mlflow_database import follow, prepare
+    from orchestrator.tracking.client import quieten
+    from orchestrator.tracking.database import follow, prepare
 
     quieten()
     for line in (*prepare(found.file), *follow(found.file)):

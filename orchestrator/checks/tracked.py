@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from orchestrator.mlflow_uri import is_server
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import Fault
+from orchestrator.tracking.uri import is_server
 
 
 def tracking_faults(experiment: Experiment, source: str) -> Iterator[Fault]:
@@ -12,8 +12,8 @@ def tracking_faults(experiment: Experiment, source: str) -> Iterator[Fault]:
     uri = experiment.tracking.uri
     if uri is None or not is_server(uri):
         return
-    from orchestrator.mlflow_client import quieten
-    from orchestrator.mlflow_server import problem
+    from orchestrator.tracking.client import quieten
+    from orchestrator.tracking.server import problem
 
     quieten()
     if what := problem(uri):

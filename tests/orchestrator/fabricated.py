@@ -10,16 +10,16 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
-from orchestrator.mlflow_uri import tracking_uri
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
-from orchestrator.publisher import Publisher
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import ABOUT, Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.publisher import Publisher
+from orchestrator.tracking.uri import tracking_uri
 from orchestrator.work import building
 
 FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student

@@ -14,14 +14,15 @@ from fabricated import client_of
 from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, create_sqlalchemy_engine
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from orchestrator import logged, mlflow_database
-from orchestrator.mlflow_client import connect
-from orchestrator.mlflow_uri import SPECIAL, absolute, sqlite_file, sqlite_uri
-from orchestrator.publisher import Publisher
+from orchestrator import logged
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.client import connect
+from orchestrator.tracking.publisher import Publisher
+from orchestrator.tracking.tracker import database as mlflow_database
+from orchestrator.tracking.uri import SPECIAL, absolute, sqlite_file, sqlite_uri
 
 ODD = ["my runs", "a%20b", "what?", "no#1", "größe", "-runs", "it's \"here\"", "%3f?#& é"]
 

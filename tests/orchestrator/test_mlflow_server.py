@@ -17,12 +17,13 @@ import mlflow
 import pytest
 from commands import PATIENCE, free_port, healthy, kill_all
 
-from orchestrator import doctor, mlflow_server
+from orchestrator import doctor
 from orchestrator.checks.tracked import tracking_faults
-from orchestrator.mlflow_client import connect
-from orchestrator.mlflow_server import explained, problem
-from orchestrator.publisher import Publisher
 from orchestrator.settings import loading
+from orchestrator.tracking.client import connect
+from orchestrator.tracking.publisher import Publisher
+from orchestrator.tracking.server import explained, problem
+from orchestrator.tracking.tracker import server as mlflow_server
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

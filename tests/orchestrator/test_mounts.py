@@ -7,14 +7,15 @@ import fabricated
 import pytest
 from fabricated import client_of
 
-from orchestrator import mlflow_hints, mlflow_uri, sources
+from orchestrator import sources
 from orchestrator.host import mounts
 from orchestrator.host.printed import command
-from orchestrator.mlflow_uri import embedded, sqlite_file
-from orchestrator.publisher import Publisher
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.publisher import Publisher
+from orchestrator.tracking.tracker import hints, uri
+from orchestrator.tracking.uri import embedded, sqlite_file
 
 TABLE = """\
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -71,7 +72,7 @@ def mount(root: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_store_on_a_local_disk_has_its_database_in_it(tmp_path):
-    assert embedded(Folder(tmp_path)) == mlflow_uri.Embedded(tmp_path / "mlflow.db")
+    assert embedded(Folder(tmp_path)) == uri.Embedded(tmp_path / "mlflow.db")
 
 
 def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(shared, tmp_path):
@@ -85,10 +86,10 @@ def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(share
     assert file.is_relative_to(tmp_path / "cache" / "kacflow" / "mlflow") and file.is_file()
     assert not {"mlflow.db", "mlartifacts"} & {p.name for p in shared.iterdir()}
     (line,) = said
-    assert line == mlflow_hints.kept_elsewhere(records)
+    assert line == hints.kept_elsewhere(records)
     assert f"is kept in {file}: {shared} lies on nfs4" in line
     assert line.endswith(command("report", records.folder, "--publish"))
-    assert sqlite_file(mlflow_hints.ui_command(records).rpartition(" ")[2]) == file
+    assert sqlite_file(hints.ui_command(records).rpartition(" ")[2]) == file
     found_by_its_model(records, shared)
 
 
@@ -101,11 +102,11 @@ def found_by_its_model(records: Records, root: Folder) -> None:
 def test_an_old_database_in_a_shared_store_is_said_to_be_unused(shared):
     records = fabricated.sweep(shared)
     (shared / "mlflow.db").write_bytes(b"")
-    assert f"{shared / 'mlflow.db'} is not used" in mlflow_hints.kept_elsewhere(records)
+    assert f"{shared / 'mlflow.db'} is not used" in hints.kept_elsewhere(records)
 
 
 def test_where_the_home_is_shared_too_the_database_is_kept_with_the_temporary_files(shared, tmp_path, monkeypatch):
-    monkeypatch.setattr(mlflow_uri.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(uri.tempfile, "tempdir", str(tmp_path / "tmp"))
     mount(tmp_path, monkeypatch, "shared", "cache")
     one, other = embedded(shared).file, embedded(Folder(tmp_path / "shared" / "other" / "runs")).file
     assert one.is_relative_to(tmp_path / "tmp") and other.is_relative_to(tmp_path / "tmp") and one != other
@@ -113,10 +114,10 @@ def test_where_the_home_is_shared_too_the_database_is_kept_with_the_temporary_fi
 
 def test_where_there_is_no_local_disk_it_stays_in_the_store_and_the_danger_is_said(shared, tmp_path, monkeypatch):
     records = fabricated.sweep(shared)
-    monkeypatch.setattr(mlflow_uri.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(uri.tempfile, "tempdir", str(tmp_path / "tmp"))
     mount(tmp_path, monkeypatch, "shared", "cache", "tmp")
     assert embedded(shared).file == shared / "mlflow.db"
-    assert "may be damaged" in mlflow_hints.kept_elsewhere(records)
+    assert "may be damaged" in hints.kept_elsewhere(records)
 
 
 def test_a_shared_stores_database_is_made_again_on_another_machine(shared, tmp_path, monkeypatch):
@@ -125,6 +126,6 @@ def test_a_shared_stores_database_is_made_again_on_another_machine(shared, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of another machine"))
     again = opening.records_of(records.folder)
     fabricated.publish(again)
-    assert sqlite_file(mlflow_uri.tracking_uri(None, shared)) == embedded(shared).file
+    assert sqlite_file(uri.tracking_uri(None, shared)) == embedded(shared).file
     assert "cache of another machine" in str(embedded(shared).file)
     assert len(client_of(again).search_runs(["1"])) == 1 + 3 + 3

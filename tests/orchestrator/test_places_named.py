@@ -11,7 +11,7 @@ import fabricated
 import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
-from orchestrator import data, doctor, export, playground, sample, stages, status, tracking
+from orchestrator import data, doctor, export, playground, sample, stages, status
 from orchestrator.cli import run_parser
 from orchestrator.settings import loading
 from orchestrator.settings.addresses import expanded, expanded_uri
@@ -21,6 +21,7 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.tracker import tracker
 
 STRANGE = "my räume & 'runs' #1 %41 $HOME {x}"
 SMALL = "mount -t tmpfs tmpfs . -o size=1m"
@@ -72,7 +73,7 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
     assert asked.evaluation.absolute().weights == str(tmp_path / "w.pt")
     here = fabricated.experiment(storage="~/runs", tracking={"uri": "sqlite:///~/t.db"})
     records = Records(fabricated.cli.make_plan(here, "x"), Store(here.storage))
-    assert tracking.tracking_uri(records) == f"sqlite:///{tmp_path}/t.db"
+    assert tracker.tracking_uri(records) == f"sqlite:///{tmp_path}/t.db"
     assert asked.to_yaml().count("~/") == 5  # what is kept for others is as it was written
 
 

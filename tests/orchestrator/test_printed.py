@@ -22,9 +22,9 @@ from rich.console import Console
 
 from orchestrator import summary, ui
 from orchestrator.host import printed
-from orchestrator.mlflow_hints import best_filters
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.hints import best_filters
 
 ODD = "my runs? 'a%20b' #1 :cat:"
 SHELL = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY":
@@ -145,7 +145,7 @@ def test_a_filter_has_the_best_alone_of_one_data_set(tmp_path, monkeypatch):
     assert {(name.split()[0], tags["data.size"]) for name, tags in every.items()} == {("digits", "8"), ("mnist", "28")}
     found = [client.search_runs(["1"], text) for text in best_filters(records)]
     assert sorted([r.data.tags["data"] for r in runs] for runs in found) == [[name] * 2 for name in sorted(every)]
-    monkeypatch.setattr("orchestrator.mlflow_hints.COMPARED", 1)
+    monkeypatch.setattr("orchestrator.tracking.hints.COMPARED", 1)
     found = [client.search_runs(["1"], text) for text in best_filters(records)]
     assert sorted([(r.data.tags["data"], r.data.metrics["nfe"]) for r in runs] for runs in found) == [
         [(name, 1.0)] for name in sorted(every)
@@ -153,7 +153,7 @@ def test_a_filter_has_the_best_alone_of_one_data_set(tmp_path, monkeypatch):
 
 
 def test_mlflow_understands_the_number_in_a_filter(store, monkeypatch):
-    monkeypatch.setattr("orchestrator.mlflow_hints.COMPARED", 2)
+    monkeypatch.setattr("orchestrator.tracking.hints.COMPARED", 2)
     client = client_of(store)
     for fids in ([1e20, 2e20, 3e20], [1e-05, 2e-05, 3e-05], [-3.5, -2.5, 0.1 + 0.2]):
         for trial, fid in zip(store.plan.trials, fids, strict=True):

@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_records import finish, opened
 
-from orchestrator.publisher import Publisher
 from orchestrator.store.store import leases
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.publisher import Publisher
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import registry, summary
+from orchestrator import summary
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.settings.faults import ConfigError
@@ -25,6 +25,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.ranking import best_so_far, rankings
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.tracker import registry
 from orchestrator.work import pictures
 
 TINY: dict[str, Any] = {

@@ -16,10 +16,10 @@ from mlflow.entities import Run
 from mlflow.types import Schema
 
 from kaccore.data import load
-from orchestrator.mlflow_run import NewRun
 from orchestrator.store.provenance import DIRTY, made_by
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import LEFT, NOT_BEGUN, Records
+from orchestrator.tracking.runs import NewRun
 
 OURS = ("kind", "stage_key", "trial_key", "sweep_id", "version", "git", "mlflow.source")
 

@@ -3,9 +3,9 @@
 import math
 
 from orchestrator.host.printed import command, python, short
-from orchestrator.mlflow_uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
 
 COMPARED = 100  # trials that MLflow's comparison page still draws at once
 
@@ -41,7 +41,7 @@ def best_filters(records: Records) -> list[str]:
     """What to type into the search field of the experiment's page to see this sweep's trials, of more than COMPARED the
     best alone: one for each data set and extractor of features, whose numbers do not compare."""
     from orchestrator.sweeps.ranking import metric_of, rankings
-    from orchestrator.tracking import comparable
+    from orchestrator.tracking.tracker import comparable
 
     metric, small_is_good = metric_of(records)
     query = f"tags.kind = 'trial' and tags.sweep_id = '{records.plan.id}'"

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.mlflow_hints import kept_elsewhere
-from orchestrator.mlflow_uri import is_server
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.store import leases
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.hints import kept_elsewhere
+from orchestrator.tracking.uri import is_server
 
 AGAIN_SECONDS = 10.0
 
@@ -70,7 +70,7 @@ class Publisher:
 
     def _publish(self, turn: int, status: str | None) -> None:
         if self._tracker is None or turn != self._turn + 1:  # another process may have published since
-            from orchestrator.tracking import Tracker
+            from orchestrator.tracking.tracker import Tracker
 
             self._tracker = Tracker(self.records, self.say)
         self._turn = turn
@@ -90,8 +90,8 @@ class Publisher:
             yield line
         uri = self.records.plan.experiment.tracking.uri
         if uri is not None and is_server(uri):
-            from orchestrator.mlflow_client import quieten
-            from orchestrator.mlflow_server import problem
+            from orchestrator.tracking.client import quieten
+            from orchestrator.tracking.server import problem
 
             quieten()
             if what := problem(uri):
@@ -103,7 +103,7 @@ class Publisher:
         if isinstance(error, ConfigError):
             return str(error)
         if uri is not None and is_server(uri):
-            from orchestrator.mlflow_server import explained
+            from orchestrator.tracking.server import explained
 
             if what := explained(error, uri):
                 return f"{uri}: {what}"

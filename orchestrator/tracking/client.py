@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.mlflow_uri import absolute, sqlite_file
+from orchestrator.tracking.uri import absolute, sqlite_file
 
 
 def connect(uri: str, say: Callable[[str], None]) -> Any:
@@ -16,7 +16,7 @@ def connect(uri: str, say: Callable[[str], None]) -> Any:
     uri = absolute(uri)
     file = sqlite_file(uri)
     if file is not None:
-        from orchestrator.mlflow_database import prepare
+        from orchestrator.tracking.database import prepare
 
         for line in prepare(file):
             say(line)

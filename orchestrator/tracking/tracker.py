@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator import mlflow_uri, registry
-from orchestrator.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
-from orchestrator.mlflow_client import connect
-from orchestrator.mlflow_run import NewRun
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.plan.students import intervals_text
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.records import STOPPED, Records
 from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.tracking.client import connect
+from orchestrator.tracking.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
+from orchestrator.tracking.runs import NewRun
+from orchestrator.tracking.tracker import registry, uri
 
 PARENT = "mlflow.parentRunId"
 STATUSES = {"done": "FINISHED", "failed": "FAILED", STOPPED: "KILLED"}  # of trials that are over
@@ -35,7 +35,7 @@ HEADLINE = {  # the settings that every trial logs, beside what is swept; the re
 
 def tracking_uri(records: Records) -> str:
     """The tracking store: `tracking.uri`, or the embedded SQLite file of `storage`."""
-    return mlflow_uri.tracking_uri(records.plan.experiment.tracking.uri, records.store.root)
+    return uri.tracking_uri(records.plan.experiment.tracking.uri, records.store.root)
 
 
 class Tracker:
@@ -46,9 +46,9 @@ class Tracker:
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
         self.client = connect(tracking_uri(records), say)
-        self._file = mlflow_uri.sqlite_file(tracking_uri(records))
+        self._file = uri.sqlite_file(tracking_uri(records))
         if self._file is not None:
-            from orchestrator.mlflow_database import follow
+            from orchestrator.tracking.database import follow
 
             for line in follow(self._file):
                 say(line)
@@ -93,7 +93,7 @@ class Tracker:
             return str(found.experiment_id)
         location = None
         if self._file is not None:  # what MLflow would choose is a folder where this process happens to stand
-            from orchestrator.mlflow_database import artifacts_of
+            from orchestrator.tracking.database import artifacts_of
 
             location = artifacts_of(self._file, name)
         return str(self.client.create_experiment(name, artifact_location=location))

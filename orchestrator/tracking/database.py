@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from orchestrator.host.printed import pip, quoted, short
-from orchestrator.mlflow_uri import sqlite_uri
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.tracking.uri import sqlite_uri
 
 ARTIFACTS = "mlartifacts"
 BUSY_SECONDS = 20.0  # as MLflow waits for others who write

@@ -1,0 +1,1 @@
+"""MLflow as a view of the store: its database or server, runs, metrics, the registered model."""
