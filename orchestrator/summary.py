@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import figures
 from orchestrator.host.printed import command, quoted, short
 from orchestrator.plan.plan import Plan, short_key, skipped_lines
-from orchestrator.report_page.results import Results
+from orchestrator.reports import png_figures
+from orchestrator.reports.aggregates import Results
 from orchestrator.store.store import integrity, notices
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
@@ -22,10 +22,10 @@ SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "se
 
 def write(records: Records) -> None:
     """Write results.csv, the figures and report.html into the sweep's folder."""
-    from orchestrator.report_page.page import page
+    from orchestrator.reports.page import page
 
     records.save()
-    figures.write_figures(records)
+    png_figures.write_figures(records)
     (records.folder / "report.html").put(page(records).encode())
 
 

@@ -18,7 +18,7 @@ from method_arrays import PATHS, POINTS, SHOWN, USED, Arrays, S
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngInfo
 
-from orchestrator.report_page.series import COLOURS, GRAY
+from orchestrator.reports.figure_data import COLOURS, GRAY
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from orchestrator.report_page.page import page as html_page
+from orchestrator.reports.page import page as html_page
 from orchestrator.sweeps.records import Records
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from orchestrator import dry_run, export, playground, report, sample, stages, status, summary
 from orchestrator.host import printed
 from orchestrator.plan.stage import Stage
-from orchestrator.report_page.page import page
+from orchestrator.reports.page import page
 from orchestrator.settings.sweep_block import Sweep
 from orchestrator.store.store import integrity
 from orchestrator.sweeps import earlier, opening

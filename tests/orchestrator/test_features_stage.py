@@ -17,7 +17,7 @@ from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
 from orchestrator.dry_run import print_plan
 from orchestrator.plan.plan import Plan, Trial
-from orchestrator.report_page.page import page
+from orchestrator.reports.page import page
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store

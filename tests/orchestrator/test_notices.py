@@ -19,7 +19,7 @@ from kaccore.data import cache
 from orchestrator import report, stages, status, summary
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
-from orchestrator.report_page.page import page
+from orchestrator.reports.page import page
 from orchestrator.settings.blocks import Data
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store, notices

@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from orchestrator.report_page import series
-from orchestrator.report_page.results import Results, Setting, logarithmic, said
-from orchestrator.report_page.series import COLOURS, GRAY, Line
+from orchestrator.reports import figure_data
+from orchestrator.reports.aggregates import Results, Setting, logarithmic, said
+from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 SCALE = "Cividis"  # one order of lightness, the same to every eye and in gray print
@@ -39,12 +39,12 @@ def charts(results: Results) -> Iterator[Chart]:
                 chart = Chart(f"{chart.name}-{number}", f"{chart.title} ({features})", chart.note, chart.figure)
             yield chart
     for kind in ("teacher", "student"):
-        lines, count = series.loss_curves(results, kind)
+        lines, count = figure_data.loss_curves(results, kind)
         if lines:
             shown = f" The first {len(lines)} of {count}, by the rank of their trials." if len(lines) < count else ""
             note = "Mean of the steps between two points. Click on a name to hide it, twice to see it alone."
             yield Chart(f"losses_{kind}", f"Loss of the {kind}s", note + shown, by_step(lines, "loss"))
-    curves = series.fid_curves(results)
+    curves = figure_data.fid_curves(results)
     for number, (scale, (lines, count)) in enumerate(curves.items()):
         note = "Of few images, so biased up; those that end early were stopped."
         shown = f" The first {len(lines)} of {count}, by the rank of their trials." if len(lines) < count else ""
@@ -55,23 +55,23 @@ def charts(results: Results) -> Iterator[Chart]:
 def _of_features(results: Results, features: str) -> Iterator[Chart]:
     metric = results.metric
     for name in results.metrics:
-        lines = series.nfe_lines(results, name, features)
+        lines = figure_data.nfe_lines(results, name, features)
         if lines:
             gray = sum(not line.prominent for line in lines)
             note = f"The best {len(lines) - gray} networks in colour, {gray} others in gray. " if gray else ""
             note += "Bars: standard deviation between seeds, of a single trial between its samplings"
             note += " or else KID's own, between subsets of one." if name == "kid" else "."
             yield Chart(f"{name}_vs_nfe", f"{said(name)} against NFE", note, against_nfe(lines, name, features))
-    found = series.field(results, features)
+    found = figure_data.field(results, features)
     if found is not None:
         of = f"the best of up to {found.settings} settings" if found.settings > 1 else "one setting"
         note = f"Each {'cell' if found.grid else 'point'} is {of} with this damping and speed, a mean over seeds."
         yield Chart("damping_speed", f"{said(metric)} by damping and speed", note, damping_speed(found, metric))
-    axes = series.axes(results, features)
+    axes = figure_data.axes(results, features)
     if axes:
         note = "One line for each setting. Drag along an axis to keep only the lines that pass there."
         yield Chart("parallel", f"Swept settings and {said(metric)}", note, parallel(axes, results.small_is_good))
-    front = series.front(results, features)
+    front = figure_data.front(results, features)
     if front is not None:
         note = "The line joins the settings that no other beats in both: the Pareto front."
         yield Chart("pareto", f"{said(metric)} against time", note, pareto(results, front))
@@ -110,12 +110,12 @@ def by_step(lines: list[Line], name: str) -> go.Figure:
     return figure
 
 
-def damping_speed(found: series.Field, metric: str) -> go.Figure:
+def damping_speed(found: figure_data.Field, metric: str) -> go.Figure:
     """A heat map where both are grids; where they are drawn between limits a point for each pair."""
     values = found.values
     log = logarithmic(metric, values.values())
     shade = {pair: math.log10(v) if log else v for pair, v in values.items()}
-    at = series.ticks(min(values.values()), max(values.values())) if log else None
+    at = figure_data.ticks(min(values.values()), max(values.values())) if log else None
     bar: dict[str, Any] = {"title": {"text": _safe(said(metric))}}
     bar |= {"tickvals": [math.log10(t) for t in at], "ticktext": [f"{t:g}" for t in at]} if at else {}
     if found.grid:
@@ -143,11 +143,11 @@ def damping_speed(found: series.Field, metric: str) -> go.Figure:
         figure.update_yaxes(type="category")
     else:
         for i, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
-            update(**_logarithmic([pair[i] for pair in values]) if series.wide(pair[i] for pair in values) else {})
+            update(**_logarithmic([pair[i] for pair in values]) if figure_data.wide(pair[i] for pair in values) else {})
     return figure
 
 
-def parallel(axes: list[series.Axis], small_is_good: bool) -> go.Figure:
+def parallel(axes: list[figure_data.Axis], small_is_good: bool) -> go.Figure:
     """Parallel coordinates; the lines have the colour of the metric."""
     metric = axes[-1]
     line = {"color": metric.values, "colorscale": SCALE, "reversescale": not small_is_good}
@@ -162,7 +162,7 @@ def parallel(axes: list[series.Axis], small_is_good: bool) -> go.Figure:
     return figure
 
 
-def pareto(results: Results, front: series.Front) -> go.Figure:
+def pareto(results: Results, front: figure_data.Front) -> go.Figure:
     """The metric against seconds per image, both logarithmic where they can be, with the front."""
     figure = _scatter(results, front.settings, "seconds_per_image")
     x = [s.values["seconds_per_image"].mean for s in front.best]
@@ -204,7 +204,7 @@ def _scaled(metric: str, values: list[float]) -> dict[str, Any]:
 
 
 def _logarithmic(values: list[float]) -> dict[str, Any]:
-    at = series.ticks(min(values), max(values))
+    at = figure_data.ticks(min(values), max(values))
     return {"type": "log", "tickvals": at, "ticktext": [f"{t:g}" for t in at]}
 
 
@@ -227,7 +227,7 @@ def _curve(line: Line, number: int | None, metric: str) -> go.Scatter:
 def _scatter(results: Results, settings: list[Setting], x: str) -> go.Figure:
     """The metric of every setting against `x`, teachers hollow and students filled."""
     figure, metric = go.Figure(), results.metric
-    for i, (network, members) in enumerate(series.by_network(results, settings).items()):
+    for i, (network, members) in enumerate(figure_data.by_network(results, settings).items()):
         symbol = SYMBOLS[i % len(SYMBOLS)] + ("" if network.startswith("student") else "-open")
         figure.add_trace(
             go.Scatter(

@@ -9,9 +9,9 @@ import numpy as np
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
-from orchestrator.report_page import real, series
-from orchestrator.report_page.results import Results, Setting, logarithmic, said
-from orchestrator.report_page.series import COLOURS, GRAY, Line
+from orchestrator.reports import figure_data, training_images
+from orchestrator.reports.aggregates import Results, Setting, logarithmic, said
+from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 from orchestrator.sweeps.records import Records
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -41,7 +41,7 @@ def _write(results: Results, folder: Path) -> list[Path]:
 
 def _real(records: Records, folder: Path) -> list[Path]:
     """Training images of each data set as a network sees them."""
-    found = [panel.png for panel in real.panels(records) if panel.png is not None]
+    found = [panel.png for panel in training_images.panels(records) if panel.png is not None]
     paths = [folder / ("real.png" if len(found) == 1 else f"real-{number}.png") for number in range(len(found))]
     for path, png in zip(paths, found, strict=True):
         path.write_bytes(png)
@@ -66,7 +66,7 @@ def _panels(results: Results, path: Path, draw: Draw) -> bool:
 
 def _against_nfe(metric: str) -> Draw:
     def draw(axes: Any, results: Results, features: str) -> bool:
-        lines = series.nfe_lines(results, metric, features)
+        lines = figure_data.nfe_lines(results, metric, features)
         if not lines:
             return False
         _draw_lines(axes, lines, markers=True)
@@ -83,7 +83,7 @@ def _against_nfe(metric: str) -> Draw:
 def _damping_speed(axes: Any, results: Results, features: str) -> bool:
     from matplotlib.colors import LogNorm, Normalize
 
-    found = series.field(results, features)
+    found = figure_data.field(results, features)
     if found is None:
         return False
     numbers = list(found.values.values())
@@ -102,10 +102,10 @@ def _damping_speed(axes: Any, results: Results, features: str) -> bool:
         x, y = zip(*found.values, strict=True)
         shown = axes.scatter(x, y, c=numbers, norm=norm, cmap=SCALE, edgecolors="black", linewidths=0.5)
         for scale, at in ((axes.set_xscale, x), (axes.set_yscale, y)):
-            scale("log" if series.wide(at) else "linear")
+            scale("log" if figure_data.wide(at) else "linear")
     bar = axes.figure.colorbar(shown, ax=axes, label=f"{said(results.metric)}, the best with this pair")
     if log:
-        marks = [t for t in series.ticks(min(numbers), max(numbers)) if min(numbers) <= t <= max(numbers)]
+        marks = [t for t in figure_data.ticks(min(numbers), max(numbers)) if min(numbers) <= t <= max(numbers)]
         bar.set_ticks(marks, labels=[f"{t:g}" for t in marks])
         bar.minorticks_off()
     axes.set_xlabel("damping")
@@ -116,11 +116,11 @@ def _damping_speed(axes: Any, results: Results, features: str) -> bool:
 def _parallel(axes: Any, results: Results, features: str) -> bool:
     from matplotlib import colormaps
 
-    found = series.axes(results, features)
+    found = figure_data.axes(results, features)
     if not found:
         return False
 
-    def place(axis: series.Axis, value: float) -> float:
+    def place(axis: figure_data.Axis, value: float) -> float:
         reach = [*axis.values, *axis.ticks]
         return (value - min(reach)) / ((max(reach) - min(reach)) or 1)
 
@@ -140,7 +140,7 @@ def _parallel(axes: Any, results: Results, features: str) -> bool:
 
 
 def _pareto(axes: Any, results: Results, features: str) -> bool:
-    found = series.front(results, features)
+    found = figure_data.front(results, features)
     if found is None:
         return False
     _draw_settings(axes, results, found.settings, "seconds_per_image")
@@ -150,7 +150,7 @@ def _pareto(axes: Any, results: Results, features: str) -> bool:
     seconds = [s.values["seconds_per_image"].mean for s in found.settings]
     if min(seconds) > 0:
         axes.set_xscale("log")
-        at = series.ticks(min(seconds), max(seconds))
+        at = figure_data.ticks(min(seconds), max(seconds))
         axes.set_xticks(at, [f"{t:g}" for t in at])
         axes.minorticks_off()
     axes.set_xlabel("seconds per image")
@@ -169,7 +169,7 @@ def _energy(axes: Any, results: Results, features: str) -> bool:
 def _losses(results: Results, path: Path) -> bool:
     import matplotlib.pyplot as plt
 
-    found = {kind: series.loss_curves(results, kind)[0] for kind in ("teacher", "student")}
+    found = {kind: figure_data.loss_curves(results, kind)[0] for kind in ("teacher", "student")}
     found = {kind: lines for kind, lines in found.items() if lines}
     if not found:
         return False
@@ -186,7 +186,7 @@ def _losses(results: Results, path: Path) -> bool:
 def _watched(results: Results, path: Path) -> bool:
     import matplotlib.pyplot as plt
 
-    curves = series.fid_curves(results)
+    curves = figure_data.fid_curves(results)
     if not curves:
         return False
     figure, panels = plt.subplots(1, len(curves), figsize=(7.2 * len(curves), 4.6), dpi=150, squeeze=False)
@@ -201,7 +201,7 @@ def _watched(results: Results, path: Path) -> bool:
 def _samples(results: Results, path: Path) -> bool:
     import matplotlib.pyplot as plt
 
-    from orchestrator.report_page.strips import strips
+    from orchestrator.reports.sample_strips import strips
 
     found = [strip for features in results.features for strip in strips(results, features)[0]][:STRIPS]
     if not found:
@@ -279,7 +279,7 @@ def _draw_lines(axes: Any, lines: list[Line], markers: bool) -> None:
 
 def _draw_settings(axes: Any, results: Results, settings: list[Setting], x: str) -> None:
     """The metric of each setting against `x`, a colour and marker for each network; teachers are hollow."""
-    for i, (network, members) in enumerate(series.by_network(results, settings).items()):
+    for i, (network, members) in enumerate(figure_data.by_network(results, settings).items()):
         colour = COLOURS[i % len(COLOURS)]
         fill = colour if network.startswith("student") else "none"
         axes.scatter([s.values[x].mean for s in members], [s.values[results.metric].mean for s in members],
@@ -293,7 +293,7 @@ def _scale(axes: Any, metric: str, values: list[float]) -> None:
     axes.set_ylabel(said(metric))
     if logarithmic(metric, values):
         axes.set_yscale("log")
-        at = series.ticks(min(values), max(values))
+        at = figure_data.ticks(min(values), max(values))
         axes.set_yticks(at, [f"{t:g}" for t in at])
     axes.minorticks_off()
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
-from orchestrator.report_page.real import Panel, panels
-from orchestrator.report_page.results import Results, Setting, said
-from orchestrator.report_page.strips import EXACT, SEEDS, Strip, strips
-from orchestrator.report_page.table import SCRIPT, spread_text, table
+from orchestrator.reports.aggregates import Results, Setting, said
+from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
+from orchestrator.reports.training_images import Panel, panels
+from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.store.store import notices, provenance
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import LEFT, Records
@@ -80,7 +80,7 @@ def _summary(results: Results) -> str:
 
 def _figures(results: Results) -> list[str]:
     """The interactive figures, plotly's code once before them, and the pictures that only PNGs have."""
-    from orchestrator.report_page.charts import charts
+    from orchestrator.reports.plotly_figures import charts
 
     parts, found = [], list(charts(results))
     if found:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
-from orchestrator.report_page.results import Results, Setting, Spread, logarithmic, said
+from orchestrator.reports.aggregates import Results, Setting, Spread, logarithmic, said
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD
 from orchestrator.sweeps.teacher_fids import fids

@@ -13,7 +13,7 @@ from PIL import Image
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
-from orchestrator.report_page.results import Results, Spread
+from orchestrator.reports.aggregates import Results, Spread
 from orchestrator.store.stage_result import DamagedError
 
 SEEDS = 16

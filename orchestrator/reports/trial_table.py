@@ -4,7 +4,7 @@ import html
 from typing import Any
 
 from orchestrator.plan.plan import plain
-from orchestrator.report_page.results import Results, Setting, Spread, said
+from orchestrator.reports.aggregates import Results, Setting, Spread, said
 from orchestrator.sweeps.records import MEASURES, OF_POINTS
 
 # sorts by the clicked column, again the other way round; empty cells stay last
