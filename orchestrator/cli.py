@@ -116,18 +116,19 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 
 
 def _run(args: argparse.Namespace, goal: str, again: str) -> int:
-    from orchestrator import cluster
+    from orchestrator.cluster.connection import connection
 
-    cluster.quieten(args.address)
+    connection.quieten(args.address)
     experiment = loading.load(args.file, args.overrides)
     if goal == "sweep":
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
-    address = cluster.address_of(args.address)
-    notes = [] if args.dry_run or address is not None else cluster.check_here(experiment, args.file)
+    address = connection.address_of(args.address)
+    notes = [] if args.dry_run or address is not None else connection.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
-    from orchestrator import checks, dry_run, run
+    from orchestrator import dry_run, run
+    from orchestrator.cluster.nodes import examination
     from orchestrator.store.store import Store
     from orchestrator.sweeps.earlier import earlier_points
     from orchestrator.sweeps.records import Records
@@ -147,8 +148,8 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         dry_run.print_plan(plan, console, only, preflight.left_to_fetch(weights))
         return 0
     if address is not None:
-        cluster.connect(address)
-        cluster.check_cluster(experiment, args.file)
+        connection.connect(address)
+        connection.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
-        checks.before_start(experiment, args.file, known, weights)
+        examination.before_start(experiment, args.file, known, weights)
     return run.run(records, address, console, only, again)

@@ -5,10 +5,11 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator import cluster, early_stopping
+from orchestrator import early_stopping
+from orchestrator.cluster.connection import connection
+from orchestrator.cluster.placement_groups import Reservations
 from orchestrator.fulfil import ReferenceFailedError, Run, StageFailedError, complete
 from orchestrator.proposals import Budget, read_trial
-from orchestrator.reservations import Reservations
 from orchestrator.sweeps.records import STOPPED, Records
 
 
@@ -42,7 +43,7 @@ class Noting(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked round once more."""
         if self.reservations.look():
-            self.records.lacking = cluster.shortage(self.records.plan.experiment)
+            self.records.lacking = connection.shortage(self.records.plan.experiment)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator is at work."""

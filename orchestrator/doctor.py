@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli, cluster, local_ray
+from orchestrator import argument_types, cli
+from orchestrator.cluster.connection import connection, local_ray
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -43,30 +44,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _examine(args: argparse.Namespace) -> int:
-    cluster.quieten(args.address)
+    connection.quieten(args.address)
     source = args.file or "this cluster"
     experiment = loading.load(args.file, args.overrides) if args.file else loading.parse(MINIMAL, source)
     opening.check_storage(experiment, source)
     from rich.table import Table
 
-    from orchestrator import checks
-    from orchestrator.checks import hosts
-    from orchestrator.checks.tracked import tracking_faults
+    from orchestrator.cluster.nodes import examination, missing_hosts
+    from orchestrator.cluster.nodes.tracking_server import tracking_faults
     from orchestrator.plan.expand import expand
     from orchestrator.work import preflight
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
-    console, address = cli.make_console(), cluster.address_of(args.address)
+    console, address = cli.make_console(), connection.address_of(args.address)
     if address is None and (here := _examine_here(experiment, source, console)):  # Ray cannot say the rest
-        rest = [*checks.faults_without_a_cluster(experiment, source), *preflight.weights_faults(needed, source)]
+        rest = [*examination.faults_without_a_cluster(experiment, source), *preflight.weights_faults(needed, source)]
         raise ConfigError([*here, *rest])
-    cluster.connect(address)
+    connection.connect(address)
     try:
-        missing = hosts.not_joined({node.address for node in checks.alive()})
-        found = checks.look(experiment, source, weights=needed)
+        missing = missing_hosts.not_joined({node.address for node in examination.alive()})
+        found = examination.look(experiment, source, weights=needed)
     finally:
-        cluster.disconnect()
+        connection.disconnect()
     table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
     for node, report in found.reports.items():
         versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
@@ -81,7 +81,7 @@ def _examine(args: argparse.Namespace) -> int:
 
 def _examine_here(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
     """Say what this machine has for a run of its own; returns what it lacks for one."""
-    found = cluster.look_here(experiment, source)
+    found = connection.look_here(experiment, source)
     for line in [*local_ray.in_words(), *found.warnings]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found.faults

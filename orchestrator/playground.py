@@ -9,7 +9,8 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, cluster, local_ray, network_arguments, sampling_choice, sources
+from orchestrator import cli, network_arguments, sampling_choice, sources
+from orchestrator.cluster.connection import connection, local_ray
 from orchestrator.host import machine
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 def _play(args: argparse.Namespace) -> int:
     _check(args)
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
-    cluster.quieten()
+    connection.quieten()
     source = network_arguments.find(args)
     begin = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, begin)
@@ -46,14 +47,14 @@ def _play(args: argparse.Namespace) -> int:
         print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)
     try:
-        with cluster.terminable():
-            cluster.connect("local")
-        with cluster.terminable():
+        with connection.terminable():
+            connection.connect("local")
+        with connection.terminable():
             _serve(args.port, source, begin, network_arguments.arguments(args))
             print(f"http://{HOST}:{args.port}/ (Ctrl-C ends it)", flush=True)
             Event().wait()
     finally:
-        cluster.disconnect()
+        connection.disconnect()
     return 0
 
 

@@ -3,7 +3,8 @@
 import argparse
 from functools import partial
 
-from orchestrator import argument_types, cli, cluster, summary
+from orchestrator import argument_types, cli, summary
+from orchestrator.cluster.connection import connection
 from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _again(folder: Place, publish: bool) -> int:
-    cluster.quieten()
+    connection.quieten()
     console, records = cli.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
     publisher = Publisher(records, partial(summary.say, console))

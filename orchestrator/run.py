@@ -8,7 +8,8 @@ from functools import partial
 from rich.console import Console
 
 from kaccore.files import CorruptFileError
-from orchestrator import cluster, summary
+from orchestrator import summary
+from orchestrator.cluster.connection import connection
 from orchestrator.runner import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.failures import first_line
@@ -27,7 +28,7 @@ def run(
 ) -> int:
     """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
     failed, 130 interrupted. `again` is the command line that goes on with an interrupted run."""
-    cluster.quieten(address)
+    connection.quieten(address)
     plan = records.plan if only is None else records.plan.part(only)
     for line in integrity.mend(records.store, list(plan.stages())):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -53,7 +54,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted in every open
     trial, or DONE, whatever became of single trials."""
     try:
-        with cluster.terminable():
+        with connection.terminable():
             if records.unfinished():
                 run_trials(records, address, publisher.wake)
             else:

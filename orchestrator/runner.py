@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import cluster
+from orchestrator.cluster.connection import connection
 from orchestrator.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch
@@ -24,14 +24,14 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
     experiment, budget = records.plan.experiment, Budget(records)
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
     with Scratch(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
-        cluster.connect(address)
-        records.dashboard = cluster.dashboard()
+        connection.connect(address)
+        records.dashboard = connection.dashboard()
         try:
-            with cluster.terminable():  # again: Ray has put a handler of its own, which aborts the process
-                _tuner(records, run_here, budget, cluster.resources(), wake).fit()
+            with connection.terminable():  # again: Ray has put a handler of its own, which aborts the process
+                _tuner(records, run_here, budget, connection.resources(), wake).fit()
                 _note_left(records, budget.used_up())
         finally:
-            cluster.disconnect()
+            connection.disconnect()
 
 
 def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, float], wake: Callable[[], None]) -> Any:

@@ -10,10 +10,11 @@ import pytest
 from commands import TINY, free_port, own_environment, run
 from ray.cluster_utils import Cluster
 
-from orchestrator import checks, cluster, doctor, launches
-from orchestrator.checks import hosts, judged, on_node
-from orchestrator.checks.judged import Node
-from orchestrator.checks.on_node import DRIVER, Probe, Report
+from orchestrator import doctor
+from orchestrator.cluster.connection import autoscaler, connection
+from orchestrator.cluster.nodes import examination, missing_hosts, report, verdicts
+from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
+from orchestrator.cluster.nodes.verdicts import Node
 from orchestrator.settings import loading
 from orchestrator.store.provenance import made_by
 
@@ -26,11 +27,11 @@ def experiment(**blocks):
 
 
 def healthy() -> Report:
-    return Report({**made_by(), "code": on_node.code()}, NAMES, free=(0.5, 1e11), gpus=1)
+    return Report({**made_by(), "code": report.code()}, NAMES, free=(0.5, 1e11), gpus=1)
 
 
 def said(worker: Report, **blocks) -> list[str]:
-    return [str(f) for f in judged.nodes({HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml")]
+    return [str(f) for f in verdicts.nodes({HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml")]
 
 
 @pytest.fixture
@@ -46,13 +47,13 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_the_doctor(two_nodes, tmp_path):
     with patch.dict(os.environ, own_environment(), clear=True):
-        cluster.connect(two_nodes)
+        connection.connect(two_nodes)
         try:
-            found = checks.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
+            found = examination.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
             without = {"storage": str(tmp_path / "runs"), "tracking": {"uri": f"http://127.0.0.1:{free_port()}"}}
-            checks.before_start(experiment(**without), "x.yaml", "")  # a run does not depend on the tracking server
+            examination.before_start(experiment(**without), "x.yaml", "")  # a run does not depend on the tracking server
         finally:
-            cluster.disconnect()
+            connection.disconnect()
     assert found.faults == []
     assert len(found.reports) == 2
     assert not (tmp_path / "runs").exists()  # the probe has gone with all that it made
@@ -72,7 +73,7 @@ def test_nodes_alike_have_no_faults():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"versions": {**made_by(), "code": on_node.code(), "torch": "2.0.0"}}, "torch is 2.0.0, on this machine"),
+        ({"versions": {**made_by(), "code": report.code(), "torch": "2.0.0"}}, "torch is 2.0.0, on this machine"),
         ({"versions": {**made_by(), "code": "0"}}, "its copy of this project differs from this machine's"),
         ({"addresses": {**NAMES, "w1": ["127.0.1.1"]}}, "the name w1 means 127.0.1.1 there, expected 10.0.0.2: add "
                                                         "'10.0.0.2 w1' to its /etc/hosts"),
@@ -101,17 +102,17 @@ def test_gpus_that_torch_does_not_see_matter_where_they_are_asked_for():
 
 
 def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monkeypatch):
-    monkeypatch.setattr(on_node, "SHARED_SECONDS", 0.1)
+    monkeypatch.setattr(report, "SHARED_SECONDS", 0.1)
     mine, elsewhere = Probe(str(tmp_path / "mine"), "abc"), Probe(str(tmp_path / "elsewhere"), "abc")
     for probe in (mine, elsewhere):
         probe.folder.mkdir(parents=True)
     mine.write(DRIVER)
-    there = on_node.examine(WORKER.id, elsewhere, [], gpus=False)
+    there = report.examine(WORKER.id, elsewhere, [], gpus=False)
     assert there.storage == "FileNotFoundError: No such file or directory"
     elsewhere.write(DRIVER)  # left there by somebody
-    there = on_node.examine(WORKER.id, elsewhere, [], gpus=False)
-    problem = checks._returned(WORKER, mine, there)
-    (fault,) = judged.shared({HEAD: "", WORKER: problem}, experiment(storage="/data"), "x.yaml")
+    there = report.examine(WORKER.id, elsewhere, [], gpus=False)
+    problem = examination._returned(WORKER, mine, there)
+    (fault,) = verdicts.shared({HEAD: "", WORKER: problem}, experiment(storage="/data"), "x.yaml")
     assert str(fault) == (
         "x.yaml: storage: got /data, which node w1 (10.0.0.2) does not share (what the node wrote there does not "
         "appear here): give a folder that all nodes mount at the same place, or s3://bucket/prefix"
@@ -119,7 +120,7 @@ def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monk
 
 
 def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(launches, "joining", list)  # no cluster is connected
+    monkeypatch.setattr(autoscaler, "joining", list)  # no cluster is connected
     file = tmp_path / "bootstrap.yaml"
     file.write_text(
         "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
@@ -132,13 +133,13 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
         "head_node_type: local.cluster.node\n"
         "available_node_types: {local.cluster.node: {min_workers: 1}}\n"
     )
-    assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
-    assert hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
-    assert hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
-    monkeypatch.setattr(launches, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
+    assert missing_hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
+    assert missing_hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
+    assert missing_hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
+    monkeypatch.setattr(autoscaler, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
     for written in (file, of_ray):
-        with patch.object(hosts, "SSH_PORT", free_port()):
-            (fault,) = hosts.not_joined({"127.0.0.1"}, written)
+        with patch.object(missing_hosts, "SSH_PORT", free_port()):
+            (fault,) = missing_hosts.not_joined({"127.0.0.1"}, written)
         assert str(fault) == (
             f"{written}: provider.worker_ips: 127.0.0.2 has not joined: no SSH answers there (Connection refused): "
             "start the machine, or take it out of the file"
@@ -153,6 +154,6 @@ def test_settings_without_a_file_are_refused(tmp_path):
 
 def test_data_that_is_missing_on_this_machine_is_one_of_the_faults(tmp_path):
     here = experiment(data={"name": "cifar10", "root": str(tmp_path)})
-    (fault,) = checks._data_faults({}, {here.data: ""}, "x.yaml")
+    (fault,) = examination._data_faults({}, {here.data: ""}, "x.yaml")
     assert str(fault).startswith("x.yaml: data: ") and str(tmp_path) in str(fault)
-    assert list(checks._data_faults({}, {here.data: "read before"}, "x.yaml")) == []
+    assert list(examination._data_faults({}, {here.data: "read before"}, "x.yaml")) == []

@@ -18,7 +18,7 @@ import pytest
 from commands import PATIENCE, free_port, healthy, kill_all
 
 from orchestrator import doctor
-from orchestrator.checks.tracked import tracking_faults
+from orchestrator.cluster.nodes.tracking_server import tracking_faults
 from orchestrator.settings import loading
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.publisher import Publisher

@@ -12,7 +12,7 @@ from commands import TINY, manifests, run
 from made_up import made, plan
 
 from kaccore.features import OFFICIAL
-from orchestrator.checks import on_node
+from orchestrator.cluster.nodes import report
 from orchestrator.fulfil import Run
 from orchestrator.plan.plan import Plan
 from orchestrator.proposals import Budget, Proposals
@@ -128,9 +128,9 @@ def test_too_few_images_for_own_features_are_told_before_the_start(tmp_path):
 
 
 def test_a_node_says_what_it_lacks():
-    assert on_node.weights([Weights(INCEPTION, "/nope.pth", None)], fetched=False)[0][0] == "evaluation.weights"
+    assert report.weights([Weights(INCEPTION, "/nope.pth", None)], fetched=False)[0][0] == "evaluation.weights"
     for fetched in (True, False):
-        ((key, message),) = on_node.weights([Weights(LARGE, None, None)], fetched)
+        ((key, message),) = report.weights([Weights(LARGE, None, None)], fetched)
         assert key == "evaluation.weights" and OFFICIAL[LARGE].url in message
 
 

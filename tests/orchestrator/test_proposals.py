@@ -8,7 +8,7 @@ from unittest.mock import patch
 from commands import own_environment
 from made_up import made, plan
 
-from orchestrator import cluster
+from orchestrator.cluster.connection import connection
 from orchestrator.proposals import Budget
 from orchestrator.runner import run_trials
 from orchestrator.store.store import Store
@@ -20,7 +20,7 @@ def test_trials_with_nothing_to_do_share_a_few_processes(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": list(range(1, 41))}))
     records.update_all(lambda _, ending: replace(ending, status="waiting"))
     with patch.dict(os.environ, own_environment(), clear=True):
-        cluster.connect(None)
+        connection.connect(None)
         import ray
 
         logs = Path(ray._private.worker._global_node.get_logs_dir_path())

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 from commands import PATIENCE, own_environment
 
-from orchestrator import cluster
-from orchestrator.reservations import CHECK_SECONDS, Reservations, free_orphaned
+from orchestrator.cluster.connection import connection
+from orchestrator.cluster.placement_groups import CHECK_SECONDS, Reservations, free_orphaned
 
 
 @pytest.fixture
@@ -17,11 +17,11 @@ def ray() -> Iterator[object]:
     import ray
 
     with patch.dict(os.environ, own_environment(), clear=True):
-        cluster.connect(None)
+        connection.connect(None)
         try:
             yield ray
         finally:
-            cluster.disconnect()
+            connection.disconnect()
 
 
 def test_only_what_the_dead_had_reserved_is_freed(ray):
@@ -41,7 +41,7 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     def states():
         return {name: group["state"] for name, group in ray.util.placement_group_table().items()}
 
-    assert cluster.dashboard() == ""  # which is why Ray Train's own cleaner does not work here
+    assert connection.dashboard() == ""  # which is why Ray Train's own cleaner does not work here
     of_the_driver = placement_group([{"CPU": 0.25}])
     ray.get(of_the_driver.ready())
     living, dead, waiting = Coordinator.remote(), Coordinator.remote(), Coordinator.remote()
@@ -62,8 +62,8 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
 
 def test_looking_often_asks_ray_now_and_then(monkeypatch):
     asked, now = [], [100.0]
-    monkeypatch.setattr("orchestrator.reservations.free_orphaned", lambda: asked.append(now[0]))
-    monkeypatch.setattr("orchestrator.reservations.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.cluster.placement_groups.free_orphaned", lambda: asked.append(now[0]))
+    monkeypatch.setattr("orchestrator.cluster.placement_groups.time.monotonic", lambda: now[0])
     reservations = Reservations()
     for _ in range(9):
         reservations.look()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.checks import on_node
-from orchestrator.checks.on_node import Report
+from orchestrator.cluster.nodes import report as on_node
+from orchestrator.cluster.nodes.report import Report
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import Fault
 from orchestrator.store.failures import first_line, innermost

@@ -16,7 +16,7 @@ from functools import partialmethod
 from types import FrameType
 from typing import Any
 
-from orchestrator import launches, local_ray
+from orchestrator.cluster.connection import autoscaler, local_ray
 from orchestrator.host import machine
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
@@ -117,7 +117,7 @@ def shortage(experiment: Experiment) -> str:
     lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
     if not lacking:
         return ""
-    coming = "; ".join(launches.joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
+    coming = "; ".join(autoscaler.joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
     return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
 
 

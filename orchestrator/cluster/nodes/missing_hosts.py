@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from orchestrator import launches
+from orchestrator.cluster.connection import autoscaler
 from orchestrator.settings.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
@@ -27,7 +27,7 @@ def not_joined(joined: set[str], file: Path = BOOTSTRAP) -> list[Fault]:
     wanted = sum(int(t.get("min_workers", 0)) for t in config.get("available_node_types", {}).values())
     complete = len(joined) > wanted  # they, and the head
     missing = [] if complete else [ip for ip in provider.get("worker_ips", []) if ip not in joined]
-    said = launches.refused() if complete else launches.joining()  # what is more than demanded may still be refused
+    said = autoscaler.refused() if complete else autoscaler.joining()  # what is more than demanded may still be refused
     others = [line for line in said if line.partition(":")[0] not in missing]
     met = [Fault(str(file), "available_node_types", f"{line}, says `ray status`") for line in others]
     return met + [Fault(str(file), "provider.worker_ips", unreachable(ip, auth)) for ip in missing]

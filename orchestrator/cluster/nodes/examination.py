@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.checks import judged, on_node
-from orchestrator.checks.judged import Node
-from orchestrator.checks.on_node import DRIVER, Probe, Report
-from orchestrator.checks.tracked import tracking_faults
+from orchestrator.cluster.nodes import report as on_node
+from orchestrator.cluster.nodes import verdicts
+from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
+from orchestrator.cluster.nodes.tracking_server import tracking_faults
+from orchestrator.cluster.nodes.verdicts import Node
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -53,12 +54,12 @@ def look(
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
         reports, silent = _reports(nodes, probe, experiment)
-        faults += silent + judged.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
+        faults += silent + verdicts.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
     except OSError as e:
         reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}")]
     finally:
         _forget(probe)
-    faults += judged.nodes(reports, experiment, source)
+    faults += verdicts.nodes(reports, experiment, source)
     started = {(n, of): ref for (n, of), ref in data.items() if n in reports}
     faults += _data_faults(started, known, source)
     faults += _weights_faults({n: ref for n, ref in asked.items() if n in reports}, source)
@@ -113,11 +114,11 @@ def _reports(nodes: Sequence[Node], probe: Probe, experiment: Experiment) -> tup
             try:
                 reports[node] = ray.get(ref)
             except Exception as e:
-                faults.append(judged.unable(node, e))
+                faults.append(verdicts.unable(node, e))
                 continue
             now = time.time()  # its clock was read between the question and now
             reports[node].clock -= min(max(reports[node].clock, began), now)
-    return reports, faults + [judged.silent(node, ANSWER_SECONDS) for node in waiting.values()]
+    return reports, faults + [verdicts.silent(node, ANSWER_SECONDS) for node in waiting.values()]
 
 
 def _returned(node: Node, probe: Probe, report: Report) -> str:
@@ -143,10 +144,10 @@ def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str
         try:
             there = ray.get(ref, timeout=0.0)
         except Exception as e:
-            yield judged.data_missing(node, e, source)
+            yield verdicts.data_missing(node, e, source)
             continue
         if here[settings] and there != here[settings]:
-            yield judged.data_differs(node, source)
+            yield verdicts.data_differs(node, source)
 
 
 def _weights_faults(started: Mapping[Node, Any], source: str) -> Iterable[Fault]:
