@@ -17,7 +17,7 @@ from orchestrator.sweeps.records import Records
 STAGES = 1000
 TRIALS = (50, 100, 200, 400)
 COORDINATOR = """
-import orchestrator.coordinator
+import orchestrator.execution.coordinator
 status = open("/proc/self/smaps_rollup").read()
 print(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Pss:")) / 1e3)
 """

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.store import finish, plan
 from orchestrator import summary
-from orchestrator.runner import run_trials
+from orchestrator.execution.trials import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.publisher import Publisher

@@ -7,10 +7,10 @@ from rich.table import Table
 
 from orchestrator import summary
 from orchestrator.cluster.connection import connection
+from orchestrator.execution.trials import concurrent_trials
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import TRAINING
-from orchestrator.runner import concurrent_trials
 from orchestrator.store.store import Store, integrity
 from orchestrator.sweeps.feature_notes import own_features
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from kaccore.files import CorruptFileError
 from orchestrator import summary
 from orchestrator.cluster.connection import connection
-from orchestrator.runner import run_trials
+from orchestrator.execution.trials import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead

@@ -9,8 +9,8 @@ import pytest
 from commands import run
 from mlflow import MlflowClient
 
-from orchestrator.early_stopping import ends_early
-from orchestrator.fulfil import HaltedError, fulfil
+from orchestrator.execution.early_stopping import ends_early
+from orchestrator.execution.fulfil import HaltedError, fulfil
 from orchestrator.store.leases import Halt, Lease, LeaseWatch
 from orchestrator.store.store import FIDS, Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING

@@ -15,8 +15,8 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator import fulfil as engine
-from orchestrator.fulfil import LostResultError, Run, StageFailedError, fulfil
+from orchestrator.execution import fulfil as engine
+from orchestrator.execution.fulfil import LostResultError, Run, StageFailedError, fulfil
 from orchestrator.host.printed import command
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage

@@ -13,9 +13,9 @@ from made_up import made, plan
 
 from kaccore.features import OFFICIAL
 from orchestrator.cluster.nodes import report
-from orchestrator.fulfil import Run
+from orchestrator.execution.fulfil import Run
+from orchestrator.execution.proposals import Budget, Proposals
 from orchestrator.plan.plan import Plan
-from orchestrator.proposals import Budget, Proposals
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store

@@ -9,8 +9,8 @@ from commands import own_environment
 from made_up import made, plan
 
 from orchestrator.cluster.connection import connection
-from orchestrator.proposals import Budget
-from orchestrator.runner import run_trials
+from orchestrator.execution.proposals import Budget
+from orchestrator.execution.trials import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 from orchestrator.work.training_log import tell

@@ -178,6 +178,6 @@ def test_a_report_is_the_same_file_each_time(tmp_path):
 
 
 def test_commands_import_plotly_when_there_is_something_to_draw():
-    code = "import sys, orchestrator.cli, orchestrator.runner, orchestrator.report; print('plotly' in sys.modules)"
+    code = "import sys, orchestrator.cli, orchestrator.execution.trials, orchestrator.report; print('plotly' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"

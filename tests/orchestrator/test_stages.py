@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.fulfil import StageFailedError, fulfil
+from orchestrator.execution.fulfil import StageFailedError, fulfil
 from orchestrator.plan.stage import Stage
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store, leases

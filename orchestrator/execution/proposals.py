@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.fulfil import Run
+from orchestrator.execution.fulfil import Run
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING
 from orchestrator.store.place import Place

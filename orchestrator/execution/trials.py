@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.connection import connection
-from orchestrator.fulfil import TRIES, Run
+from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch
 from orchestrator.sweeps.records import Records
@@ -19,7 +19,7 @@ from orchestrator.sweeps.records import Records
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:
     """All unfinished trials through Ray Tune; notes each ending as it comes, and calls `wake` to have it published."""
-    from orchestrator.proposals import Budget
+    from orchestrator.execution.proposals import Budget
 
     experiment, budget = records.plan.experiment, Budget(records)
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
@@ -38,9 +38,9 @@ def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, fl
     from ray import tune
     from ray.air._internal import usage
 
-    from orchestrator import early_stopping
-    from orchestrator.coordinator import Noting, coordinate
-    from orchestrator.proposals import Proposals
+    from orchestrator.execution import early_stopping
+    from orchestrator.execution.coordinator import Noting, coordinate
+    from orchestrator.execution.proposals import Proposals
 
     # it imports what Ray has for Comet, W&B and MLflow, to count callbacks for statistics that are off
     usage.tag_callbacks = lambda callbacks: False

@@ -5,11 +5,11 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator import early_stopping
 from orchestrator.cluster.connection import connection
 from orchestrator.cluster.placement_groups import Reservations
-from orchestrator.fulfil import ReferenceFailedError, Run, StageFailedError, complete
-from orchestrator.proposals import Budget, read_trial
+from orchestrator.execution import early_stopping
+from orchestrator.execution.fulfil import ReferenceFailedError, Run, StageFailedError, complete
+from orchestrator.execution.proposals import Budget, read_trial
 from orchestrator.sweeps.records import STOPPED, Records
 
 

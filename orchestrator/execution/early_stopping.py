@@ -7,7 +7,7 @@ another trial or another sweep, goes on from there.
 import threading
 from typing import Any
 
-from orchestrator.fulfil import POLL_SECONDS, HaltedError, Run, complete
+from orchestrator.execution.fulfil import POLL_SECONDS, HaltedError, Run, complete
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.leases import Halt

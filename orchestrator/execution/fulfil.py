@@ -191,7 +191,7 @@ def _run_held(
 
 def train(stages: list[Stage], trial: Trial, run: Run) -> None:
     """Train `stages`, a run of the chain of `trial`, in one Ray Train worker group."""
-    from orchestrator.worker_group import fit
+    from orchestrator.execution.worker_group import fit
 
     checkpoint = run.config.checkpoint
     job = Job(
