@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, network_arguments, sampling_choice, sources
+from orchestrator import argument_types, cli, network_arguments
 from orchestrator.host import machine
+from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -73,7 +74,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def original(
-    source: sources.Source, config: Experiment, stage: Stage
+    source: locate.Source, config: Experiment, stage: Stage
 ) -> tuple["Sampler", list["Tensor"], "Tensor", dict[str, Any]]:
     """The trained sampler; the noise, and labels if it has any, of some images; those images as `sample` draws them;
     and what is to be known about the sampler."""
@@ -83,7 +84,7 @@ def original(
     from kaccore.portable import Sampler
     from kaccore.sampling import prior_images
     from kaccore.solvers import uniform_times
-    from orchestrator.described import describe
+    from orchestrator.networks.export_notes import describe
     from orchestrator.work import building
     from orchestrator.work.evaluation import draw, labels_for
 

@@ -3,7 +3,7 @@
 import argparse
 
 from orchestrator import argument_types, cli
-from orchestrator.sources import RUN, Source, locate
+from orchestrator.networks.locate import RUN, Source, locate
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -9,9 +9,10 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, network_arguments, sampling_choice, sources
+from orchestrator import cli, network_arguments
 from orchestrator.cluster.connection import connection, local_ray
 from orchestrator.host import machine
+from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 
@@ -58,12 +59,12 @@ def _play(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(port: int, source: sources.Source, begin: Experiment, found: list[str]) -> None:
+def _serve(port: int, source: locate.Source, begin: Experiment, found: list[str]) -> None:
     """Have Ray Serve answer on `port`; returns when it does."""
     import torch
     from ray import serve
 
-    from orchestrator.answers import Answers
+    from orchestrator.networks.http import Answers
 
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     serve.start(

@@ -5,7 +5,7 @@ from functools import partial
 
 from orchestrator import argument_types, cli, summary
 from orchestrator.cluster.connection import connection
-from orchestrator.sources import SWEEP, sweep_folder
+from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import integrity

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, network_arguments, sampling_choice
+from orchestrator import argument_types, cli, network_arguments
 from orchestrator.host import machine
+from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -50,7 +51,7 @@ def _draw(args: argparse.Namespace) -> int:
     config = sampling_choice.override(source, args, asked)
     stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
-    from orchestrator import way
+    from orchestrator.networks import animation
     from orchestrator.work import building
     from orchestrator.work.evaluation import device, draw, labels_for
 
@@ -61,7 +62,7 @@ def _draw(args: argparse.Namespace) -> int:
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
-    model = way.Watched(building.trained(source.store, stage, data).to(device()))
+    model = animation.Watched(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
                    chosen)  # fmt: skip
@@ -97,12 +98,12 @@ def _save_way(
     out: Path, setting: dict[str, Any], model: Any, samples: Any, data: "ImageData", labels: "Tensor | None"
 ) -> None:
     from kaccore.solvers import EVALUATIONS
-    from orchestrator import way
+    from orchestrator.networks import animation
     from orchestrator.work import pictures
 
     evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and labels is not None
     positions = model.positions(samples.nfe, evaluations, guided, samples.images)
-    way.save_way(out, positions, data, pictures.names_of(labels, data))
+    animation.save_way(out, positions, data, pictures.names_of(labels, data))
 
 
 def _about(config: Experiment, stage: Stage, data: "ImageData") -> dict[str, Any]:

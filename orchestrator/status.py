@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator import argument_types, cli
+from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.settings.faults import ConfigError
-from orchestrator.sources import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening

@@ -14,7 +14,7 @@ from fabricated import client_of
 from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, create_sqlalchemy_engine
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from orchestrator import logged
+from orchestrator.networks import mlflow_lookup
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
@@ -130,7 +130,7 @@ def test_a_file_of_any_name_is_reached_by_its_address_and_no_other_is_made(name,
     everything_is_loaded_from(root, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} - before == {"model"}
     (run, *_) = client_of(records_below(root)).search_runs(["1"], "tags.kind = 'trial'")
-    assert logged.find_run(run.info.run_id, Folder(root), None).sweep_id == run.data.tags["sweep_id"]
+    assert mlflow_lookup.find_run(run.info.run_id, Folder(root), None).sweep_id == run.data.tags["sweep_id"]
 
 
 def test_a_relative_address_means_the_file_of_the_folder_in_which_the_process_is(tmp_path, monkeypatch):

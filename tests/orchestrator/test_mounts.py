@@ -7,9 +7,9 @@ import fabricated
 import pytest
 from fabricated import client_of
 
-from orchestrator import sources
 from orchestrator.host import mounts
 from orchestrator.host.printed import command
+from orchestrator.networks import locate
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -96,7 +96,7 @@ def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(share
 def found_by_its_model(records: Records, root: Folder) -> None:
     """Other commands look it up in the same place."""
     name = records.plan.experiment.name
-    assert sources.locate(f"models:/{name}", root).trial.chain[-1].kind == "student"
+    assert locate.locate(f"models:/{name}", root).trial.chain[-1].kind == "student"
 
 
 def test_an_old_database_in_a_shared_store_is_said_to_be_unused(shared):

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import export, report, sample, sources, stages, status
+from orchestrator import export, report, sample, stages, status
+from orchestrator.networks import locate
+from orchestrator.networks.studio import Studio
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make, stage
 from orchestrator.settings.loading import parse
 from orchestrator.status import Followed
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store
-from orchestrator.studio import Studio
 from orchestrator.sweeps import inventory
 from orchestrator.sweeps.records import Records
 
@@ -78,7 +79,7 @@ def test_its_networks_are_sampled_exported_and_played_with(store, version, tmp_p
     with np.load(tmp_path / "x.npz") as file:
         assert file["images"].shape == (3, 16, 16, 3) and file["labels"].tolist() == [1, 0, 1]
     assert export.main([*text, "--format", "safetensors", "--out", str(tmp_path / "x")]) == 0
-    source = sources.locate("again", Folder(store))
+    source = locate.locate("again", Folder(store))
     playing = Studio(source, source.config, text)
     answer = playing.draw({"labels": ["dog"], "count": 1})
     assert answer["classes"] == ["dog"] and answer["network"] == "student 2, damping 9"

@@ -10,9 +10,10 @@ import torch
 from commands import everything_below, run
 from PIL import Image, ImageSequence
 
-from orchestrator import sample, sources
+from orchestrator import sample
+from orchestrator.networks import locate
+from orchestrator.networks.animation import Watched
 from orchestrator.store.folder import Folder
-from orchestrator.way import Watched
 
 
 @pytest.fixture
@@ -137,8 +138,8 @@ def test_of_two_sweeps_of_one_name_the_one_that_was_run_last_is_meant(tmp_path):
         plan.parent.mkdir(parents=True)
         plan.touch()
         os.utime(plan, (seconds, seconds))
-    assert sources.newest("mine", Folder(tmp_path)).name == "b"
-    assert sources.newest("mine/c", Folder(tmp_path)).name == "c"
+    assert locate.newest("mine", Folder(tmp_path)).name == "b"
+    assert locate.newest("mine/c", Folder(tmp_path)).name == "c"
 
 
 def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweeps_folder, tmp_path):

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import answers, sample, sources
+from orchestrator import sample
+from orchestrator.networks import http, locate
+from orchestrator.networks.studio import Studio
 from orchestrator.settings.faults import ConfigError
-from orchestrator.studio import Studio
 from orchestrator.work.requests import RequestError
 
 GRID9 = {
@@ -35,7 +36,7 @@ OF_THREES = {"sampling": {"model": "student", "steps": 1, "labels": [3, 7]}}
 def studio(root: Path, **settings: Any) -> Studio:
     """The studio of an experiment's file, whose networks lie in a store."""
     fabricated.chain(root, "student", **settings)
-    source = sources.locate(str(root / "x.yaml"))
+    source = locate.locate(str(root / "x.yaml"))
     return Studio(source, source.config, [str(root / "x.yaml")])
 
 
@@ -155,7 +156,7 @@ def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, 
 
 
 def test_the_page_is_one_file_and_no_name_breaks_it():
-    text = answers.page({"name": "</script><b>&"})
+    text = http.page({"name": "</script><b>&"})
     assert "{{" not in text and "</script><b>" not in text
     assert re.findall(r"(?:src|href)=[\"']?(?!data:)\w|@import|https?://", text) == []
     (told,) = re.findall(r'<script type="application/json" id="choices">(.*?)</script>', text)

@@ -13,7 +13,8 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from orchestrator import export, network_arguments, sample, sampling_choice, sources
+from orchestrator import export, network_arguments, sample
+from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
@@ -95,7 +96,7 @@ def test_a_sweep_of_which_nothing_is_measured_means_a_trained_student(tmp_path):
     records = fabricated.sweep(tmp_path / "runs")
     for trial in records.plan.trials:
         shutil.rmtree(tmp_path / "runs" / "stages" / trial.key)
-    source = sources.locate("fabricated", Folder(tmp_path / "runs"))
+    source = locate.locate("fabricated", Folder(tmp_path / "runs"))
     assert source.model == "student" and "none is measured yet" in source.origin
 
 
@@ -165,7 +166,7 @@ def folder_of(root: Path, *names: str) -> dict[str, Any]:
 
 def test_classes_are_asked_for_by_name_and_a_name_wins_over_a_number(tmp_path, capsys):
     fabricated.chain(tmp_path, "student", data=folder_of(tmp_path, "7", "cat", "dog, small"))
-    source = sources.locate(str(tmp_path / "x.yaml"))
+    source = locate.locate(str(tmp_path / "x.yaml"))
     for text, numbers in (("cat", [1]), ("7", [0]), ("2,cat", [2, 1]), ('"dog, small", 7', [2, 0])):
         assert sampling_choice.classes(source, text) == numbers
     refused = {"caat": 'got caat, did you mean "cat"?', "x": "got x, expected classes of folder", "": "got , expected"}

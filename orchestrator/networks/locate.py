@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.logged import MODELS
+from orchestrator.networks.mlflow_lookup import MODELS
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
@@ -239,7 +239,7 @@ def newest(name: str, storage: Place, expected: str = RUN) -> Place:
 
 
 def _of_tracked(text: str, storage: Place, uri: str | None) -> Source:
-    from orchestrator.logged import find_model, find_run
+    from orchestrator.networks.mlflow_lookup import find_model, find_run
 
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)
     if run.stage_key:

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from kaccore.files import CorruptFileError
+from orchestrator.networks.locate import Source
+from orchestrator.networks.studio import Studio
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
-from orchestrator.sources import Source
-from orchestrator.studio import Studio
 from orchestrator.work.requests import RequestError
 
 HERE = ("127.0.0.1", "localhost")

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from kaccore.data import PointData
 from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
-from orchestrator import sampling_choice
 from orchestrator.host.printed import command
+from orchestrator.networks import sampling_choice
+from orchestrator.networks.locate import Source
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
-from orchestrator.sources import Source
 from orchestrator.work import building, pictures
 from orchestrator.work.evaluation import device, draw, labels_for
 from orchestrator.work.requests import RequestError, check_fields, number

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.host.printed import command
+from orchestrator.networks.locate import Source
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, nearest
 from orchestrator.settings.rules import class_faults
-from orchestrator.sources import Source
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData

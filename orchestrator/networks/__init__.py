@@ -1,0 +1,1 @@
+"""Trained networks: found, sampled, exported, animated, played with."""
