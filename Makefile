@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow.pyfunc, orchestrator.run, orchestrator.execution.coordinator, orchestrator.work.worker, orchestrator.work.evaluation, orchestrator.tracking.tracker, orchestrator.reports.plotly_figures, orchestrator.plan.optuna_points'
+	$(BIN)/python -c 'import ray.train.torch, ray.tune, mlflow.pyfunc, orchestrator.console.run, orchestrator.execution.coordinator, orchestrator.work.worker, orchestrator.work.evaluation, orchestrator.tracking.tracker, orchestrator.reports.plotly_figures, orchestrator.plan.optuna_points'
 	@touch $@
 
 sweep: $(READY)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.store import finish, plan
-from orchestrator import summary
+from orchestrator.console import conclusion
 from orchestrator.execution.trials import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
@@ -73,7 +73,7 @@ def measure(count: int) -> Costs:
             ray = time.perf_counter() - began
             assert all(ending.status == "done" for ending in records.endings)
             began = time.perf_counter()
-            summary.write(records)
+            conclusion.write(records)
             report = time.perf_counter() - began
             began, publisher = time.perf_counter(), Publisher(records)
             publisher.finish("FINISHED")

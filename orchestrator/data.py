@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator import argument_types, cli
+from orchestrator.console import argument_types, command_line
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.settings import loading
 from orchestrator.settings.blocks import Data
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _show(args))
+    return command_line.guarded(lambda: _show(args))
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -1,14 +1,14 @@
 """`python -m orchestrator.distill FILE`: Train a teacher and distill it into its chain of students."""
 
-from orchestrator import cli
+from orchestrator.console import command_line
 
 WHAT = "Train a teacher and distill it into its chain of students."
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    return cli.run_command("distill", WHAT, "student", argv)
+    return command_line.run_command("distill", WHAT, "student", argv)
 
 
 if __name__ == "__main__":
-    cli.leave(main())
+    command_line.leave(main())

@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli
 from orchestrator.cluster.connection import connection, local_ray
+from orchestrator.console import argument_types, command_line
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.overrides and args.file is None:
         p.error("--set overrides a setting of FILE: name one")
-    return cli.guarded(lambda: _examine(args))
+    return command_line.guarded(lambda: _examine(args))
 
 
 def _examine(args: argparse.Namespace) -> int:
@@ -57,7 +57,7 @@ def _examine(args: argparse.Namespace) -> int:
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
-    console, address = cli.make_console(), connection.address_of(args.address)
+    console, address = command_line.make_console(), connection.address_of(args.address)
     if address is None and (here := _examine_here(experiment, source, console)):  # Ray cannot say the rest
         rest = [*examination.faults_without_a_cluster(experiment, source), *preflight.weights_faults(needed, source)]
         raise ConfigError([*here, *rest])

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, network_arguments
+from orchestrator.console import argument_types, command_line, network_arguments
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.stage import Stage
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _export(args))
+    return command_line.guarded(lambda: _export(args))
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def _check(args: argparse.Namespace) -> None:
         faults.append(Fault("--out", "", f"got {args.out}, which is a folder: expected the name of a file"))
     elif not out.parent.is_dir():
         faults.append(Fault("--out", "", f"got {args.out}, but {out.parent} is no folder"))
-    missing = cli.missing(NEEDED) if args.format == "onnx" else ""
+    missing = command_line.missing(NEEDED) if args.format == "onnx" else ""
     if missing:
         what = f"got onnx, which needs {missing}: pip install 'kacflow[export]', or another format"
         faults.append(Fault("--format", "", what))

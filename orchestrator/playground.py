@@ -9,8 +9,8 @@ import os
 import socket
 from threading import Event
 
-from orchestrator import cli, network_arguments
 from orchestrator.cluster.connection import connection, local_ray
+from orchestrator.console import command_line, network_arguments
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.experiment import Experiment
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _play(args))
+    return command_line.guarded(lambda: _play(args))
 
 
 def _play(args: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def _serve(port: int, source: locate.Source, begin: Experiment, found: list[str]
 
 
 def _check(args: argparse.Namespace) -> None:
-    missing = cli.missing(NEEDED)
+    missing = command_line.missing(NEEDED)
     if missing:
         what = f"the playground needs Ray Serve, which lacks {missing}: pip install 'kacflow[playground]'"
         raise ConfigError([Fault("", "", what)])

@@ -3,8 +3,8 @@
 import argparse
 from functools import partial
 
-from orchestrator import argument_types, cli, summary
 from orchestrator.cluster.connection import connection
+from orchestrator.console import argument_types, command_line, conclusion
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
@@ -18,23 +18,23 @@ def main(argv: list[str] | None = None) -> int:
     what = "Make the table, figures and report of a sweep again, from what lies in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
     parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=SWEEP)
-    cli.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
+    command_line.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
     parser.add_argument("--publish", action="store_true", help="also log to MLflow what is missing there")
     args = parser.parse_args(argv)
-    return cli.guarded(lambda: _again(sweep_folder(args.sweep, cli.storage(args)), args.publish))
+    return command_line.guarded(lambda: _again(sweep_folder(args.sweep, command_line.storage(args)), args.publish))
 
 
 def _again(folder: Place, publish: bool) -> int:
     connection.quieten()
-    console, records = cli.make_console(), opening.records_of(folder)
+    console, records = command_line.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
-    publisher = Publisher(records, partial(summary.say, console))
+    publisher = Publisher(records, partial(conclusion.say, console))
     if publish:
         publisher.attempt()  # before the report, which names the runs
-    summary.write(records)
+    conclusion.write(records)
     if publish:
         publisher.finish("FINISHED" if all(e.status == "done" for e in records.endings) else "FAILED")
-    summary.conclude(records, console, publisher.problem)
+    conclusion.conclude(records, console, publisher.problem)
     if records.damaged:  # larger files, which the report draws from
         raise DamagedError(str(records.store.root), records.damaged)
     return 1 if publisher.problem else 0

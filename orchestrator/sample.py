@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import argument_types, cli, network_arguments
+from orchestrator.console import argument_types, command_line, network_arguments
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _draw(args))
+    return command_line.guarded(lambda: _draw(args))
 
 
 def _draw(args: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from orchestrator import cli
+from orchestrator.console import command_line
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.place import Place
 from orchestrator.store.store import Store, notices
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m orchestrator.stages",
         description="List the finished stages of a store, or free (gc) those that no kept sweep needs.",
     )
-    cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
+    command_line.add_storage(p, "the store: a folder or s3://bucket/prefix")
     commands = p.add_subparsers(dest="command", metavar="{list,gc}")
     commands.add_parser("list", help="a table of all stages: kind, key, size, age, who needs it (the default)")
     gc = commands.add_parser("gc", help="remove the stages that no kept and no running sweep needs")
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _collect(args) if args.command == "gc" else _list(cli.storage(args)))
+    return command_line.guarded(lambda: _collect(args) if args.command == "gc" else _list(command_line.storage(args)))
 
 
 def _list(root: Place) -> int:
@@ -41,7 +41,7 @@ def _list(root: Place) -> int:
     table, found = Table("kind", "name", "key", "size", "age", "needed by"), entries(root)
     for e in found:
         table.add_row(e.kind, e.name, e.key, size_text(e.bytes), age_text(e.age), ", ".join(e.needed_by) or "nobody")
-    console = cli.make_console()
+    console = command_line.make_console()
     console.print(table)
     console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
     if aside := (root / "damaged").find("*"):
@@ -51,7 +51,7 @@ def _list(root: Place) -> int:
 
 
 def _collect(args: argparse.Namespace) -> int:
-    root = cli.storage(args)
+    root = command_line.storage(args)
     opening.check_store(root)
     known = sweeps(root)
     for pattern in args.keep_sweeps:
@@ -60,7 +60,7 @@ def _collect(args: argparse.Namespace) -> int:
             raise ConfigError([Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")])
     keep = [*args.keep_sweeps, *running(root)]
     spare = unneeded(entries(root), keep)
-    console, verb = cli.make_console(), "would remove" if args.dry_run else "removed"
+    console, verb = command_line.make_console(), "would remove" if args.dry_run else "removed"
     for entry in spare:
         if not args.dry_run:
             Store(root).remove(entry.key)

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import argument_types, cli
+from orchestrator.console import argument_types, command_line
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.place import Place
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what = f"{SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
-    cli.add_storage(p, "the store: a folder or s3://bucket/prefix")
+    command_line.add_storage(p, "the store: a folder or s3://bucket/prefix")
     p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
     return p
 
@@ -35,16 +35,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _show(args))
+    return command_line.guarded(lambda: _show(args))
 
 
 def _show(args: argparse.Namespace) -> int:
     from rich.live import Live
 
+    from orchestrator.console.live_view import View
     from orchestrator.store.store import integrity, notices
-    from orchestrator.view import View
 
-    console, storage = cli.make_console(), cli.storage(args)
+    console, storage = command_line.make_console(), command_line.storage(args)
     if args.sweep is None:
         opening.check_store(storage)
         damaged: dict[str, str] = {}

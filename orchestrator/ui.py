@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Any
 
-from orchestrator import cli
+from orchestrator.console import command_line
 from orchestrator.host.printed import command, short
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
         "Tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
     )
-    cli.add_storage(p, "the store: a folder")
+    command_line.add_storage(p, "the store: a folder")
     p.add_argument("--port", type=int, default=PORT, help=f"port of this machine (default {PORT})")
     return p
 
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return cli.guarded(lambda: _open(args))
+    return command_line.guarded(lambda: _open(args))
 
 
 def _open(args: argparse.Namespace) -> int:

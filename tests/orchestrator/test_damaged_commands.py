@@ -9,7 +9,9 @@ import pytest
 from commands import everything_below
 from rich.console import Console
 
-from orchestrator import dry_run, export, playground, report, sample, stages, status, summary
+from orchestrator import export, playground, report, sample, stages, status
+from orchestrator.console import conclusion, dry_run
+from orchestrator.console.live_view import View
 from orchestrator.host import printed
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.page import page
@@ -17,7 +19,6 @@ from orchestrator.settings.sweep_block import Sweep
 from orchestrator.store.store import integrity
 from orchestrator.sweeps import earlier, opening
 from orchestrator.sweeps.records import Records
-from orchestrator.view import View
 
 CONTENTS = [b"", b'{"fid": 1.0', b"[]", b"null", b"\xff\xfe"]
 
@@ -99,8 +100,8 @@ def test_view_table_and_report_are_made_of_what_is_there_and_say_what_is_damaged
     read, console = fresh(records), Console(file=io.StringIO(), width=200)
     with View(read, console, ours=False) as view:
         console.print(view.table())
-    summary.write(read)
-    summary.conclude(read, console)
+    conclusion.write(read)
+    conclusion.conclude(read, console)
     key = stage_of(records, kind).key
     assert read.damaged[key] == f"{name} is damaged (its sha256 differs)"
     assert f"{key}: {name} is damaged" in console.file.getvalue()

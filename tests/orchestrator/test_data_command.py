@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from kaccore.data import ImageData, load
-from orchestrator import cli, data
+from orchestrator import data
+from orchestrator.console import command_line
 from orchestrator.plan.data import read
 from orchestrator.settings.loading import parse
 from orchestrator.work import pictures
@@ -99,7 +100,7 @@ def test_packaged_data_are_shown_too(name, line, here, capsys):
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, here, capsys):
     before = sorted(here.rglob("*"))
-    assert data.main(["x.yaml", *arguments]) == cli.BAD_INPUT
+    assert data.main(["x.yaml", *arguments]) == command_line.BAD_INPUT
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert sorted(here.rglob("*")) == before

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from kaccore.features import OFFICIAL, own_name
 from kaccore.own_features import read_about
-from orchestrator.dry_run import print_plan
+from orchestrator.console.dry_run import print_plan
+from orchestrator.console.live_view import View
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.reports.page import page
 from orchestrator.settings.faults import ConfigError
@@ -23,7 +24,6 @@ from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
-from orchestrator.view import View
 from orchestrator.work.evaluation import data_of
 from orchestrator.work.job import FeatureWeights, Watch
 from orchestrator.work.teacher_fid import fid

@@ -16,7 +16,8 @@ import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
 from rich.console import Console
 
-from orchestrator import status, summary
+from orchestrator import status
+from orchestrator.console import conclusion
 from orchestrator.host import invocation, printed
 from orchestrator.sweeps.records import LEFT, NOT_BEGUN, Records
 
@@ -152,7 +153,7 @@ def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_p
 def test_the_end_says_how_much_is_kept_and_by_which_command_it_goes_on(records):
     console = Console(file=io.StringIO(), width=200)
     typed = invocation.typed("sweep", ["my file.yaml", "--set", "teacher.steps=3"])
-    summary.print_again(records, console, typed)
+    conclusion.print_again(records, console, typed)
     total, kept = len(list(records.plan.stages())), len(records.plan.trials[0].stages())
     assert console.file.getvalue() == (
         f"{kept} of {total} stages are kept; the same command goes on: "

@@ -16,7 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import cache
-from orchestrator import report, stages, status, summary
+from orchestrator import report, stages, status
+from orchestrator.console import conclusion
+from orchestrator.console.live_view import View
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.page import page
@@ -24,7 +26,6 @@ from orchestrator.settings.blocks import Data
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store, notices
 from orchestrator.sweeps.records import Ending, Records
-from orchestrator.view import View
 from orchestrator.work.training_log import reporting
 
 TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
@@ -183,7 +184,7 @@ def test_each_new_warning_is_a_line_of_the_log_and_the_last_few_stand_in_the_tab
 def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, capsys):
     stage = records.plan.trials[0].chain[0]
     records.store.warn(stage, "a checkpoint <was> damaged")
-    summary.conclude(records, console)
+    conclusion.conclude(records, console)
     assert "1 warning:\n  teacher: a checkpoint <was> damaged\n" in console.file.getvalue()
     assert "<h2>Warnings</h2>" in page(records)
     assert "teacher: a checkpoint &lt;was&gt; damaged</li>" in page(records)
@@ -200,7 +201,7 @@ def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(reco
     info = replace(plan.trials[0].facts.data, notes=("warning: 3 damaged images skipped: a.png", "64 images enlarged"))
     trials = tuple(replace(trial, facts=replace(trial.facts, data=info)) for trial in plan.trials)
     warned = Records(replace(plan, trials=trials, recorded=plan.id), records.store)
-    summary.conclude(warned, console)
+    conclusion.conclude(warned, console)
     assert "1 warning:\n  digits: 3 damaged images skipped: a.png\n" in console.file.getvalue()
     assert "<li>digits: 3 damaged images skipped: a.png</li>" in page(warned)
 
@@ -212,7 +213,7 @@ def test_a_long_list_is_cut_and_says_how_long_it_is(tmp_path):
 
 
 def test_a_sweep_that_went_well_has_no_such_section(records, console):
-    summary.conclude(records, console)
+    conclusion.conclude(records, console)
     assert "warning" not in console.file.getvalue()
     assert "<h2>Warnings</h2>" not in page(records)
 

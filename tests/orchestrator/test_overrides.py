@@ -13,7 +13,7 @@ from commands import own_environment
 from test_keys import SETTINGS
 
 from kaccore.features import features_for
-from orchestrator import overrides
+from orchestrator.console import overrides
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, make
 from orchestrator.settings import experiment, loading

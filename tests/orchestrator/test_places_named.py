@@ -12,7 +12,7 @@ import pytest
 from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
 
 from orchestrator import data, doctor, export, playground, sample, stages, status
-from orchestrator.cli import run_parser
+from orchestrator.console.command_line import run_parser
 from orchestrator.settings import loading
 from orchestrator.settings.addresses import expanded, expanded_uri
 from orchestrator.settings.faults import ConfigError

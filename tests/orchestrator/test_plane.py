@@ -10,7 +10,8 @@ from in_process import run_trial
 from PIL import Image
 
 from kaccore.data import load
-from orchestrator import sample, summary
+from orchestrator import sample
+from orchestrator.console import conclusion
 from orchestrator.plan.plan import Plan
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load as load_file
@@ -99,7 +100,7 @@ def test_a_sweep_draws_the_ways_of_its_paths_and_lists_what_points_have(root):
         run_trial(trial, root)
     records = Records(plan, Store(root))
     records.open()
-    summary.write(records)
+    conclusion.write(records)
     with Image.open(records.folder / "figures" / "trajectories.png") as figure:
         assert figure.width > 2.5 * figure.height  # three panels side by side
     names = {path.stem for path in (records.folder / "figures").iterdir()}

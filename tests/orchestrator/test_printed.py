@@ -20,7 +20,8 @@ from commands import PATIENCE, REPOSITORY, free_port, kill_all, run
 from fabricated import client_of
 from rich.console import Console
 
-from orchestrator import summary, ui
+from orchestrator import ui
+from orchestrator.console import conclusion
 from orchestrator.host import printed
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -44,7 +45,7 @@ def store(fabricated_sweep: Records, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def concluded(records: Records, problem: str = "") -> dict[str, str]:
     """A run's closing lines by how they begin."""
     out = io.StringIO()
-    summary.conclude(records, Console(file=out, width=100), problem)
+    conclusion.conclude(records, Console(file=out, width=100), problem)
     lines = out.getvalue().splitlines()
     begins = ("results  ", "report  ", "MLflow  ", "filter  ", "publish what is missing with: ")
     found = {begin.strip(): line.removeprefix(begin).strip() for line in lines for begin in begins

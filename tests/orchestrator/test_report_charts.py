@@ -6,7 +6,7 @@ from made_up import made, measured, plan, said_by
 from page_reader import lines, page
 from PIL import Image
 
-from orchestrator import summary
+from orchestrator.console import conclusion
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 
@@ -113,7 +113,7 @@ def test_numbers_on_different_features_share_no_axis(tmp_path):
         assert all(y >= 100 for y in shown) or all(y < 100 for y in shown)
     assert [row["features"] for row in found.rows] == ["inception-v3-compat"] * 2  # those of the first table
     assert found.text.count('<table class="sortable">') == 2 and "Trials (digits-cnn-v1), best first" in found.said
-    summary.write(records)
+    conclusion.write(records)
     with Image.open(records.folder / "figures" / "fid_vs_nfe.png") as figure:
         assert figure.width > 2 * figure.height  # a panel each
 

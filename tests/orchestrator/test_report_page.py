@@ -10,7 +10,7 @@ from made_up import made, plan, said_by, samples
 from page_reader import lines, page, strips_of
 from PIL import Image
 
-from orchestrator import summary
+from orchestrator.console import conclusion
 from orchestrator.store.stage_result import Result
 from orchestrator.sweeps.records import LEFT, Records
 
@@ -145,7 +145,7 @@ def test_three_hundred_trials_of_colour_images_fit_into_fifteen_megabytes(tmp_pa
 def test_every_figure_is_a_png_too(tmp_path):
     space = {"path.damping": [9.0, 25.0], "path.speed": [1.0, 2.0], "sampling.steps": [1, 2]}
     records = made(tmp_path, plan(space, evaluation={"metrics": ["fid", "kid"]}))
-    summary.write(records)
+    conclusion.write(records)
     pictures = {p.stem: p for p in (records.folder / "figures").iterdir()}
     assert set(pictures) == {"fid_vs_nfe", "kid_vs_nfe", "damping_speed", "parallel", "pareto", "energy", "losses",
                              "samples_by_nfe"}  # fmt: skip
@@ -171,13 +171,13 @@ def test_the_page_says_how_to_run_it_again(tmp_path):
 
 def test_a_report_is_the_same_file_each_time(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": [1, 2]}))
-    summary.write(records)
+    conclusion.write(records)
     before = (records.folder / "report.html").read_bytes()
-    summary.write(records)
+    conclusion.write(records)
     assert (records.folder / "report.html").read_bytes() == before
 
 
 def test_commands_import_plotly_when_there_is_something_to_draw():
-    code = "import sys, orchestrator.cli, orchestrator.execution.trials, orchestrator.report; print('plotly' in sys.modules)"
+    code = "import sys, orchestrator.console.command_line, orchestrator.execution.trials, orchestrator.report; print('plotly' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"

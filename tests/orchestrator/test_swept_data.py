@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.data import load
-from orchestrator import summary
+from orchestrator.console import conclusion
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.plan import data as dataset_info
 from orchestrator.settings.faults import ConfigError
@@ -93,7 +93,7 @@ def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_t
         size = 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
         (folder / "real.png").write_bytes(pictures.panel(load("folder", photographs, size=size, background="#0000ff")))
         records.store.publish(stage, folder, 1.0)
-    summary.write(records)
+    conclusion.write(records)
     assert {p.name for p in (records.folder / "figures").glob("real*.png")} == {"real-0.png", "real-1.png"}
     found = page(records)
     assert "Training images: folder, size 4" in found.said and "Training images: folder, size 8" in found.said
@@ -168,8 +168,8 @@ def test_numbers_on_different_data_are_in_no_ranking_table_or_figure_together(tm
         scales[0]: [1, 0], scales[1]: [3, 2],
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
-    summary.write(records)
-    summary.conclude(records, console)
+    conclusion.write(records)
+    conclusion.conclude(records, console)
     said = console.file.getvalue()
     assert said.index(f"trials, {scales[0]}, best first") < said.index(f"trials, {scales[1]}, best first")
     found = page(records)

@@ -9,8 +9,8 @@ import fabricated
 import pytest
 from rich.console import Console
 
+from orchestrator.console.live_view import View
 from orchestrator.sweeps.records import STOPPED, Records
-from orchestrator.view import View
 from orchestrator.work.training_log import tell
 
 PATIENCE = 60.0

@@ -13,7 +13,8 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from orchestrator import export, network_arguments, sample
+from orchestrator import export, sample
+from orchestrator.console import network_arguments
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder

@@ -5,8 +5,8 @@ from collections.abc import Container, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import summary
 from orchestrator.cluster.connection import connection
+from orchestrator.console import conclusion
 from orchestrator.execution.trials import concurrent_trials
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
@@ -35,7 +35,7 @@ def print_plan(plan: Plan, console: Console, only: Container[int] | None = None,
         copies = wanted / len(plan.expansion.points)
         if examples := len(plan.expansion.points) - drawn:
             console.print(f"the last {examples} points below are examples of what may be drawn", highlight=False)
-    summary.print_skipped(plan, console)
+    conclusion.print_skipped(plan, console)
     trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
     for trial in chosen.trials:
         trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))

@@ -8,8 +8,9 @@ from functools import partial
 from rich.console import Console
 
 from kaccore.files import CorruptFileError
-from orchestrator import summary
 from orchestrator.cluster.connection import connection
+from orchestrator.console import conclusion
+from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.failures import first_line
@@ -18,7 +19,6 @@ from orchestrator.store.store import integrity, with_remedy
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import ENDED_WELL, Records
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.view import View
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -36,7 +36,7 @@ def run(
     if only is not None:
         records.choose(only, "left out by --only")
     _introduce(records, console)
-    with Publisher(records, partial(summary.say, console)) as publisher, View(records, console):
+    with Publisher(records, partial(conclusion.say, console)) as publisher, View(records, console):
         status = _attempt(records, address, publisher)
     if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
         status = FAILED
@@ -44,9 +44,9 @@ def run(
     _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.try_save()
-    summary.conclude(records, console, publisher.problem)
+    conclusion.conclude(records, console, publisher.problem)
     if status == INTERRUPTED:
-        summary.print_again(records, console, again)
+        conclusion.print_again(records, console, again)
     return FAILED if (records.problem or records.damaged) and status == DONE else status
 
 
@@ -75,7 +75,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
 
 def _write(records: Records) -> None:
     try:
-        summary.write(records)
+        conclusion.write(records)
     except OSError as e:
         records.problem = with_remedy(e)
     except CorruptFileError as e:
@@ -90,7 +90,7 @@ def _introduce(records: Records, console: Console) -> None:
         f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials, {len(stages)} stages, {there} already done",
         highlight=False,
     )
-    summary.print_skipped(plan, console)
+    conclusion.print_skipped(plan, console)
     about = (note for info in plan.datasets() for note in info.notes)
     for note in dict.fromkeys([*about, *own_features(plan, records.store)]):
         console.print(note, markup=False, highlight=False, soft_wrap=True)

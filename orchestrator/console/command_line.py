@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator import argument_types, overrides
+from orchestrator.console import argument_types, overrides
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
 from orchestrator.settings.faults import ConfigError
@@ -127,8 +127,8 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     notes = [] if args.dry_run or address is not None else connection.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
-    from orchestrator import dry_run, run
     from orchestrator.cluster.nodes import examination
+    from orchestrator.console import dry_run, run
     from orchestrator.store.store import Store
     from orchestrator.sweeps.earlier import earlier_points
     from orchestrator.sweeps.records import Records

@@ -2,14 +2,14 @@
 
 import argparse
 
-from orchestrator import argument_types, cli
+from orchestrator.console import argument_types, command_line
 from orchestrator.networks.locate import RUN, Source, locate
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """RUN, where to look it up, and how it is sampled."""
     p.add_argument("source", metavar="RUN", type=argument_types.path, help=RUN)
-    cli.add_set(p, "override one setting of a FILE, as when it was trained")
+    command_line.add_set(p, "override one setting of a FILE, as when it was trained")
     where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
     p.add_argument("--storage", type=argument_types.path, help=where)
     asked = "where MLflow is asked (default: mlflow.db in --storage)"
@@ -32,5 +32,5 @@ def arguments(args: argparse.Namespace) -> list[str]:
 
 def find(args: argparse.Namespace) -> Source:
     """What the command line names; raises ConfigError that says what is expected."""
-    storage = None if args.storage is None else cli.storage(args)
+    storage = None if args.storage is None else command_line.storage(args)
     return locate(args.source, storage, args.tracking_uri, args.overrides)

@@ -1,0 +1,1 @@
+"""What commands share: arguments, exit status, the dry run, the live view, the closing table."""
