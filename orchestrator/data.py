@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.console import argument_types, command_line
-from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan import data as dataset_info
 from orchestrator.settings import loading
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.faults import ConfigError, Fault

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator.cluster.connection import connection, local_ray
+from orchestrator.cluster import connection, local_ray
 from orchestrator.console import argument_types, command_line
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment

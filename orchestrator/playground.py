@@ -9,7 +9,7 @@ import os
 import socket
 from threading import Event
 
-from orchestrator.cluster.connection import connection, local_ray
+from orchestrator.cluster import connection, local_ray
 from orchestrator.console import command_line, network_arguments
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice

@@ -3,12 +3,12 @@
 import argparse
 from functools import partial
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.console import argument_types, command_line, conclusion
 from orchestrator.networks.locate import SWEEP, sweep_folder
+from orchestrator.store import integrity
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.store.store import integrity
 from orchestrator.sweeps import opening
 from orchestrator.tracking.publisher import Publisher
 

@@ -4,8 +4,9 @@ import argparse
 
 from orchestrator.console import command_line
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store import notices
 from orchestrator.store.place import Place
-from orchestrator.store.store import Store, notices
+from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.inventory import age_text, entries, matches, running, size_text, sweeps, unneeded
 

@@ -42,7 +42,7 @@ def _show(args: argparse.Namespace) -> int:
     from rich.live import Live
 
     from orchestrator.console.live_view import View
-    from orchestrator.store.store import integrity, notices
+    from orchestrator.store import integrity, notices
 
     console, storage = command_line.make_console(), command_line.storage(args)
     if args.sweep is None:

@@ -16,7 +16,7 @@ from functools import partialmethod
 from types import FrameType
 from typing import Any
 
-from orchestrator.cluster.connection import autoscaler, local_ray
+from orchestrator.cluster import autoscaler, local_ray
 from orchestrator.host import machine
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment

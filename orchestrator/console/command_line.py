@@ -116,7 +116,7 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 
 
 def _run(args: argparse.Namespace, goal: str, again: str) -> int:
-    from orchestrator.cluster.connection import connection
+    from orchestrator.cluster import connection
 
     connection.quieten(args.address)
     experiment = loading.load(args.file, args.overrides)

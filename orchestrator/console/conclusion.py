@@ -11,7 +11,7 @@ from orchestrator.host.printed import command, quoted, short
 from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.reports import png_figures
 from orchestrator.reports.aggregates import Results
-from orchestrator.store.store import integrity, notices
+from orchestrator.store import integrity, notices
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import LEFT, STOPPED, Records

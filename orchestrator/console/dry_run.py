@@ -5,13 +5,14 @@ from collections.abc import Container, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.console import conclusion
 from orchestrator.execution.trials import concurrent_trials
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import TRAINING
-from orchestrator.store.store import Store, integrity
+from orchestrator.store import integrity
+from orchestrator.store.store import Store
 from orchestrator.sweeps.feature_notes import own_features
 
 EXAMPLES = 3  # points of a sweep by optuna that a dry run shows

@@ -8,14 +8,15 @@ from functools import partial
 from rich.console import Console
 
 from kaccore.files import CorruptFileError
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
 from orchestrator.settings.faults import ConfigError
+from orchestrator.store import integrity
 from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead
-from orchestrator.store.store import integrity, with_remedy
+from orchestrator.store.store import with_remedy
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import ENDED_WELL, Records
 from orchestrator.tracking.publisher import Publisher

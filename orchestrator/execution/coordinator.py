@@ -5,7 +5,7 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.cluster.placement_groups import Reservations
 from orchestrator.execution import early_stopping
 from orchestrator.execution.fulfil import ReferenceFailedError, Run, StageFailedError, complete

@@ -16,12 +16,13 @@ from orchestrator.host import machine
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
+from orchestrator.store import integrity
 from orchestrator.store.failures import cause, first_line, innermost
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Halt, Lease, LeaseWatch, newest
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
-from orchestrator.store.store import Store, disk_refuses, integrity
+from orchestrator.store.store import Store, disk_refuses
 from orchestrator.work.job import Job, Saving, watch_of, weights_of
 
 POLL_SECONDS = 0.5

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch

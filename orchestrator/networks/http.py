@@ -20,7 +20,7 @@ from orchestrator.settings.faults import ConfigError
 from orchestrator.work.requests import RequestError
 
 HERE = ("127.0.0.1", "localhost")
-PAGE, PLACE = "playground.html", "{{choices}}"
+PAGE, PLACE = "page.html", "{{choices}}"
 
 
 class Answers:
@@ -55,7 +55,7 @@ class Answers:
 def page(choices: dict[str, Any]) -> str:
     """The page that offers these choices; it needs no other file and no network."""
     told = json.dumps(choices).replace("<", "\\u003c")  # a class may be called </script>
-    return files("orchestrator").joinpath(PAGE).read_text(encoding="utf-8").replace(PLACE, told)
+    return files("orchestrator.networks").joinpath(PAGE).read_text(encoding="utf-8").replace(PLACE, told)
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.networks.mlflow_lookup import MODELS
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
-from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault

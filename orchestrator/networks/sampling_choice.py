@@ -86,7 +86,7 @@ def pick(source: Source, config: Experiment) -> Stage:
     teacher = source.teacher
     stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
     if source.store.done(stage.key):
-        from orchestrator.store.store import integrity
+        from orchestrator.store import integrity
 
         integrity.check(source.store, [stage])
         return stage

@@ -21,14 +21,15 @@ def expand(experiment: Experiment, source: str | None = None, points: Iterable[P
     if experiment.sweep.search == "grid":
         space.add({}, found)
     else:
-        from orchestrator.plan.plan import optuna_points
+        from orchestrator.plan import optuna_points
 
         for point in points:
             space.add(point, found)
         if experiment.sweep.search == "random":
             optuna_points.add_all(space, found)
         elif not found.trials:
-            optuna_points.add_next(space, Expansion(), [])  # what cannot be drawn at all is refused before anything starts
+            # what cannot be drawn at all is refused before anything starts
+            optuna_points.add_next(space, Expansion(), [])
             return found
     if not found.trials:
         reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"

@@ -115,7 +115,7 @@ class Plan:
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
         """The plan with one more point, chosen in the light of what is `known`; None where there is no new one."""
-        from orchestrator.plan.plan import optuna_points
+        from orchestrator.plan import optuna_points
 
         space = Space(self.experiment, self.experiment.name)
         expansion = self.expansion.copy()

@@ -12,7 +12,7 @@ from orchestrator.reports.aggregates import Results, Setting, said
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
-from orchestrator.store.store import notices, provenance
+from orchestrator.store import notices, provenance
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import LEFT, Records
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
-from orchestrator.plan.plan import data as dataset_info
 from orchestrator.reports import figure_data, training_images
 from orchestrator.reports.aggregates import Results, Setting, logarithmic, said
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line

@@ -131,5 +131,5 @@ def _one_line(text: str) -> str:
 
 
 def _ours(filename: str) -> bool:
-    root, path = Path(__file__).parents[1], Path(filename)
+    root, path = Path(__file__).parents[2], Path(filename)
     return path.is_relative_to(root) and path.relative_to(root).parts[0] in OURS

@@ -27,11 +27,11 @@ from typing import Any
 from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.plan.data import DatasetInfo, pack_labels, unpack_labels
 from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.store import notices
 from orchestrator.store.place import Place, StorageError, StorageRefusedError
 from orchestrator.store.places import Where, place_of
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import MANIFEST, Result
-from orchestrator.store.store import notices
 
 OWN_FILE = "network.safetensors"  # of own features
 ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images

@@ -8,9 +8,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from kaccore.files import CorruptFileError
+from orchestrator.store import leases
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError, Result
-from orchestrator.store.store import leases
 
 DAMAGED = "damaged"
 

@@ -39,7 +39,7 @@ def make_plan(experiment: Experiment, source: str, goal: str = "sweep", dry: boo
     """The plan of an experiment, the data of each trial read for their fingerprint; of a sweep that grows with the
     points that earlier runs have drawn. `dry`: nothing is written or fetched, and data that are not here are planned
     by what is known of them. Raises ConfigError where a trial cannot be run."""
-    from orchestrator.plan.plan import plan
+    from orchestrator.plan import plan
 
     expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
     facts_of = facts_by(source, dry)
@@ -109,7 +109,7 @@ def check_layout(root: Place, source: str) -> None:
 def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     """The records of a sweep's folder, read from its files alone; raises ConfigError where it is none. `before`: what
     was read of it earlier, whose finished results are not asked for again."""
-    from orchestrator.plan.plan import plan_file
+    from orchestrator.plan import plan_file
     from orchestrator.settings import yaml_reader
     from orchestrator.store.store import Store
     from orchestrator.sweeps.records import Records

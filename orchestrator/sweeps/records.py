@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from orchestrator.plan.plan import Plan, Trial, plan_file
+from orchestrator.plan import plan_file
+from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
 from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by

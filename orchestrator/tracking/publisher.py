@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator.settings.faults import ConfigError
-from orchestrator.store.store import leases
+from orchestrator.store import leases
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import kept_elsewhere
 from orchestrator.tracking.uri import is_server

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.plan.plan import Trial
+from orchestrator.store import network_folder
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.store.store import network_folder
 from orchestrator.sweeps.ranking import rankings, scale_of
 from orchestrator.sweeps.records import ENDED_WELL, Records
 from orchestrator.tracking.runs import DESCRIPTION, fit

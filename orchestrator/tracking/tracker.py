@@ -14,10 +14,10 @@ from orchestrator.plan.students import intervals_text
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.records import STOPPED, Records
 from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
 from orchestrator.tracking.runs import NewRun
-from orchestrator.tracking.tracker import registry, uri
 
 PARENT = "mlflow.parentRunId"
 STATUSES = {"done": "FINISHED", "failed": "FAILED", STOPPED: "KILLED"}  # of trials that are over

@@ -22,7 +22,7 @@ from kaccore.frechet import per_class_fid, perfect_model_fid
 from kaccore.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
-from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store.store import ABOUT, OWN_FILE, REAL, Store

@@ -8,7 +8,8 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator.plan.plan import data, teacher_stage
+from orchestrator.plan import data
+from orchestrator.plan.plan import teacher_stage
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import student_for, students
 from orchestrator.settings import faults, loading

@@ -14,9 +14,10 @@ from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
 from orchestrator.plan.stage import Stage
+from orchestrator.store import notices
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.place import Place
-from orchestrator.store.store import FIDS, Store, notices
+from orchestrator.store.store import FIDS, Store
 from orchestrator.work.job import Saving
 from orchestrator.work.machine_use import SystemUse
 

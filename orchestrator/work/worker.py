@@ -17,7 +17,7 @@ from kaccore.files import CorruptFileError
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, Training, batch_indices, shard_of
-from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest

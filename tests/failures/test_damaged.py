@@ -8,7 +8,8 @@ from commands import TINY, run
 
 from orchestrator.settings.loading import parse
 from orchestrator.settings.yaml_reader import load_text
-from orchestrator.store.store import Store, integrity
+from orchestrator.store import integrity
+from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 

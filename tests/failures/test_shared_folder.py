@@ -17,9 +17,10 @@ from test_store import publish_many
 
 from kaccore.files import file_sha256
 from orchestrator.plan.stage import Stage
+from orchestrator.store import leases
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import LeaseWatch
-from orchestrator.store.store import Store, leases
+from orchestrator.store.store import Store
 
 REMEMBERED = "attr_timeout=30,entry_timeout=30,negative_timeout=30"  # seconds
 QUICK = 3.0

@@ -9,7 +9,7 @@ from commands import PATIENCE, free_port, mlflow_server
 from sweeps import EXPERIMENT, finish, logged, mlflow_runs, results, rows, start
 
 from kaccore.data import load
-from orchestrator.plan.plan import plan
+from orchestrator.plan import plan
 from orchestrator.settings import loading
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.store import Store

@@ -10,8 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
-from orchestrator.plan.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment

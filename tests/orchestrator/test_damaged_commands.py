@@ -16,7 +16,7 @@ from orchestrator.host import printed
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.page import page
 from orchestrator.settings.sweep_block import Sweep
-from orchestrator.store.store import integrity
+from orchestrator.store import integrity
 from orchestrator.sweeps import earlier, opening
 from orchestrator.sweeps.records import Records
 

@@ -11,7 +11,7 @@ from commands import TINY, free_port, own_environment, run
 from ray.cluster_utils import Cluster
 
 from orchestrator import doctor
-from orchestrator.cluster.connection import autoscaler, connection
+from orchestrator.cluster import autoscaler, connection
 from orchestrator.cluster.nodes import examination, missing_hosts, report, verdicts
 from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
 from orchestrator.cluster.nodes.verdicts import Node
@@ -51,7 +51,8 @@ def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_t
         try:
             found = examination.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
             without = {"storage": str(tmp_path / "runs"), "tracking": {"uri": f"http://127.0.0.1:{free_port()}"}}
-            examination.before_start(experiment(**without), "x.yaml", "")  # a run does not depend on the tracking server
+            # a run does not depend on the tracking server
+            examination.before_start(experiment(**without), "x.yaml", "")
         finally:
             connection.disconnect()
     assert found.faults == []

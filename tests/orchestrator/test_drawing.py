@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.plan import plan
 from orchestrator.plan.expand import expand
 from orchestrator.plan.optuna_points import add_next
-from orchestrator.plan.plan import plan
 from orchestrator.plan.points import Expansion, Known, Space
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError

@@ -27,7 +27,7 @@ RUN_CODE = {
     "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",
     "yaml.unsafe_load", "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "eval", "exec",
 }  # fmt: skip
-OWN = {"orchestrator/execution/proposals.py: pickle.loads"}  # a trial, for the coordinator of the very run that wrote it
+OWN = {"orchestrator/execution/proposals.py: pickle.loads"}  # a trial, for a coordinator of the run that wrote it
 
 
 class Bomb:

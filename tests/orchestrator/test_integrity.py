@@ -23,10 +23,11 @@ from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.loading import parse
 from orchestrator.settings.yaml_reader import load_text
+from orchestrator.store import integrity, leases, notices
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.store.store import Store, integrity, leases, notices
+from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 

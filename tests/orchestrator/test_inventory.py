@@ -7,10 +7,11 @@ import pytest
 from orchestrator import stages
 from orchestrator.plan.plan import alike, make
 from orchestrator.settings.loading import override, parse
+from orchestrator.store import leases
 from orchestrator.store.place import Place
 from orchestrator.store.run_folder import Scratch
 from orchestrator.store.s3_place import S3Place
-from orchestrator.store.store import Store, leases
+from orchestrator.store.store import Store
 from orchestrator.sweeps import inventory
 from orchestrator.sweeps.records import Records
 

@@ -10,12 +10,12 @@ from multiprocessing.synchronize import Barrier
 import pytest
 import s3_server
 
+from orchestrator.store import leases
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Lease, LeaseLostError, LeaseWatch
 from orchestrator.store.place import Place
 from orchestrator.store.run_folder import Scratch, clear_after_the_dead
 from orchestrator.store.s3_place import S3Place
-from orchestrator.store.store import leases
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0  # for processes to start on a busy machine; nothing is judged by how long it takes

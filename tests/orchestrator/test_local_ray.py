@@ -7,7 +7,7 @@ import sys
 import pytest
 from commands import PATIENCE, TINY, command, manifests, own_environment, run
 
-from orchestrator.cluster.connection import local_ray
+from orchestrator.cluster import local_ray
 
 LOOK = "from orchestrator import local_ray; f = local_ray.look(); print(*f.faults, '--', *f.warnings, sep='\\n')"
 MOUNT = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-c"]

@@ -19,9 +19,9 @@ from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking import database as mlflow_database
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.tracking.tracker import database as mlflow_database
 from orchestrator.tracking.uri import SPECIAL, absolute, sqlite_file, sqlite_uri
 
 ODD = ["my runs", "a%20b", "what?", "no#1", "größe", "-runs", "it's \"here\"", "%3f?#& é"]

@@ -20,10 +20,10 @@ from commands import PATIENCE, free_port, healthy, kill_all
 from orchestrator import doctor
 from orchestrator.cluster.nodes.tracking_server import tracking_faults
 from orchestrator.settings import loading
+from orchestrator.tracking import server as mlflow_server
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.server import explained, problem
-from orchestrator.tracking.tracker import server as mlflow_server
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

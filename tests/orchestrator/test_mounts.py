@@ -13,8 +13,8 @@ from orchestrator.networks import locate
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking import hints, uri
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.tracking.tracker import hints, uri
 from orchestrator.tracking.uri import embedded, sqlite_file
 
 TABLE = """\

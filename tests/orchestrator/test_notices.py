@@ -19,12 +19,13 @@ from kaccore.data import cache
 from orchestrator import report, stages, status
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
-from orchestrator.plan.plan import data as dataset_info
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.page import page
 from orchestrator.settings.blocks import Data
+from orchestrator.store import notices
 from orchestrator.store.folder import Folder
-from orchestrator.store.store import Store, notices
+from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Ending, Records
 from orchestrator.work.training_log import reporting
 
@@ -103,7 +104,7 @@ def test_a_damaged_warning_warns_of_nothing(tmp_path, content):
 def warn_of(name: str) -> None:
     """Warn as a module of that name would."""
     registry = {}
-    file = f"{Path(notices.__file__).parents[1]}/{name.replace('.', '/')}.py"
+    file = f"{Path(notices.__file__).parents[2]}/{name.replace('.', '/')}.py"
     warnings.warn_explicit("too few images", UserWarning, file, 1, module=name, registry=registry)
 
 

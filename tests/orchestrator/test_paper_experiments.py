@@ -16,7 +16,8 @@ from inception_weights import write_random_inception
 
 from kaccore.extractors import extractor
 from orchestrator import sweep
-from orchestrator.plan.plan import Trial, data
+from orchestrator.plan import data
+from orchestrator.plan.plan import Trial
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import Store

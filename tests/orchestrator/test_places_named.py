@@ -21,7 +21,7 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
-from orchestrator.tracking.tracker import tracker
+from orchestrator.tracking import tracker
 
 STRANGE = "my räume & 'runs' #1 %41 $HOME {x}"
 SMALL = "mount -t tmpfs tmpfs . -o size=1m"

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from commands import own_environment
 from made_up import made, plan
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.execution.proposals import Budget
 from orchestrator.execution.trials import run_trials
 from orchestrator.store.store import Store

@@ -11,7 +11,8 @@ import torch
 from commands import REPOSITORY
 
 from orchestrator.plan.stage import Stage
-from orchestrator.store.store import Store, provenance
+from orchestrator.store import provenance
+from orchestrator.store.store import Store
 from orchestrator.work import machine_use
 from orchestrator.work.machine_use import SystemUse
 

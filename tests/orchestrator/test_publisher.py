@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_records import finish, opened
 
-from orchestrator.store.store import leases
+from orchestrator.store import leases
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.publisher import Publisher
 

@@ -14,8 +14,9 @@ from PIL import Image
 from orchestrator import export, report, sample, stages, status
 from orchestrator.networks import locate
 from orchestrator.networks.studio import Studio
+from orchestrator.plan import stage
 from orchestrator.plan.data import by_name
-from orchestrator.plan.plan import Facts, alike, make, stage
+from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.status import Followed
 from orchestrator.store.folder import Folder

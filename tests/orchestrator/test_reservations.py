@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from commands import PATIENCE, own_environment
 
-from orchestrator.cluster.connection import connection
+from orchestrator.cluster import connection
 from orchestrator.cluster.placement_groups import CHECK_SECONDS, Reservations, free_orphaned
 
 

@@ -17,9 +17,10 @@ from test_workers import chain, checkpoints, kill_in, train, weights
 from kaccore.files import file_sha256
 from orchestrator import export, report, sample, stages, status, sweep
 from orchestrator.plan.stage import Stage
+from orchestrator.store import s3_client, s3_copies
 from orchestrator.store.place import StorageRefusedError
 from orchestrator.store.s3_place import S3Place
-from orchestrator.store.store import Store, s3_client, s3_copies
+from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 
 FILE = """\

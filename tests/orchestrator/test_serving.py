@@ -9,7 +9,8 @@ import pytest
 
 from kaccore.files import CorruptFileError
 from orchestrator import sample
-from orchestrator.store.store import Store, network_folder
+from orchestrator.store import network_folder
+from orchestrator.store.store import Store
 from orchestrator.work import network_sampler
 
 GRID9 = {

@@ -8,8 +8,9 @@ import pytest
 
 from orchestrator.execution.fulfil import StageFailedError, fulfil
 from orchestrator.plan.stage import Stage
+from orchestrator.store import leases
 from orchestrator.store.s3_place import S3Place
-from orchestrator.store.store import Store, leases
+from orchestrator.store.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0

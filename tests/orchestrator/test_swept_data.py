@@ -17,15 +17,15 @@ from rich.console import Console
 
 from kaccore.data import load
 from orchestrator.console import conclusion
+from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Plan, Trial
-from orchestrator.plan.plan import data as dataset_info
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.ranking import best_so_far, rankings
 from orchestrator.sweeps.records import Records
-from orchestrator.tracking.tracker import registry
+from orchestrator.tracking import registry
 from orchestrator.work import pictures
 
 TINY: dict[str, Any] = {

@@ -17,10 +17,11 @@ from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.loading import override, parse
+from orchestrator.store import notices
 from orchestrator.store.leases import LeaseLostError
 from orchestrator.store.places import place_of
 from orchestrator.store.s3_place import S3Place
-from orchestrator.store.store import Store, notices
+from orchestrator.store.store import Store
 from orchestrator.work import building, machine_use, training_log
 from orchestrator.work.job import Job, Saving
 from orchestrator.work.training_log import TrainingLog

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster.connection import autoscaler
+from orchestrator.cluster import autoscaler
 from orchestrator.settings.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")

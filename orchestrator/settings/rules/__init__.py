@@ -4,4 +4,4 @@ from orchestrator.settings.rules import networks, sampling, storage, sweeps, tra
 from orchestrator.settings.rules.rule import broken
 from orchestrator.settings.rules.sampling import class_faults
 
-__all__ = ["broken", "class_faults", "of_networks", "of_sampling", "of_storage", "of_sweeps", "of_training"]
+__all__ = ["broken", "class_faults", "networks", "sampling", "storage", "sweeps", "training"]
