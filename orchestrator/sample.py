@@ -1,7 +1,7 @@
 """`python -m orchestrator.sample RUN --out OUT`: draw images from what has been trained.
 
 RUN is an experiment's YAML, a folder of a stage or sweep, a sweep by its name, an MLflow run id or a registered model:
-see `sources`. Nothing is trained, and Ray is not started.
+see `networks.locate`. Nothing is trained, and Ray is not started.
 """
 
 import argparse

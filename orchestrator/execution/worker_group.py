@@ -3,7 +3,7 @@
 Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group hundreds of megabytes
 for nothing here: torch in the process that trains nothing; an actor for the controller, which works in the process that
 waits for it as well; and the actors that look after Ray datasets, which there are none of, after placement groups
-(`reservations` does, also without a dashboard) and after the autoscaler, which sees the placement group that waits.
+(`placement_groups` does, also without a dashboard) and after the autoscaler, which sees the placement group that waits.
 """
 
 import asyncio

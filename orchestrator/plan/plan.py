@@ -1,4 +1,4 @@
-"""From an experiment to its trials, and to the stages (`graph`) that each of them needs."""
+"""From an experiment to its trials, and to the stages (`stage`) that each of them needs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are `search.py`'s."""
+"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are made by `plan.points`."""
 
 import json
 import math

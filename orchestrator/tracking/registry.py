@@ -81,7 +81,7 @@ def _save(folder: Path, network: Path, steps: int) -> None:
     example: dict[str, Any] = {"count": 4, "seed": 0, "steps": steps}
     pyfunc.save_model(
         folder,
-        python_model=str(Path(__file__).with_name("served.py")),
+        python_model=str(Path(__file__).with_name("served_model.py")),
         artifacts={"network": str(network)},
         signature=ModelSignature(Schema([*numbers, *labels])),
         input_example=pd.DataFrame([example]),

@@ -255,7 +255,7 @@ def network(storage: str, stage: Stage, where: Data) -> nn.Module:
 
 
 def data_of(stage: Stage, where: Data) -> ImageData:
-    """The data set of `stage`, from where a trial's settings say that it lies; see `build.checked`."""
+    """The data set of `stage`, from where a trial's settings say that it lies; see `plan.data.checked`."""
     return dataset_info.checked(_images(where), stage)
 
 
