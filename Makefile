@@ -18,7 +18,7 @@ help:
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
-	@echo "make lint     ruff and mypy"
+	@echo "make lint     ruff, mypy, and which room may import which"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000; make ui PORT=5001 STORAGE=folder"
 	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
 	@echo "make figures  the figures of docs/method.md again"
@@ -53,6 +53,7 @@ cluster-test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # by Ray itself, where there is none; read and written by its owner alone
 token: $(READY)

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.measure import Figure, in_turns, ratio
 from kaccore.data import load
-from kaccore.fid import Reference, compare, extract
+from kaccore.metrics.fid import Reference, compare, extract
 
 FEATURES = "mnist-cnn-v1"
 

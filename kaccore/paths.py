@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
-from kaccore.data.images import ImageData
 from kaccore.kac_draws import Generators
 from kaccore.process import KacProcess
 from kaccore.schedules import CLOCKS, SIGNALS, ScheduleValue, linear_signal, lookup
@@ -48,6 +47,16 @@ class Path(Protocol):
         ...
 
 
+class Batches(Protocol):
+    """A data set as a prior draws from it, such as `kaccore.data.ImageData`."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The data of the numbers `index` (B,) int64 as a model sees them: floats (B, ...)."""
+        ...
+
+
 class KacPath:
     """x_t = f(t) x_0 + K_{g(t)}, u_t = f'(t) x_0 + g'(t) v(K, g(t)); the prior is K_1, drawn from the process itself.
 
@@ -61,7 +70,7 @@ class KacPath:
         process: KacProcess,
         signal: str = "linear",
         clock: str = "linear",
-        data: Tensor | ImageData | None = None,
+        data: Tensor | Batches | None = None,
     ) -> None:
         self.process, self.data = process, data
         self.signal = lookup(SIGNALS, signal, "signal")
@@ -88,7 +97,7 @@ class KacPath:
         each = generator if isinstance(generator, list) else [generator]
         count = shape[0] // len(each)
         index = torch.cat([torch.randint(len(self.data), (count,), generator=g, device=noise.device) for g in each])
-        x0 = self.data.batch(index) if isinstance(self.data, ImageData) else self.data[index.to(self.data.device)]
+        x0 = self.data[index.to(self.data.device)] if isinstance(self.data, Tensor) else self.data.batch(index)
         return kept * x0.to(noise.device) + noise
 
     def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kaccore.diagnostics import KineticEnergy, TrajectorySummary, light_cone_bound
+from kaccore.energy import KineticEnergy, TrajectorySummary, light_cone_bound
 from kaccore.guidance import GuidedVelocity, Model
 from kaccore.paths import KacPath, Path
 from kaccore.shaping import ShapedVelocity

@@ -22,7 +22,7 @@ from orchestrator.settings.faults import ConfigError, Fault
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor
 
-    from kaccore.portable import Sampler
+    from kaccore.export.portable import Sampler
 
 FORMATS = ("onnx", "torchscript", "safetensors")
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -81,7 +81,7 @@ def original(
     import torch
 
     from kaccore.data import PointData
-    from kaccore.portable import Sampler
+    from kaccore.export.portable import Sampler
     from kaccore.sampling import prior_images
     from kaccore.solvers import uniform_times
     from orchestrator.networks.export_notes import describe
@@ -108,7 +108,7 @@ def original(
 
 def made(kind: str, sampler: "Sampler", examples: Sequence["Tensor"], about: str) -> bytes:
     """The file of a `kind`; raises ConfigError where it cannot hold so many weights."""
-    from kaccore import onnx_file, portable
+    from kaccore.export import onnx_file, portable
 
     if kind == "safetensors":
         return portable.to_safetensors(sampler, about)
@@ -124,7 +124,7 @@ def made(kind: str, sampler: "Sampler", examples: Sequence["Tensor"], about: str
 def largest_difference(kind: str, file: bytes, inputs: Sequence["Tensor"], wanted: "Tensor") -> float:
     """The largest difference of any number between what `file` makes of `inputs` and `wanted`, all of them at once or
     some alone."""
-    from kaccore import onnx_file, portable
+    from kaccore.export import onnx_file, portable
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kaccore.data.images import ImageData
+from kaccore.data.mixture import CENTRES, grid_of_gaussians
 from kaccore.tensors import sent
 
 COUNT, SEED = 20_000, 0  # of what is drawn once and is the data from then on
@@ -48,8 +49,6 @@ class PointData(ImageData):
 
 
 def grid9() -> PointData:
-    """20,000 points of nine narrow Gaussians on a 3x3 grid, see `kaccore.toy`: the density is known exactly."""
-    from kaccore.toy import CENTRES, grid_of_gaussians  # which itself needs paths, and they need this package
-
+    """20,000 points of nine narrow Gaussians on a 3x3 grid, see `data.mixture`: the density is known exactly."""
     points, labels = grid_of_gaussians(COUNT, SEED)
     return PointData("grid9", points[:, :, None, None], labels, tuple(map(str, range(len(CENTRES)))))

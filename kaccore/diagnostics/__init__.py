@@ -9,9 +9,9 @@
 `gap` and `trajectories` sample, and the sampler measures energy: import those two as modules of their own.
 """
 
-from kaccore.diagnostics.energy import KineticEnergy, TrajectorySummary, light_cone_bound
 from kaccore.diagnostics.kac_identity import kac_identity_residual
 from kaccore.diagnostics.memorisation import memorisation_fraction, nearest, rank_correlation
+from kaccore.energy import KineticEnergy, TrajectorySummary, light_cone_bound
 
 __all__ = [
     "KineticEnergy",

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from kaccore.diagnostics.trajectories import trajectories
 from kaccore.guidance import Model
+from kaccore.metrics.transport import wasserstein2
 from kaccore.paths import Path
 from kaccore.solvers import uniform_times
-from kaccore.transport import wasserstein2
 
 W2_LIMIT = 512  # samples up to which W2 is computed at every time: 20 ms each
 

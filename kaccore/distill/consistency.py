@@ -15,8 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-from kaccore.diagnostics import KineticEnergy, light_cone_bound
 from kaccore.distill.endpoint import EndpointDistiller
+from kaccore.energy import KineticEnergy, light_cone_bound
 from kaccore.guidance import Model
 from kaccore.losses import distance
 from kaccore.paths import Path

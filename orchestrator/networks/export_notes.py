@@ -3,7 +3,7 @@
 from typing import Any
 
 from kaccore.data import ImageData
-from kaccore.portable import Sampler
+from kaccore.export.portable import Sampler
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from kaccore.features import OWN, OwnTraining, feature_label, own_name
+from kaccore.metrics.features import OWN, OwnTraining, feature_label, own_name
 from orchestrator.plan.data import DatasetInfo, by_name
 from orchestrator.plan.expand import expand
 from orchestrator.plan.points import Expansion, Known, Point, Skipped, Space, TrialSpec

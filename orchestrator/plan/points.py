@@ -1,7 +1,8 @@
 """The sweep block as trials: each a complete single run.
 
 A *point* is one value for each setting that is drawn (choice, uniform, loguniform, int); every point is combined with
-the whole grid of the others. A grid search has one point, the empty one; random and optuna draw theirs (`optuna_points`).
+the whole grid of the others. A grid search has one point, the empty one; random and optuna draw theirs:
+`optuna_points`.
 """
 
 import json

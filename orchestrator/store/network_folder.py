@@ -1,4 +1,4 @@
-"""A trained network that needs no store: a folder of three files, written from the store. `work.network_sampler` draws from it.
+"""A trained network that needs no store: a folder of three files. `work.network_sampler` draws from it.
 
 model.safetensors   the averaged weights, as the store has them
 config.yaml         the trial's complete configuration

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kaccore.features import OWN, OWN_ONLY, standard_number
+from kaccore.metrics.features import OWN, OWN_ONLY, standard_number
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import Stage
 from orchestrator.store.stage_result import DamagedError

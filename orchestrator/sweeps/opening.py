@@ -56,7 +56,7 @@ def make_plan(experiment: Experiment, source: str, goal: str = "sweep", dry: boo
 def facts_by(source: str, dry: bool = False) -> "FactsOf":
     """What tells the facts of a trial; it raises ConfigError, named after `source`, where the data cannot be read or
     the features do not suit them."""
-    from kaccore.features import features_for
+    from kaccore.metrics.features import features_for
     from orchestrator.plan.data import DatasetInfo, foresee, read
     from orchestrator.plan.plan import Facts
 

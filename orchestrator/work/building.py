@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from kaccore.augment import AUGMENT_DIM
 from kaccore.data import ImageData
 from kaccore.distill import (
     ConsistencyDistiller,
+    Distiller,
     EndpointDistiller,
     InverseDistiller,
     InversePair,
@@ -23,19 +24,6 @@ from kaccore.tensors import derive_seed
 from kaccore.training import Settings
 from orchestrator.plan.stage import Stage
 from orchestrator.store.store import Store
-
-
-class Distiller(Protocol):
-    """What every distiller is to the training loop."""
-
-    def loss(
-        self,
-        student: nn.Module,
-        x0: torch.Tensor,
-        labels: torch.Tensor | None,
-        generator: torch.Generator | None,
-        shard: slice,
-    ) -> torch.Tensor: ...
 
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from kaccore.data import ImageData
-from kaccore.diagnostics import TrajectorySummary, memorisation_fraction, rank_correlation
+from kaccore.diagnostics import memorisation_fraction, rank_correlation
 from kaccore.diagnostics import nearest as nearest_images
 from kaccore.diagnostics.gap import Gap, endpoint_to_path_gap
 from kaccore.diagnostics.memorisation import Nearest
+from kaccore.energy import TrajectorySummary
 from kaccore.files import write_json
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building, pictures

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from kaccore.data import ImageData, PointData
-from kaccore.diagnostics import TrajectorySummary
 from kaccore.diagnostics.memorisation import Nearest
 from kaccore.distill import UniformJumps, sample_consistency
-from kaccore.features import OwnTraining, own_name
-from kaccore.fid import METRICS, Outputs, Reference, compare, extract_with_logits
+from kaccore.energy import TrajectorySummary
 from kaccore.files import write_bytes, write_json
-from kaccore.frechet import per_class_fid, perfect_model_fid
-from kaccore.own_training import train_own
+from kaccore.metrics.features import OwnTraining, own_name
+from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract_with_logits
+from kaccore.metrics.frechet import per_class_fid, perfect_model_fid
+from kaccore.metrics.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
 from orchestrator.plan import data as dataset_info

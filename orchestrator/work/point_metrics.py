@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from kaccore import toy
+from kaccore.data import mixture
+from kaccore.diagnostics.likelihood import log_likelihood
 from kaccore.diagnostics.trajectories import trajectories
+from kaccore.metrics.transport import wasserstein2
 from kaccore.tensors import derive_seed
-from kaccore.transport import wasserstein2
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import CHAINS
 from orchestrator.work import building
@@ -42,7 +43,7 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     points, labels = _fresh(HELD_OUT, stage.config["seed"], "likelihood")
     known = labels if teacher.config["label_dropout"] is not None else None
     device = next(model.parameters()).device
-    found = toy.log_likelihood(
+    found = log_likelihood(
         model, path, points.to(device), steps=LIKELIHOOD_STEPS, labels=None if known is None else known.to(device),
         guidance=stage.config["sampling"]["guidance"],
     ).log_density.cpu()  # fmt: skip
@@ -50,16 +51,16 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     values = {"log_likelihood_impossible": float((~possible).double().mean())}
     if possible.any():
         values["log_likelihood"] = float(found[possible].mean())
-    return values | {"log_likelihood_of_real": float(toy.log_density(points.double(), known).mean())}
+    return values | {"log_likelihood_of_real": float(mixture.log_density(points.double(), known).mean())}
 
 
 def ways(teacher: Stage, model: nn.Module, path: building.Path) -> Tensor:
     """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same seed, and so the same
     draws, for all teachers; their labels, where there are any, are the modes in turn."""
-    labels = None if teacher.config["label_dropout"] is None else torch.arange(WAYS) % len(toy.CENTRES)
+    labels = None if teacher.config["label_dropout"] is None else torch.arange(WAYS) % len(mixture.CENTRES)
     shape = (WAYS, 2, 1, 1)
     return trajectories(model, path, shape, solver="ab2", steps=WAY_STEPS, seed=0, labels=labels).flatten(2)
 
 
-def _fresh(count: int, seed: int, purpose: str) -> toy.LabelledPoints:
-    return toy.grid_of_gaussians(count, derive_seed(seed, f"fresh points: {purpose}"))
+def _fresh(count: int, seed: int, purpose: str) -> mixture.LabelledPoints:
+    return mixture.grid_of_gaussians(count, derive_seed(seed, f"fresh points: {purpose}"))

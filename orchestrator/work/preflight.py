@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
-from kaccore.features import OFFICIAL, OWN, OWN_LEAST_IMAGES, check_hash, features_for, standard_number
 from kaccore.files import file_sha256
+from kaccore.metrics.features import OFFICIAL, OWN, OWN_LEAST_IMAGES, check_hash, features_for, standard_number
 from orchestrator.plan.plan import Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -76,7 +76,7 @@ def unreachable(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
 def fetch(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
     """Fetch the official weights that are not on this machine yet; a fault for each that cannot be had."""
     for features in to_fetch(needed):
-        from kaccore.extractors import fetch_official_weights
+        from kaccore.metrics.extractors import fetch_official_weights
 
         try:
             fetch_official_weights(features)

@@ -3,7 +3,7 @@
 from torch import nn
 
 from kaccore.data import ImageData
-from kaccore.fid import Reference, compare, extract
+from kaccore.metrics.fid import Reference, compare, extract
 from kaccore.tensors import derive_seed
 from orchestrator.plan.stage import Stage
 from orchestrator.store.store import Store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from kaccore.dinov2 import VisionTransformer
+from kaccore.metrics.dinov2 import VisionTransformer
 
 
 def random_state(name: str) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from kaccore.features import INCEPTION
+from kaccore.metrics.features import INCEPTION
 
 
 class SkeletonInception(FeatureExtractorInceptionV3):

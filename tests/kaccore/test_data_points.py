@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from kaccore.data import ImageData, PointData, load
-from kaccore.extractors import extractor
-from kaccore.features import features_for
-from kaccore.fid import Reference, compare, extract_with_logits
-from kaccore.frechet import frechet_distance, moments
-from kaccore.toy import CENTRES, WIDTH
+from kaccore.data.mixture import CENTRES, WIDTH
+from kaccore.metrics.extractors import extractor
+from kaccore.metrics.features import features_for
+from kaccore.metrics.fid import Reference, compare, extract_with_logits
+from kaccore.metrics.frechet import frechet_distance, moments
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import nn
 
 from kaccore import data
-from kaccore.dinov2 import MEAN, STD, VisionTransformer, prepared
-from kaccore.extractors import extractor, read_weights
-from kaccore.features import DINOV2, OFFICIAL, feature_label, features_for
-from kaccore.fid import Reference, compare, extract, extract_with_logits
+from kaccore.metrics.dinov2 import MEAN, STD, VisionTransformer, prepared
+from kaccore.metrics.extractors import extractor, read_weights
+from kaccore.metrics.features import DINOV2, OFFICIAL, feature_label, features_for
+from kaccore.metrics.fid import Reference, compare, extract, extract_with_logits
 
 SMALL = "dinov2-vit-s-14"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from exact_fields import PointData
 
-from kaccore.diagnostics import KineticEnergy, light_cone_bound
+from kaccore.energy import KineticEnergy, light_cone_bound
 from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
 from kaccore.process import KacProcess
 from kaccore.sampling import prior_images, sample

@@ -11,9 +11,9 @@ from torch_fidelity import FeatureExtractorInceptionV3
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from kaccore import data
-from kaccore.assets.make_classifiers import RECORD, accuracy, split
-from kaccore.extractors import extractor, fetch_official_weights, read_weights
-from kaccore.features import (
+from kaccore.metrics.assets.make_classifiers import RECORD, accuracy, split
+from kaccore.metrics.extractors import extractor, fetch_official_weights, read_weights
+from kaccore.metrics.features import (
     FEATURES,
     INCEPTION,
     INCEPTION_SHA256,
@@ -25,7 +25,7 @@ from kaccore.features import (
     features_for,
     standard_number,
 )
-from kaccore.fid import Reference, extract, extract_with_logits
+from kaccore.metrics.fid import Reference, extract, extract_with_logits
 
 SHIPPED = sorted(SHIPPED_FEATURES.items())
 load = functools.cache(data.load)

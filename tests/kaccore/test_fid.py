@@ -6,8 +6,8 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 
 from kaccore.data import load, to_uint8
-from kaccore.features import classifier_weights
-from kaccore.fid import METRICS, Reference, compare, extract, extract_with_logits, split_halves_fid
+from kaccore.metrics.features import classifier_weights
+from kaccore.metrics.fid import METRICS, Reference, compare, extract, extract_with_logits, split_halves_fid
 
 
 def gaussian(count: int, width: int, seed: int) -> torch.Tensor:

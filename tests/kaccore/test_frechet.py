@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaccore.data import load
-from kaccore.fid import METRICS, Reference, compare, extract, extract_batches, extract_statistics, extract_with_logits
-from kaccore.frechet import FeatureStatistics, frechet_distance, moments, per_class_fid, perfect_model_fid
+from kaccore.metrics.fid import (
+    METRICS,
+    Reference,
+    compare,
+    extract,
+    extract_batches,
+    extract_statistics,
+    extract_with_logits,
+)
+from kaccore.metrics.frechet import FeatureStatistics, frechet_distance, moments, per_class_fid, perfect_model_fid
 
 CNN = "digits-cnn-v1"
 

@@ -6,11 +6,11 @@ import torch
 
 from kaccore.diagnostics.gap import W2_LIMIT, endpoint_to_path_gap
 from kaccore.diagnostics.trajectories import trajectories, trajectory
+from kaccore.metrics.transport import wasserstein2
 from kaccore.paths import FlowMatchingPath, KacPath
 from kaccore.process import KacProcess
 from kaccore.sampling import sample
 from kaccore.solvers import SOLVERS, uniform_times
-from kaccore.transport import wasserstein2
 
 PATH = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
 MATRIX = torch.tensor([[0.8, -1.5], [1.2, 0.3]])  # a spiral

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kaccore.diagnostics import KineticEnergy
+from kaccore.energy import KineticEnergy
 from kaccore.guidance import NULL_LABEL, GuidedVelocity
 from kaccore.losses import drop_labels, flow_matching_loss
 from kaccore.models import UNet

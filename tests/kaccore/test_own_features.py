@@ -8,10 +8,10 @@ from safetensors import safe_open
 
 from kaccore import data
 from kaccore.data import ImageData
-from kaccore.features import OwnTraining, features_for, is_own, own_name
-from kaccore.fid import Reference, compare, extract, extract_with_logits
-from kaccore.own_features import OwnNetwork, load_own, read_about
-from kaccore.own_training import train_own
+from kaccore.metrics.features import OwnTraining, features_for, is_own, own_name
+from kaccore.metrics.fid import Reference, compare, extract, extract_with_logits
+from kaccore.metrics.own_features import OwnNetwork, load_own, read_about
+from kaccore.metrics.own_training import train_own
 
 NAME = own_name("0123456789abcdef0123")
 SHORT = OwnTraining(steps=200)

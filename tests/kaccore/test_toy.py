@@ -5,12 +5,13 @@ import scipy.stats
 import torch
 from torch import nn
 
+from kaccore.data.mixture import CENTRES, WIDTH, grid_of_gaussians, log_density
+from kaccore.diagnostics.likelihood import log_likelihood, prior_log_density
 from kaccore.losses import flow_matching_loss
+from kaccore.metrics.transport import wasserstein2
 from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
 from kaccore.process import KacProcess
 from kaccore.sampling import sample
-from kaccore.toy import CENTRES, WIDTH, grid_of_gaussians, log_density, log_likelihood, prior_log_density
-from kaccore.transport import wasserstein2
 
 MATRIX = torch.tensor([[0.4, -1.0], [0.7, 0.3]], dtype=torch.float64)
 ENTROPY = math.log(9) + 1 + math.log(2 * math.pi * WIDTH**2)  # the modes do not overlap

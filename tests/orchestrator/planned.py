@@ -1,6 +1,6 @@
 """Plans of the default experiment with a few settings changed."""
 
-from kaccore.features import features_for
+from kaccore.metrics.features import features_for
 from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override, parse

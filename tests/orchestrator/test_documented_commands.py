@@ -77,7 +77,7 @@ NOWHERE = {  # and why not
                     "it needs Slurm or Kubernetes: docs/clusters.md says so"),
     "ssh": "it names a machine of the reader's",
     "docker run": "an option of a container's start, which is the reader's",
-    "python -m kaccore.assets.make_classifiers": "it takes minutes and writes what the package ships",
+    "python -m kaccore.metrics.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
 HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data",
         "doctor")  # fmt: skip

@@ -16,7 +16,7 @@ from in_process import train
 
 from kaccore import KacPath, KacProcess
 from kaccore.data import load, to_uint8
-from kaccore.portable import METADATA, from_safetensors
+from kaccore.export.portable import METADATA, from_safetensors
 from kaccore.sampling import prior_images
 from orchestrator import export, sample
 from orchestrator.plan.plan import alike, make

@@ -13,8 +13,8 @@ from in_process import measure_by, run_trial, train
 from PIL import Image
 from rich.console import Console
 
-from kaccore.features import OFFICIAL, own_name
-from kaccore.own_features import read_about
+from kaccore.metrics.features import OFFICIAL, own_name
+from kaccore.metrics.own_features import read_about
 from orchestrator.console.dry_run import print_plan
 from orchestrator.console.live_view import View
 from orchestrator.plan.plan import Plan, Trial

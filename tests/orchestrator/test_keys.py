@@ -7,7 +7,7 @@ import sys
 import pytest
 from planned import experiment, plan
 
-from kaccore.features import features_for
+from kaccore.metrics.features import features_for
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.plan.stage import Stage

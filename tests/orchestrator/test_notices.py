@@ -113,10 +113,10 @@ def test_python_warnings_of_this_project_are_kept_while_a_stage_is_worked_on_and
     with warnings.catch_warnings(record=True) as seen:
         for stage in (TEACHER, STUDENT):  # what was given for one stage is given for the next one too
             with reporting(store, stage):
-                warn_of("kaccore.fid")
+                warn_of("kaccore.metrics.fid")
         with reporting(store, TEACHER):
             warnings.warn_explicit("deprecated", UserWarning, "/usr/lib/other.py", 1, module="other")
-        warn_of("kaccore.fid")
+        warn_of("kaccore.metrics.fid")
     assert [(n.key, n.text) for n in notices.about(store.root, [TEACHER, STUDENT])] == [
         (TEACHER.key, "too few images"), (STUDENT.key, "too few images"),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ import yaml
 from commands import own_environment
 from test_keys import SETTINGS
 
-from kaccore.features import features_for
+from kaccore.metrics.features import features_for
 from orchestrator.console import overrides
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, make

@@ -14,7 +14,7 @@ from commands import REPOSITORY
 from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write_celeba, write_cifar10, write_lsun
 from inception_weights import write_random_inception
 
-from kaccore.extractors import extractor
+from kaccore.metrics.extractors import extractor
 from orchestrator import sweep
 from orchestrator.plan import data
 from orchestrator.plan.plan import Trial

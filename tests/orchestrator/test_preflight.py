@@ -11,7 +11,7 @@ import pytest
 from commands import TINY, manifests, run
 from made_up import made, plan
 
-from kaccore.features import OFFICIAL
+from kaccore.metrics.features import OFFICIAL
 from orchestrator.cluster.nodes import report
 from orchestrator.execution.fulfil import Run
 from orchestrator.execution.proposals import Budget, Proposals

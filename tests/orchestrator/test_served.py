@@ -90,7 +90,8 @@ def test_the_best_student_is_registered_once_though_the_teacher_is_better(record
 def test_the_model_is_weights_and_configuration_and_code_as_text(records):
     (version,) = versions(records)
     folder = Path(version.source.removeprefix("file://"))
-    assert (folder / "served_model.py").read_bytes() == (REPOSITORY / "orchestrator/tracking/served_model.py").read_bytes()
+    code = REPOSITORY / "orchestrator" / "tracking" / "served_model.py"
+    assert (folder / code.name).read_bytes() == code.read_bytes()
     found = {p.name: p.read_bytes() for p in (folder / "artifacts" / "network").iterdir()}
     assert set(found) == {"model.safetensors", "config.yaml", "facts.json"}
     stage = records.store.result(version.tags["stage_key"])

@@ -49,7 +49,7 @@ def class_faults(experiment: Experiment, classes: int) -> list[Fault]:
                 found.append(Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}"))
         if not classes and "fid_per_class" in experiment.evaluation.metrics:
             found.append(Fault("", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"))
-    from kaccore.features import OWN, features_for
+    from kaccore.metrics.features import OWN, features_for
 
     own = features_for(data.name, experiment.evaluation.features, experiment.evaluation.weights) == OWN
     if "inception_score" in experiment.evaluation.metrics and own and not classes:
@@ -126,7 +126,7 @@ def _gamma_is_for_consistency(experiment: Experiment) -> str | None:
 
 @rule("evaluation.features", "data.name")
 def _features_know_the_data(experiment: Experiment) -> str | None:
-    from kaccore.features import OFFICIAL, OWN
+    from kaccore.metrics.features import OFFICIAL, OWN
 
     features, data, facts = experiment.evaluation.features, experiment.data.name, experiment.data.facts
     shipped = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
@@ -160,7 +160,7 @@ def _classes_are_compared_with_labels(experiment: Experiment) -> str | None:
 
 @rule("evaluation.metrics", "evaluation.features")
 def _a_score_of_classes_has_classes(experiment: Experiment) -> str | None:
-    from kaccore.features import DINOV2
+    from kaccore.metrics.features import DINOV2
 
     features = experiment.evaluation.features
     if features not in DINOV2 or "inception_score" not in experiment.evaluation.metrics:
@@ -171,7 +171,7 @@ def _a_score_of_classes_has_classes(experiment: Experiment) -> str | None:
 @rule("evaluation.weights", "evaluation.features", "data.name")
 def _weights_have_a_network(experiment: Experiment) -> str | None:
     """The weights are those of Inception or a DINOv2, whatever else is measured with."""
-    from kaccore.features import OFFICIAL, SHIPPED_FEATURES
+    from kaccore.metrics.features import OFFICIAL, SHIPPED_FEATURES
 
     weights, features, data = experiment.evaluation.weights, experiment.evaluation.features, experiment.data
     shipped = data.facts.points or data.name in SHIPPED_FEATURES

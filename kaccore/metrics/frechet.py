@@ -3,7 +3,7 @@
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))        m, C  mean and covariance of the features of each side
 
 Source: Heusel et al. 2017, arXiv 1706.08500, eq. 6. Everything here is features (N, D) in, numbers out; images are the
-matter of `kaccore.fid`.
+matter of `kaccore.metrics.fid`.
 """
 
 from __future__ import annotations

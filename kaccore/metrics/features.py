@@ -18,10 +18,6 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # which features suit a data set is also asked where torch is not needed
-    from torch import Tensor
 
 ASSETS = Path(__file__).parent / "assets"
 INCEPTION, POINTS, OWN = "inception-v3-compat", "points", "own"
@@ -117,7 +113,7 @@ class OwnTraining:
 
 
 def classifier_weights(data_name: str) -> Path:
-    """The shipped weights of the classifier of `data_name`, made by `python -m kaccore.assets.make_classifiers`."""
+    """The shipped weights of the classifier of `data_name`, made by `kaccore.metrics.assets.make_classifiers`."""
     return ASSETS / f"{data_name}_classifier.safetensors"
 
 
@@ -131,33 +127,9 @@ def is_own(features: str) -> bool:
     return features.startswith(f"{OWN}-")
 
 
-def check_images(images: Tensor, spec: FeatureSpec) -> None:
-    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor, but
-    for a data set's own. Points are float32 (N, 2, 1, 1)."""
-    import torch
-
-    shape = tuple(images.shape)
-    if spec.name == POINTS:
-        if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):
-            raise ValueError(f"points of shape {shape} and {images.dtype}; expected float32 (N, 2, 1, 1)")
-        return
-    if images.dtype != torch.uint8 or len(shape) != 4:
-        raise ValueError(f"images of shape {shape} and {images.dtype}; expected uint8 (N, C, H, W)")
-    channels = {spec.channels} if is_own(spec.name) else {1, spec.channels}
-    if shape[1] not in channels or (spec.size and shape[2:] != (spec.size, spec.size)):
-        takes = f"{spec.channels} channel(s)" + (f" of {spec.size}x{spec.size}" if spec.size else "")
-        raise ValueError(f"{spec.name} takes images with {takes}, got shape {shape}; {INCEPTION} takes any size")
-
-
-def feature_spec(features: str, weights: str | Path | None = None) -> FeatureSpec:
-    """The spec of the extractor called `features`; that of a data set's own network is read from `weights`, its file.
-
-    Raises ValueError, with the valid names, for an unknown one, and for a file that is not the own network's.
-    """
-    if is_own(features):
-        from kaccore.own_features import read_about
-
-        return read_about(weights, features).spec
+def feature_spec(features: str) -> FeatureSpec:
+    """The spec of the extractor called `features`, which is none of a data set's own: see `extractors.spec_of`. Raises
+    ValueError, with the valid names, for an unknown one."""
     if features not in FEATURES:
         near = difflib.get_close_matches(features, FEATURES, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -21,21 +21,21 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from torch_fidelity.utils import create_feature_extractor
 
 from kaccore.data import from_uint8
-from kaccore.dinov2 import DinoFeatures
-from kaccore.features import (
+from kaccore.metrics.dinov2 import DinoFeatures
+from kaccore.metrics.features import (
     DINOV2,
     FEATURES,
     INCEPTION,
     OFFICIAL,
     POINTS,
     SHIPPED_FEATURES,
+    FeatureSpec,
     check_hash,
-    check_images,
     classifier_weights,
     feature_spec,
     is_own,
 )
-from kaccore.own_features import load_own
+from kaccore.metrics.own_features import load_own, read_about
 
 
 class SmallClassifier(nn.Module):
@@ -147,6 +147,14 @@ def fetch_official_weights(features: str = INCEPTION) -> Path:
     return official.path
 
 
+def spec_of(features: str, weights: str | Path | None = None) -> FeatureSpec:
+    """The spec of the extractor called `features`; that of a data set's own network is read from `weights`, its file.
+
+    Raises ValueError, with the valid names, for an unknown one, and for a file that is not the own network's.
+    """
+    return read_about(weights, features).spec if is_own(features) else feature_spec(features)
+
+
 @lru_cache(maxsize=4)
 def extractor(
     features: str, device: str = "cpu", weights: str | None = None, weights_sha256: str | None = None
@@ -157,7 +165,7 @@ def extractor(
     `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; the file of a data set's own network.
     Raises ValueError, RuntimeError on a failed download.
     """
-    feature_spec(features, weights)
+    spec_of(features, weights)
     if is_own(features):
         assert weights is not None, "its spec was read from them"
         return load_own(weights, features).to(device)
@@ -192,3 +200,19 @@ def _weighted(features: str, content: bytes, weights: str | None) -> nn.Module:
 def _registered(features: str, **options: Any) -> nn.Module:
     layers = [FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m) for m in ("fid", "isc")]
     return create_feature_extractor(features, layers, cuda=False, verbose=False, **options)
+
+
+def check_images(images: Tensor, spec: FeatureSpec) -> None:
+    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor, but
+    for a data set's own. Points are float32 (N, 2, 1, 1)."""
+    shape = tuple(images.shape)
+    if spec.name == POINTS:
+        if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):
+            raise ValueError(f"points of shape {shape} and {images.dtype}; expected float32 (N, 2, 1, 1)")
+        return
+    if images.dtype != torch.uint8 or len(shape) != 4:
+        raise ValueError(f"images of shape {shape} and {images.dtype}; expected uint8 (N, C, H, W)")
+    channels = {spec.channels} if is_own(spec.name) else {1, spec.channels}
+    if shape[1] not in channels or (spec.size and shape[2:] != (spec.size, spec.size)):
+        takes = f"{spec.channels} channel(s)" + (f" of {spec.size}x{spec.size}" if spec.size else "")
+        raise ValueError(f"{spec.name} takes images with {takes}, got shape {shape}; {INCEPTION} takes any size")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kaccore.features import DINOV2
+from kaccore.metrics.features import DINOV2
 
 SIZE, PATCH = 224, 14
 TRAINED_GRID = 37  # patches a side of the images that the position embedding was trained at: 518 pixels

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kaccore.portable import METADATA, Called, Positional, Sampler, asked, quietly
+from kaccore.export.portable import METADATA, Called, Positional, Sampler, asked, quietly
 
 if TYPE_CHECKING:  # an optional dependency
     from onnx import ModelProto

@@ -1,4 +1,6 @@
-"""Train the small classifiers whose features FID uses: `python -m kaccore.assets.make_classifiers [digits|mnist]`.
+"""Train the small classifiers whose features FID uses.
+
+    python -m kaccore.metrics.assets.make_classifiers [digits|mnist]
 
 Deterministic on one CPU thread. Writes `<data>_classifier.safetensors` and its entry in `classifiers.json`.
 """
@@ -16,8 +18,8 @@ from safetensors.torch import save
 from torch import Generator, Tensor
 
 from kaccore.data import ImageData, load
-from kaccore.extractors import SmallClassifier
-from kaccore.features import ASSETS, FEATURES, SHIPPED_FEATURES, classifier_weights
+from kaccore.metrics.extractors import SmallClassifier
+from kaccore.metrics.features import ASSETS, FEATURES, SHIPPED_FEATURES, classifier_weights
 
 SEED = 0
 RECORD = ASSETS / "classifiers.json"

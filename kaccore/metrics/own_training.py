@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kaccore.data import ImageData, PointData
-from kaccore.features import OWN_LEAST_IMAGES, OwnTraining
-from kaccore.own_features import CLASSES, VIEWS, About, OwnFeatures, OwnNetwork, outputs
+from kaccore.metrics.features import OWN_LEAST_IMAGES, OwnTraining
+from kaccore.metrics.own_features import CLASSES, VIEWS, About, OwnFeatures, OwnNetwork, outputs
 from kaccore.tensors import generator_for
 
 GALLERY = 64  # held-out images among which one is to be recognised

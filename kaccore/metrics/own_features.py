@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kaccore.data import ImageData, from_uint8
-from kaccore.features import FeatureSpec
 from kaccore.files import write_bytes
+from kaccore.metrics.features import FeatureSpec
 
 WIDTH = 64  # features
 CODE = 32  # numbers by which views are recognised

@@ -1,8 +1,6 @@
-"""The two-dimensional laboratory: a 3x3 grid of narrow Gaussians, where every quantity is known exactly.
+"""The exact likelihood that a model's flow gives to points of few dimensions.
 
-Data, its density and its classes; the likelihood that a model's flow gives to points; W2 of samples to the data is
-`kaccore.transport.wasserstein2`, trajectories for figures are `kaccore.diagnostics.trajectories`. A model here is any
-`model(x, t, labels=None)` on x (B, 2), trained, sampled and distilled as one on images is.
+A model here is any `model(x, t, labels=None)` on x (B, D), trained, sampled and distilled as one on images is.
 """
 
 import math
@@ -15,35 +13,6 @@ from kaccore.guidance import GuidedVelocity, Model
 from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath, Path
 from kaccore.sampling import evaluating
 from kaccore.solvers import SOLVERS, uniform_times
-from kaccore.tensors import generator_for
-
-AXIS = torch.tensor([-2 / 3, 0.0, 2 / 3])
-CENTRES = torch.cartesian_prod(AXIS, AXIS)  # (9, 2), row k is the centre of class k
-WIDTH = 0.05  # standard deviation of each mode: thirteen of them from mode to mode
-
-
-class LabelledPoints(NamedTuple):
-    """`points` (N, 2) float32 and `labels` (N,) int64 in [0, 9), the number of each point's mode."""
-
-    points: Tensor
-    labels: Tensor
-
-
-def grid_of_gaussians(count: int, seed: int) -> LabelledPoints:
-    """Draw `count` points of the data: a mode each, all nine equally likely, and a normal deviation of WIDTH from its
-    centre. Within [-1, 1] up to six standard deviations. The same (seed, count), the same points."""
-    generator = generator_for(seed, "grid of gaussians")
-    labels = torch.randint(len(CENTRES), (count,), generator=generator)
-    return LabelledPoints(CENTRES[labels] + WIDTH * torch.randn(count, 2, generator=generator), labels)
-
-
-def log_density(points: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The data's log density at `points` (N, 2): of all modes, or of the mode that each of `labels` (N,) names."""
-    distances = (points[:, None] - CENTRES.to(points)).square().sum(2)  # (N, 9)
-    normal = -distances / (2 * WIDTH**2) - math.log(2 * math.pi * WIDTH**2)
-    if labels is not None:
-        return normal.gather(1, labels[:, None])[:, 0]
-    return normal.logsumexp(1) - math.log(len(CENTRES))
 
 
 class PriorDensity(NamedTuple):

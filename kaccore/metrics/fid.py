@@ -24,11 +24,11 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, k
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from kaccore.data import ImageData
-from kaccore.extractors import extractor
-from kaccore.features import check_images, feature_label, feature_spec, is_own
 from kaccore.files import write_bytes
-from kaccore.frechet import FeatureStatistics, Moments, checked_features, frechet_distance, moments
-from kaccore.own_features import check_data
+from kaccore.metrics.extractors import check_images, extractor, spec_of
+from kaccore.metrics.features import feature_label, is_own
+from kaccore.metrics.frechet import FeatureStatistics, Moments, checked_features, frechet_distance, moments
+from kaccore.metrics.own_features import check_data
 
 METRICS = ("fid", "kid", "precision", "recall", "inception_score")
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
@@ -48,13 +48,13 @@ class Outputs(NamedTuple):
 def extract(images_uint8: Images, features: str, **extraction: Any) -> Tensor:
     """Features of images, uint8 (N, C, H, W): float32 (N, D) on the CPU; arguments and errors as for
     `extract_batches`."""
-    rows = [torch.empty(0, feature_spec(features, extraction.get("weights")).width)]
+    rows = [torch.empty(0, spec_of(features, extraction.get("weights")).width)]
     return torch.cat(rows + [batch.features for batch in extract_batches(images_uint8, features, **extraction)])
 
 
 def extract_with_logits(images_uint8: Images, features: str, **extraction: Any) -> Outputs:
     """Features and class logits of images, from one pass; arguments and errors as for `extract_batches`."""
-    spec = feature_spec(features, extraction.get("weights"))
+    spec = spec_of(features, extraction.get("weights"))
     batches = list(extract_batches(images_uint8, features, **extraction))
     return Outputs(
         torch.cat([torch.empty(0, spec.width), *(batch.features for batch in batches)]),
@@ -64,7 +64,7 @@ def extract_with_logits(images_uint8: Images, features: str, **extraction: Any) 
 
 def extract_statistics(images_uint8: Images, features: str, **extraction: Any) -> FeatureStatistics:
     """Mean and covariance of images' features, all that FID needs; arguments and errors as for `extract_batches`."""
-    statistics = FeatureStatistics(feature_spec(features, extraction.get("weights")).width)
+    statistics = FeatureStatistics(spec_of(features, extraction.get("weights")).width)
     for batch in extract_batches(images_uint8, features, **extraction):
         statistics.update(batch.features)
     return statistics
@@ -83,11 +83,11 @@ def extract_batches(
     """Features and logits of images, uint8 (N, C, H, W), at most `batch_size` at a time.
 
     `batch_size` changes nothing else. Gray images are repeated to three channels for an extractor of colour images.
-    `weights`: a file of the weights of Inception or DINOv2, see `kaccore.extractors.read_weights`, or of a data set's
-    own network. Raises ValueError for unknown features, images that do not suit them or weights with another hash,
+    `weights`: a file of the weights of Inception or DINOv2, see `extractors.read_weights`, or of a data set's own
+    network. Raises ValueError for unknown features, images that do not suit them or weights with another hash,
     RuntimeError where official weights cannot be downloaded.
     """
-    spec = feature_spec(features, weights)
+    spec = spec_of(features, weights)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
     whole = images_uint8.images if isinstance(images_uint8, ImageData) else images_uint8

@@ -1,0 +1,1 @@
+"""Trained networks as programs of other runtimes: TorchScript and ONNX."""
