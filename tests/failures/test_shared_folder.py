@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_fulfil import PATIENCE, SPAWN, fulfil_a_part
 from test_leases import Holder, answer, take_when_free, winners
-from test_stages import PATIENCE, SPAWN, fulfil_a_part
 from test_store import publish_many
 
 from kaccore.files import file_sha256

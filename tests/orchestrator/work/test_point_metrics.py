@@ -153,7 +153,7 @@ def test_points_measured_by_points_features_are_told_by_auto():
 
 
 def test_the_experiment_in_the_plane_is_sound():
-    plan = opening.make_plan(load_file(Path(__file__).parents[2] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml")
+    plan = opening.make_plan(load_file(Path(__file__).parents[3] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml")
     assert {t.config.path.kind for t in plan.trials} == set(PATHS)
     assert len(list(plan.stages(("teacher",)))) == 3
     assert load("grid9").fingerprint == plan.trials[0].chain[0].config["data"]["fingerprint"]

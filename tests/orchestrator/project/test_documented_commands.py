@@ -32,11 +32,11 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make sweep": ("tests/orchestrator/conftest.py", '"experiments" / "nfe_sweep.yaml"'),
     "make test": (".ci/run", "make test"),
     "make test-failures": (".ci/run", "make test-failures"),
-    "make ui": ("tests/orchestrator/test_printed.py", '"make", "--no-print-directory"'),
-    "python -m orchestrator.ui": ("tests/orchestrator/test_printed.py", 'run(tmp_path, "ui"'),
-    "make bench": ("tests/orchestrator/test_benchmarks.py", "command.main("),
-    "python -m benchmarks": ("tests/orchestrator/test_benchmarks.py", "command.main("),
-    "make figures": ("tests/orchestrator/test_method_figures.py", "method_figures.write("),
+    "make ui": ("tests/orchestrator/host/test_printed.py", '"make", "--no-print-directory"'),
+    "python -m orchestrator.ui": ("tests/orchestrator/host/test_printed.py", 'run(tmp_path, "ui"'),
+    "make bench": ("tests/orchestrator/project/test_benchmarks.py", "command.main("),
+    "python -m benchmarks": ("tests/orchestrator/project/test_benchmarks.py", "command.main("),
+    "make figures": ("tests/orchestrator/project/test_method_figures.py", "method_figures.write("),
     "apt-get install chromium": (".ci/run", "install -y -qq chromium"),
     "apt-get install bindfs": (".ci/run", "install -y -qq chromium bindfs"),
     "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export,'),
@@ -47,12 +47,12 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "python -m orchestrator.sweep experiments/nfe_sweep.yaml --set storage=s3://my-bucket": (
         "tests/failures/test_s3.py", 'f"storage={STORAGE}"'),
     "python -m orchestrator.status --storage s3://my-bucket": (
-        "tests/orchestrator/test_s3.py", 'status.main(["--storage"'),
+        "tests/orchestrator/store/test_s3.py", 'status.main(["--storage"'),
     "python -m orchestrator.report nfe-sweep --storage s3://my-bucket": (
-        "tests/orchestrator/test_s3.py", 'report.main(["fabricated", "--storage"'),
-    "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/test_s3.py", "sample.main([run,"),
+        "tests/orchestrator/store/test_s3.py", 'report.main(["fabricated", "--storage"'),
+    "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/store/test_s3.py", "sample.main([run,"),
     "python -m orchestrator.stages --storage s3://my-bucket": (
-        "tests/orchestrator/test_s3.py", 'stages.main(["--storage", root'),
+        "tests/orchestrator/store/test_s3.py", 'stages.main(["--storage", root'),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
@@ -63,10 +63,10 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "bash orchestrator/machines/firewall.sh": ("tests/cluster/lab.py", "orchestrator/machines/firewall.sh"),
     ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
-    "git apply": ("tests/orchestrator/test_extending.py", '"git", "apply"'),
-    "mlflow models serve": ("tests/orchestrator/test_served.py", 'documented("mlflow models serve")'),
-    "curl http://127.0.0.1:5001/invocations": ("tests/orchestrator/test_served.py", 'documented("curl ")'),
-    "python tests/orchestrator/mlflow_pages.py": ("tests/orchestrator/test_mlflow_pages.py", "mlflow_pages.open_runs("),
+    "git apply": ("tests/orchestrator/project/test_extending.py", '"git", "apply"'),
+    "mlflow models serve": ("tests/orchestrator/tracking/test_served_model.py", 'documented("mlflow models serve")'),
+    "curl http://127.0.0.1:5001/invocations": ("tests/orchestrator/tracking/test_served_model.py", 'documented("curl ")'),
+    "python tests/orchestrator/mlflow_pages.py": ("tests/orchestrator/tracking/test_mlflow_pages.py", "mlflow_pages.open_runs("),
 }
 NOWHERE = {  # and why not
     "pip install gdown": "only CelebA's own download needs it",

@@ -12,7 +12,7 @@ import pytest
 import s3_server
 from PIL import Image
 from test_store import publish_many
-from test_workers import chain, checkpoints, kill_in, train, weights
+from test_worker import chain, checkpoints, kill_in, train, weights
 
 from kaccore.files import file_sha256
 from orchestrator import export, report, sample, stages, status, sweep

@@ -118,7 +118,7 @@ def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(st
 
 
 def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
-    from test_stages import CHAIN
+    from test_fulfil import CHAIN
 
     store, halt = Store(tmp_path), Halt()
 

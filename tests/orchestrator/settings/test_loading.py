@@ -261,7 +261,7 @@ def test_a_refusal_needs_nothing_heavy():
         "import sys; from orchestrator import loading, search, yaml_file;"
         "print([m for m in ('torch', 'ray', 'mlflow', 'kaccore', 'numpy') if m in sys.modules])"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
