@@ -21,7 +21,7 @@ help:
 	@echo "make lint     ruff, mypy, and which room may import which"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000; make ui PORT=5001 STORAGE=folder"
 	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
-	@echo "make figures  the figures of docs/method.md again"
+	@echo "make figures  the figures of docs/method.md and docs/architecture.md again"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 install: $(READY)
@@ -69,6 +69,7 @@ bench: $(READY)
 
 figures: $(READY)
 	$(BIN)/python docs/figures/method_figures.py
+	$(BIN)/python docs/figures/rooms_figure.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,3 +1,1 @@
-"""What this process and its machine allow, and how a command speaks to its terminal: processors, mounts, output,
-commands to type.
-"""
+"""What this process may use of its machine, and how a command speaks to its terminal."""

@@ -65,8 +65,10 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "git apply": ("tests/orchestrator/project/test_extending.py", '"git", "apply"'),
     "mlflow models serve": ("tests/orchestrator/tracking/test_served_model.py", 'documented("mlflow models serve")'),
-    "curl http://127.0.0.1:5001/invocations": ("tests/orchestrator/tracking/test_served_model.py", 'documented("curl ")'),
-    "python tests/orchestrator/mlflow_pages.py": ("tests/orchestrator/tracking/test_mlflow_pages.py", "mlflow_pages.open_runs("),
+    "curl http://127.0.0.1:5001/invocations": (
+        "tests/orchestrator/tracking/test_served_model.py", 'documented("curl ")'),
+    "python tests/orchestrator/mlflow_pages.py": (
+        "tests/orchestrator/tracking/test_mlflow_pages.py", "mlflow_pages.open_runs("),
 }
 NOWHERE = {  # and why not
     "pip install gdown": "only CelebA's own download needs it",
