@@ -12,18 +12,18 @@ from commands import PATIENCE, own_environment
 ASKED = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 SETTINGS = f"""
 import json, os
-from orchestrator import cluster
-cluster.quieten(*{{}})
+from orchestrator.cluster import connection
+connection.quieten(*{{}})
 print(json.dumps([os.environ.get(name) for name in {ASKED}]))
 """
 HOLD = """
-from orchestrator import cluster
-cluster.quieten()
-cluster.connect(None)
+from orchestrator.cluster import connection
+connection.quieten()
+connection.connect(None)
 import ray
 print(ray.get(ray.remote(lambda: "own").remote()), flush=True)
 input()
-cluster.disconnect()
+connection.disconnect()
 """
 JOIN = """
 import ray

@@ -9,7 +9,11 @@ from commands import PATIENCE, TINY, command, manifests, own_environment, run
 
 from orchestrator.cluster import local_ray
 
-LOOK = "from orchestrator import local_ray; f = local_ray.look(); print(*f.faults, '--', *f.warnings, sep='\\n')"
+LOOK = """
+from orchestrator.cluster import local_ray
+found = local_ray.look()
+print(*found.faults, '--', *found.warnings, sep='\\n')
+"""
 MOUNT = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-c"]
 # another user, who may read what this one may: no limit of processes holds for root
 NOBODY = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_read_search",

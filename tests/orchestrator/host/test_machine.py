@@ -128,10 +128,11 @@ for kind in ("cpu", "memory", ""):
     folder = Path("/sys/fs/cgroup", kind, sys.argv[1])
     if folder.is_dir():
         (folder / "cgroup.procs").write_text("0")
-from orchestrator import cluster, machine
+from orchestrator.cluster import connection
+from orchestrator.host import machine
 torch.set_num_threads(4)
 machine.limit_threads()
-limits = cluster._limits()
+limits = connection._limits()
 print(machine.cpus(), machine.memory(), torch.get_num_threads(), limits["num_cpus"],
       limits["object_store_memory"] + limits["_memory"])
 """

@@ -258,7 +258,7 @@ def test_config_error_survives_pickling():
 
 def test_a_refusal_needs_nothing_heavy():
     code = (
-        "import sys; from orchestrator import loading, search, yaml_file;"
+        "import sys; from orchestrator.plan import expand; from orchestrator.settings import loading, yaml_reader;"
         "print([m for m in ('torch', 'ray', 'mlflow', 'kaccore', 'numpy') if m in sys.modules])"
     )
     root = Path(__file__).parents[3]

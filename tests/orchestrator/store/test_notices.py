@@ -128,8 +128,8 @@ def test_python_warnings_of_the_core_are_kept_by_a_process_that_has_given_them_b
     code = f"""
 import warnings
 from orchestrator.plan.stage import Stage
-from orchestrator.store.places import Folder
-from orchestrator import notices
+from orchestrator.store.folder import Folder
+from orchestrator.store import notices
 import kaccore.tensors
 exec(compile("def f(): warnings.warn('odd')", kaccore.tensors.__file__, "exec"), kaccore.tensors.__dict__)
 kaccore.tensors.warnings = warnings

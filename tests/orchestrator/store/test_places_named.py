@@ -165,7 +165,7 @@ def test_a_file_as_windows_saves_it_is_read_wherever_it_lies(tmp_path):
     ],
 )
 def test_a_disk_that_takes_nothing_is_told_before_anything_starts(mount, expected, tmp_path):
-    look = f"from orchestrator.store.places import Folder; print(Folder('{tmp_path}/a/b').problem(), end='')"
+    look = f"from orchestrator.store.folder import Folder; print(Folder('{tmp_path}/a/b').problem(), end='')"
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     said = subprocess.run(["unshare", "--mount", *rights, "bash", "-c", f'{mount}; exec "$0" -c "$1"',
                            sys.executable, look], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
