@@ -6,7 +6,8 @@ there a launch that failed and not why: the provider's answer is in its log alon
 
 import re
 from contextlib import suppress
-from pathlib import Path
+
+from orchestrator.cluster import ray_internals
 
 NEWEST = 65_536  # bytes of the log in which an answer is looked for: it tries again every few seconds
 ANSWER = re.compile(r"Node Launch Exception \((.+?)\): (.+)")
@@ -40,24 +41,15 @@ def _lines(status: str, after: str, before: str) -> list[str]:
 
 def _status() -> str:
     """What `ray status` prints; nothing without an autoscaler, or its packages."""
-    import ray
-
     with suppress(Exception):
-        from ray._private.ray_constants import DEBUG_AUTOSCALING_ERROR, DEBUG_AUTOSCALING_STATUS
-        from ray.autoscaler._private.commands import debug_status
-        from ray.experimental.internal_kv import _internal_kv_get
-
-        said = [_internal_kv_get(name) for name in (DEBUG_AUTOSCALING_STATUS, DEBUG_AUTOSCALING_ERROR)]
-        return str(debug_status(*said, address=ray.get_runtime_context().gcs_address))
+        return ray_internals.autoscaler_status()
     return ""
 
 
 def _answer() -> str:
     """What the provider said when it last refused a machine; empty on another node than the head."""
-    from ray._private.worker import global_worker
-
     with suppress(OSError):
-        with (Path(global_worker.node.get_logs_dir_path()) / "monitor.log").open("rb") as log:
+        with (ray_internals.log_folder() / "monitor.log").open("rb") as log:
             log.seek(max(0, log.seek(0, 2) - NEWEST))
             answers = ANSWER.findall(log.read().decode(errors="replace"))
         return ": ".join(answers[-1]) if answers else ""

@@ -12,11 +12,10 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partialmethod
 from types import FrameType
 from typing import Any
 
-from orchestrator.cluster import autoscaler, local_ray
+from orchestrator.cluster import autoscaler, local_ray, ray_internals
 from orchestrator.host import machine
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
@@ -139,9 +138,8 @@ def _too_few(cluster: Cluster, there: Mapping[str, float]) -> Iterator[tuple[str
 def _most() -> dict[str, float] | None:
     """The CPUs and GPUs that the cluster may grow to; None where nobody has told Ray, as on machines of one's own."""
     import ray
-    from ray._private.state import state
 
-    limit, there = state.get_max_resources_from_cluster_config(), ray.cluster_resources()
+    limit, there = ray_internals.most_resources(), ray.cluster_resources()
     if limit is None:
         return None
     return {name: max(float(limit.get(name, 0)), there.get(name, 0.0)) for name in ("CPU", "GPU")}
@@ -175,7 +173,7 @@ def connect(address: str | None) -> None:
         # Ray Tune needs pandas, and ray.init, which only waits for processes, does not
         meanwhile = threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True)
         meanwhile.start()
-        with _any_agent_port():
+        with ray_internals.any_agent_port():
             ray.init(address="local", include_dashboard=False, **_limits(), **common)
         meanwhile.join()
     else:
@@ -195,32 +193,16 @@ def connect(address: str | None) -> None:
 def _limits() -> dict[str, Any]:
     """What a Ray that is started here is told of this machine: by itself it counts every CPU and, but for a container's
     own limit, all the memory, and takes its folder for short enough. Raises ConfigError where no folder will do."""
-    from ray._common.utils import get_system_memory
-
     local_ray.check()  # whoever comes here by another way than a run
     folder, memory = local_ray.ray_folder(), machine.memory()
     assert folder is not None, "or else the check would have refused"
     limits: dict[str, Any] = {"num_cpus": machine.cpus(), "_temp_dir": str(folder.path)}
     if folder.why:  # where others may write too, and Ray would let them
         folder.path.parent.mkdir(mode=0o700, exist_ok=True)
-    if memory < get_system_memory():
+    if memory < ray_internals.system_memory():
         objects = max(int(OBJECT_SHARE * memory), LEAST_OBJECT_BYTES)
         limits |= {"object_store_memory": objects, "_memory": memory - objects}
     return limits
-
-
-@contextmanager
-def _any_agent_port() -> Iterator[None]:
-    """A Ray that starts within lets its agent listen wherever it can. With ray[serve] it would insist for four seconds
-    on port 52365, which another run on this machine has, or whoever the system gave it to."""
-    from ray._private.parameter import RayParams
-
-    plain = RayParams.__init__
-    RayParams.__init__ = partialmethod(plain, dashboard_agent_listen_port=0)
-    try:
-        yield
-    finally:
-        RayParams.__init__ = plain
 
 
 def _probe(address: str) -> None:
@@ -236,9 +218,7 @@ def _probe(address: str) -> None:
 
 def dashboard() -> str:
     """The address of the dashboard of the cluster that is connected; empty where it has none, as one started here."""
-    from ray._private.worker import get_dashboard_url
-
-    url = get_dashboard_url()
+    url = ray_internals.dashboard_url()
     return f"http://{url}" if url else ""
 
 

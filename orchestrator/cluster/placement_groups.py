@@ -7,6 +7,8 @@ does not have. Two deaths would then leave a two-core machine waiting for ever.
 
 import time
 
+from orchestrator.cluster import ray_internals
+
 CHECK_SECONDS = 2.0
 
 
@@ -26,25 +28,19 @@ class Reservations:
 
 
 def free_orphaned() -> int:
-    """Remove the placement groups that this driver's dead actors have left behind; returns how many there were.
-
-    Whose a placement group is and whether that actor is dead is known to Ray's control store alone; the table that Ray
-    makes public leaves both out.
-    """
+    """Remove the placement groups that this driver's dead actors have left behind; returns how many there were."""
     import ray
-    from ray._private.state import state
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Entry
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     nobody = ray.ActorID.nil().binary()  # the driver's own: Tune's reservations for its trials
     orphaned = [
         entry
-        for entry in map(Entry.FromString, state._connect_and_get_accessor().get_placement_group_table())
+        for entry in ray_internals.placement_groups()
         if entry.creator_actor_dead
         and entry.creator_actor_id != nobody
         and entry.creator_job_id == job.binary()
-        and entry.state != Entry.REMOVED
+        and entry.state != entry.REMOVED
     ]
     for entry in orphaned:
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(entry.placement_group_id)))

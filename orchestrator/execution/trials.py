@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster import connection
+from orchestrator.cluster import connection, ray_internals
 from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch
@@ -27,7 +27,8 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
         connection.connect(address)
         records.dashboard = connection.dashboard()
         try:
-            with connection.terminable():  # again: Ray has put a handler of its own, which aborts the process
+            # terminable again: Ray has put a handler of its own, which aborts the process
+            with ray_internals.uncounted_callbacks(), connection.terminable():
                 _tuner(records, run_here, budget, connection.resources(), wake).fit()
                 _note_left(records, budget.used_up())
         finally:
@@ -36,14 +37,11 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
 
 def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, float], wake: Callable[[], None]) -> Any:
     from ray import tune
-    from ray.air._internal import usage
 
     from orchestrator.execution import early_stopping
     from orchestrator.execution.coordinator import Noting, coordinate
     from orchestrator.execution.proposals import Proposals
 
-    # it imports what Ray has for Comet, W&B and MLflow, to count callbacks for statistics that are off
-    usage.tag_callbacks = lambda callbacks: False
     plan = records.plan
     todo = [t for t in plan.running_order() if records.endings[t.index].status == "waiting"]
     leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}

@@ -18,14 +18,17 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from orchestrator.cluster.ray_internals import (
+    DataParallelTrainer,
+    DatasetsCallback,
+    FixedScalingPolicy,
+    PlacementGroupCleanerCallback,
+    TrainController,
+    abort_workers,
+    get_address_and_port,
+)
 from orchestrator.settings.blocks import Cluster
 from orchestrator.work.job import Job
 
@@ -53,8 +56,7 @@ class _Trainer(DataParallelTrainer):
         try:
             asyncio.run(controller.run())
         except BaseException:
-            if controller._worker_group is not None:  # else its CPUs and GPUs would be reserved as long as this lives
-                controller._worker_group.abort()
+            abort_workers(controller)
             raise
         return controller.get_result()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kaccore
 import orchestrator
+from orchestrator.cluster import ray_internals
 from orchestrator.settings.blocks import Data
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
@@ -76,10 +77,7 @@ def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
 
 def _ray_folder() -> str:
     """Where the Ray of this node has its sockets, logs and spilled objects."""
-    from ray._private import worker
-
-    node = worker._global_node
-    return tempfile.gettempdir() if node is None else str(node.get_session_dir_path())
+    return str(ray_internals.session_folder() or tempfile.gettempdir())
 
 
 def fingerprint(settings: Data) -> str:
