@@ -1,0 +1,34 @@
+"""For all suites: what each file took is printed at the end, slowest first, and a test that takes over a minute."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHOWN = 12  # files
+LONG_SECONDS = 60.0
+KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    seconds = Counter[str]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid] += report.duration
+    if not seconds:
+        return
+    if KEPT in os.environ:
+        Path(os.environ[KEPT]).write_text(json.dumps(seconds, indent=1))
+    files = Counter[str]()
+    for name, took in seconds.items():
+        files[name.partition("::")[0]] += took
+    terminalreporter.write_line(f"{sum(files.values()):.0f} s in {len(files)} files, the slowest:")
+    for name, took in files.most_common(SHOWN):
+        terminalreporter.write_line(f"{took:7.1f} s  {name}")
+    for name, took in seconds.most_common():
+        if took > LONG_SECONDS:
+            terminalreporter.write_line(f"{took:7.1f} s  {name}")
