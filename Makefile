@@ -9,10 +9,11 @@ PORT ?= 5000
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install sweep test test-failures cluster-test token lint ui bench figures clean help
+.PHONY: install sweep check test test-failures cluster-test token lint ui bench figures clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 5 minutes on 2 cores)"
+	@echo "make check    lint, types and the tests that start neither Ray nor a server nor a browser"
 	@echo "make test     set up .venv if missing, then run every test (about 19 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
@@ -49,6 +50,10 @@ cluster-test: $(READY)
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	    openssh-server rsync tini iproute2 nftables curl postgresql; }
 	$(BIN)/python -m pytest tests/cluster --durations 10
+
+# what needs neither Ray nor a server nor a browser: after each change
+check: lint
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from orchestrator.store import integrity
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
+from orchestrator.sweeps.status import Status
 from orchestrator.tracking.publisher import Publisher
 
 
@@ -33,7 +34,7 @@ def _again(folder: Place, publish: bool) -> int:
         publisher.attempt()  # before the report, which names the runs
     conclusion.write(records)
     if publish:
-        publisher.finish("FINISHED" if all(e.status == "done" for e in records.endings) else "FAILED")
+        publisher.finish("FINISHED" if all(e.status == Status.DONE for e in records.endings) else "FAILED")
     conclusion.conclude(records, console, publisher.problem)
     if records.damaged:  # larger files, which the report draws from
         raise DamagedError(str(records.store.root), records.damaged)

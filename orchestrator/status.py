@@ -10,6 +10,7 @@ from orchestrator.settings.faults import ConfigError
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
+from orchestrator.sweeps.status import Status
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,11 +124,9 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
         except ConfigError as e:
             table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
             continue
-        count = {status: sum(e.status == status for e in records.endings) for status in ("done", "failed")}
-        table.add_row(
-            name, _state(records, under_way), str(len(records.endings)), str(count["done"]), str(count["failed"]),
-            "; ".join(best_so_far(records).values()), began,
-        )  # fmt: skip
+        done, failed = (sum(e.status == which for e in records.endings) for which in (Status.DONE, Status.FAILED))
+        state, best = _state(records, under_way), "; ".join(best_so_far(records).values())
+        table.add_row(name, state, str(len(records.endings)), str(done), str(failed), best, began)
         damaged |= records.damaged
     return table
 

@@ -14,7 +14,8 @@ from orchestrator.reports.aggregates import Results
 from orchestrator.store import integrity, notices
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
-from orchestrator.sweeps.records import LEFT, STOPPED, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 from orchestrator.tracking.hints import best_filters, kept_elsewhere, ui_command
 
 SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "seconds_per_image")
@@ -33,12 +34,12 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     """Print the trials best first, where everything lies, and how to open the MLflow UI."""
     for table in _tables(records):
         console.print(table)
-    for reason, count in Counter(e.error for e in records.endings if e.status == LEFT).items():
+    for reason, count in Counter(e.error for e in records.endings if e.status == Status.NOT_STARTED).items():
         say(console, f"{count} trials not started: {reason}")
     for index, ending in enumerate(records.endings):
-        if ending.error and ending.status != LEFT:
-            line, style = f"trial {index} {ending.status}: {ending.error}", None if ending.status == STOPPED else "red"
-            say(console, line, style)
+        if ending.error and ending.status != Status.NOT_STARTED:
+            style = None if ending.status == Status.STOPPED else "red"
+            say(console, f"trial {index} {ending.status}: {ending.error}", style)
     print_warnings(records, console)
     for key, what in dict(records.damaged).items():
         say(console, f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run", "red")

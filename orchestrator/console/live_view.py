@@ -21,7 +21,8 @@ from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.store.store import ABOUT
 from orchestrator.sweeps.feature_notes import accuracy
 from orchestrator.sweeps.ranking import best_so_far
-from orchestrator.sweeps.records import STOPPED, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
 DASHBOARD = "Ray dashboard"
@@ -134,9 +135,9 @@ class View:
     def _running(self) -> list[str]:
         """A line for every stage that is worked on, and last one for the trials."""
         stages = [(s, p) for s in self.stages if not self._over(s) and (p := self._progress(s))]
-        done = sum(e.status == "done" for e in self.records.endings)
+        done = sum(e.status == Status.DONE for e in self.records.endings)
         trials = f"trials: {done} of {len(self.records.endings)} done"
-        for status in ("failed", STOPPED):
+        for status in (Status.FAILED, Status.STOPPED):
             count = sum(e.status == status for e in self.records.endings)
             trials += f", {count} {status}" if count else ""
         return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
@@ -144,7 +145,7 @@ class View:
     def _over(self, stage: Stage) -> str:
         """How the trials that need the unfinished `stage` have ended; empty while one of them has not."""
         statuses = [self.records.endings[index].status for index in self._trials_of[stage.key]]
-        return "" if "waiting" in statuses else ", ".join(dict.fromkeys(statuses))
+        return "" if Status.WAITING in statuses else ", ".join(dict.fromkeys(statuses))
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
         """How far `stage` is; None until somebody works on it."""
@@ -168,7 +169,7 @@ class View:
     def table(self, state: str = "") -> Table:
         """How far everything is; `state` stands in the title, by default how long this view has been looking."""
         self._name_stages()
-        done = sum(e.status == "done" for e in self.records.endings)
+        done = sum(e.status == Status.DONE for e in self.records.endings)
         title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
         state = state or clock(time.monotonic() - self._started)
         table = Table(title=f"{title}  {state}", title_justify="left", box=None)
@@ -192,7 +193,7 @@ class View:
         if self.records.lacking:
             table.add_row("", self.records.lacking)
         for index, ending in enumerate(self.records.endings):
-            if ending.status in ("failed", STOPPED):
+            if ending.status in (Status.FAILED, Status.STOPPED):
                 table.add_row(f"trial {index}", Text(f"{ending.status}: {ending.error}"))
         for info in self.records.plan.datasets():
             for note in info.notes:

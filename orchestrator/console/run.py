@@ -18,7 +18,8 @@ from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead
 from orchestrator.store.store import with_remedy
 from orchestrator.sweeps.feature_notes import own_features
-from orchestrator.sweeps.records import ENDED_WELL, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 from orchestrator.tracking.publisher import Publisher
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -39,7 +40,7 @@ def run(
     _introduce(records, console)
     with Publisher(records, partial(conclusion.say, console)) as publisher, View(records, console):
         status = _attempt(records, address, publisher)
-    if status == DONE and not all(e.status in ENDED_WELL for e in records.endings):
+    if status == DONE and not all(e.status.well for e in records.endings):
         status = FAILED
     records.interrupt()
     _write(records)
@@ -65,9 +66,11 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     except ConfigError:
         raise
     except Exception as e:
-        unexplained = [ending for ending in records.endings if ending.status == "waiting"]
+        unexplained = [ending for ending in records.endings if ending.status == Status.WAITING]
         why = first_line(e)
-        records.update_all(lambda _, e: replace(e, status="failed", error=why) if e.status == "waiting" else e)
+        records.update_all(
+            lambda _, e: replace(e, status=Status.FAILED, error=why) if e.status == Status.WAITING else e
+        )
         if (unexplained or not records.endings) and not isinstance(e, OSError):
             traceback.print_exc()
         return FAILED if unexplained or not records.endings else DONE

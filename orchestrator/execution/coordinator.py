@@ -10,7 +10,8 @@ from orchestrator.cluster.placement_groups import Reservations
 from orchestrator.execution import early_stopping
 from orchestrator.execution.fulfil import ReferenceFailedError, Run, StageFailedError, complete
 from orchestrator.execution.proposals import Budget, read_trial
-from orchestrator.sweeps.records import STOPPED, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 
 def coordinate(config: dict[str, Any], run: Run) -> None:
@@ -22,11 +23,11 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
         else:
             complete(trial, run, leader)
     except ReferenceFailedError as e:
-        tune.report({"status": "failed", "error": str(e), "reference": trial.reference and trial.reference.key})
+        tune.report({"status": Status.FAILED, "error": str(e), "reference": trial.reference and trial.reference.key})
     except (StageFailedError, OSError) as e:
-        tune.report({"status": "failed", "error": str(e)})
+        tune.report({"status": Status.FAILED, "error": str(e)})
     else:
-        tune.report({"status": "done", "error": ""})
+        tune.report({"status": Status.DONE, "error": ""})
 
 
 class Noting(tune.Callback):
@@ -53,9 +54,9 @@ class Noting(tune.Callback):
         """A coordinator returned, and said itself how its trial ended; or it was stopped early."""
         result, index = trial.last_result or {}, trial.config["trial"]
         if stopped := early_stopping.ends_early(result):
-            self.records.end(index, STOPPED, stopped)
+            self.records.end(index, Status.STOPPED, stopped)
         else:
-            self.records.end(index, result.get("status", "failed"), result.get("error", "no result"))
+            self.records.end(index, result.get("status", Status.FAILED), result.get("error", "no result"))
         if result.get("reference"):
             self.records.give_up(result["reference"], result["error"])
         self.budget.count(self.records.plan.trials[index])
@@ -65,5 +66,5 @@ class Noting(tune.Callback):
         """A coordinator died, or raised what it should not have."""
         said = str(trial.get_error() or "").splitlines()
         lines = [line for line in said if line.strip() and not line.startswith(" ")]
-        self.records.end(trial.config["trial"], "failed", lines[-1] if lines else "its coordinator died")
+        self.records.end(trial.config["trial"], Status.FAILED, lines[-1] if lines else "its coordinator died")
         self.wake()

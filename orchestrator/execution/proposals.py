@@ -15,6 +15,7 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 START_SECONDS = 3.0  # the least that starting a coordinator's process takes
 
@@ -92,7 +93,7 @@ class Proposals(Searcher):
         """Nothing to restore."""
 
     def _all(self, todo: list[Trial]) -> Iterator[Trial]:
-        yield from (t for t in todo if self._records.endings[t.index].status == "waiting")  # looked at one by one
+        yield from (t for t in todo if self._records.endings[t.index].status == Status.WAITING)  # looked at one by one
         sweep = self._records.plan.experiment.sweep
         while self._records.plan.grows and sweep is not None and sweep.num_trials is not None:
             if self._records.lost or len(self._records.plan.expansion.points) >= sweep.num_trials:
@@ -101,7 +102,7 @@ class Proposals(Searcher):
             if not fresh:
                 return
             self._leaders.update(t.index for t in fresh)
-            yield from (t for t in fresh if self._records.endings[t.index].status == "waiting")
+            yield from (t for t in fresh if self._records.endings[t.index].status == Status.WAITING)
 
 
 def write_trial(run: Run, trial: Trial, leader: bool) -> str:

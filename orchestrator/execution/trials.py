@@ -15,6 +15,7 @@ from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import Scratch
 from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:
@@ -43,7 +44,7 @@ def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, fl
     from orchestrator.execution.proposals import Proposals
 
     plan = records.plan
-    todo = [t for t in plan.running_order() if records.endings[t.index].status == "waiting"]
+    todo = [t for t in plan.running_order() if records.endings[t.index].status == Status.WAITING]
     leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}
     # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
     held = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])

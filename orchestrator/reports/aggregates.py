@@ -17,6 +17,7 @@ from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.plan.students import CHAINS, intervals_text
 from orchestrator.sweeps.ranking import metric_of, scale_of
 from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
 
@@ -34,7 +35,7 @@ class Setting:
     """Trials that differ in their seed alone, how each of them ended, and what they measured."""
 
     trials: tuple[Trial, ...]
-    statuses: tuple[str, ...]
+    statuses: tuple[Status, ...]
     features: str
     values: dict[str, Spread]
 

@@ -14,7 +14,8 @@ from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.store import notices, provenance
 from orchestrator.sweeps.feature_notes import own_features
-from orchestrator.sweeps.records import LEFT, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 # a page that needs no network offers none; the others are of no use here
 CLASSES = 20  # of a data set whose names are said
@@ -165,10 +166,10 @@ def _problems(results: Results) -> str:
     """Why trials have no result: failures one by one, those that were not begun by their reason."""
     records, lines = results.records, list[str]()
     for trial, ending in records.entries():
-        if ending.error and ending.status != LEFT:
+        if ending.error and ending.status != Status.NOT_STARTED:
             settings = ", ".join(f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items())
             lines.append(f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}")
-    left = Counter(e.error for e in records.endings if e.status == LEFT)
+    left = Counter(e.error for e in records.endings if e.status == Status.NOT_STARTED)
     lines += [f"{count} not started: {reason}" for reason, count in left.items()]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f"<h2>Trials without a result</h2><ul>{items}</ul>" if lines else ""

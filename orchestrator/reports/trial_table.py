@@ -6,6 +6,7 @@ from typing import Any
 from orchestrator.plan.plan import plain
 from orchestrator.reports.aggregates import Results, Setting, Spread, said
 from orchestrator.sweeps.records import MEASURES, OF_POINTS
+from orchestrator.sweeps.status import Status
 
 # sorts by the clicked column, again the other way round; empty cells stay last
 SCRIPT = """
@@ -37,8 +38,8 @@ def table(results: Results, settings: list[Setting]) -> str:
     body = ""
     for setting, row in zip(settings, rows, strict=True):
         cells = "".join(_cell(*row.get(c, ("", ""))) for c in columns)
-        kind = "done" if set(setting.statuses) == {"done"} else "open"
-        body += f'<tr class="{"failed" if "failed" in setting.statuses else kind}">{cells}</tr>'
+        kind = "done" if set(setting.statuses) == {Status.DONE} else "open"
+        body += f'<tr class="{"failed" if Status.FAILED in setting.statuses else kind}">{cells}</tr>'
     head = f"<thead><tr>{head}</tr></thead>"
     return f'<div class="scroll"><table class="sortable">{head}<tbody>{body}</tbody></table></div>'
 

@@ -22,26 +22,26 @@ from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import Store, with_remedy
+from orchestrator.sweeps.status import Status
 
 MEASURES = (
     "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
 )  # fmt: skip
 
-LEFT = "not started"  # the status of a trial that a budget, --only or an interrupt kept from being run
-NOT_BEGUN = "interrupted before it began"  # the reason of the last
-STOPPED = "stopped"  # of one that the scheduler stopped early
-ENDED_WELL = ("done", STOPPED, LEFT)
+NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended in the latest run: `status` is done, failed, interrupted, stopped (early, by the
-    scheduler), not started or waiting."""
+    """How a trial ended in the latest run of its sweep."""
 
-    status: str = "waiting"
+    status: Status = Status.WAITING
     error: str = ""
     mlflow_run_id: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", Status(self.status))  # as a file has it, it is a text
 
 
 class Entry(NamedTuple):
@@ -96,7 +96,7 @@ class Records:
         plan, endings = self.state
         return [Entry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)]
 
-    def update(self, index: int, **changes: str) -> None:
+    def update(self, index: int, **changes: Any) -> None:
         """Change the ending of trial number `index`, such as its `status`."""
         self.update_all(lambda at, ending: replace(ending, **changes) if at == index else ending)
 
@@ -122,8 +122,8 @@ class Records:
         (self.folder / "config.yaml").put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
-        over = ("done", STOPPED) if sweep is not None and sweep.scheduler != "none" else ("done",)
-        self.update_all(lambda _, e: e if e.status in over else replace(e, status="waiting", error=""))
+        over = {Status.DONE, *([Status.STOPPED] if sweep is not None and sweep.scheduler != "none" else [])}
+        self.update_all(lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error=""))
 
     def read_endings(self, finished: Container[str] = ()) -> None:
         """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them.
@@ -137,9 +137,9 @@ class Records:
         found = [ending for _, ending in before] if known else [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):
             if (trial.key in finished and self._whole(trial)) or self.finished(trial):
-                found[index] = replace(found[index], status="done", error="")
-            elif found[index].status == "done":
-                found[index] = replace(found[index], status="waiting")
+                found[index] = replace(found[index], status=Status.DONE, error="")
+            elif found[index].status == Status.DONE:
+                found[index] = replace(found[index], status=Status.WAITING)
         with self._lock:
             self.state = State(plan, tuple(found))
 
@@ -147,14 +147,14 @@ class Records:
         """Whether there is a trial to be run, or one to be drawn."""
         plan, sweep = self.plan, self.plan.experiment.sweep
         wanted = (sweep.num_trials or 0) if plan.grows and sweep is not None else 0
-        return any(e.status == "waiting" for e in self.endings) or len(plan.expansion.points) < wanted
+        return any(e.status == Status.WAITING for e in self.endings) or len(plan.expansion.points) < wanted
 
     def choose(self, indices: Container[int], reason: str) -> None:
         """Leave out the trials that are not among `indices`, for `reason`."""
 
         def left(index: int, ending: Ending) -> Ending:
-            out = index not in indices and ending.status == "waiting"
-            return replace(ending, status=LEFT, error=reason) if out else ending
+            out = index not in indices and ending.status == Status.WAITING
+            return replace(ending, status=Status.NOT_STARTED, error=reason) if out else ending
 
         self.update_all(left)
 
@@ -164,7 +164,9 @@ class Records:
         self.lost = True
         lost = {t.index for t in self.plan.trials if t.reference is not None and t.reference.key == reference}
         self.update_all(
-            lambda i, e: replace(e, status="failed", error=error) if i in lost and e.status == "waiting" else e
+            lambda i, e: (
+                replace(e, status=Status.FAILED, error=error) if i in lost and e.status == Status.WAITING else e
+            )
         )
 
     def interrupt(self) -> None:
@@ -172,16 +174,17 @@ class Records:
         begun = set(self.begun)
 
         def ended(index: int, ending: Ending) -> Ending:
-            if ending.status != "waiting":
+            if ending.status != Status.WAITING:
                 return ending
-            how = {"status": "interrupted"} if index in begun else {"status": LEFT, "error": NOT_BEGUN}
-            return replace(ending, **how)
+            if index in begun:
+                return replace(ending, status=Status.INTERRUPTED)
+            return replace(ending, status=Status.NOT_STARTED, error=NOT_BEGUN)
 
         self.update_all(ended)
 
     def interrupted(self) -> bool:
         """Whether the latest run was ended before its trials were."""
-        return any(e.status == "interrupted" or e.error == NOT_BEGUN for e in self.endings)
+        return any(e.status == Status.INTERRUPTED or e.error == NOT_BEGUN for e in self.endings)
 
     def draw(self) -> list[Trial]:
         """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where
@@ -190,7 +193,7 @@ class Records:
         if plan is None:
             return []
         fresh = plan.trials[len(self.plan.trials) :]
-        endings = tuple(Ending("done" if self.finished(trial) else "waiting") for trial in fresh)
+        endings = tuple(Ending(Status.DONE if self.finished(trial) else Status.WAITING) for trial in fresh)
         with self._lock:
             self.state = State(plan, self.endings + endings)
         self._write_plan()
@@ -205,7 +208,7 @@ class Records:
         known = []
         for number, found in by_point.items():
             values = [value for _, value in found if value is not None]
-            over = all(status != "waiting" for status, _ in found)
+            over = all(status != Status.WAITING for status, _ in found)
             if values or not over:
                 point = self.plan.expansion.points[number]
                 known.append(Known(point, fmean(values) if over else None))
@@ -221,7 +224,7 @@ class Records:
     def follow(self, before: "Records") -> None:
         """`read_endings`, of what is looked at again and again: what `before`, of the same store, has seen finished and
         measured is not asked for once more, unless it was set aside."""
-        done = {trial.key for trial, ending in before.entries() if ending.status == "done"}
+        done = {trial.key for trial, ending in before.entries() if ending.status == Status.DONE}
         self.read_endings(done)
         self._measured = {key: value for key, value in before._measured.items() if key in done - self._aside}
 

@@ -13,7 +13,8 @@ from orchestrator.plan.plan import Trial
 from orchestrator.store import network_folder
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import rankings, scale_of
-from orchestrator.sweeps.records import ENDED_WELL, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 from orchestrator.tracking.runs import DESCRIPTION, fit
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
@@ -22,7 +23,7 @@ REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 def register(client: Any, records: Records, run: Any) -> None:
     """Register the best network of `records`, unless it is no sweep, or not over, or nothing was measured; `run` is its
     own run, which keeps the files."""
-    over = all(e.status in ("failed", *ENDED_WELL) for e in records.endings) and not records.interrupted()
+    over = all(e.status.well or e.status == Status.FAILED for e in records.endings) and not records.interrupted()
     for trial in best(records) if over and records.plan.goal == "sweep" else ():
         _register(client, records, run, trial)
 

@@ -12,7 +12,8 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.plan.students import intervals_text
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.records import STOPPED, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids
 from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
@@ -20,7 +21,7 @@ from orchestrator.tracking.entities import MADE_BY, begin_and_end, curves, datas
 from orchestrator.tracking.runs import NewRun
 
 PARENT = "mlflow.parentRunId"
-STATUSES = {"done": "FINISHED", "failed": "FAILED", STOPPED: "KILLED"}  # of trials that are over
+STATUSES = {Status.DONE: "FINISHED", Status.FAILED: "FAILED", Status.STOPPED: "KILLED"}  # of trials that are over
 HEADLINE = {  # the settings that every trial logs, beside what is swept; the rest is in config.yaml
     "damping": "path.damping",
     "speed": "path.speed",
@@ -158,7 +159,7 @@ class Tracker:
         run.end("FINISHED", end)
         self.published[stage.key] = run.id
 
-    def _publish_trial(self, trial: Trial, status: str, error: str) -> str:
+    def _publish_trial(self, trial: Trial, status: Status, error: str) -> str:
         from mlflow.entities import Metric
 
         store, measured = self.records.store, self.records.measured(trial)
@@ -176,7 +177,7 @@ class Tracker:
         metrics = [
             Metric(k, float(v), end, 0) for k, v in measured.items() if k != "samples" and isinstance(v, int | float)
         ]
-        if status == STOPPED:
+        if status == Status.STOPPED:
             metrics += scores(fids(store, trial), start, end)
         run.params(parameters(trial, measured))
         run.metrics(metrics)

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.console.live_view import View
-from orchestrator.sweeps.records import STOPPED, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 from orchestrator.work.training_log import tell
 
 PATIENCE = 60.0
@@ -34,7 +35,7 @@ def test_the_table_has_ends_that_are_no_results_and_the_dashboard(fabricated_swe
     plain = shown(View(records, console), console)
     assert "Ray dashboard" not in plain and "stopped" not in plain and "best so far" in plain
     monkeypatch.setattr(records, "state", records.state)  # it comes back as it was
-    records.update(0, status=STOPPED, error="its teacher's FID was 9 after 5 steps")
+    records.update(0, status=Status.STOPPED, error="its teacher's FID was 9 after 5 steps")
     monkeypatch.setattr(records, "dashboard", "http://127.0.0.1:8265")
     said = shown(View(records, console), console)
     assert "stopped: its teacher's FID was 9 after 5 steps" in said and "http://127.0.0.1:8265" in said
@@ -85,7 +86,7 @@ def test_a_stage_is_shown_as_in_training_until_all_trials_that_need_it_are_over(
         assert [line for line in view._running() if line.startswith("student 2")] == [
             "student 2: step 7 of 20, loss 0.5, 10 images/s, 0:02 left"
         ]
-        records.update(index, status=STOPPED)
+        records.update(index, status=Status.STOPPED)
     (line,) = view._running()
     assert line == "trials: 1 of 3 done, 2 stopped"
     said = shown(view, console)

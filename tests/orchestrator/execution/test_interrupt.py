@@ -19,7 +19,8 @@ from rich.console import Console
 from orchestrator import status
 from orchestrator.console import conclusion
 from orchestrator.host import invocation, printed
-from orchestrator.sweeps.records import LEFT, NOT_BEGUN, Records
+from orchestrator.sweeps.records import NOT_BEGUN, Records
+from orchestrator.sweeps.status import Status
 
 # steps enough to be still training when the interrupt has worked its way down
 LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)
@@ -80,7 +81,7 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + OF_THREE)
     said = stop(tmp_path, signal.SIGTERM, "sweep")
     (file,) = tmp_path.glob("runs/sweeps/tiny/*/trials.json")
-    assert Counter(e["status"] for e in json.loads(file.read_text())) == {"interrupted": 1, LEFT: 2}
+    assert Counter(e["status"] for e in json.loads(file.read_text())) == {"interrupted": 1, Status.NOT_STARTED: 2}
     assert f"2 trials not started: {NOT_BEGUN}" in said and said.splitlines()[-1].startswith("1 of ")
 
 
@@ -113,7 +114,8 @@ def records(tmp_path) -> Records:
 def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(records):
     records.begun |= {0, 1}
     records.interrupt()
-    assert [(e.status, e.error) for e in records.endings] == [("done", ""), ("interrupted", ""), (LEFT, NOT_BEGUN)]
+    expected = [(Status.DONE, ""), (Status.INTERRUPTED, ""), (Status.NOT_STARTED, NOT_BEGUN)]
+    assert [(e.status, e.error) for e in records.endings] == expected
     records.save()
     again = Records(records.plan, records.store)
     again.open()
@@ -123,7 +125,7 @@ def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_
 def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records, capsys):
     records.interrupt()
     records.save()
-    assert {e.status for e in records.endings} == {"done", LEFT}
+    assert {e.status for e in records.endings} == {"done", Status.NOT_STARTED}
     assert status.main([str(records.folder)]) == 0
     assert "1 of 3 trials  not running" in capsys.readouterr().out
     records.update_all(lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are over") if e.error else e)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from orchestrator.console import conclusion
 from orchestrator.store.stage_result import Result
-from orchestrator.sweeps.records import LEFT, Records
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 
@@ -68,7 +69,7 @@ def test_failed_and_not_started_trials_are_told_with_their_reason_and_come_last(
     records.choose({0, 3}, "max_minutes")
     found = page(records)
     assert (found.rows[0]["trial"], found.rows[0]["status"]) == ("3", "done")
-    assert {row["status"] for row in found.rows[1:]} == {"failed", LEFT}
+    assert {row["status"] for row in found.rows[1:]} == {"failed", Status.NOT_STARTED}
     assert "Trial 0 failed (steps 1): loss is <nan> & gone" in found.said  # as a browser reads it
     assert "2 not started: max_minutes" in found.said
     assert "Trials: 1 failed, 2 not started, 1 done." in found.said

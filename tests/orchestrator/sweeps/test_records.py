@@ -8,6 +8,7 @@ from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
 
 
 def plan() -> Plan:
@@ -118,9 +119,12 @@ def test_a_reader_always_sees_a_plan_with_its_own_endings_while_another_thread_d
 def test_changes_by_several_threads_are_all_kept(tmp_path):
     records = opened(tmp_path)
 
+    def value(field: str, number: int) -> str:
+        return list(Status)[number % len(Status)] if field == "status" else f"{field} {number}"
+
     def count(field: str) -> None:
         for number in range(2000):
-            records.update(number % 2, **{field: f"{field} {number}"})
+            records.update(number % 2, **{field: value(field, number)})
 
     threads = [threading.Thread(target=count, args=(field,)) for field in ("status", "error", "mlflow_run_id")]
     with impatient():
@@ -129,5 +133,5 @@ def test_changes_by_several_threads_are_all_kept(tmp_path):
         for thread in threads:
             thread.join()
     assert [vars(e) for e in records.endings] == [
-        {field: f"{field} {number}" for field in ("status", "error", "mlflow_run_id")} for number in (1998, 1999)
+        {field: value(field, number) for field in ("status", "error", "mlflow_run_id")} for number in (1998, 1999)
     ]

@@ -18,7 +18,8 @@ from mlflow.types import Schema
 from kaccore.data import load
 from orchestrator.store.provenance import DIRTY, made_by
 from orchestrator.sweeps import opening
-from orchestrator.sweeps.records import LEFT, NOT_BEGUN, Records
+from orchestrator.sweeps.records import NOT_BEGUN, Records
+from orchestrator.sweeps.status import Status
 from orchestrator.tracking.runs import NewRun
 
 OURS = ("kind", "stage_key", "trial_key", "sweep_id", "version", "git", "mlflow.source")
@@ -123,7 +124,7 @@ def test_a_sweep_that_is_not_over_registers_nothing(copied):
     copied.update(0, status="interrupted")
     fabricated.publish(copied, "FAILED")
     assert fabricated.versions(copied) == []
-    copied.update(0, status=LEFT, error=NOT_BEGUN)
+    copied.update(0, status=Status.NOT_STARTED, error=NOT_BEGUN)
     fabricated.publish(copied, "FAILED")
     assert fabricated.versions(copied) == []
     copied.update(0, status="failed", error="")  # then it is over: what its other trials have found is registered

@@ -1,0 +1,19 @@
+"""How far a trial has come, in one word."""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The status of a trial in the latest run of its sweep."""
+
+    WAITING = "waiting"  # to be run, or running
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # it had begun
+    STOPPED = "stopped"  # early, by the scheduler
+    NOT_STARTED = "not started"  # kept from being run by a budget, by --only or by an interrupt
+
+    @property
+    def well(self) -> bool:
+        """Whether a sweep all of whose trials have ended so is a success."""
+        return self in (Status.DONE, Status.STOPPED, Status.NOT_STARTED)
