@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from orchestrator.cluster import connection, local_ray
+from orchestrator.cluster import connection, local_ray, resources
 from orchestrator.console import argument_types, command_line
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
@@ -81,7 +81,7 @@ def _examine(args: argparse.Namespace) -> int:
 
 def _examine_here(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
     """Say what this machine has for a run of its own; returns what it lacks for one."""
-    found = connection.look_here(experiment, source)
+    found = resources.look_here(experiment, source)
     for line in [*local_ray.in_words(), *found.warnings]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found.faults

@@ -74,7 +74,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def original(
-    source: locate.Source, config: Experiment, stage: Stage
+    source: locate.TrainedRun, config: Experiment, stage: Stage
 ) -> tuple["Sampler", list["Tensor"], "Tensor", dict[str, Any]]:
     """The trained sampler; the noise, and labels if it has any, of some images; those images as `sample` draws them;
     and what is to be known about the sampler."""

@@ -59,7 +59,7 @@ def _play(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(port: int, source: locate.Source, begin: Experiment, found: list[str]) -> None:
+def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[str]) -> None:
     """Have Ray Serve answer on `port`; returns when it does."""
     import torch
     from ray import serve

@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 
 from orchestrator.settings.entries import FORMS
 from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.messages import expected
+from orchestrator.settings.schema import inner_block
 from orchestrator.settings.space import NOT_SWEPT
-from orchestrator.settings.translate import expected, inner_block
 
 TOP = """\
 # The experiment file

@@ -12,7 +12,7 @@ from orchestrator.cluster import ray_internals
 CHECK_SECONDS = 2.0
 
 
-class Reservations:
+class OrphanedGroups:
     """Looks after the placement groups of this driver's actors; `look` is cheap to call often."""
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
+from orchestrator.cluster import resources
 from orchestrator.console import argument_types, overrides
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
@@ -124,7 +125,7 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
     address = connection.address_of(args.address)
-    notes = [] if args.dry_run or address is not None else connection.check_here(experiment, args.file)
+    notes = [] if args.dry_run or address is not None else resources.check_here(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
     from orchestrator.cluster.nodes import examination
@@ -149,7 +150,7 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         return 0
     if address is not None:
         connection.connect(address)
-        connection.check_cluster(experiment, args.file)
+        resources.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
         examination.before_start(experiment, args.file, known, weights)
     return run.run(records, address, console, only, again)

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cluster import connection
+from orchestrator.cluster import resources
 from orchestrator.console import conclusion
 from orchestrator.execution.trials import concurrent_trials
 from orchestrator.host import machine
@@ -52,7 +52,7 @@ def print_plan(plan: Plan, console: Console, only: Container[int] | None = None,
     for key, what in found.items():
         line = f"{plan.names[key]} {key}: {what}: a run sets it aside and makes it again, which is not in the estimate"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    at_once = concurrent_trials(experiment, {"CPU": float(machine.cpus()), "GPU": connection.count_gpus()})
+    at_once = concurrent_trials(experiment, {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()})
     holders = 0 if experiment.cluster.gpus_per_worker else at_once * experiment.cluster.workers
     for line in forecast.in_words(forecast.forecast(chosen, store, at_once, copies), at_once, holders):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

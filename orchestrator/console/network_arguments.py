@@ -3,7 +3,7 @@
 import argparse
 
 from orchestrator.console import argument_types, command_line
-from orchestrator.networks.locate import RUN, Source, locate
+from orchestrator.networks.locate import RUN, TrainedRun, locate
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def arguments(args: argparse.Namespace) -> list[str]:
     return [args.source, *(word for option in options for word in option)]
 
 
-def find(args: argparse.Namespace) -> Source:
+def find(args: argparse.Namespace) -> TrainedRun:
     """What the command line names; raises ConfigError that says what is expected."""
     storage = None if args.storage is None else command_line.storage(args)
     return locate(args.source, storage, args.tracking_uri, args.overrides)

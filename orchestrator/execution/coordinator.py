@@ -5,8 +5,8 @@ from typing import Any
 
 from ray import tune
 
-from orchestrator.cluster import connection
-from orchestrator.cluster.placement_groups import Reservations
+from orchestrator.cluster import resources
+from orchestrator.cluster.placement_groups import OrphanedGroups
 from orchestrator.execution import early_stopping
 from orchestrator.execution.fulfil import ReferenceFailedError, Run, StageFailedError, complete
 from orchestrator.execution.proposals import Budget, read_trial
@@ -36,7 +36,7 @@ class Noting(tune.Callback):
 
     def __init__(self, records: Records, budget: Budget, wake: Callable[[], None]) -> None:
         self.records, self.budget, self.wake = records, budget, wake
-        self.reservations = Reservations()
+        self.reservations = OrphanedGroups()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore, which this project does without
@@ -44,7 +44,7 @@ class Noting(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked round once more."""
         if self.reservations.look():
-            self.records.lacking = connection.shortage(self.records.plan.experiment)
+            self.records.lacking = resources.shortage(self.records.plan.experiment)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator is at work."""

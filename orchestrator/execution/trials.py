@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import connection, ray_internals
+from orchestrator.cluster.resources import resources
 from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store.run_folder import Scratch
+from orchestrator.store.run_folder import RunFolder
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
@@ -24,19 +25,19 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
 
     experiment, budget = records.plan.experiment, Budget(records)
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
-    with Scratch(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
+    with RunFolder(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
         connection.connect(address)
         records.dashboard = connection.dashboard()
         try:
             # terminable again: Ray has put a handler of its own, which aborts the process
             with ray_internals.uncounted_callbacks(), connection.terminable():
-                _tuner(records, run_here, budget, connection.resources(), wake).fit()
+                _tuner(records, run_here, budget, resources(), wake).fit()
                 _note_left(records, budget.used_up())
         finally:
             connection.disconnect()
 
 
-def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, float], wake: Callable[[], None]) -> Any:
+def _tuner(records: Records, run_here: Run, budget: Any, there: dict[str, float], wake: Callable[[], None]) -> Any:
     from ray import tune
 
     from orchestrator.execution import early_stopping
@@ -54,7 +55,7 @@ def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, fl
             search_alg=Proposals(records, run_here, todo, leaders, budget),
             scheduler=early_stopping.scheduler(plan),
             num_samples=-1,  # until there is nothing more to propose
-            max_concurrent_trials=concurrent_trials(plan.experiment, resources),
+            max_concurrent_trials=concurrent_trials(plan.experiment, there),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -67,16 +68,16 @@ def _tuner(records: Records, run_here: Run, budget: Any, resources: dict[str, fl
     )
 
 
-def concurrent_trials(experiment: Experiment, resources: dict[str, float]) -> int:
+def concurrent_trials(experiment: Experiment, there: dict[str, float]) -> int:
     """How many trials are under way at once: what the sweep says, or as many worker groups as there is room for."""
     sweep, cluster_ = experiment.sweep, experiment.cluster
     if sweep is None:
         return 1
     if sweep.max_concurrent_trials is not None:
         return sweep.max_concurrent_trials
-    room = resources.get("CPU", 1.0) / (cluster_.workers * cluster_.cpus_per_worker)
+    room = there.get("CPU", 1.0) / (cluster_.workers * cluster_.cpus_per_worker)
     if cluster_.gpus_per_worker:
-        room = min(room, resources.get("GPU", 0.0) / (cluster_.workers * cluster_.gpus_per_worker))
+        room = min(room, there.get("GPU", 0.0) / (cluster_.workers * cluster_.gpus_per_worker))
     return max(1, int(room + 1e-9))
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from kaccore.files import CorruptFileError
-from orchestrator.networks.locate import Source
+from orchestrator.networks.locate import TrainedRun
 from orchestrator.networks.studio import Studio
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
@@ -27,7 +27,7 @@ class Answers:
     """GET / is the page. POST /draw, a JSON object of what `Studio.draw` takes, is answered with what it gives, or with
     status 400 and one line as `error`."""
 
-    def __init__(self, source: Source, begin: Experiment, found: Sequence[str], threads: int) -> None:
+    def __init__(self, source: TrainedRun, begin: Experiment, found: Sequence[str], threads: int) -> None:
         self.studio = Studio(source, begin, found)
         # one thread draws, one request after the other; with another number of torch's threads than `sample` has, or
         # with the one that Ray gives to its workers, sums would round differently

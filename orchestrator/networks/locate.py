@@ -51,7 +51,7 @@ RUN_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainedRun:
     """What to sample: a store, the trial whose networks lie there, and which of them, teacher or student, is meant
     where nothing else is asked for.
 
@@ -109,7 +109,7 @@ class Source:
 
 def locate(
     text: str, storage: "Place | None" = None, tracking_uri: str | None = None, overrides: Sequence[str] = ()
-) -> Source:
+) -> TrainedRun:
     """What `text` names; `overrides` are what --set changes of a file. Raises ConfigError that says what is
     expected."""
     name, _, number = text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
@@ -143,7 +143,7 @@ def _is_file(text: str, name: str) -> bool:
     return Path(text).is_file() or (Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir())
 
 
-def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> Source:
+def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> TrainedRun:
     from orchestrator.store.store import Store
 
     config = load(path, overrides)
@@ -151,10 +151,10 @@ def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> So
         raise ConfigError([Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")])
     planned = opening.make_plan(config, path, "student")
     where = Store(config.storage if storage is None else storage)
-    return Source(path, planned.trials[0], config.sampling.model, where, path, planned.names)
+    return TrainedRun(path, planned.trials[0], config.sampling.model, where, path, planned.names)
 
 
-def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
+def _of_sweep(folder: Place, number: str, key: str | None = None) -> TrainedRun:
     """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
     records = opening.records_of(folder)
     trials, why = records.plan.trials, ""
@@ -172,7 +172,7 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> Source:
         raise ConfigError([Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")])
     origin = f"trial {index} of {'/'.join(folder.absolute().parts[-2:])}{f' ({why})' if why else ''}"
     model = trials[index].config.sampling.model
-    return Source(str(folder), trials[index], model, records.store, origin, records.plan.names)
+    return TrainedRun(str(folder), trials[index], model, records.store, origin, records.plan.names)
 
 
 def _best(records: "Records") -> tuple[int, str]:
@@ -193,7 +193,7 @@ def _best(records: "Records") -> tuple[int, str]:
     return next((t.index for t in (*students, *trained)), 0), "none is measured yet"
 
 
-def _of_stage(folder: Place) -> Source:
+def _of_stage(folder: Place) -> TrainedRun:
     """A stage alone knows no experiment: the one that made it is found among the sweeps of its storage."""
     from orchestrator.store.store import Store
 
@@ -203,12 +203,12 @@ def _of_stage(folder: Place) -> Source:
         for trial in plan.trials:
             told = (Store(root), f"a trial of {'/'.join(plan_file.parts[-3:-1])}", plan.names, True)
             if trial.chain[0].key == key:
-                return Source(str(folder), trial, "teacher", *told)
+                return TrainedRun(str(folder), trial, "teacher", *told)
             steps = next((steps for steps, student in trial.students.items() if student.key == key), None)
             if steps is not None:
                 values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
                 config = override(trial.config, {**values, "sampling.guidance": 1.0, "sampling.times": None})
-                return Source(str(folder), replace(trial, config=config), "student", *told)
+                return TrainedRun(str(folder), replace(trial, config=config), "student", *told)
     raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
 
 
@@ -238,7 +238,7 @@ def newest(name: str, storage: Place, expected: str = RUN) -> Place:
     raise ConfigError([Fault(name, "", f"{what}; expected {expected}")])
 
 
-def _of_tracked(text: str, storage: Place, uri: str | None) -> Source:
+def _of_tracked(text: str, storage: Place, uri: str | None) -> TrainedRun:
     from orchestrator.networks.mlflow_lookup import find_model, find_run
 
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)

@@ -1,5 +1,5 @@
-"""How the networks of a `Source` are sampled: the settings that a command line or a request asks for, the stage that
-they mean, and both in words."""
+"""How the networks of a `TrainedRun` are sampled: the settings that a command line or a request asks for, the stage
+that they mean, and both in words."""
 
 import argparse
 import csv
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.host.printed import command
-from orchestrator.networks.locate import Source
+from orchestrator.networks.locate import TrainedRun
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # a refusal does not wait for torch
 LISTED = 20  # names of classes that a message repeats
 
 
-def override(source: Source, args: argparse.Namespace, labels: list[int] | None = None) -> Experiment:
+def override(source: TrainedRun, args: argparse.Namespace, labels: list[int] | None = None) -> Experiment:
     """The configuration with what the command line asks for; faults name the option."""
     given = {name: getattr(args, name) for name in ("model", "steps", "solver", "guidance")}
     return settled(source, {**given, "labels": labels})
 
 
-def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
+def settled(source: TrainedRun, given: Mapping[str, Any]) -> Experiment:
     """The configuration with the settings of `sampling` that are `given`, and not None; raises ConfigError.
 
     Solver, guidance, grid and noise of a run are those of the network that it samples, not of the other one.
@@ -40,14 +40,14 @@ def settled(source: Source, given: Mapping[str, Any]) -> Experiment:
     return loading.override(source.config, {"sweep": None, **changed})
 
 
-def classes(source: Source, text: str) -> list[int]:
+def classes(source: TrainedRun, text: str) -> list[int]:
     """The classes, by their numbers, that `text` lists by names or numbers, with a comma between two (a name that has
     one stands in double quotes); a name wins over a number. Raises ConfigError."""
     words = next(csv.reader([text], skipinitialspace=True), []) or [""]
     return [class_number(source, word.strip()) for word in words]
 
 
-def class_number(source: Source, word: str) -> int:
+def class_number(source: TrainedRun, word: str) -> int:
     """The number of the class that is called `word`, or has that number; raises ConfigError."""
     info = source.trial.facts.data
     if word in info.class_names:
@@ -76,12 +76,12 @@ def in_words(config: Experiment, stage: Stage, nfe: int) -> str:
     return f"{kind}, {own.steps} step{'s' * (own.steps != 1)} {solver}, NFE {nfe}, guidance {guidance}"
 
 
-def origin(source: Source, stage: Stage) -> str:
+def origin(source: TrainedRun, stage: Stage) -> str:
     """From where the sampled network is."""
     return f"from {source.origin}: {source.called(stage)}, stage {stage.key}"
 
 
-def pick(source: Source, config: Experiment) -> Stage:
+def pick(source: TrainedRun, config: Experiment) -> Stage:
     """The stage to sample; raises ConfigError where it is not trained yet, DamagedError where its result is damaged."""
     teacher = source.teacher
     stage = teacher if config.sampling.model == "teacher" else source.trial.students[config.sampling.steps]
@@ -95,7 +95,7 @@ def pick(source: Source, config: Experiment) -> Stage:
     raise ConfigError([Fault(source.name, "", what)])
 
 
-def check_classes(source: Source, config: Experiment, data: "ImageData") -> None:
+def check_classes(source: TrainedRun, config: Experiment, data: "ImageData") -> None:
     """Raise ConfigError where labels or guidance do not suit a folder's classes, which only reading it tells."""
     faults = class_faults(config, data.classes)
     if faults:

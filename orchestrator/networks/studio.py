@@ -18,7 +18,7 @@ from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
 from orchestrator.host.printed import command
 from orchestrator.networks import sampling_choice
-from orchestrator.networks.locate import Source
+from orchestrator.networks.locate import TrainedRun
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.work import building, pictures
@@ -36,7 +36,7 @@ class Studio:
     `begin` is what the page begins with; `found` are the arguments by which a command finds `source`.
     """
 
-    def __init__(self, source: Source, begin: Experiment, found: Sequence[str]) -> None:
+    def __init__(self, source: TrainedRun, begin: Experiment, found: Sequence[str]) -> None:
         placed = replace(source.trial, config=source.config.absolute())
         self.source, self.begin, self.found = replace(source, trial=placed), begin.sampling, list(found)
         self.data = self.source.data()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.plan.points import Expansion, Point, Space, TrialSpec
+from orchestrator.plan.points import Expansion, Point, PointSpace, TrialSpec
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 
@@ -17,7 +17,7 @@ def expand(experiment: Experiment, source: str | None = None, points: Iterable[P
     """
     if experiment.sweep is None:
         return Expansion([TrialSpec(0, {}, experiment)])
-    space, found = Space(experiment, source or experiment.name), Expansion()
+    space, found = PointSpace(experiment, source or experiment.name), Expansion()
     if experiment.sweep.search == "grid":
         space.add({}, found)
     else:

@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.plan.points import Expansion, Known, Point, Space
-from orchestrator.settings.entries import Entry
+from orchestrator.plan.points import Expansion, Known, Point, PointSpace
+from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.faults import ConfigError, Fault
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
@@ -27,14 +27,14 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def add_all(space: Space, found: Expansion) -> None:
+def add_all(space: PointSpace, found: Expansion) -> None:
     """Draw at random until `found` has `num_trials` points. A space of fewer points ends earlier."""
     assert space.sweep.num_trials is not None
     while len(found.points) < space.sweep.num_trials and add_next(space, found, []):
         pass
 
 
-def add_next(space: Space, found: Expansion, known: Sequence[Known]) -> bool:
+def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> bool:
     """Draw the next point that can be run and is new, and add its trials to `found`; False where there is none left.
 
     Raises ConfigError where not even a first one can be found, or values are wrong in combination.
@@ -52,7 +52,7 @@ def add_next(space: Space, found: Expansion, known: Sequence[Known]) -> bool:
     raise ConfigError([Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")])
 
 
-def _draw(space: Space, number: int, attempt: int, known: Sequence[Known]) -> Point:
+def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) -> Point:
     seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
     distributions = {key: _distribution(entry) for key, entry in space.drawn.items()}
     study = optuna.create_study(direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed))
@@ -64,24 +64,24 @@ def _draw(space: Space, number: int, attempt: int, known: Sequence[Known]) -> Po
     return {key: _outward(space.drawn[key], value) for key, value in params.items()}
 
 
-def _sampler(space: Space, seed: int) -> BaseSampler:
+def _sampler(space: PointSpace, seed: int) -> BaseSampler:
     if space.sweep.search == "random":
         return RandomSampler(seed)
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)  # points in the making count as poor ones
 
 
-def _distribution(entry: Entry) -> BaseDistribution:
+def _distribution(entry: SpaceEntry) -> BaseDistribution:
     if entry.kind == "choice":
         return CategoricalDistribution(range(len(entry.values)))  # by number: values may be lists
     low, high = entry.values
     return IntDistribution(low, high) if entry.kind == "int" else FloatDistribution(low, high, log=entry.kind == LOG)
 
 
-def _outward(entry: Entry, value: Any) -> Any:
+def _outward(entry: SpaceEntry, value: Any) -> Any:
     if entry.kind == "choice":
         return entry.values[value]
     return value if entry.kind == "int" else min(max(float(f"{value:.{DIGITS}g}"), entry.values[0]), entry.values[1])
 
 
-def _inward(entry: Entry, value: Any) -> Any:
+def _inward(entry: SpaceEntry, value: Any) -> Any:
     return entry.values.index(value) if entry.kind == "choice" else value

@@ -12,7 +12,7 @@ from typing import Any
 from kaccore.metrics.features import OWN, OwnTraining, feature_label, own_name
 from orchestrator.plan.data import DatasetInfo, by_name
 from orchestrator.plan.expand import expand
-from orchestrator.plan.points import Expansion, Known, Point, Skipped, Space, TrialSpec
+from orchestrator.plan.points import Expansion, Known, Point, PointSpace, Skipped, TrialSpec
 from orchestrator.plan.stage import FORMAT, Stage, stated
 from orchestrator.plan.students import student_for, students
 from orchestrator.settings.experiment import Experiment
@@ -117,7 +117,7 @@ class Plan:
         """The plan with one more point, chosen in the light of what is `known`; None where there is no new one."""
         from orchestrator.plan import optuna_points
 
-        space = Space(self.experiment, self.experiment.name)
+        space = PointSpace(self.experiment, self.experiment.name)
         expansion = self.expansion.copy()
         if not optuna_points.add_next(space, expansion, known):
             return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from orchestrator.settings.entries import Entry
+from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
 from orchestrator.settings.faults import ConfigError, Fault
@@ -62,7 +62,7 @@ class Expansion:
         return Expansion(list(self.trials), list(self.skipped), list(self.points), set(self.seen))
 
 
-class Space:
+class PointSpace:
     """What an experiment's sweep may try."""
 
     def __init__(self, experiment: Experiment, source: str) -> None:
@@ -133,7 +133,7 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
     return settings[block][field] if field else settings[block]
 
 
-def within(entry: Entry, value: Any) -> bool:
+def within(entry: SpaceEntry, value: Any) -> bool:
     """Whether `value` is one that `entry` may draw."""
     if entry.kind == "choice":
         return value in entry.values

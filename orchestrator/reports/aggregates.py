@@ -31,7 +31,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Setting:
+class SeedGroup:
     """Trials that differ in their seed alone, how each of them ended, and what they measured."""
 
     trials: tuple[Trial, ...]
@@ -59,12 +59,12 @@ class Results:
         self.metric, self.small_is_good = metric_of(records)
 
     @cached_property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[SeedGroup]:
         """All settings, best first, unmeasured ones last; those of other features after another."""
         return self._settings(lambda trial: _text_of(trial.overrides, without=("seed",)))
 
     @cached_property
-    def single(self) -> list[Setting]:
+    def single(self) -> list[SeedGroup]:
         """Every trial as a setting of its own, in the same order."""
         return self._settings(lambda trial: str(trial.index))
 
@@ -86,7 +86,7 @@ class Results:
         short = Counter(short_key(key) for key in keys)
         return {key: short_key(key) if short[short_key(key)] == 1 else key for key in keys}
 
-    def measured(self, features: str, *needed: str) -> list[Setting]:
+    def measured(self, features: str, *needed: str) -> list[SeedGroup]:
         """The settings with numbers for the metric and all that is `needed` on these features, best first."""
         wanted = (self.metric, *needed)
         return [s for s in self.settings if s.features == features and all(name in s.values for name in wanted)]
@@ -95,7 +95,7 @@ class Results:
         """The best of `values`."""
         return min(values) if self.small_is_good else max(values)
 
-    def title(self, setting: Setting) -> str:
+    def title(self, setting: SeedGroup) -> str:
         """The swept settings in words."""
         said = ", ".join(f"{self.names[k]} {plain(v)}" for k, v in setting.overrides.items())
         return said or self.network(setting.trials[0])
@@ -137,7 +137,7 @@ class Results:
         std = stdev(values) if len(values) > 1 else found[0].get(f"{name}_std", 0.0)
         return Spread(mean(values), std, len(values))
 
-    def _settings(self, name: Any) -> list[Setting]:
+    def _settings(self, name: Any) -> list[SeedGroup]:
         plan, endings = self.records.state
         trials = plan.trials
         measured = {name(t): f for t in reversed(trials) if (f := self.features_of(t))}
@@ -148,10 +148,10 @@ class Results:
         for (_, features), group in groups.items():
             keys = dict.fromkeys(k for t in group for k in self.numbers(t))
             values = {k: spread for k in keys if (spread := self.spread(group, k)) is not None}
-            found.append(Setting(tuple(group), tuple(endings[t.index].status for t in group), features, values))
+            found.append(SeedGroup(tuple(group), tuple(endings[t.index].status for t in group), features, values))
         return sorted(found, key=self._rank)
 
-    def _rank(self, setting: Setting) -> tuple[bool, int, float]:
+    def _rank(self, setting: SeedGroup) -> tuple[bool, int, float]:
         value = setting.values.get(self.metric)
         if value is None:
             return True, 0, 0.0

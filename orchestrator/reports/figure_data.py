@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
-from orchestrator.reports.aggregates import Results, Setting, Spread, logarithmic, said
+from orchestrator.reports.aggregates import Results, SeedGroup, Spread, logarithmic, said
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD
 from orchestrator.sweeps.teacher_fids import fids
@@ -37,8 +37,8 @@ class Line:
 class Front(NamedTuple):
     """Measured settings, and those that no other one beats in both the metric and the time."""
 
-    settings: list[Setting]
-    best: list[Setting]
+    settings: list[SeedGroup]
+    best: list[SeedGroup]
 
 
 class Field(NamedTuple):
@@ -104,9 +104,9 @@ def axes(results: Results, features: str) -> list[Axis]:
 
 def front(results: Results, features: str) -> Front | None:
     """The settings by seconds per image, fastest first, and the Pareto front among them."""
-    sign, best = 1 if results.small_is_good else -1, list[Setting]()
+    sign, best = 1 if results.small_is_good else -1, list[SeedGroup]()
 
-    def cost(setting: Setting) -> tuple[float, float]:
+    def cost(setting: SeedGroup) -> tuple[float, float]:
         return setting.values["seconds_per_image"].mean, sign * setting.values[results.metric].mean
 
     settings = sorted(results.measured(features, "seconds_per_image"), key=cost)
@@ -116,9 +116,9 @@ def front(results: Results, features: str) -> Front | None:
     return Front(settings, best) if settings else None
 
 
-def by_network(results: Results, settings: list[Setting]) -> dict[str, list[Setting]]:
+def by_network(results: Results, settings: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
     """The settings by the network that is sampled: teachers first, then in the order of the trials."""
-    found: dict[str, list[Setting]] = defaultdict(list)
+    found: dict[str, list[SeedGroup]] = defaultdict(list)
     for setting in sorted(settings, key=lambda s: s.trials[0].index):
         found[results.network(setting.trials[0])].append(setting)
     return dict(sorted(found.items(), key=lambda item: item[0].startswith("student")))

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
-from orchestrator.reports.aggregates import Results, Setting, said
+from orchestrator.reports.aggregates import Results, SeedGroup, said
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
@@ -154,9 +154,9 @@ def _tables(results: Results) -> list[str]:
     return parts
 
 
-def _by_features(results: Results, settings: list[Setting]) -> dict[str, list[Setting]]:
+def _by_features(results: Results, settings: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
     """The settings whose numbers compare, together; those without numbers come with the last."""
-    found: dict[str, list[Setting]] = {features: [] for features in results.features} or {"": []}
+    found: dict[str, list[SeedGroup]] = {features: [] for features in results.features} or {"": []}
     for setting in settings:
         found[setting.features if setting.features in found else list(found)[-1]].append(setting)
     return found

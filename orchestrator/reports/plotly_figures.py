@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from orchestrator.reports import figure_data
-from orchestrator.reports.aggregates import Results, Setting, logarithmic, said
+from orchestrator.reports.aggregates import Results, SeedGroup, logarithmic, said
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
@@ -177,7 +177,7 @@ def pareto(results: Results, front: figure_data.Front) -> go.Figure:
     return figure
 
 
-def energy(results: Results, settings: list[Setting]) -> go.Figure:
+def energy(results: Results, settings: list[SeedGroup]) -> go.Figure:
     """The metric against the energy that the samples' ways take."""
     figure = _scatter(results, settings, "kinetic_path_energy")
     _layout(figure, "kinetic path energy", said(results.metric))
@@ -224,7 +224,7 @@ def _curve(line: Line, number: int | None, metric: str) -> go.Scatter:
     )  # fmt: skip
 
 
-def _scatter(results: Results, settings: list[Setting], x: str) -> go.Figure:
+def _scatter(results: Results, settings: list[SeedGroup], x: str) -> go.Figure:
     """The metric of every setting against `x`, teachers hollow and students filled."""
     figure, metric = go.Figure(), results.metric
     for i, (network, members) in enumerate(figure_data.by_network(results, settings).items()):

@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
 from orchestrator.reports import figure_data, training_images
-from orchestrator.reports.aggregates import Results, Setting, logarithmic, said
+from orchestrator.reports.aggregates import Results, SeedGroup, logarithmic, said
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 from orchestrator.sweeps.records import Records
 
@@ -277,7 +277,7 @@ def _draw_lines(axes: Any, lines: list[Line], markers: bool) -> None:
     axes.legend(frameon=False, fontsize=7, **(below if told > 5 else {}))
 
 
-def _draw_settings(axes: Any, results: Results, settings: list[Setting], x: str) -> None:
+def _draw_settings(axes: Any, results: Results, settings: list[SeedGroup], x: str) -> None:
     """The metric of each setting against `x`, a colour and marker for each network; teachers are hollow."""
     for i, (network, members) in enumerate(figure_data.by_network(results, settings).items()):
         colour = COLOURS[i % len(COLOURS)]

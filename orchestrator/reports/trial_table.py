@@ -4,7 +4,7 @@ import html
 from typing import Any
 
 from orchestrator.plan.plan import plain
-from orchestrator.reports.aggregates import Results, Setting, Spread, said
+from orchestrator.reports.aggregates import Results, SeedGroup, Spread, said
 from orchestrator.sweeps.records import MEASURES, OF_POINTS
 from orchestrator.sweeps.status import Status
 
@@ -30,7 +30,7 @@ document.querySelectorAll("table.sortable").forEach(table => {
 """
 
 
-def table(results: Results, settings: list[Setting]) -> str:
+def table(results: Results, settings: list[SeedGroup]) -> str:
     """The settings in the order given, one row each, as HTML; columns that are empty everywhere are left out."""
     rows = [_row(results, setting) for setting in settings]
     columns = [c for c in dict.fromkeys(c for row in rows for c in row) if any(row.get(c, ("", ""))[0] for row in rows)]
@@ -51,7 +51,7 @@ def spread_text(spread: Spread | None) -> str:
     return f"{spread.mean:.4g}" + (f" ± {spread.std:.2g}" if spread.std else "")
 
 
-def _row(results: Results, setting: Setting) -> dict[str, tuple[str, Any]]:
+def _row(results: Results, setting: SeedGroup) -> dict[str, tuple[str, Any]]:
     """By column what is shown and what it is sorted by."""
     indices = [t.index for t in setting.trials]
     row: dict[str, tuple[str, Any]] = {

@@ -12,7 +12,7 @@ LISTS = ("grid", "choice")  # the others are ranges
 FORMS = "{grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]} or {int: [low, high]}"
 
 
-class Entry(BaseModel):
+class SpaceEntry(BaseModel):
     """One of the forms above: `kind` and its `values`, those to try or (low, high), both included."""
 
     model_config = ConfigDict(frozen=True)

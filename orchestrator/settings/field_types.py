@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from orchestrator.settings.addresses import checked, checked_path, checked_uri
 from orchestrator.settings.faults import describe
-from orchestrator.settings.translate import Say
+from orchestrator.settings.messages import Say
 
 T = TypeVar("T")
 

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.settings import yaml_reader
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, describe, unknown_key
+from orchestrator.settings.messages import translate
 from orchestrator.settings.rules import broken
+from orchestrator.settings.schema import inner_block, leaves
 from orchestrator.settings.space import space_faults, with_values
-from orchestrator.settings.translate import inner_block, leaves, translate
 
 # What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
 STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}

@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.settings.entries import Entry
+from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
 from orchestrator.settings.faults import Fault, describe, unknown_key
+from orchestrator.settings.messages import translate
+from orchestrator.settings.schema import atoms, leaves
 from orchestrator.settings.sweep_block import Sweep
-from orchestrator.settings.translate import atoms, leaves, translate
 
 MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
 NOT_SWEPT = ("sweep", "name", "storage", "tracking", "cluster", "checkpoint")
@@ -63,7 +64,7 @@ def space_faults(experiment: Experiment) -> list[Fault]:
     return faults + list(_expression_faults(experiment, sweep))
 
 
-def _kind_problem(experiment: Experiment, key: str, entry: Entry) -> str | None:
+def _kind_problem(experiment: Experiment, key: str, entry: SpaceEntry) -> str | None:
     if entry.kind not in ("uniform", "loguniform"):
         return None
     kinds = set(atoms(leaves(type(experiment))[key].annotation))

@@ -9,11 +9,11 @@ from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from orchestrator.settings.blocks import Block
-from orchestrator.settings.entries import Entry
+from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.field_types import Count, Metric, Positive, Text, as_tuple, fits
-from orchestrator.settings.translate import Say
+from orchestrator.settings.messages import Say
 
-Space = Annotated[dict[str, Entry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")]
+Space = Annotated[dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]
 
 

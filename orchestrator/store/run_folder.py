@@ -8,7 +8,7 @@ from orchestrator.store.leases import LeaseWatch, beat_seconds
 from orchestrator.store.places import Where, place_of
 
 
-class Scratch:
+class RunFolder:
     """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being run. Its
     neighbours whose lease nobody keeps up any more, what killed runs have left, are removed with it."""
 
@@ -16,7 +16,7 @@ class Scratch:
         self.folder, self.sweep, self._held = place_of(folder), sweep, ExitStack()
         self._neighbours: list[LeaseWatch] = []
 
-    def __enter__(self) -> "Scratch":
+    def __enter__(self) -> "RunFolder":
         self._neighbours = [LeaseWatch(p) for p in self.folder.parent.find("*") if p.is_dir()]
         for watch in self._neighbours:
             watch.look()

@@ -16,7 +16,7 @@ DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredStage:
     """A finished stage in the store: what it is, how many bytes, how many seconds old, and the sweeps that need it. The
     kind of one whose manifest cannot be read is DAMAGED."""
 
@@ -28,7 +28,7 @@ class Entry:
     needed_by: tuple[str, ...]
 
 
-def entries(root: Place) -> list[Entry]:
+def entries(root: Place) -> list[StoredStage]:
     """All finished stages of the store at `root`, the newest first."""
     plans, now = _plans(root), time.time()
     needs, names = {name: set(plan["stages"]) for name, plan in plans.items()}, _names(plans.values())
@@ -40,10 +40,10 @@ def entries(root: Place) -> list[Entry]:
             manifest = Result(path.parent).manifest
             size = sum(f["bytes"] for f in manifest["files"].values())
             name = names.get(key, manifest["label"])
-            found.append(Entry(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
+            found.append(StoredStage(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
         except DamagedError as e:
             size = sum(size for size, _ in path.parent.listing().values())
-            found.append(Entry(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by))
+            found.append(StoredStage(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by))
     return sorted(found, key=lambda e: e.age)
 
 
@@ -91,7 +91,7 @@ def running(root: Place) -> set[str]:
     return found
 
 
-def unneeded(found: Iterable[Entry], keep: Iterable[str]) -> list[Entry]:
+def unneeded(found: Iterable[StoredStage], keep: Iterable[str]) -> list[StoredStage]:
     """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns `keep`."""
     patterns = list(keep)
     return [e for e in found if not any(matches(sweep, p) for sweep in e.needed_by for p in patterns)]

@@ -44,7 +44,7 @@ class Ending:
         object.__setattr__(self, "status", Status(self.status))  # as a file has it, it is a text
 
 
-class Entry(NamedTuple):
+class TrialEntry(NamedTuple):
     """A trial, and how it ended."""
 
     trial: Trial
@@ -91,10 +91,10 @@ class Records:
         """The endings as they are now; with their trials: `entries`."""
         return self.state.endings
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TrialEntry]:
         """Every trial with its ending, both of this moment."""
         plan, endings = self.state
-        return [Entry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)]
+        return [TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)]
 
     def update(self, index: int, **changes: Any) -> None:
         """Change the ending of trial number `index`, such as its `status`."""

@@ -20,11 +20,10 @@ class Images(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the network once, when serving begins."""
-        from orchestrator.work.network_sampler import (
-            Artist,  # here, since who writes a model executes this file as well
-        )
+        # here, since whoever writes a model executes this file as well
+        from orchestrator.work.network_sampler import NetworkSampler
 
-        self.artist = Artist(Path(context.artifacts["network"]))
+        self.sampler = NetworkSampler(Path(context.artifacts["network"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -32,7 +31,7 @@ class Images(PythonModel):
         """One answer for each record of `model_input`."""
         records = model_input.to_dict("records")
         try:
-            return [self.artist.draw({k: v for k, v in record.items() if not _absent(v)}) for record in records]
+            return [self.sampler.draw({k: v for k, v in record.items() if not _absent(v)}) for record in records]
         except RequestError as e:
             raise MlflowException.invalid_parameter_value(str(e)) from None
 

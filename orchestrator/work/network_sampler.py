@@ -25,7 +25,7 @@ ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
 
 
-class Artist:
+class NetworkSampler:
     """Draws images from the network in such a folder. Raises ValueError where it was written by another version of this
     project, which may build another network from the same configuration."""
 

@@ -4,25 +4,20 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from kaccore import flow_matching_loss
-from kaccore.augment import augment, flip
-from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
-from kaccore.losses import drop_labels
-from kaccore.tensors import generator_for, sent
-from kaccore.training import BatchLoss, Training, batch_indices, shard_of
+from kaccore.training import Training
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.store import Store, disk_refuses
 from orchestrator.work import building
+from orchestrator.work.batch_loss import batch_loss
 from orchestrator.work.job import Job
 from orchestrator.work.training_log import TrainingLog, reporting
 
@@ -118,43 +113,3 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
     # the first rank to fail is the cause, unless another knows better: its peers only see the group break
     if final or not (store.work(stage.key) / "failure.json").exists():
         store.write_failure(stage, failure)
-
-
-def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group) -> BatchLoss:
-    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student, `averaged` the
-    one whose weights are the average of those in training."""
-    teacher = stage.lineage()[0]
-    seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
-    accumulate, flipped = stage.config["optimise"].get("accumulate", 1), stage.config.get("flip", False)
-    labelled = teacher.config["label_dropout"] is not None and data.classes > 0
-    path = building.path(teacher, data)
-    if frozen is None:
-        loss = _teacher_loss(stage, path)
-    else:
-        loss = building.distiller(stage, frozen, path, target=averaged).loss
-
-    def of_part(model: nn.Module, part: int) -> torch.Tensor:
-        index = batch_indices(len(data), batch_size, part, seed, accumulate)
-        generator = generator_for(seed, stage.stream, part, 0, device=group.device)  # all workers draw the same
-        labels = sent(data.labels[index], group.device) if labelled and data.labels is not None else None
-        x0 = data.batch(index, group.device)
-        x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
-        return loss(model, x0, labels, generator, shard)
-
-    return of_part
-
-
-def _teacher_loss(stage: Stage, path: building.Path) -> Loss:
-    dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
-
-    def loss(
-        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator, shard: slice
-    ) -> torch.Tensor:
-        if labels is not None:
-            labels = drop_labels(labels, dropout, generator)
-        if not chance:
-            return flow_matching_loss(model, path, x0, labels, generator, shard)
-        x0, told = augment(x0, generator, chance)
-        return flow_matching_loss(partial(model, augment=told[shard]), path, x0, labels, generator, shard)
-
-    return loss

@@ -9,7 +9,7 @@ import pytest
 from commands import PATIENCE, own_environment
 
 from orchestrator.cluster import connection
-from orchestrator.cluster.placement_groups import CHECK_SECONDS, Reservations, free_orphaned
+from orchestrator.cluster.placement_groups import CHECK_SECONDS, OrphanedGroups, free_orphaned
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_looking_often_asks_ray_now_and_then(monkeypatch):
     asked, now = [], [100.0]
     monkeypatch.setattr("orchestrator.cluster.placement_groups.free_orphaned", lambda: asked.append(now[0]))
     monkeypatch.setattr("orchestrator.cluster.placement_groups.time.monotonic", lambda: now[0])
-    reservations = Reservations()
+    reservations = OrphanedGroups()
     for _ in range(9):
         reservations.look()
         now[0] += CHECK_SECONDS / 4

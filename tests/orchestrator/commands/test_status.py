@@ -1,6 +1,6 @@
 from commands import run
 
-from orchestrator.store.run_folder import Scratch
+from orchestrator.store.run_folder import RunFolder
 
 
 def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(default_sweep):
@@ -16,7 +16,7 @@ def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(de
 
 
 def test_a_sweep_that_is_being_run_says_so(default_sweep):
-    with Scratch(default_sweep.storage / "ray" / "abc", f"nfe-sweep/{default_sweep.folder.name}"):
+    with RunFolder(default_sweep.storage / "ray" / "abc", f"nfe-sweep/{default_sweep.folder.name}"):
         assert "18 of 18 trials  running" in run(default_sweep.cwd, "status", "nfe-sweep").stdout
         assert " running " in run(default_sweep.cwd, "status").stdout
     assert "18 of 18 trials  ended" in run(default_sweep.cwd, "status", "nfe-sweep", "--watch").stdout

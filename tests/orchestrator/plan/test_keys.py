@@ -13,8 +13,8 @@ from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
+from orchestrator.settings.schema import leaves
 from orchestrator.settings.space import NOT_SWEPT
-from orchestrator.settings.translate import leaves
 from orchestrator.work.job import weights_of
 
 EVALUATION = ("evaluation",)

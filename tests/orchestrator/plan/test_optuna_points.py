@@ -7,7 +7,7 @@ import pytest
 from orchestrator.plan import plan
 from orchestrator.plan.expand import expand
 from orchestrator.plan.optuna_points import add_next
-from orchestrator.plan.points import Expansion, Known, Space
+from orchestrator.plan.points import Expansion, Known, PointSpace
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import override, parse
@@ -104,7 +104,7 @@ def quality(point: dict[str, Any]) -> float:
 
 def search(kind: str, seed: int, count: int = 40) -> list[float]:
     """The landscape's values at the points that a search of `kind` visits."""
-    space = Space(override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x")
+    space = PointSpace(override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x")
     found, known = Expansion(), []
     for _ in range(count):
         add_next(space, found, known)
@@ -118,7 +118,7 @@ def test_optuna_looks_where_earlier_points_were_good():
 
 
 def test_a_search_that_goes_for_the_largest_does():
-    space = Space(experiment(SPACE, search="optuna", mode="max", num_trials=40), "x")
+    space = PointSpace(experiment(SPACE, search="optuna", mode="max", num_trials=40), "x")
     found, known = Expansion(), []
     for _ in range(40):
         add_next(space, found, known)
@@ -128,7 +128,7 @@ def test_a_search_that_goes_for_the_largest_does():
 
 
 def test_points_in_the_making_are_taken_into_account():
-    space = Space(experiment(SPACE, search="optuna"), "x")
+    space = PointSpace(experiment(SPACE, search="optuna"), "x")
     found, known = Expansion(), []
     for _ in range(15):
         add_next(space, found, known)

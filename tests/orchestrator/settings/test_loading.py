@@ -15,7 +15,7 @@ from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
-from orchestrator.settings.translate import leaves
+from orchestrator.settings.schema import leaves
 
 BAD_INPUT = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
 

@@ -14,7 +14,7 @@ from orchestrator.store import leases
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Lease, LeaseLostError, LeaseWatch
 from orchestrator.store.place import Place
-from orchestrator.store.run_folder import Scratch, clear_after_the_dead
+from orchestrator.store.run_folder import RunFolder, clear_after_the_dead
 from orchestrator.store.s3_place import S3Place
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -205,7 +205,7 @@ def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(r
     assert dead is not None  # taken, and never kept up
     living = LeaseWatch(root / "living").try_take()
     assert living is not None
-    with living, Scratch(root / "mine", "name/id"):
+    with living, RunFolder(root / "mine", "name/id"):
         assert (root / "mine").is_dir()
         time.sleep(2 * quick)
     assert [p.name for p in root.find("*")] == ["living"]
@@ -224,11 +224,11 @@ def test_a_run_that_has_nothing_to_do_removes_what_killed_runs_have_left_too(roo
 
 
 def test_runs_that_see_each_other_remove_their_own_folders_whichever_ends_first(root, quick):
-    with Scratch(root / "longer", "name/id"):
-        with Scratch(root / "shorter", "name/id"):
+    with RunFolder(root / "longer", "name/id"):
+        with RunFolder(root / "shorter", "name/id"):
             wait_for(lambda: "held" in (root / "shorter" / "lease.1").read_text())
         assert [p.name for p in root.find("*")] == ["longer"]
-    first, second = Scratch(root / "first", "name/id"), Scratch(root / "second", "name/id")
+    first, second = RunFolder(root / "first", "name/id"), RunFolder(root / "second", "name/id")
     first.__enter__()
     with second:  # which has seen the first
         first.__exit__(None, None, None)

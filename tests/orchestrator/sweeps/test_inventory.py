@@ -9,7 +9,7 @@ from orchestrator.plan.plan import alike, make
 from orchestrator.settings.loading import override, parse
 from orchestrator.store import leases
 from orchestrator.store.place import Place
-from orchestrator.store.run_folder import Scratch
+from orchestrator.store.run_folder import RunFolder
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store
 from orchestrator.sweeps import inventory
@@ -102,7 +102,7 @@ def test_a_folder_that_is_no_store_is_refused(root, capsys):
 
 def keep_running(folder: str, name: str) -> None:
     leases.BEAT_SECONDS, S3Place.pace = 0.1, 1
-    with Scratch(folder, name):
+    with RunFolder(folder, name):
         time.sleep(PATIENCE)
 
 

@@ -2,9 +2,7 @@
 
 import math
 import types
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from orchestrator.settings.faults import Fault, describe, nearest, unknown_key
+from orchestrator.settings.schema import atoms, inner_block, leaves
 
 BOUNDS: dict[type, tuple[str, str]] = {Gt: (">", "gt"), Ge: (">=", "ge"), Lt: ("<", "lt"), Le: ("<=", "le")}
 NOUNS: dict[type, tuple[str, str]] = {
@@ -52,23 +51,6 @@ def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = Fal
     bounds = [f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1])}" for m in metadata if type(m) in BOUNDS]
     noun = NOUNS[annotation][plural] if annotation in NOUNS else "a value"
     return " ".join([noun, " and ".join(bounds)]).strip()
-
-
-def inner_block(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a block (or a block or null)."""
-    union = get_origin(field.annotation) in (Union, types.UnionType)
-    options = get_args(field.annotation) if union else (field.annotation,)
-    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-
-
-@cache
-def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
-    """Every setting that is not a block, by dotted key, in the order of the file."""
-    found: dict[str, FieldInfo] = {}
-    for name, field in model.model_fields.items():
-        block = inner_block(field)
-        found.update({prefix + name: field} if block is None else leaves(block, f"{prefix}{name}."))
-    return found
 
 
 def translate(error: ValidationError, model: type[BaseModel], data: Any) -> list[Fault]:
@@ -127,17 +109,6 @@ def _hint(got: Any, field: FieldInfo) -> str:
         if hint:
             return hint
     return ""
-
-
-def atoms(annotation: Any) -> Iterator[Any]:
-    """The scalar types and the admitted words inside a type."""
-    if get_origin(annotation) is Literal:
-        yield from get_args(annotation)
-    elif get_args(annotation):
-        for arg in get_args(annotation):
-            yield from atoms(arg)
-    else:
-        yield annotation
 
 
 def _value_hint(value: Any, kinds: set[Any]) -> str:
