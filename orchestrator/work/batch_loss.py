@@ -1,5 +1,7 @@
 """The loss of a training stage on one batch, or on this worker's part of it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,7 +15,17 @@ from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, batch_indices, shard_of
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building
-from orchestrator.work.worker import Group, Loss
+
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process's place in the worker group."""
+
+    rank: int
+    world: int
+    device: torch.device
 
 
 def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group) -> BatchLoss:

@@ -23,8 +23,7 @@ from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store.store import Store
 from orchestrator.work import building
-from orchestrator.work.batch_loss import batch_loss
-from orchestrator.work.worker import Group
+from orchestrator.work.batch_loss import Group, batch_loss
 
 LARGEST = 5e6  # parameters of a network that is timed
 TIMED_IMAGES = 64

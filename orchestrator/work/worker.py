@@ -1,9 +1,7 @@
 """What runs on each Ray Train worker: the missing stages of a chain, one after the other, each saved as it ends."""
 
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -17,20 +15,9 @@ from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.store import Store, disk_refuses
 from orchestrator.work import building
-from orchestrator.work.batch_loss import batch_loss
+from orchestrator.work.batch_loss import Group, batch_loss
 from orchestrator.work.job import Job
 from orchestrator.work.training_log import TrainingLog, reporting
-
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Group:
-    """This process's place in the worker group."""
-
-    rank: int
-    world: int
-    device: torch.device
 
 
 def train_stages(job: Job) -> None:

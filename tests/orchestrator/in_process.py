@@ -11,9 +11,10 @@ from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
+from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.work.job import FeatureWeights, Job, Saving
-from orchestrator.work.worker import Group, run_training_stage
+from orchestrator.work.worker import run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 

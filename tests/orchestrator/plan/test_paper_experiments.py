@@ -23,9 +23,10 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.work import building, diagnostics, evaluation
+from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score
 from orchestrator.work.job import FeatureWeights, Job, Saving
-from orchestrator.work.worker import Group, run_training_stage
+from orchestrator.work.worker import run_training_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 FOLDER = REPOSITORY / "experiments" / "paper"

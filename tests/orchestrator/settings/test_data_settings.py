@@ -11,8 +11,9 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
 from orchestrator.sweeps import opening
+from orchestrator.work.batch_loss import Group
 from orchestrator.work.job import Job, Saving
-from orchestrator.work.worker import Group, run_training_stage
+from orchestrator.work.worker import run_training_stage
 
 FILE = """\
 name: own-images

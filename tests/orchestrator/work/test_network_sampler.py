@@ -48,8 +48,8 @@ def by_command(root: Path, *arguments: str) -> np.ndarray:
     (GRID9, 1),
 ], ids=["student", "teacher", "teacher, other steps", "consistency", "prior of data", "points"])  # fmt: skip
 def test_every_kind_of_network_draws_what_the_sampling_command_draws(tmp_path, settings, steps):
-    artist = network_sampler.NetworkSampler(written(tmp_path, **settings))
-    said = artist.draw({"count": 5, "seed": 3, "steps": steps, "labels": [3, 1]})
+    sampler = network_sampler.NetworkSampler(written(tmp_path, **settings))
+    said = sampler.draw({"count": 5, "seed": 3, "steps": steps, "labels": [3, 1]})
     expected = by_command(tmp_path, "--count", "5", "--seed", "3", "--steps", str(steps), "--labels", "3,1")
     assert (np.array(said.get("images", said.get("points"))) == expected).all()
 
@@ -61,24 +61,24 @@ def test_every_kind_of_network_draws_what_the_sampling_command_draws(tmp_path, s
     (CONSISTENCY, 5, "steps: got 5, but this is student consistency: expected one of 1, 2, 3, 4"),
 ])  # fmt: skip
 def test_steps_that_a_student_has_not_learned_are_refused(tmp_path, settings, steps, words):
-    artist = network_sampler.NetworkSampler(written(tmp_path, **settings))
+    sampler = network_sampler.NetworkSampler(written(tmp_path, **settings))
     with pytest.raises(network_sampler.RequestError, match=words):
-        artist.draw({"steps": steps})
+        sampler.draw({"steps": steps})
 
 
 def test_without_labels_classes_come_in_turn(tmp_path):
-    artist = network_sampler.NetworkSampler(written(tmp_path))
-    assert artist.draw({"count": 12}) == artist.draw({"count": 12, "labels": [*range(10)]})
+    sampler = network_sampler.NetworkSampler(written(tmp_path))
+    assert sampler.draw({"count": 12}) == sampler.draw({"count": 12, "labels": [*range(10)]})
 
 
 def test_labels_for_a_network_that_knows_none_and_unknown_fields_are_refused(tmp_path):
     unlabelled = {"teacher": {"steps": 20, "batch_size": 16, "label_dropout": None}}
-    artist = network_sampler.NetworkSampler(written(tmp_path, **unlabelled))
-    assert len(artist.draw({"count": 3})["images"]) == 3
+    sampler = network_sampler.NetworkSampler(written(tmp_path, **unlabelled))
+    assert len(sampler.draw({"count": 3})["images"]) == 3
     with pytest.raises(network_sampler.RequestError, match="labels"):
-        artist.draw({"labels": [1]})
+        sampler.draw({"labels": [1]})
     with pytest.raises(network_sampler.RequestError, match="stepz: unknown field, expected some of count, seed"):
-        artist.draw({"stepz": 1})
+        sampler.draw({"stepz": 1})
 
 
 def test_a_damaged_network_and_one_of_another_version_are_refused(tmp_path):

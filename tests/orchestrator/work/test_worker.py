@@ -23,9 +23,10 @@ from orchestrator.store.places import place_of
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store
 from orchestrator.work import building, machine_use, training_log
+from orchestrator.work.batch_loss import Group
 from orchestrator.work.job import Job, Saving
 from orchestrator.work.training_log import TrainingLog
-from orchestrator.work.worker import Group, last_words, run_training_stage
+from orchestrator.work.worker import last_words, run_training_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
