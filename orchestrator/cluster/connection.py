@@ -9,14 +9,13 @@ import signal
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from orchestrator.cluster import local_ray, ray_internals
-from orchestrator.host import machine
+from orchestrator.host import environment, machine
 from orchestrator.store.provenance import COMMIT, announce
 
 NAMESPACE = "kacflow"
@@ -25,28 +24,6 @@ OBJECT_SHARE, LEAST_OBJECT_BYTES = 0.3, 80_000_000  # of the memory, for Ray's o
 NOT_LET_IN = (
     "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's token, ~/.ray/auth_token"
 )
-# Ray's and Tune's chatter, and how often Ray Train's controller looks at its workers (its default is 2 s)
-QUIET = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_worker_maximum_startup_concurrency": "16",  # four times this many processes are worth a warning to Ray
-    "RAY_DISABLE_MEMORY_MONITOR_LOG": "1",
-    "RAY_task_oom_retries": "6",  # by default a task that is killed for want of memory is tried for ever
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt has to reach us, not only Tune
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last report of a trial says how it ended, not what it scores
-    "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would do so in the middle of the live table
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the store has everything: a dead server must not hold up the end
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "DO_NOT_TRACK": "true",
-}
 
 
 def quieten(address: str | None = None) -> None:
@@ -55,16 +32,13 @@ def quieten(address: str | None = None) -> None:
     A cluster that is started here, for want of an `address`, lets in only whom this process starts: Ray listens on all
     of the machine's addresses, and where its agent has what it needs (ray[serve]) it takes commands over HTTP.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    environment.prepare()
     here = address_of(address) is None
     if here and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # imported, it goes by what it read
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # silences a warning
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def address_of(given: str | None) -> str | None:
@@ -102,7 +76,7 @@ def connect(address: str | None) -> None:
         # workers on other machines do not have this process's environment
         try:
             own = {} if "://" in address or address == "auto" else {"RAY_ADDRESS": address}
-            ray.init(address=address, runtime_env={"env_vars": {**QUIET, **own, COMMIT: commit}}, **common)
+            ray.init(address=address, runtime_env={"env_vars": {**environment.QUIET, **own, COMMIT: commit}}, **common)
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
         except ConnectionError:  # something answers there, as was seen before

@@ -4,7 +4,8 @@ Point number k comes from (seed, k) and, for TPE, from what is known then: a rer
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -23,9 +24,6 @@ LOG = "loguniform"
 ATTEMPTS = 1000  # draws for one point: beyond, the constraints leave next to nothing
 DIGITS = 6  # significant ones of a drawn number: more is noise in tables and names
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
 
 def add_all(space: PointSpace, found: Expansion) -> None:
     """Draw at random until `found` has `num_trials` points. A space of fewer points ends earlier."""
@@ -41,7 +39,8 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
     """
     number, skipped = len(found.points), list(found.skipped)
     for attempt in range(ATTEMPTS):
-        point = _draw(space, number, attempt, known)
+        with _silent():
+            point = _draw(space, number, attempt, known)
         if space.add(point, found):
             found.skipped = skipped  # what was drawn in vain is nobody's combination
             return True
@@ -50,6 +49,18 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
         return False
     reason = f"; the last: {found.skipped[-1].reason}" if found.skipped else ""
     raise ConfigError([Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")])
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Optuna neither logs nor warns of what is experimental in it; afterwards it does as it did."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) -> Point:

@@ -1,9 +1,9 @@
 """MLflow's client, without MLflow's own talk, of a tracking store that is fit for it."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.host import environment
 from orchestrator.tracking.uri import absolute, sqlite_file
 
 
@@ -25,8 +25,7 @@ def connect(uri: str, say: Callable[[str], None]) -> Any:
 
 def quieten() -> None:
     """Let MLflow say nothing by itself."""
-    for name, value in (("DISABLE_TELEMETRY", "true"), ("ENABLE_ARTIFACTS_PROGRESS_BAR", "false")):
-        os.environ.setdefault(f"MLFLOW_{name}", value)
+    environment.prepare()
     import logging
 
     import mlflow  # noqa: F401
