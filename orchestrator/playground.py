@@ -15,6 +15,7 @@ from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store import layout
 
 HOST, PORT = "127.0.0.1", 8321
 NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")  # what Ray Serve imports
@@ -43,7 +44,7 @@ def _play(args: argparse.Namespace) -> int:
     begin = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, begin)
     print(sampling_choice.origin(source, stage))
-    source.store.result(stage.key).path("model.safetensors")  # a damaged one is refused here, and not by Ray Serve
+    source.store.result(stage.key).path(layout.NETWORK)  # a damaged one is refused here, and not by Ray Serve
     for note in local_ray.check():
         print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)

@@ -4,7 +4,7 @@ import argparse
 
 from orchestrator.console import command_line
 from orchestrator.settings.faults import ConfigError, Fault
-from orchestrator.store import notices
+from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
@@ -45,9 +45,9 @@ def _list(root: Place) -> int:
     console = command_line.make_console()
     console.print(table)
     console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
-    if aside := (root / "damaged").find("*"):
+    if aside := (root / layout.DAMAGED).find("*"):
         what = "gc frees those that were made again, or that no kept sweep needs"
-        console.print(f"{len(aside)} damaged results were set aside in {root / 'damaged'}: {what}", highlight=False)
+        console.print(f"{len(aside)} damaged results were set aside in {root / layout.DAMAGED}: {what}", highlight=False)
     return 0
 
 
@@ -70,11 +70,11 @@ def _collect(args: argparse.Namespace) -> int:
     console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
     needed = {key for sweep, of in known.items() if any(matches(sweep, p) for p in keep) for key in of}
     if not args.dry_run:
-        for warned in (root / notices.FOLDER).find("*"):
+        for warned in (root / layout.NOTICES).find("*"):
             if warned.name not in needed:
                 warned.clear()
     store = Store(root)
-    for aside in (root / "damaged").find("*"):
+    for aside in (root / layout.DAMAGED).find("*"):
         key = aside.name.rpartition("-")[0]
         if key not in needed or store.done(key):
             if not args.dry_run:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.console import argument_types, command_line
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.settings.faults import ConfigError
+from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
@@ -94,7 +95,7 @@ class Followed:
         return self.records
 
     def _written(self) -> list[float]:
-        return [(self.folder / name).modified() for name in ("plan.json", "config.yaml")]
+        return [(self.folder / name).modified() for name in (layout.PLAN, layout.CONFIG)]
 
 
 def _state(records: "Records", under_way: set[str] | None = None) -> str:
@@ -116,7 +117,7 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    for planned in sorted((storage / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
+    for planned in sorted((storage / layout.SWEEPS).find(layout.ANY_PLAN), key=lambda p: -p.modified()):
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
         began = age_text(time.time() - planned.modified()) + " ago"
         try:

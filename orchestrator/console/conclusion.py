@@ -11,7 +11,7 @@ from orchestrator.host.printed import command, quoted, short
 from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.reports import png_figures
 from orchestrator.reports.aggregates import Results
-from orchestrator.store import integrity, notices
+from orchestrator.store import integrity, layout, notices
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
@@ -27,7 +27,7 @@ def write(records: Records) -> None:
 
     records.save()
     png_figures.write_figures(records)
-    (records.folder / "report.html").put(page(records).encode())
+    (records.folder / layout.REPORT).put(page(records).encode())
 
 
 def conclude(records: Records, console: Console, problem: str = "") -> None:
@@ -50,8 +50,8 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     features = Results(records).features
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
     lines += [f"          {note}" for note in own_features(records.plan, records.store)] if features else []
-    lines += [f"results   {quoted(records.folder / 'results.csv')}"]
-    lines += [f"report    {quoted(records.folder / 'report.html')}"]
+    lines += [f"results   {quoted(records.folder / layout.RESULTS)}"]
+    lines += [f"report    {quoted(records.folder / layout.REPORT)}"]
     lines += [f"MLflow    {ui_command(records)}"]
     if records.plan.goal == "sweep":
         lines += [f"filter    {text}" for text in best_filters(records)]
@@ -105,8 +105,8 @@ def print_again(records: Records, console: Console, command: str) -> None:
     """Say what of an interrupted run is kept, and that `command` goes on with it."""
     stages = list(records.plan.stages())
     kept = sum(records.store.done(stage.key) for stage in stages)
-    work = records.store.root / "work"
-    begun = sum(bool((work / stage.key / "checkpoints").find("step-*.json")) for stage in stages)
+    work = records.store.root / layout.WORK
+    begun = sum(bool((work / stage.key / layout.CHECKPOINTS).find("step-*.json")) for stage in stages)
     line = f"{kept} of {len(stages)} stages are kept"
     line += f", {begun} more up to a checkpoint" if begun else ""
     line += f"; the same command goes on: {command}" if command else "; the same command goes on"

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from orchestrator.plan.data import WARNING
 from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.store import layout
+from orchestrator.store.layout import ABOUT
 from orchestrator.store.notices import Notice, Notices
 from orchestrator.store.stage_result import DamagedError, Result
-from orchestrator.store.store import ABOUT
 from orchestrator.sweeps.feature_notes import accuracy
 from orchestrator.sweeps.ranking import best_so_far
 from orchestrator.sweeps.records import Records
@@ -241,9 +242,9 @@ def _outcome(stage: Stage, result: Result) -> str:
         if stage.kind == "features":
             said.append(result.json(ABOUT)["text"])
         elif stage.kind in TRAINING:
-            said.append(f"loss {result.json('losses.json')[-1]['loss']:.4g}")
+            said.append(f"loss {result.json(layout.LOSSES)[-1]['loss']:.4g}")
         elif stage.kind == "evaluation":
-            m = result.json("metrics.json")
+            m = result.json(layout.METRICS)
             said += [f"{k} {m[k]:.4g}" for k in stage.config["metrics"] if k in m]
     except DamagedError as e:
         return f"done, but {e.found[stage.key]}"

@@ -13,7 +13,7 @@ from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
 from orchestrator.settings.faults import ConfigError
-from orchestrator.store import integrity
+from orchestrator.store import integrity, layout
 from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead
 from orchestrator.store.store import with_remedy
@@ -60,7 +60,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
             if records.unfinished():
                 run_trials(records, address, publisher.wake)
             else:
-                clear_after_the_dead(records.store.root / "ray")
+                clear_after_the_dead(records.store.root / layout.RAY)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError:

@@ -16,7 +16,7 @@ from orchestrator.host import machine
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store import integrity
+from orchestrator.store import integrity, layout
 from orchestrator.store.failures import cause, first_line, innermost
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Halt, Lease, LeaseWatch, newest
@@ -62,7 +62,7 @@ class Run:
     @property
     def place(self) -> Place:
         """What this invocation leaves in the store while it lasts."""
-        return place_of(self.storage) / "ray" / self.id
+        return place_of(self.storage) / layout.RAY / self.id
 
     @property
     def ray_folder(self) -> Path:

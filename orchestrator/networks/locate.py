@@ -32,6 +32,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import load, override
+from orchestrator.store import layout
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
@@ -124,9 +125,9 @@ def locate(
     if text.startswith(MODELS):
         return _of_tracked(text, storage, tracking_uri)
     path = opening.place(name)
-    if (path / "plan.json").exists():
+    if (path / layout.PLAN).exists():
         return _of_sweep(path, number)
-    if (path / "manifest.json").exists() and not number:
+    if (path / layout.MANIFEST).exists() and not number:
         return _of_stage(path)
     if path.is_dir():
         what = "a folder of no known kind: expected a sweep's (plan.json) or a stage's (manifest.json)"
@@ -198,7 +199,7 @@ def _of_stage(folder: Place) -> TrainedRun:
     from orchestrator.store.store import Store
 
     root, key = folder.absolute().parents[1], folder.absolute().name
-    for plan_file in (root / "sweeps").find("*/*/plan.json"):
+    for plan_file in (root / layout.SWEEPS).find(layout.ANY_PLAN):
         plan = opening.records_of(plan_file.parent).plan
         for trial in plan.trials:
             told = (Store(root), f"a trial of {'/'.join(plan_file.parts[-3:-1])}", plan.names, True)
@@ -215,7 +216,7 @@ def _of_stage(folder: Place) -> TrainedRun:
 def sweep_folder(text: str, storage: Place) -> Place:
     """The folder of the sweep that `text` is, or that it names under `storage`; raises ConfigError."""
     folder = opening.place(text)
-    if (folder / "plan.json").exists():
+    if (folder / layout.PLAN).exists():
         return folder
     try:
         return newest(text, storage, SWEEP)
@@ -228,8 +229,8 @@ def sweep_folder(text: str, storage: Place) -> Place:
 def newest(name: str, storage: Place, expected: str = RUN) -> Place:
     """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
     ConfigError, with the names there are, and with what else was `expected`, where there is none."""
-    root = storage / "sweeps"
-    there = sorted(root.find("*/*/plan.json"), key=lambda plan: plan.modified())
+    root = storage / layout.SWEEPS
+    there = sorted(root.find(layout.ANY_PLAN), key=lambda plan: plan.modified())
     folders = [plan.parent for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
     if folders:
         return folders[-1]
@@ -243,12 +244,12 @@ def _of_tracked(text: str, storage: Place, uri: str | None) -> TrainedRun:
 
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)
     if run.stage_key:
-        if not (storage / "stages" / run.stage_key / "manifest.json").exists():
+        if not (storage / layout.STAGES / run.stage_key / layout.MANIFEST).exists():
             what = f"its stage {run.stage_key} is not under {storage}: say with --storage where it is"
             raise ConfigError([Fault(text, "", what)])
-        return _of_stage(storage / "stages" / run.stage_key)
-    folder = storage / "sweeps" / run.experiment / run.sweep_id
-    if not (folder / "plan.json").exists():
+        return _of_stage(storage / layout.STAGES / run.stage_key)
+    folder = storage / layout.SWEEPS / run.experiment / run.sweep_id
+    if not (folder / layout.PLAN).exists():
         what = f"its sweep {run.experiment}/{run.sweep_id} is not under {storage}: say with --storage where it is"
         raise ConfigError([Fault(text, "", what)])
     return _of_sweep(folder, run.trial, run.trial_key or None)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results, SeedGroup, Spread, logarithmic, said
+from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD
 from orchestrator.sweeps.teacher_fids import fids
@@ -205,7 +206,7 @@ def _shortened(text: str, length: int = 24) -> str:
 
 def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
     try:
-        noted = results.records.store.result(stage.key).json("losses.json")
+        noted = results.records.store.result(stage.key).json(layout.LOSSES)
     except DamagedError as e:
         results.records.damaged |= e.found
         return ()

@@ -12,7 +12,7 @@ from orchestrator.reports.aggregates import Results, SeedGroup, said
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
-from orchestrator.store import notices, provenance
+from orchestrator.store import layout, notices, provenance
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -95,7 +95,7 @@ def _figures(results: Results) -> list[str]:
         )  # fmt: skip
         title, note = html.escape(chart.title), html.escape(chart.note)
         parts.append(f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{drawn}</section>')
-    ways = results.records.folder / "figures" / "trajectories.png"
+    ways = results.records.folder / layout.FIGURES / "trajectories.png"
     if ways.exists():
         image = f'<img class="figure" alt="trajectories" src="{_inline("image/png", ways.read_bytes())}">'
         parts.append(f'<section class="chart"><h2>Ways from noise to data</h2>{image}</section>')

@@ -12,6 +12,7 @@ from orchestrator.plan.plan import Trial
 from orchestrator.reports import figure_data, training_images
 from orchestrator.reports.aggregates import Results, SeedGroup, logarithmic, said
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
+from orchestrator.store import layout
 from orchestrator.sweeps.records import Records
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -26,7 +27,7 @@ def write_figures(records: Records) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    with (records.folder / "figures").staged() as folder:
+    with (records.folder / layout.FIGURES).staged() as folder:
         return _write(Results(records), folder) + _real(records, folder)
 
 

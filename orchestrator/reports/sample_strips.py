@@ -14,6 +14,7 @@ from PIL import Image
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results, Spread
+from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 
 SEEDS = 16
@@ -87,7 +88,7 @@ def _tiles(results: Results, stage: Stage) -> Pixels | None:
                 if "points" in file:
                     return _scatter(file["points"])[None]
                 return _small(np.asarray(file["images"][:SEEDS], np.uint8))
-        return _of_grid(result.path("samples.png"))
+        return _of_grid(result.path(layout.SAMPLES))
     except DamagedError as e:
         results.records.damaged |= e.found
         return None

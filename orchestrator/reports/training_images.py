@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from orchestrator.plan.data import DatasetInfo
+from orchestrator.store.layout import REAL
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.store.store import REAL
 from orchestrator.sweeps.records import Records
 
 

@@ -18,13 +18,14 @@ from typing import Any
 from orchestrator.host.invocation import COMMANDS
 from orchestrator.host.printed import command
 from orchestrator.plan.stage import Stage
+from orchestrator.store import layout
+from orchestrator.store.layout import MANIFEST
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
-from orchestrator.store.stage_result import MANIFEST, DamagedError, Result
+from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.store.store import Store
 
-VERIFIED = "verified.json"
 HASHED = 256e6  # bytes of a file whose checksum is compared at the start of a run, unless it was before
 SMALL = 1e6  # the same of commands that read and note nothing: tables, curves and samples, but no networks
 AT_ONCE = 8  # results that are looked at side by side
@@ -38,7 +39,7 @@ def look(store: Store, key: str, seen: Seen | None = None, hashed: float = math.
     """What is wrong with the finished result of `key`, in words, empty where nothing is or it is not finished; and its
     files as they are. Checksums are compared of files of at most `hashed` bytes that were not `seen`, and of any that
     were written since; where that is infinite of all, also on S3."""
-    result, before = Result(store.root / "stages" / key), seen or {}
+    result, before = Result(store.root / layout.STAGES / key), seen or {}
     try:
         if not store.done(key):
             lost = result.folder.near and result.folder.is_dir() and bool(result.folder.find("*"))
@@ -64,16 +65,16 @@ def damaged(
         found = list(pool.map(lambda stage: look(store, stage.key, noted.get(stage.key), hashed), asked))
     sound = {stage.key: seen for stage, (_, seen) in zip(asked, found, strict=True) if seen}
     if note and any(noted.get(key) != seen for key, seen in sound.items()):
-        there = {place.name for place in (store.root / "stages").find("*")}
+        there = {place.name for place in (store.root / layout.STAGES).find("*")}
         with suppress(OSError):  # then it is compared again the next time
             kept = {key: seen for key, seen in {**noted, **sound}.items() if key in there}
-            (store.root / VERIFIED).put_json(kept)
+            (store.root / layout.VERIFIED).put_json(kept)
     return [(stage, what) for stage, (what, _) in zip(asked, found, strict=True) if what]
 
 
 def _noted(store: Store) -> dict[str, Seen]:
     try:
-        noted = json.loads((store.root / VERIFIED).read_text())
+        noted = json.loads((store.root / layout.VERIFIED).read_text())
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in noted.items() if isinstance(v, dict)} if isinstance(noted, dict) else {}
@@ -133,7 +134,7 @@ def remedy(error: DamagedError) -> str:
     """What to do about damaged results: the command that makes them again, where the store knows it."""
     root = place_of(error.root).absolute()
     with suppress(OSError):
-        for noted in sorted((root / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
+        for noted in sorted((root / layout.SWEEPS).find(layout.ANY_PLAN), key=lambda p: -p.modified()):
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 planned = json.loads(noted.read_text())
                 if error.found.keys() & planned["stages"].keys():
@@ -144,7 +145,7 @@ def remedy(error: DamagedError) -> str:
 def _command(root: Place, folder: Place, planned: dict[str, Any]) -> str:
     if not isinstance(folder, Path):  # no command takes an experiment from S3
         return command(COMMANDS[planned["goal"]], f"{planned['name']}.yaml")
-    file = folder / "config.yaml"
+    file = folder / layout.CONFIG
     return command(COMMANDS[planned["goal"]], file, *_storage(root, file))
 
 

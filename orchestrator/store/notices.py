@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.plan.data import WARNING
 from orchestrator.plan.stage import Stage
+from orchestrator.store import layout
 from orchestrator.store.place import Place
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import Plan
 
-FOLDER = "notices"
 OURS = ("kaccore", "orchestrator")
 SHOWN = 20  # of a list of warnings that is printed
 
@@ -47,7 +47,7 @@ def keep(root: Place, stage: Stage, text: str) -> None:
     disk that is full, or a store out of reach, must not turn a warning into a failure."""
     text = _one_line(text)
     notice = {"text": text, "label": stage.label, "host": socket.gethostname(), "time": time.time()}
-    place = root / FOLDER / stage.key / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    place = root / layout.NOTICES / stage.key / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     with suppress(OSError):
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Notices:
     """Reads the warnings in the store at `root`, each file once."""
 
     def __init__(self, root: Place) -> None:
-        self._folder = root / FOLDER
+        self._folder = root / layout.NOTICES
         self._read: dict[str, Notice] = {}
 
     def of(self, keys: Container[str]) -> list[Notice]:
@@ -100,7 +100,7 @@ def lines(found: Iterable[Notice], most: int = SHOWN) -> list[str]:
 
 def forget(root: Place, key: str) -> None:
     """Remove the warnings about the stage `key`."""
-    (root / FOLDER / key).clear()
+    (root / layout.NOTICES / key).clear()
 
 
 @contextmanager

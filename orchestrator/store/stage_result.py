@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaccore.files import CorruptFileError, file_sha256
+from orchestrator.store.layout import MANIFEST
 from orchestrator.store.place import Place
 
 if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
     from torch import Tensor
 
-MANIFEST = "manifest.json"
 
 
 class DamagedError(CorruptFileError):

@@ -27,16 +27,13 @@ from typing import Any
 from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.plan.data import DatasetInfo, pack_labels, unpack_labels
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.store import notices
+from orchestrator.store import layout, notices
+from orchestrator.store.layout import MANIFEST
 from orchestrator.store.place import Place, StorageError, StorageRefusedError
 from orchestrator.store.places import Where, place_of
 from orchestrator.store.provenance import made_by
-from orchestrator.store.stage_result import MANIFEST, Result
+from orchestrator.store.stage_result import Result
 
-OWN_FILE = "network.safetensors"  # of own features
-ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images
-REAL = "real.png"  # training images as a network sees them, of a reference
-FIDS = "fids.json"  # what a teacher scored while it trained
 LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
 
 
@@ -49,20 +46,20 @@ class Store:
     def layout(self) -> int:
         """The version of the layout that the store was written with; this version's own where there is none yet."""
         try:
-            return int(json.loads((self.root / "layout.json").read_text())["layout"])
+            return int(json.loads((self.root / layout.LAYOUT).read_text())["layout"])
         except FileNotFoundError:
             return LAYOUT
 
     def open(self) -> None:
         """Make the store's folder and note its layout."""
         self.root.mkdir(parents=True, exist_ok=True)
-        if not (self.root / "layout.json").exists():
-            (self.root / "layout.json").put_json({"layout": LAYOUT})
+        if not (self.root / layout.LAYOUT).exists():
+            (self.root / layout.LAYOUT).put_json({"layout": LAYOUT})
 
     def keep_labels(self, info: DatasetInfo) -> None:
         """Keep the labels of a data set, if it has any and they are not kept yet."""
         if info.labels is not None and not self._labels(info).exists():
-            (self.root / "labels").mkdir(parents=True, exist_ok=True)
+            (self.root / layout.LABELS).mkdir(parents=True, exist_ok=True)
             self._labels(info).put(pack_labels(info.labels).encode())
 
     def with_labels(self, info: DatasetInfo) -> DatasetInfo:
@@ -75,25 +72,25 @@ class Store:
             raise CorruptFileError(f"{self._labels(info)}: {e}; remove it and run the sweep again") from None
 
     def _labels(self, info: DatasetInfo) -> Place:
-        return self.root / "labels" / f"{info.fingerprint[:20]}.json"
+        return self.root / layout.LABELS / f"{info.fingerprint[:20]}.json"
 
     def done(self, key: str) -> bool:
         """Whether a finished result of `key` is there."""
-        return (self.root / "stages" / key / MANIFEST).exists()
+        return (self.root / layout.STAGES / key / MANIFEST).exists()
 
     def surely_done(self, key: str) -> bool:
         """`done`, asked in a way that costs more and is never behind what other machines have written."""
-        return (self.root / "stages" / key).adopted(MANIFEST)
+        return (self.root / layout.STAGES / key).adopted(MANIFEST)
 
     def result(self, key: str) -> Result:
         """The finished result of `key`; raises KeyError where there is none."""
         if not self.done(key):
             raise KeyError(f"{self.root}: no finished stage {key}")
-        return Result(self.root / "stages" / key)
+        return Result(self.root / layout.STAGES / key)
 
     def progress(self, key: str) -> dict[str, Any] | None:
         """How far the training of the unfinished stage `key` is; None where nobody has said so."""
-        return self._left(key, "progress.json")
+        return self._left(key, layout.PROGRESS)
 
     def seconds(self, key: str) -> float:
         """How long stage `key` has been worked on, as far as is known."""
@@ -104,7 +101,7 @@ class Store:
 
     def work(self, key: str) -> Place:
         """The folder of the unfinished stage `key`, made where missing."""
-        folder = self.root / "work" / key
+        folder = self.root / layout.WORK / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -118,7 +115,7 @@ class Store:
 
         Where another process was faster its result stays: equal keys mean equal results.
         """
-        target = self.root / "stages" / stage.key
+        target = self.root / layout.STAGES / stage.key
         try:
             target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
         except OSError as e:  # the faster one's result is there, and it has removed the work folder
@@ -132,19 +129,19 @@ class Store:
 
     def remove(self, key: str) -> None:
         """Remove the finished result of `key`, and the warnings about it."""
-        (self.root / "stages" / key).withdraw(MANIFEST, self.root / "work" / f"removed-{key}")
-        for noted in (self.root / "families").find(f"*/*-{key}"):
+        (self.root / layout.STAGES / key).withdraw(MANIFEST, self.root / layout.WORK / f"removed-{key}")
+        for noted in (self.root / layout.FAMILIES).find(f"*/*-{key}"):
             noted.unlink()
         notices.forget(self.root, key)
 
     def set_aside(self, stage: Stage, what: str) -> str:
         """Move the damaged result of `stage` to where no reader looks, and warn of it. What was done, in words; empty
         where another process has done it. The caller holds the stage's lease."""
-        folder = self.root / "damaged"
+        folder = self.root / layout.DAMAGED
         numbers = [int(p.name.rpartition("-")[2]) for p in folder.find(f"{stage.key}-*")]
         aside = folder / f"{stage.key}-{max(numbers, default=0) + 1}"
         try:
-            (self.root / "stages" / stage.key).withdraw(MANIFEST, aside, keep=True)
+            (self.root / layout.STAGES / stage.key).withdraw(MANIFEST, aside, keep=True)
         except FileNotFoundError:
             return ""
         made = "trained" if stage.kind in TRAINING else "computed"
@@ -154,12 +151,12 @@ class Store:
 
     def lost(self) -> set[str]:
         """The keys of results that were set aside as damaged and have not been made again."""
-        keys = {p.name.rpartition("-")[0] for p in (self.root / "damaged").find("*")}
+        keys = {p.name.rpartition("-")[0] for p in (self.root / layout.DAMAGED).find("*")}
         return {key for key in keys if not self.done(key)}
 
     def note_family(self, stage: Stage) -> None:
         """Note that longer trainings of `stage`'s family can go on from its result."""
-        folder = self.root / "families" / str(stage.family)
+        folder = self.root / layout.FAMILIES / str(stage.family)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stage.steps}-{stage.key}").create(b"")
 
@@ -167,12 +164,12 @@ class Store:
         """(steps, key) of the finished stages of `stage`'s family, by steps."""
         if stage.family is None:
             return []
-        noted = [p.name.split("-") for p in (self.root / "families" / stage.family).find("*-*")]
+        noted = [p.name.split("-") for p in (self.root / layout.FAMILIES / stage.family).find("*-*")]
         return sorted((int(steps), key) for steps, key in noted if self.done(key))
 
     def discard_work(self, key: str) -> None:
         """Remove what a finished stage left in its work folder."""
-        (self.root / "work" / key).clear()
+        (self.root / layout.WORK / key).clear()
 
     def warn(self, stage: Stage, text: str) -> None:
         """Print the warning `text` about `stage`, and keep it for the view, the report and `status`: once, and never
@@ -181,20 +178,20 @@ class Store:
 
     def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
         """Leave why `stage` failed, for the coordinator and for trials that wait for it."""
-        (self.work(stage.key) / "failure.json").put_json(failure)
+        (self.work(stage.key) / layout.FAILURE).put_json(failure)
 
     def failure(self, stage: Stage) -> dict[str, Any] | None:
         """Why `stage` failed last, if it did."""
-        return self._left(stage.key, "failure.json")
+        return self._left(stage.key, layout.FAILURE)
 
     def clear_failure(self, stage: Stage) -> None:
         """Forget an earlier failure before trying again."""
-        (self.root / "work" / stage.key / "failure.json").unlink(missing_ok=True)
+        (self.root / layout.WORK / stage.key / layout.FAILURE).unlink(missing_ok=True)
 
     def _left(self, key: str, name: str) -> dict[str, Any] | None:
         """What was left as `name` for others in the work folder of the unfinished stage `key`."""
         try:
-            return json.loads((self.root / "work" / key / name).read_text())
+            return json.loads((self.root / layout.WORK / key / name).read_text())
         except (OSError, ValueError):
             return None
 

@@ -3,6 +3,7 @@
 from orchestrator.plan.plan import Plan, features_of, reference_stage
 from orchestrator.plan.points import Known, within
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import records_of
 from orchestrator.sweeps.records import Records
@@ -16,10 +17,10 @@ def earlier_points(records: Records, source: str) -> list[Known]:
         return []
     found: list[Known] = []
     for name in sweep.learn_from:
-        folders = (records.store.root / "sweeps").find(name if "/" in name else f"{name}/*")
-        folders = [folder for folder in folders if (folder / "plan.json").exists()]
+        folders = (records.store.root / layout.SWEEPS).find(name if "/" in name else f"{name}/*")
+        folders = [folder for folder in folders if (folder / layout.PLAN).exists()]
         if not folders:
-            there = [p.parent.parent.name for p in (records.store.root / "sweeps").find("*/*/plan.json")]
+            there = [p.parent.parent.name for p in (records.store.root / layout.SWEEPS).find(layout.ANY_PLAN)]
             what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
             raise ConfigError([Fault(source, "sweep.learn_from", what)])
         for folder in folders:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from kaccore.metrics.features import OWN, OWN_ONLY, standard_number
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import Stage
+from orchestrator.store.layout import ABOUT
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.store.store import ABOUT, Store
+from orchestrator.store.store import Store
 
 
 def own_features(plan: Plan, store: Store) -> Iterator[str]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from kaccore.files import CorruptFileError
-from orchestrator.store import leases
+from orchestrator.store import layout, leases
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError, Result
 
@@ -33,7 +33,7 @@ def entries(root: Place) -> list[StoredStage]:
     plans, now = _plans(root), time.time()
     needs, names = {name: set(plan["stages"]) for name, plan in plans.items()}, _names(plans.values())
     found = []
-    for path in (root / "stages").find("*/manifest.json"):
+    for path in (root / layout.STAGES).find(f"*/{layout.MANIFEST}"):
         key = path.parent.name
         needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
         try:
@@ -55,7 +55,7 @@ def sweeps(root: Place) -> dict[str, set[str]]:
 def _plans(root: Place) -> dict[str, dict[str, Any]]:
     """What plan.json says of each sweep, as name/id."""
     found = {}
-    for path in (root / "sweeps").find("*/*/plan.json"):
+    for path in (root / layout.SWEEPS).find(layout.ANY_PLAN):
         try:
             planned = json.loads(path.read_text())
             planned["stages"].items()
@@ -79,7 +79,7 @@ def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 def running(root: Place) -> set[str]:
     """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems to be."""
-    before = {folder: _beat(folder) for folder in (root / "ray").find("*") if folder.is_dir()}
+    before = {folder: _beat(folder) for folder in (root / layout.RAY).find("*") if folder.is_dir()}
     found: set[str] = set()
     until = time.monotonic() + leases.stale_seconds(root)
     open_ones = {folder for folder, beat in before.items() if beat}

@@ -9,6 +9,7 @@ from orchestrator.settings import blocks, loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.rules import class_faults
+from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 
@@ -29,7 +30,7 @@ def place(text: str, source: str | None = None) -> Place:
 
 def check_store(root: Place) -> None:
     """Raise ConfigError where there is no store at `root`, or one that this version cannot read."""
-    if not (root / "stages").is_dir() and not (root / "sweeps").is_dir():
+    if not (root / layout.STAGES).is_dir() and not (root / layout.SWEEPS).is_dir():
         there = "expected a store: a folder with stages/ and sweeps/" if root.is_dir() else "which is not there"
         raise ConfigError([Fault("--storage", "", f"got {root}, {there}")])
     check_layout(root, "--storage")
@@ -77,7 +78,7 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
 
 def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
     """The points that earlier runs of the same sweep have drawn."""
-    noted = place_of(plan.experiment.storage) / "sweeps" / plan.experiment.name / plan.id / "plan.json"
+    noted = place_of(plan.experiment.storage) / layout.SWEEPS / plan.experiment.name / plan.id / layout.PLAN
     try:
         return list(json.loads(noted.read_text())["points"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -115,9 +116,9 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     from orchestrator.sweeps.records import Records
 
     folder = place_of(folder)
-    noted = folder / "config.yaml"
+    noted = folder / layout.CONFIG
     try:
-        planned = json.loads((folder / "plan.json").read_text())
+        planned = json.loads((folder / layout.PLAN).read_text())
         experiment = loading.parse(yaml_reader.load_text(noted.read_text(), str(noted)), str(noted))
     except ConnectionError:
         raise

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from orchestrator.plan import plan_file
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
+from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import DamagedError
@@ -109,7 +110,7 @@ class Records:
     @property
     def folder(self) -> Place:
         """The sweep's folder."""
-        return self.store.root / "sweeps" / self.plan.experiment.name / self.plan.id
+        return self.store.root / layout.SWEEPS / self.plan.experiment.name / self.plan.id
 
     def open(self) -> None:
         """Make the folder with the plan and the configuration; trials that are not done are to be run."""
@@ -119,7 +120,7 @@ class Records:
         self._write_plan()
         for info in self.plan.datasets():
             self.store.keep_labels(info)
-        (self.folder / "config.yaml").put(self.plan.experiment.to_yaml().encode())
+        (self.folder / layout.CONFIG).put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
         over = {Status.DONE, *([Status.STOPPED] if sweep is not None and sweep.scheduler != "none" else [])}
@@ -129,7 +130,7 @@ class Records:
         """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them.
         `finished`: keys of results that are known to have been there, and are not asked for."""
         try:
-            before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / "trials.json").read_text())]
+            before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / layout.TRIALS).read_text())]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             before = []
         plan, self._aside = self.plan, self.store.lost()
@@ -254,13 +255,13 @@ class Records:
 
     def save(self) -> None:
         """Write trials.json and results.csv, and copy the trials' sample grids."""
-        (self.folder / "trials.json").put_json([{"key": t.key, **vars(e)} for t, e in self.entries()])
+        (self.folder / layout.TRIALS).put_json([{"key": t.key, **vars(e)} for t, e in self.entries()])
         rows = self.rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        (self.folder / "results.csv").put(text.getvalue().encode())
+        (self.folder / layout.RESULTS).put(text.getvalue().encode())
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a trial, the columns of results.csv: of what only points have, those that are asked for."""
@@ -292,7 +293,7 @@ class Records:
             if not self.store.done(key):
                 return {}
             try:
-                self._measured[key] = self.store.result(key).json("metrics.json")
+                self._measured[key] = self.store.result(key).json(layout.METRICS)
                 self.damaged.pop(key, None)
             except DamagedError as e:
                 self.damaged |= e.found
@@ -307,7 +308,7 @@ class Records:
         if name not in self._copied:
             if not (self.folder / name).exists():
                 try:
-                    (self.folder / name).put(self.store.result(trial.key).content("samples.png"))
+                    (self.folder / name).put(self.store.result(trial.key).content(layout.SAMPLES))
                 except DamagedError as e:
                     self.damaged |= e.found
                     return ""
@@ -316,10 +317,10 @@ class Records:
 
     def made_by(self) -> dict[str, str]:
         """What made this sweep's plan last, as plan.json has it; empty in one of an earlier version."""
-        return json.loads((self.folder / "plan.json").read_text()).get("made_by", {})
+        return json.loads((self.folder / layout.PLAN).read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:
-        (self.folder / "plan.json").put_json({"made_by": made_by(), **plan_file.to_plain(self.plan)})
+        (self.folder / layout.PLAN).put_json({"made_by": made_by(), **plan_file.to_plain(self.plan)})
 
 
 def _cell(value: Any) -> Any:

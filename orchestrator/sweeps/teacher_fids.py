@@ -3,7 +3,9 @@
 import json
 
 from orchestrator.plan.plan import Trial
-from orchestrator.store.store import FIDS, Store
+from orchestrator.store import layout
+from orchestrator.store.layout import FIDS
+from orchestrator.store.store import Store
 
 FID_WHILE_TRAINING = "fid_while_training"
 
@@ -14,6 +16,6 @@ def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
     try:
         if store.done(key):
             return store.result(key).json(FIDS)
-        return json.loads((store.root / "work" / key / FIDS).read_text())
+        return json.loads((store.root / layout.WORK / key / FIDS).read_text())
     except (OSError, ValueError, KeyError):
         return []

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.data import DatasetInfo
 from orchestrator.plan.stage import Stage
+from orchestrator.store import layout
+from orchestrator.store.layout import FIDS
 from orchestrator.store.provenance import DIRTY, PACKAGES
 from orchestrator.store.stage_result import Result
-from orchestrator.store.store import FIDS
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def curves(stage: Stage, result: Result) -> "list[Metric]":
 
     start, end = begin_and_end(result.manifest)
     found = []
-    for p in result.json("losses.json"):
+    for p in result.json(layout.LOSSES):
         at = start + round((end - start) * p["step"] / stage.steps)
         found += [Metric(k, p[k], at, int(p["step"])) for k in ("loss", "lr")]
     if result.has(FIDS):
         found += scores(result.json(FIDS), start, end, stage.steps)
-    for p in result.json("system.json") if result.has("system.json") else ():
+    for p in result.json(layout.SYSTEM) if result.has(layout.SYSTEM) else ():
         at = min(end, start + round(1000 * p["seconds"]))
         found += [Metric(f"system/{k}", v, at, int(p["step"])) for k, v in p.items() if k not in ("step", "seconds")]
     return found

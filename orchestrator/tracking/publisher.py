@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator.settings.faults import ConfigError
-from orchestrator.store import leases
+from orchestrator.store import layout, leases
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import kept_elsewhere
 from orchestrator.tracking.uri import is_server
@@ -25,7 +25,7 @@ class Publisher:
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records, self.problem, self.say = records, "", say
         self._tracker: Any = None
-        self.turns = records.store.root / "publishing" / records.plan.experiment.name
+        self.turns = records.store.root / layout.PUBLISHING / records.plan.experiment.name
         self._watch = leases.LeaseWatch(self.turns)
         self._turn = 0  # the number of the lease under which the tracker last looked at MLflow
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()

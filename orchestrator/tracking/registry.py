@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.plan.plan import Trial
-from orchestrator.store import network_folder
+from orchestrator.store import layout, network_folder
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import rankings, scale_of
 from orchestrator.sweeps.records import Records
@@ -63,7 +63,7 @@ def best(records: Records) -> list[Trial]:
 
 def _has_network(records: Records, trial: Trial) -> bool:
     try:
-        return records.store.result(trial.chain[-1].key).has("model.safetensors")
+        return records.store.result(trial.chain[-1].key).has(layout.NETWORK)
     except DamagedError as e:
         records.damaged |= e.found
         return False

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.plan.students import intervals_text
+from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -77,10 +78,10 @@ class Tracker:
         """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or KILLED), and, unless it
         was killed, register its best network."""
         folder = self.records.folder
-        for file in (folder / "report.html", folder / "results.csv", *(folder / "figures").find("*.png")):
+        for file in (folder / layout.REPORT, folder / layout.RESULTS, *(folder / layout.FIGURES).find("*.png")):
             if file.exists():
                 self.client.log_artifact(self.parent, str(file.local()))
-        self.client.log_artifact(self.parent, str((folder / "config.yaml").local()))
+        self.client.log_artifact(self.parent, str((folder / layout.CONFIG).local()))
         self.client.set_terminated(self.parent, status)
         if status != "KILLED":
             registry.register(self.client, self.records, self.client.get_run(self.parent))
@@ -181,8 +182,8 @@ class Tracker:
             metrics += scores(fids(store, trial), start, end)
         run.params(parameters(trial, measured))
         run.metrics(metrics)
-        self.client.log_text(run.id, trial.config.to_yaml(), "config.yaml")
-        for picture in ("samples.png", "nearest.png", "gap.png") if measured else ():
+        self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)
+        for picture in (layout.SAMPLES, "nearest.png", "gap.png") if measured else ():
             if (result := store.result(trial.key)).has(picture):
                 self.client.log_artifact(run.id, str(result.path(picture)))
         run.end(STATUSES[status], end)

@@ -23,6 +23,7 @@ from kaccore.paths import Path
 from kaccore.tensors import derive_seed
 from kaccore.training import Settings
 from orchestrator.plan.stage import Stage
+from orchestrator.store import layout
 from orchestrator.store.store import Store
 
 
@@ -83,7 +84,7 @@ def paired(stage: Stage, model: nn.Module) -> nn.Module:
 
 def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
     """The averaged weights of a finished teacher or student."""
-    return store.result(stage.key).tensors("model.safetensors")
+    return store.result(stage.key).tensors(layout.NETWORK)
 
 
 def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -> Distiller:

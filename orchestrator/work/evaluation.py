@@ -25,7 +25,9 @@ from kaccore.tensors import derive_seed, generator_for
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Data
-from orchestrator.store.store import ABOUT, OWN_FILE, REAL, Store
+from orchestrator.store import layout
+from orchestrator.store.layout import ABOUT, OWN_FILE, REAL
+from orchestrator.store.store import Store
 from orchestrator.work import building, diagnostics, pictures, point_metrics
 from orchestrator.work.job import FeatureWeights
 from orchestrator.work.training_log import reporting
@@ -133,10 +135,10 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
         **_likelihood(stage, storage, where, data),
         "samples": stage.config["samples"],
     }
-    write_json(gathered / "metrics.json", result)
+    write_json(gathered / layout.METRICS, result)
     labels = [p.labels for p in groups[0] if p.labels is not None]
     pictures.save_npz(gathered / "samples.npz", images, torch.cat(labels)[: len(images)] if labels else None)
-    pictures.save_samples(gathered / "samples.png", images, data)
+    pictures.save_samples(gathered / layout.SAMPLES, images, data)
     store.publish(stage, gathered, seconds + time.perf_counter() - began)
     return result
 

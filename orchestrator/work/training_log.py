@@ -14,10 +14,11 @@ from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
 from orchestrator.plan.stage import Stage
-from orchestrator.store import notices
+from orchestrator.store import layout, notices
+from orchestrator.store.layout import FIDS
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.place import Place
-from orchestrator.store.store import FIDS, Store
+from orchestrator.store.store import Store
 from orchestrator.work.job import Saving
 from orchestrator.work.machine_use import SystemUse
 
@@ -31,7 +32,7 @@ class TrainingLog:
     def __init__(self, stage: Stage, store: Store, training: Training, saving: Saving, lease: int) -> None:
         self.stage, self.store, self.training, self.saving, self.lease = stage, store, training, saving, lease
         self.folder = store.work(stage.key)
-        self.checkpoints = self.folder / "checkpoints"
+        self.checkpoints = self.folder / layout.CHECKPOINTS
         self.losses: list[dict[str, float]] = []
         self.fids: list[dict[str, float]] = []
         self.system = SystemUse(next(training.model.parameters()).device)
@@ -105,9 +106,9 @@ class TrainingLog:
         on from it. `data`: the sizes of the data that was trained on."""
         self.system.sample(self.stage.steps, self.seconds)  # the shortest training has one
         gathered = self.store.gather(self.stage)
-        write_tensors(gathered / "model.safetensors", sampled(dict(self.training.ema.model.state_dict())))
-        write_json(gathered / "losses.json", self.losses)
-        write_json(gathered / "system.json", self.system.points)
+        write_tensors(gathered / layout.NETWORK, sampled(dict(self.training.ema.model.state_dict())))
+        write_json(gathered / layout.LOSSES, self.losses)
+        write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:
             write_json(gathered / FIDS, self.fids)
         self._keep_best(gathered)
@@ -156,7 +157,7 @@ class TrainingLog:
             self.store.warn(self.stage, f"the best checkpoint is damaged and not kept: {e}")
             return
         averaged = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
-        write_tensors(gathered / "best.safetensors", sampled(averaged))
+        write_tensors(gathered / layout.BEST_NETWORK, sampled(averaged))
 
     def _prune(self) -> None:
         best = self._best()
@@ -198,7 +199,7 @@ def tell(folder: Place, progress: dict[str, Any]) -> None:
     """Leave `progress` in a work folder, for views: what `TrainingLog` tells, or a text as `doing` where no step is
     taken yet. Never an error."""
     with suppress(OSError):  # a view that lags is better than a training that stops
-        (folder / "progress.json").note(json.dumps(progress).encode())
+        (folder / layout.PROGRESS).note(json.dumps(progress).encode())
 
 
 @contextmanager

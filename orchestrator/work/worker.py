@@ -11,6 +11,7 @@ from kaccore.files import CorruptFileError
 from kaccore.training import Training
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.stage import Stage
+from orchestrator.store import layout
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.store import Store, disk_refuses
@@ -88,7 +89,7 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
     """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where others have taken it
     over meanwhile, or finished it, as while this node was cut off."""
     store = Store(job.storage)
-    if newest(store.root / "work" / stage.key) != job.leases[job.stages.index(stage)]:
+    if newest(store.root / layout.WORK / stage.key) != job.leases[job.stages.index(stage)]:
         return
     final = disk_refuses(error) or (isinstance(error, ValueError) and not isinstance(error, CorruptFileError))
     failure = {
@@ -98,5 +99,5 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
         "traceback": "".join(traceback.format_exception(error)),
     }
     # the first rank to fail is the cause, unless another knows better: its peers only see the group break
-    if final or not (store.work(stage.key) / "failure.json").exists():
+    if final or not (store.work(stage.key) / layout.FAILURE).exists():
         store.write_failure(stage, failure)

@@ -15,7 +15,8 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store.store import ABOUT, Store
+from orchestrator.store.layout import ABOUT
+from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.publisher import Publisher

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from orchestrator.execution.early_stopping import ends_early
 from orchestrator.execution.fulfil import HaltedError, fulfil
+from orchestrator.store.layout import FIDS
 from orchestrator.store.leases import Halt, Lease, LeaseWatch
-from orchestrator.store.store import FIDS, Store
+from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 SETTINGS = """\
