@@ -47,7 +47,8 @@ def _list(root: Place) -> int:
     console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
     if aside := (root / layout.DAMAGED).find("*"):
         what = "gc frees those that were made again, or that no kept sweep needs"
-        console.print(f"{len(aside)} damaged results were set aside in {root / layout.DAMAGED}: {what}", highlight=False)
+        there = root / layout.DAMAGED
+        console.print(f"{len(aside)} damaged results were set aside in {there}: {what}", highlight=False)
     return 0
 
 
