@@ -31,7 +31,7 @@ from kaccore import progress
 from kaccore.arrays import rows_at_once
 from kaccore.data.images import ImageData
 
-FORMAT = 2  # raised when other pixels come of the same files and settings
+FORMAT = 3  # raised when other pixels come of the same files and settings
 FOLDER = ".kaccore"  # in the data's root
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 REPORT_SECONDS = 30.0

@@ -30,7 +30,7 @@ from kaccore.data.class_names import legible
 from kaccore.data.endings import ending, readable
 from kaccore.data.found import Found, spread
 from kaccore.data.images import ImageData
-from kaccore.data.tree import Tree, Walk, arrange, walked
+from kaccore.data.tree import Tree, Walk, arrange, version, walked
 
 TABLES = (".arrow", ".parquet")
 MEASURED = 5000  # files whose heads are looked at, at most
@@ -108,12 +108,12 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
 
 
 def files_stamp(root: Path, files: Iterable[Path]) -> str:
-    """A hash that changes when one of the files is written, or another takes its place."""
+    """A hash that changes when one of the files is written, removed, or another takes its place."""
     digest = hashlib.sha256()
     for file in files:
-        status = file.stat()
         within = str(file).removeprefix(str(root))
-        digest.update(f"{within}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        mark = version(file.stat()) if file.exists() else ()
+        digest.update("\0".join([within, *map(str, mark), "\n"]).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -135,7 +135,8 @@ def _table(root: Path, split: str | None, cache: Path | None) -> Own:
     from kaccore.data import tables  # with pyarrow
 
     files = tables.shards(root, split)
-    return Own(root, split, cache, files_stamp(root, files), lambda _: tables.find(root, files))
+    stamp = files_stamp(root, [*files, *tables.beside(root, files)])
+    return Own(root, split, cache, stamp, lambda _: tables.find(root, files))
 
 
 def _found(tree: Tree, walk: Walk, prefix: str) -> Found:

@@ -38,13 +38,13 @@ class Tree:
 class Walk:
     """All that is shown under a folder: each real file and each real folder once, whatever links lead there.
 
-    files  path -> size in bytes and time of writing in ns
+    files  path -> what changes when the file does, see `version`
     links  those that were not followed, and why
     """
 
     root: str
     apart: str | None = None  # a folder that is no part of it: that of the cache
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
@@ -98,15 +98,24 @@ class Walk:
             self._add(path, status)
 
     def _add(self, path: str, status: os.stat_result) -> None:
-        self.files[path] = status.st_size, status.st_mtime_ns
+        self.files[path] = version(status)
 
     def stamp(self, paths: Iterable[str]) -> str:
         """A hash that changes when one of the files is added, removed or written."""
         digest = hashlib.sha256()
         for path in paths:
-            size, written = self.files[path]
-            digest.update(f"{path}\0{size}\0{written}\n".encode(errors="surrogateescape"))
+            size, written, changed = self.files[path]
+            digest.update(f"{path}\0{size}\0{written}\0{changed}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+
+def version(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written, renamed or replaced: its size, and the times of writing and of change in ns.
+
+    Whoever sets the time of writing back, as `cp -p` and `touch -r` do, cannot set back that of change. The number of
+    the file's node would add nothing, and is another at every mount of some network file systems.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def arrange(
