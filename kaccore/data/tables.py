@@ -261,7 +261,7 @@ def _check_alike(one: tuple[Any, Path], other: tuple[Any, Path]) -> None:
         if types[0] != types[1]:
             refuse(column, "types", *types)
     if first.names != second.names:
-        named = (listed(names) if names else "no names" for names in (first.names, second.names))
+        named = (listed(each.names) if each.names else "no names" for each in (first, second))
         refuse(str(first.label), "class names", *named)
 
 
@@ -332,7 +332,8 @@ def _split(file: Path, root: Path) -> str:
     if shard := SHARD.fullmatch(file.stem):
         return shard["split"]
     names = file.stem.lower(), file.parent.name.lower()
-    words = [re.split(r"[-_.]", names[0]), [names[1]] if file.parent == root else re.split(r"[-_.]", names[1])]
+    words = [re.split(r"[-_.]", name) for name in names]
+    words[1] = [names[1]] if file.parent == root else words[1]
     return next((word for each in words for word in (each[-1], each[0]) if word in SPLITS), "")
 
 
