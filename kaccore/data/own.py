@@ -92,19 +92,40 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
         return _table(root, split, cache)
     walk = walked(root, cache)
     try:
-        tree = arrange(str(root), walk.files, walk.folders, walk.links, split)
+        tree = arrange(str(root), walk.files, walk.folders, walk.links, split, walk.stores)
     except (FileNotFoundError, ValueError) as error:
         inside = {ending(path) for path in walk.files}
         if ".parquet" in inside and not inside & readable().keys():
             return _table(root, split, cache)
+        _check_no_table(root, walk.files)
         if isinstance(error, ValueError):
             raise
         whole = sorted(path for path in walk.files if ending(path) in (".zip", ".tar", ".gz", ".xz", ".npz", ".npy"))
         hint = f": give {root / whole[0]} itself as root" if whole else ""
         raise FileNotFoundError(f"{error}{hint}") from None
     prefix = "" if split is None else f"{split}/"
+    _check_no_table(root, [path for path in walk.files if path.startswith(prefix)])
     stamp = walk.stamp(prefix + path for path in tree.paths)
     return Own(root, split, cache, stamp, lambda _: _found(tree, walk, prefix), tree.notes)
+
+
+def _check_no_table(root: Path, paths: Iterable[str]) -> None:
+    """Raises ValueError where tables of images lie beside image files: of which of them is the data set?"""
+    paths = sorted(paths)
+    found = [path for path in paths if ending(path) == ".parquet"]
+    if not found:
+        return
+    from kaccore.data import tables  # with pyarrow
+
+    table = next((root / path for path in found if tables.holds_images(root / path)), None)
+    image = next((path for path in paths if ending(path) in readable()), None)
+    if table is None or image is None:
+        return
+    apart = not any((root / path).is_relative_to(table.parent) for path in paths if ending(path) in readable())
+    remedy = f"give {table.parent if apart else table} as root, or move either elsewhere"
+    if not apart and sum((root / path).parent == table.parent for path in found) > 1:
+        remedy = "move the tables into a folder of their own and give that as root"
+    raise ValueError(f"{root} has tables of images, such as {table}, beside images, such as {image}: {remedy}")
 
 
 def files_stamp(root: Path, files: Iterable[Path]) -> str:

@@ -254,14 +254,14 @@ def _check_alike(one: tuple[Any, Path], other: tuple[Any, Path]) -> None:
 
     for column, there in ((first.image, second.image), (first.label, second.label)):
         if column != there:
-            found = (f"the column {name}" if name else "no labels" for name in (column, there))
+            found = [f"the column {name}" if name else "no labels" for name in (column, there)]
             refuse(column or str(there), "names", *found)
     for column in [first.image] + ([first.label] if first.label else []):
         types = [schema.field(column).type for schema, _ in (one, other)]
         if types[0] != types[1]:
             refuse(column, "types", *types)
     if first.names != second.names:
-        named = (listed(each.names) if each.names else "no names" for each in (first, second))
+        named = [listed(names) if names else "no names" for names in (first.names, second.names)]
         refuse(str(first.label), "class names", *named)
 
 
@@ -345,8 +345,8 @@ def _check_complete(files: list[Path]) -> None:
     for shard in found[:1]:
         missing = sorted(set(range(int(shard["count"]))) - {int(each["number"]) for each in found})
         if missing:
-            names = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
-            raise FileNotFoundError(f"there is no {listed(names)} in {files[0].parent}")
+            lost = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
+            raise FileNotFoundError(f"there is no {listed(lost)} in {files[0].parent}")
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -292,3 +292,33 @@ def test_class_names_that_are_edited_are_read_anew(tmp_path):
     after = load("folder", root, size=16)
     assert (before.class_names, after.class_names) == (("cat", "dog"), ("dog", "cat"))
     assert before.fingerprint == after.fingerprint  # which is of images and labels
+
+
+# tables beside images
+
+
+def test_tables_beside_images_are_not_passed_over(tmp_path):
+    logo = FILES["cat/1.png"]
+    hub, one = write(tmp_path / "hub", {"assets/logo.png": logo}), write(tmp_path / "one", {"preview.png": logo})
+    save_parquet(hub / "data", "train", table(IN_ORDER))
+    pq.write_table(table(IN_ORDER), one / "train.parquet")
+    for root, given in ((hub, hub / "data"), (one, one / "train.parquet")):
+        with pytest.raises(
+            ValueError, match=rf"{root} has tables of images, such as .*: give {given} as root, or move"
+        ):
+            load("folder", root, size=16)
+        assert len(load("folder", given, size=16)) == 6
+
+
+def test_several_tables_beside_images_are_to_have_a_folder_of_their_own(tmp_path):
+    write(tmp_path, {"preview.png": FILES["cat/1.png"]})
+    save_parquet(tmp_path, "train", *map(table, HALVES))
+    with pytest.raises(ValueError, match="move the tables into a folder of their own and give that as root"):
+        load("folder", tmp_path, size=16)
+
+
+def test_a_table_without_images_beside_images_is_left_out(tmp_path):
+    write(tmp_path, FILES)
+    pq.write_table(pa.table({"file_name": ["cat/1.png"]}), tmp_path / "metadata.parquet")
+    data = load("folder", tmp_path, size=16)
+    assert len(data) == 6 and "1 file left out: .parquet" in data.notes
