@@ -101,7 +101,7 @@ def _pick(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str
 
 def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     shape = images.shape
-    if images.dtype.kind not in "ufb" and images.dtype not in (np.int16, np.int32):
+    if images.dtype.kind not in "ufb" and images.dtype.newbyteorder("=") not in (np.int16, np.int32):
         raise ValueError(f"{path} has images of {images.dtype}, expected uint8, or uint16, or floats in [0, 1]")
     if images.ndim == 3 and shape[-1] in CHANNELS:
         raise ValueError(f"{path} has the shape {shape}, which is one image: {SHAPES}")

@@ -185,7 +185,7 @@ class Decoder:
             return (values.astype(np.float64).clip(0, 1) * 255).round().astype(np.uint8)
         if values.dtype.kind not in "ui" or values.dtype.itemsize not in (2, 4):
             raise WrongRangeError(f"{found}, expected 8 or 16 bits without sign")
-        signed = values.dtype == np.int16 or raw in ("I;16S", "I;16BS")
+        signed = (values.dtype.kind == "i" and values.dtype.itemsize == 2) or raw in ("I;16S", "I;16BS")
         top = SIGNED if signed else TWELVE if raw == "I;12" else SIXTEEN
         if not 0 <= low <= high <= top:
             raise WrongRangeError(f"{found}, expected [0, {top}]: save 8 or 16 bits without sign")

@@ -287,6 +287,8 @@ def _holds_images(name: str, kind: Any, feature: dict[str, Any] | None) -> bool:
 def _labels(rows: Rows, where: str) -> Any:
     """The column of labels as an array; None where all are unknown, as those of a test set are."""
     column = rows.column(str(rows.schema.label))
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"{where} has labels of {column.type} in the column {rows.schema.label}, expected one an image")
     values = np.array(column.to_pylist(), object)
     unknown = np.array([value is None or value == -1 for value in values])
     if unknown.all():

@@ -49,13 +49,14 @@ COLOURS = np.array([[0, 128, 255], [10, 20, 30]])
         (np.array([[7], [200]], np.uint8), [[7] * 3, [200] * 3], "gray"),
         (COLOURS.astype(np.uint8), COLOURS, ""),
         (COLOURS.astype(np.uint16) * 257, COLOURS, "16 bits"),
+        (np.array([[0, 16448, 32767], [0, 0, 0]], ">i2"), [[0, 128, 255], [0] * 3], "16 bits"),
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float32), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float64), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([True, False]), [[255] * 3, [0] * 3], "gray"),
         (np.array([[0, 255, 0, 64], [0, 0, 255, 255]], np.uint8), [[191, 64, 0], [0, 0, 255]], "composed"),
         (np.array([[100, 64], [100, 255]], np.uint8), [[216, 25, 25], [100] * 3], "composed"),
     ],
-    ids=["gray", "one channel", "RGB", "16 bits", "floats", "doubles", "truth", "RGBA", "gray and alpha"],
+    ids=["gray", "one channel", "RGB", "16 bits", "signed", "floats", "doubles", "truth", "RGBA", "gray and alpha"],
 )
 def test_arrays_of_every_type_are_what_they_mean(array, expected, note, tmp_path):
     large = np.broadcast_to(array[:, None, None], (len(array), 5, 5, *array.shape[1:]))
