@@ -111,7 +111,7 @@ def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tupl
         first = shape[2] == shape[3] and shape[1] != shape[2]
         layout = "(N, C, H, W)" if first else "(N, H, W, C)"
         note = (
-            f"warning: shape {shape} taken as {layout}, though it may mean the other order too: transpose it if it does"
+            f"warning: shape {shape} taken as {layout}, though it may mean the other order: save image files if it does"
         )
         return images.transpose(0, 2, 3, 1) if first else images, (note,)
     if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in CHANNELS) or 0 in shape[1:]:

@@ -288,7 +288,8 @@ def _labels(rows: Rows, where: str) -> Any:
     """The column of labels as an array; None where all are unknown, as those of a test set are."""
     column = rows.column(str(rows.schema.label))
     if pa.types.is_nested(column.type):
-        raise ValueError(f"{where} has labels of {column.type} in the column {rows.schema.label}, expected one an image")
+        found = f"{where} has labels of {column.type} in the column {rows.schema.label}"
+        raise ValueError(f"{found}, expected a number or a text for each image")
     values = np.array(column.to_pylist(), object)
     unknown = np.array([value is None or value == -1 for value in values])
     if unknown.all():

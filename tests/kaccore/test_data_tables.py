@@ -158,7 +158,7 @@ def test_tables_that_are_incomplete_or_hold_no_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has 1 rows without a label"):
         load("folder", tmp_path / "d.parquet", size=16)
     pq.write_table(table({"1.png": FILES["cat/1.png"]}, {}, label=[[0, 1]]), tmp_path / "f.parquet")
-    with pytest.raises(ValueError, match=r"f\.parquet has labels of list<.*int64> in the column label, expected one an"):
+    with pytest.raises(ValueError, match=r"has labels of list<.*int64> in the column label, expected a n"):
         load("folder", tmp_path / "f.parquet", size=16)
     (tmp_path / "e.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"cannot read .*e\.parquet"):
