@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 
 from kaccore.data.class_names import legible
-from kaccore.data.endings import shown
+from kaccore.data.endings import ending, is_store, readable, shown
 from kaccore.data.found import Found, spread
 from kaccore.data.tree import arrange
 
@@ -63,7 +63,8 @@ def is_archive(path: Path) -> bool:
 def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
     """The images in an archive of a folder of them, in the order and with the classes that the folder itself has.
 
-    A folder that holds all the others is not a class but the root. A compressed .tar is unpacked to a file in `scratch`
+    A folder that holds all the others is not a class but the root, and so is one at the top that holds all images. A
+    compressed .tar is unpacked to a file in `scratch`
     that has no name, and is gone with this process; without `scratch` its images cannot be read, only counted.
     Raises ValueError for an archive that is damaged or whose paths lead out of it.
     """
@@ -75,13 +76,18 @@ def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
         raise ValueError(f"the archive {path} cannot be read ({type(error).__name__}: {error})") from error
     files = {name: member for name, member in archive.files.items() if all(map(shown, name.split("/")))}
     folders = {name for name in archive.folders if all(map(shown, name.split("/")))}
-    top = _top(files, folders, split)
+    stores = _stores(files, folders)
+    files = {name: member for name, member in files.items() if not name.startswith(stores)}
+    folders = {name for name in folders if not f"{name}/".startswith(stores)}
+    top, notes = _top(files, folders, split)
     tree = arrange(
         f"{path}{':' if top else ''}{top.rstrip('/')}",
         [name.removeprefix(top) for name in files],
         [name.removeprefix(top) for name in folders if name.startswith(top) and name != top.rstrip("/")],
         archive.links,
         split,
+        [store.removeprefix(top).rstrip("/") for store in stores],
+        packed=True,
     )
     prefix = top if split is None else f"{top}{split}/"
     members = [files[prefix + name] for name in tree.paths]
@@ -93,21 +99,39 @@ def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
         legible(tree.classes),
         tree.formats,
         tree.left_out,
-        tree.notes,
+        (*tree.notes, *notes),
         spread(len(members), MEASURED) if archive.quick else (),
         archive.close,
     )
 
 
-def _top(files: dict[str, Member], folders: set[str], split: str | None) -> str:
-    """The folder that holds everything, with its slash: what was packed is it, and not what is in it."""
-    top = ""
+def _stores(files: dict[str, Member], folders: set[str]) -> tuple[str, ...]:
+    """The folders of results of this project, with their slashes."""
+    marked = [name.removesuffix("layout.json") for name in files if name.endswith("/layout.json")]
+    names = [*files, *folders]
+    return tuple(
+        top for top in marked if is_store({n.removeprefix(top).partition("/")[0] for n in names if n.startswith(top)})
+    )
+
+
+def _top(files: dict[str, Member], folders: set[str], split: str | None) -> tuple[str, tuple[str, ...]]:
+    """The folder that holds everything, with its slash: what was packed is it, and not what is in it; and notes.
+
+    The only folder in that is a class where images lie in it, as it is one where nothing is packed.
+    """
+    top, notes = "", tuple[str, ...]()
     while True:
         inside = {name.removeprefix(top).partition("/")[0] for name in folders if name.startswith(top)}
         loose = any("/" not in name.removeprefix(top) for name in files)
         if loose or len(inside) != 1 or inside == {split}:
-            return top
-        top = f"{top}{inside.pop()}/"
+            return top, notes
+        (only,) = inside
+        here = [name.removeprefix(f"{top}{only}/") for name in files]
+        if any("/" not in name and ending(name) in readable() for name in here):
+            if top:
+                return top, notes
+            notes = (f"{only} is taken for the folder that was packed, and for no class",)
+        top = f"{top}{only}/"
 
 
 def _content(member: Member) -> BinaryIO:

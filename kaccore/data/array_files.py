@@ -19,11 +19,13 @@ IMAGES = ("images", "image", "imgs", "x", "data", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 NAMES = ("class_names", "label_names", "classes", "names")
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
+MAGIC, PICKLED = (b"\x93NUMPY", b"PK\3\4", b"PK\5\6"), b"\x80"  # how .npy and .npz files begin, and pickles
 SHAPES = "expected (N, H, W) or (N, H, W, C) with C of 1 to 4"
 
 
 def find(path: Path, split: str | None) -> Found:
-    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can be meant.
+    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can be meant; where both
+    can, that of which the images are square, with a warning.
 
     Raises ValueError where there are none, more than one array may be meant, or labels do not fit.
     """
@@ -50,16 +52,31 @@ def find(path: Path, split: str | None) -> Found:
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    _check_magic(path)
     try:
         read = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(read, np.ndarray):
             return {"arr_0": read}
         with read:
-            return {key: read[key] for key in read.files}
+            arrays = {key: read[key] for key in read.files}
+        if strange := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{strange[0]} in it is no array")
+        return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
         why = "it holds Python objects, which could run code: save plain arrays" if pickled else str(error)
         raise ValueError(f"{path} cannot be read ({why})") from error
+
+
+def _check_magic(path: Path) -> None:
+    """Raises ValueError where a file is none of numpy's, which numpy itself takes for a pickle."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise ValueError(f"{path} is an empty file")
+    if not start.startswith((*MAGIC, PICKLED)):
+        what = f"it begins with {start!r}, expected an array that numpy.save or numpy.savez wrote"
+        raise ValueError(f"{path} is no .npy or .npz file: {what}")
 
 
 def _images(arrays: Mapping[str, NDArray[Any]], path: Path, split: str | None) -> NDArray[Any]:
@@ -84,12 +101,19 @@ def _pick(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str
 
 def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     shape = images.shape
-    if images.dtype.kind not in "ufb" and images.dtype not in (np.int16, np.int32):
+    if images.dtype.kind not in "ufb" and images.dtype.newbyteorder("=") not in (np.int16, np.int32):
         raise ValueError(f"{path} has images of {images.dtype}, expected uint8, or uint16, or floats in [0, 1]")
     if images.ndim == 3 and shape[-1] in CHANNELS:
         raise ValueError(f"{path} has the shape {shape}, which is one image: {SHAPES}")
-    if images.ndim == 4 and shape[-1] not in CHANNELS and shape[1] in CHANNELS:
-        return images.transpose(0, 2, 3, 1), (f"shape {shape} taken as (N, C, H, W)",)
+    if images.ndim == 4 and shape[1] in CHANNELS:
+        if shape[-1] not in CHANNELS:
+            return images.transpose(0, 2, 3, 1), (f"shape {shape} taken as (N, C, H, W)",)
+        first = shape[2] == shape[3] and shape[1] != shape[2]
+        layout = "(N, C, H, W)" if first else "(N, H, W, C)"
+        note = (
+            f"warning: shape {shape} taken as {layout}, though it may mean the other order: save image files if it does"
+        )
+        return images.transpose(0, 2, 3, 1) if first else images, (note,)
     if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in CHANNELS) or 0 in shape[1:]:
         raise ValueError(f"{path} has the shape {shape}, {SHAPES}")
     return images, ()

@@ -29,9 +29,10 @@ from torch import Tensor
 
 from kaccore import progress
 from kaccore.arrays import rows_at_once
+from kaccore.data.found import WrongRangeError
 from kaccore.data.images import ImageData
 
-FORMAT = 2  # raised when other pixels come of the same files and settings
+FORMAT = 3  # raised when other pixels come of the same files and settings
 FOLDER = ".kaccore"  # in the data's root
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 REPORT_SECONDS = 30.0
@@ -215,9 +216,12 @@ class _Decoding:
         except MemoryError:
             raise
         except Exception as error:  # a damaged image raises whatever its decoder comes upon
-            self.damaged[index] = f"{type(error).__name__}: {error}"
-            # what the system cannot read, or may not, is no damage, and may be there the next time
-            self.refused |= not self.source.skip_damaged or getattr(error, "errno", None) is not None
+            kind = "ValueError" if isinstance(error, WrongRangeError) else type(error).__name__
+            self.damaged[index] = f"{kind}: {error}"
+            # what the system cannot read, or may not, is no damage, and may be there the next time; of a set of another
+            # range the images that happen to lie within are wrong, too
+            fault = getattr(error, "errno", None) is not None or isinstance(error, WrongRangeError)
+            self.refused |= not self.source.skip_damaged or fault
             return False
         assert pixels.shape == into.shape and pixels.dtype == np.uint8
         into[:] = pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 FORMATS = {  # Pillow's name: endings. What needs another program, or is a stub in Pillow, is not among them
@@ -50,6 +50,19 @@ NAMED = 20  # of what is listed in a message; the rest is counted
 def shown(name: str) -> bool:
     """Whether a file or folder of this name is looked at: neither hidden nor a system's own."""
     return not name.startswith(".") and name.lower() not in SYSTEM
+
+
+def is_store(names: Collection[str]) -> bool:
+    """Whether a folder in which these names lie is one that this project keeps its results in, and no class."""
+    return "layout.json" in names and ("stages" in names or "sweeps" in names)
+
+
+def of_stores(stores: Iterable[str]) -> tuple[str, ...]:
+    """A line for people on such folders, which are not read."""
+    paths = sorted(stores)
+    what = "1 folder" if len(paths) == 1 else f"{len(paths):,} folders"
+    kind = "a store" if len(paths) == 1 else "stores"
+    return (f"{what} left out: {listed(paths)}, {kind} of this project",) if paths else ()
 
 
 def ending(path: str) -> str:

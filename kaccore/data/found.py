@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 Item = BinaryIO | NDArray[np.generic]
 
 
+class WrongRangeError(ValueError):
+    """Numbers of an image are of another range than it may have: the whole set is scaled otherwise, and no image of it
+    is damaged."""
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """`count` images that can be read one at a time.

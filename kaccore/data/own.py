@@ -30,7 +30,7 @@ from kaccore.data.class_names import legible
 from kaccore.data.endings import ending, readable
 from kaccore.data.found import Found, spread
 from kaccore.data.images import ImageData
-from kaccore.data.tree import Tree, Walk, arrange, walked
+from kaccore.data.tree import Tree, Walk, arrange, version, walked
 
 TABLES = (".arrow", ".parquet")
 MEASURED = 5000  # files whose heads are looked at, at most
@@ -92,28 +92,49 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
         return _table(root, split, cache)
     walk = walked(root, cache)
     try:
-        tree = arrange(str(root), walk.files, walk.folders, walk.links, split)
+        tree = arrange(str(root), walk.files, walk.folders, walk.links, split, walk.stores)
     except (FileNotFoundError, ValueError) as error:
         inside = {ending(path) for path in walk.files}
         if ".parquet" in inside and not inside & readable().keys():
             return _table(root, split, cache)
+        _check_no_table(root, walk.files)
         if isinstance(error, ValueError):
             raise
         whole = sorted(path for path in walk.files if ending(path) in (".zip", ".tar", ".gz", ".xz", ".npz", ".npy"))
         hint = f": give {root / whole[0]} itself as root" if whole else ""
         raise FileNotFoundError(f"{error}{hint}") from None
     prefix = "" if split is None else f"{split}/"
+    _check_no_table(root, [path for path in walk.files if path.startswith(prefix)])
     stamp = walk.stamp(prefix + path for path in tree.paths)
     return Own(root, split, cache, stamp, lambda _: _found(tree, walk, prefix), tree.notes)
 
 
+def _check_no_table(root: Path, paths: Iterable[str]) -> None:
+    """Raises ValueError where tables of images lie beside image files: of which of them is the data set?"""
+    paths = sorted(paths)
+    found = [path for path in paths if ending(path) == ".parquet"]
+    if not found:
+        return
+    from kaccore.data import tables  # with pyarrow
+
+    table = next((root / path for path in found if tables.holds_images(root / path)), None)
+    image = next((path for path in paths if ending(path) in readable()), None)
+    if table is None or image is None:
+        return
+    apart = not any((root / path).is_relative_to(table.parent) for path in paths if ending(path) in readable())
+    remedy = f"give {table.parent if apart else table} as root, or move either elsewhere"
+    if not apart and sum((root / path).parent == table.parent for path in found) > 1:
+        remedy = "move the tables into a folder of their own and give that as root"
+    raise ValueError(f"{root} has tables of images, such as {table}, beside images, such as {image}: {remedy}")
+
+
 def files_stamp(root: Path, files: Iterable[Path]) -> str:
-    """A hash that changes when one of the files is written, or another takes its place."""
+    """A hash that changes when one of the files is written, removed, or another takes its place."""
     digest = hashlib.sha256()
     for file in files:
-        status = file.stat()
         within = str(file).removeprefix(str(root))
-        digest.update(f"{within}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        mark = version(file.stat()) if file.exists() else ()
+        digest.update("\0".join([within, *map(str, mark), "\n"]).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -135,7 +156,8 @@ def _table(root: Path, split: str | None, cache: Path | None) -> Own:
     from kaccore.data import tables  # with pyarrow
 
     files = tables.shards(root, split)
-    return Own(root, split, cache, files_stamp(root, files), lambda _: tables.find(root, files))
+    stamp = files_stamp(root, [*files, *tables.beside(root, files)])
+    return Own(root, split, cache, stamp, lambda _: tables.find(root, files))
 
 
 def _found(tree: Tree, walk: Walk, prefix: str) -> Found:

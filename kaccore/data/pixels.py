@@ -7,18 +7,23 @@ transparent is composed before it is resized: colours under full transparency me
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections import Counter
 from functools import cache
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from kaccore.data.endings import FORMATS, counted
+from kaccore.data.found import WrongRangeError
 
 Bytes = NDArray[np.uint8]
-ORIENTATION, PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
+ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT = 0x0112, 262, 258, 339  # tags of EXIF and of TIFF
+WITH_SIGN = 2  # as a TIFF's SampleFormat
+NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}  # big-endian: as libtiff leaves it
 UPRIGHT = {  # EXIF's orientation: what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,10 +61,11 @@ NOTES = {  # what was done: how it is said
 
 class Kept(NamedTuple):
     """What only the file knows of its pixels: `raw` how it has them, such as `RGB;16B`, and of a TIFF whether 0 is
-    white."""
+    white, `deep` whether 16 bits are left to 8 by Pillow."""
 
     raw: str
     white_is_zero: bool
+    deep: bool
 
 
 class Decoder:
@@ -73,7 +79,7 @@ class Decoder:
     def __call__(self, item: BinaryIO | NDArray[np.generic]) -> Bytes:
         """(3, size, size) uint8 of an open file, or of an array (H, W), or (H, W, C) of gray, with alpha, RGB or RGBA.
 
-        Raises whatever Pillow raises for a damaged file, ValueError for numbers of no known range.
+        Raises whatever Pillow raises for a damaged file, WrongRangeError for numbers of no known range.
         """
         done: set[str] = set()
         image = self._square(item, done)
@@ -104,10 +110,14 @@ class Decoder:
         if isinstance(item, np.ndarray):
             return self._opaque(*_bands(self._array(_middle(item, done), done)), done)
         with _opened(item) as image:
+            _check(image, item)
             # Pillow spreads Netpbm's levels over 16 bits, and older ones read a PNG's 16 bits as 32
             raw = "I;16" if image.mode == "I" and image.format in ("PNG", "PPM") else _raw_mode(image)
-            kept = Kept(raw, bool(getattr(image, "tag_v2", {}).get(PHOTOMETRIC, 1) == 0))
+            deep = ";16" in raw or _deep_codec(image)
+            kept = Kept(raw, bool(getattr(image, "tag_v2", {}).get(PHOTOMETRIC, 1) == 0), deep)
+            _read_natively(image)
             _note_frames(image, done)
+            _key_deep(image, item, raw)
             upright = _upright(image, done)
             side = min(upright.size)
             if max(upright.size) > side:
@@ -119,13 +129,12 @@ class Decoder:
         alpha = _keyed(image, kept.raw)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             bits = self._array(np.asarray(image), done, kept.raw)
-            inverted = kept.white_is_zero and image.mode.startswith("I;16")  # which Pillow leaves as it is
+            inverted = kept.white_is_zero and image.mode.startswith(("I;16", "F"))  # which Pillow leaves as it is
             return self._opaque(*_bands(255 - bits if inverted else bits), done, alpha)
         if image.mode in COLOURS:
             done.add(image.mode)
-        if ";16" in kept.raw:
-            self.brightest = 1.0  # Pillow has taken their upper 8 bits
-            done.add("16 bits")
+        if kept.deep:
+            self._note_deep(image, done)
         if image.mode in ("1", "L", "LA", "La"):
             done.add("gray")
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or _palette_is_transparent(image):
@@ -134,6 +143,14 @@ class Decoder:
             return self._opaque(bands[..., :3], bands[..., 3], done)
         colours = _from_lab(image) if image.mode == "LAB" else image.convert("RGB")
         return colours if alpha is None else self._opaque(np.asarray(colours), None, done, alpha)
+
+    def _note_deep(self, image: Image.Image, done: set[str]) -> None:
+        """Note how bright an image is of which Pillow has taken the upper 8 bits; alpha says nothing of that."""
+        bands = image.getextrema()
+        alpha = image.mode in ("LA", "La", "RGBA", "RGBa")
+        highest = [high for _, high in cast(tuple[tuple[float, float], ...], bands)[: -1 if alpha else None]]
+        self.brightest = max(self.brightest, max(highest) / 255)
+        done.add("16 bits")
 
     def _opaque(self, colours: Bytes, alpha: Bytes | None, done: set[str], keyed: Bytes | None = None) -> Image.Image:
         """Colours (H, W, 3) on the background where `alpha`, or else `keyed`, (H, W), is below 255."""
@@ -149,7 +166,8 @@ class Decoder:
         return Image.fromarray(mixed.astype(np.uint8))
 
     def _array(self, values: NDArray[np.generic], done: set[str], raw: str = "") -> Bytes:
-        """Numbers as 8 bits, by the range of their type; raises ValueError where they lie outside."""
+        """Numbers as 8 bits, by the range of their type; raises WrongRangeError where they lie outside, ValueError for
+        NaN and infinite ones."""
         if values.ndim == 2 or values.shape[-1] < 3:
             done.add("gray")
         if values.dtype == np.uint8:
@@ -159,19 +177,21 @@ class Decoder:
         low, high = (float(values.min()), float(values.max()))
         found = f"values of {values.dtype} from {low:g} to {high:g}"
         if values.dtype.kind == "f":
-            if not (low >= -SLACK and high <= 1 + SLACK):  # NaN is refused, too
-                raise ValueError(f"{found}, expected [0, 1]: scale them, or save 8 bits")
+            if not np.isfinite([low, high]).all():  # NaN and infinity are one image's damage
+                raise ValueError(f"{found}, expected [0, 1]")
+            if low < -SLACK or high > 1 + SLACK:
+                raise WrongRangeError(f"{found}, expected [0, 1]: scale all images alike, or save 8 bits")
             done.add("floats")
             return (values.astype(np.float64).clip(0, 1) * 255).round().astype(np.uint8)
         if values.dtype.kind not in "ui" or values.dtype.itemsize not in (2, 4):
-            raise ValueError(f"{found}, expected 8 or 16 bits without sign")
-        signed = values.dtype == np.int16 or raw in ("I;16S", "I;16BS")
+            raise WrongRangeError(f"{found}, expected 8 or 16 bits without sign")
+        signed = (values.dtype.kind == "i" and values.dtype.itemsize == 2) or raw in ("I;16S", "I;16BS")
         top = SIGNED if signed else TWELVE if raw == "I;12" else SIXTEEN
         if not 0 <= low <= high <= top:
-            raise ValueError(f"{found}, expected [0, {top}]: save 8 or 16 bits without sign")
+            raise WrongRangeError(f"{found}, expected [0, {top}]: save 8 or 16 bits without sign")
         wide = values.dtype.itemsize == 4 and "16" not in raw
         if wide and 0 < high <= 255:
-            raise ValueError(f"{found}, which may mean 8 bits or 16: save it as 8 bits or as 16")
+            raise WrongRangeError(f"{found}, which may mean 8 bits or 16: save it as 8 bits or as 16")
         done.add("32 bits" if wide else "16 bits")
         self.brightest = max(self.brightest, high / top)
         return ((values.astype(np.int64) * 255 + top // 2) // top).astype(np.uint8)
@@ -202,6 +222,68 @@ def _opened(file: BinaryIO) -> Image.Image:
         raise UnidentifiedImageError("an empty file" if not start else what) from None
 
 
+def _check(image: Image.Image, file: BinaryIO) -> None:
+    """Raises for what Pillow decodes in silence and wrongly: a PNG whose checksums do not fit, bytes with sign."""
+    if image.format == "PNG":
+        at = file.tell()
+        file.seek(8)
+        _check_chunks(file)
+        file.seek(at)  # Pillow reads on from there
+    tags = getattr(image, "tag_v2", {})
+    if WITH_SIGN in _tuple(tags.get(SAMPLE_FORMAT)) and 8 in _tuple(tags.get(BITS)):
+        raise WrongRangeError("values of int8, expected 8 or 16 bits without sign")
+
+
+def _check_chunks(file: BinaryIO) -> None:
+    """Raises ValueError for the first chunk of a PNG whose bytes are not those of its checksum."""
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        content, checksum = file.read(length), file.read(4)
+        if checksum != zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big"):
+            cut = len(content) < length or len(checksum) < 4
+            what = "is cut off" if cut else "has a wrong checksum"
+            raise ValueError(f"its chunk {name.decode('latin-1')} {what}: the file is damaged")
+        if name == b"IEND":
+            return
+
+
+def _tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _deep_codec(image: Image.Image) -> bool:
+    """Whether a codec, and no raw mode, brings 16 bits to 8: those of Netpbm's colours and of SGI."""
+    if image.mode == "I" or not getattr(image, "tile", []):
+        return False
+    name, _, _, arguments = cast(Any, image).tile[0]
+    arguments = _tuple(arguments)
+    if name.startswith("ppm"):
+        return isinstance(arguments[-1], int) and arguments[-1] > 255
+    return name == "SGI16" or (name == "sgi_rle" and arguments[-1] == 2)
+
+
+def _read_natively(image: Image.Image) -> None:
+    """What libtiff unpacks has this machine's order of bytes, which Pillow minds of some raw modes alone."""
+    tiles = getattr(image, "tile", [])
+    if tiles and tiles[0][0] == "libtiff" and _raw_mode(image) in NATIVE:
+        _set_raw_mode(image, NATIVE[_raw_mode(image)])
+
+
+def _key_deep(image: Image.Image, file: BinaryIO, raw: str) -> None:
+    """Give a PNG of 16-bit colours alpha where all 16 bits are those of its transparent colour: Pillow reads the upper
+    8 of them, and the lower ones by the other order of bytes."""
+    key = image.info.get("transparency")
+    if image.mode != "RGB" or raw != "RGB;16B" or key is None:
+        return
+    image.load()
+    file.seek(0)
+    with Image.open(file, formats=["PNG"]) as lower:
+        _set_raw_mode(lower, "RGB;16L")
+        values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
+    image.info.pop("transparency")
+    image.putalpha(Image.fromarray(np.where((values == key).all(-1), 0, 255).astype(np.uint8)))
+
+
 @cache
 def _formats() -> list[str]:
     Image.init()
@@ -213,6 +295,14 @@ def _raw_mode(image: Image.Image) -> str:
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
+
+
+def _set_raw_mode(image: Any, raw: str) -> None:
+    codec, extents, offset, arguments = image.tile[0]
+    arguments = (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
+    kind = type(image.tile[0])  # older Pillows have plain tuples
+    tile = (codec, extents, offset, arguments)
+    image.tile = [tile if kind is tuple else kind(*tile)]
 
 
 def _note_frames(image: Image.Image, done: set[str]) -> None:
@@ -269,8 +359,7 @@ def _keyed(image: Image.Image, raw: str) -> Bytes | None:
     if image.mode == "1":
         same = values == bool(key)
     elif image.mode == "RGB":
-        wanted = np.array(key) >> 8 if ";16" in raw else np.array(key)
-        same = (values == wanted).all(-1)
+        same = (values == np.array(key)).all(-1)
     else:
         same = values == key * GRAY_SCALES.get(raw, 1)
     return np.where(same, 0, 255).astype(np.uint8)

@@ -26,7 +26,8 @@ from kaccore.data.found import Found
 
 ENDINGS = (".arrow", ".parquet")
 IMAGES, LABELS = ("image", "img", "images"), ("label", "labels")
-SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+# the Hub's older names end in a hash: train-00000-of-00002-38cc4fa96c139e86
+SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
 MEASURED = 32  # all of them in the first part of the first file
 ROWS = 64  # of an Arrow file at once: a large group of rows is many images
 
@@ -47,8 +48,7 @@ def shards(root: Path, split: str | None) -> list[Path]:
     FileNotFoundError for a shard that is missing.
     """
     if root.is_file():
-        shard = SHARD.fullmatch(root.stem)
-        _whole(root, split if shard is None or shard["split"] != split else None)
+        _whole(root, None if split == _split(root, root.parent) else split)
         return [root]
     splits = root / "dataset_dict.json"
     if splits.is_file():
@@ -62,8 +62,13 @@ def shards(root: Path, split: str | None) -> list[Path]:
         return []
     by_split: dict[str, list[Path]] = {}
     for file in files:
-        by_split.setdefault(_split(file), []).append(file)
-    taken = by_split[_chosen(root, list(by_split), split)]
+        by_split.setdefault(_split(file, root), []).append(file)
+    if "" in by_split and len(by_split) > 1 and split is None:
+        named, loose = sorted(by_split.keys() - {""}), by_split[""][0].relative_to(root)
+        raise ValueError(
+            f"{root} has the splits {listed(named)} and {loose}, whose name says no split: set `split`, or move it"
+        )
+    taken = by_split[_chosen(root, sorted(by_split), split)]
     folders = sorted({str(file.parent) for file in taken})
     if len(folders) > 1:
         raise ValueError(f"{root} has several sets of files, in {listed(folders)}: give one of these folders as root")
@@ -97,14 +102,71 @@ def find(root: Path, files: list[Path]) -> Found:
     )
 
 
+def beside(root: Path, files: list[Path]) -> list[Path]:
+    """The files that the tables' images and classes also come from: those that rows without bytes name, whether they
+    are there or not, and `dataset_info.json`. Raises ValueError as `find` does."""
+    folder = root if root.is_dir() else root.parent
+    found = {info for file in files if (info := file.with_name("dataset_info.json")).is_file()}
+    for file in files:
+        try:
+            names = _referenced(file)
+        except pa.ArrowException as error:
+            raise ValueError(f"cannot read {file} ({error})") from error
+        found |= {inside for name in names if (inside := _inside(folder, name)) is not None}
+    return sorted(found)
+
+
+def _referenced(file: Path) -> set[str]:
+    """The paths in a file's rows without bytes. Of Parquet only the column of paths is read, and that only where the
+    file's statistics do not say that all bytes are there."""
+    table = _opened(file)
+    schema = table.schema if isinstance(table, pa.Table) else table.schema_arrow
+    image = _columns(schema, file).image
+    kind = schema.field(image).type
+    if not pa.types.is_struct(kind) or "path" not in {kind.field(i).name for i in range(kind.num_fields)}:
+        return set()
+    if isinstance(table, pa.Table):
+        chunks = [chunk for chunk in table.column(image).chunks if chunk.field("bytes").null_count]
+        rows = [chunk.field("path").filter(chunk.field("bytes").is_null()) for chunk in chunks]
+        return {path for part in rows for path in part.to_pylist() if path is not None}
+    wanted = [k for k in range(table.num_row_groups) if _bytes_missing(table.metadata.row_group(k), image)]
+    if not wanted:
+        return set()
+    column = table.read_row_groups(wanted, columns=[f"{image}.path"]).column(image)
+    return {path for chunk in column.chunks for path in chunk.field("path").to_pylist() if path is not None}
+
+
+def _bytes_missing(group: Any, image: str) -> bool:
+    columns = (group.column(i) for i in range(group.num_columns))
+    statistics = next((each.statistics for each in columns if each.path_in_schema == f"{image}.bytes"), None)
+    return statistics is None or not statistics.has_null_count or statistics.null_count > 0
+
+
+def _inside(root: Path, path: str) -> Path | None:
+    """The real file of a row's path, or None where that is not in `root`."""
+    inside = Path(os.path.realpath(root / path))
+    return inside if inside.is_relative_to(os.path.realpath(root)) else None
+
+
+def holds_images(file: Path) -> bool:
+    """Whether a Parquet file is a table of images, as its schema says; False of one that cannot be read."""
+    try:
+        _columns(pq.read_schema(file), file)
+    except (ValueError, OSError, pa.ArrowException):
+        return False
+    return True
+
+
 class Rows:
     """The rows of several files as one sequence; a part of one file is in memory at a time."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.files = root if root.is_dir() else root.parent, files
         self.tables = [_opened(file) for file in files]
-        first = self.tables[0].schema if isinstance(self.tables[0], pa.Table) else self.tables[0].schema_arrow
-        self.schema = _columns(first, files[0])
+        schemas = [table.schema if isinstance(table, pa.Table) else table.schema_arrow for table in self.tables]
+        self.schema = _columns(schemas[0], files[0])
+        for schema, file in zip(schemas[1:], files[1:], strict=True):
+            _check_alike((schemas[0], files[0]), (schema, file))
         self.parts = [(k, part, rows) for k, table in enumerate(self.tables) for part, rows in _parts(table)]
         self.ends = [0, *accumulate(rows for _, _, rows in self.parts)]
         if not self.ends[-1]:
@@ -122,8 +184,8 @@ class Rows:
         value = self.held[1][index - self.ends[number]].as_py()
         content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if content is None and path is not None:
-            inside = Path(os.path.realpath(self.root / path))
-            if not (inside.is_relative_to(os.path.realpath(self.root)) and inside.is_file()):
+            inside = _inside(self.root, path)
+            if inside is None or not inside.is_file():
                 raise ValueError(f"its image is the file {path}, which is not in {self.root}")
             content = inside.read_bytes()
         if content is None:
@@ -182,6 +244,27 @@ def _columns(schema: Any, file: Path) -> Schema:
     return Schema(image, label, names, notes)
 
 
+def _check_alike(one: tuple[Any, Path], other: tuple[Any, Path]) -> None:
+    """Raises ValueError where two files' images and labels are not in columns of the same name, type and classes."""
+    first, second = _columns(*one), _columns(*other)
+
+    def refuse(column: str, what: str, *found: object) -> None:
+        here, there = (f"{file} has {each}" for (_, file), each in zip((one, other), found, strict=True))
+        raise ValueError(f"the {what} of the column {column} differ: {here}, {there}: write them alike, or apart")
+
+    for column, there in ((first.image, second.image), (first.label, second.label)):
+        if column != there:
+            found = [f"the column {name}" if name else "no labels" for name in (column, there)]
+            refuse(column or str(there), "names", *found)
+    for column in [first.image] + ([first.label] if first.label else []):
+        types = [schema.field(column).type for schema, _ in (one, other)]
+        if types[0] != types[1]:
+            refuse(column, "types", *types)
+    if first.names != second.names:
+        named = [listed(names) if names else "no names" for names in (first.names, second.names)]
+        refuse(str(first.label), "class names", *named)
+
+
 def _features(schema: Any, file: Path) -> dict[str, Any]:
     """What `datasets` notes on each column, in the schema or in the file beside."""
     noted = (schema.metadata or {}).get(b"huggingface")
@@ -204,6 +287,9 @@ def _holds_images(name: str, kind: Any, feature: dict[str, Any] | None) -> bool:
 def _labels(rows: Rows, where: str) -> Any:
     """The column of labels as an array; None where all are unknown, as those of a test set are."""
     column = rows.column(str(rows.schema.label))
+    if pa.types.is_nested(column.type):
+        found = f"{where} has labels of {column.type} in the column {rows.schema.label}"
+        raise ValueError(f"{found}, expected a number or a text for each image")
     values = np.array(column.to_pylist(), object)
     unknown = np.array([value is None or value == -1 for value in values])
     if unknown.all():
@@ -243,20 +329,27 @@ def _chosen(root: Path, names: list[str], split: str | None) -> str:
     return split
 
 
-def _split(file: Path) -> str:
-    """The split of a Parquet file by its name, or else by its folder's."""
+def _split(file: Path, root: Path) -> str:
+    """The split of a Parquet file by its name, or else by its folder's: that of a shard, or the word with which the
+    name begins or ends. The name of `root` itself, which may be any, has to be that word."""
     if shard := SHARD.fullmatch(file.stem):
         return shard["split"]
-    return next((name for name in (file.stem, file.parent.name) if name in SPLITS), "")
+    names = file.stem.lower(), file.parent.name.lower()
+    words = [re.split(r"[-_.]", name) for name in names]
+    words[1] = [names[1]] if file.parent == root else words[1]
+    return next((word for each in words for word in (each[-1], each[0]) if word in SPLITS), "")
 
 
 def _check_complete(files: list[Path]) -> None:
     found = [shard for file in files if (shard := SHARD.fullmatch(file.stem))]
+    if len({shard["count"] for shard in found}) > 1 or 0 < len({shard["number"] for shard in found}) < len(files):
+        names = listed([file.name for file in files])
+        raise ValueError(f"{files[0].parent} has shards of several sets, {names}: move those of the others elsewhere")
     for shard in found[:1]:
         missing = sorted(set(range(int(shard["count"]))) - {int(each["number"]) for each in found})
         if missing:
-            names = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
-            raise FileNotFoundError(f"there is no {listed(names)} in {files[0].parent}")
+            lost = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
+            raise FileNotFoundError(f"there is no {listed(lost)} in {files[0].parent}")
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaccore.data.endings import COMMON, SPLITS, counted, ending, left_out, listed, readable, shown
+from kaccore.data.endings import COMMON, SPLITS, counted, ending, is_store, left_out, listed, of_stores, readable, shown
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,17 @@ class Tree:
 class Walk:
     """All that is shown under a folder: each real file and each real folder once, whatever links lead there.
 
-    files  path -> size in bytes and time of writing in ns
+    files  path -> what changes when the file does, see `version`
     links  those that were not followed, and why
+    stores  folders of results of this project, in which nothing is looked at
     """
 
     root: str
     apart: str | None = None  # a folder that is no part of it: that of the cache
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
+    stores: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     waiting: list[str] = field(default_factory=list)
 
@@ -67,19 +69,21 @@ class Walk:
             if real in self.seen or real == self.apart:
                 continue
             self.seen.add(real)
+            with os.scandir(real) as opened:
+                entries = [entry for entry in opened if shown(entry.name)]
+            if path and is_store({entry.name for entry in entries}):
+                self.stores.append(path)
+                continue
             if path:
                 self.folders.append(path)
-            with os.scandir(real) as entries:
-                for entry in entries:
-                    if not shown(entry.name):
-                        continue
-                    inside = f"{path}/{entry.name}" if path else entry.name
-                    if entry.is_symlink():
-                        self.waiting.append(inside)
-                    elif entry.is_dir():
-                        todo.append((entry.path, inside))
-                    elif entry.is_file():
-                        self._add(inside, entry.stat())
+            for entry in entries:
+                inside = f"{path}/{entry.name}" if path else entry.name
+                if entry.is_symlink():
+                    self.waiting.append(inside)
+                elif entry.is_dir():
+                    todo.append((entry.path, inside))
+                elif entry.is_file():
+                    self._add(inside, entry.stat())
 
     def _follow(self, path: str, real: set[str]) -> None:
         target = os.path.realpath(os.path.join(self.root, path))
@@ -98,21 +102,38 @@ class Walk:
             self._add(path, status)
 
     def _add(self, path: str, status: os.stat_result) -> None:
-        self.files[path] = status.st_size, status.st_mtime_ns
+        self.files[path] = version(status)
 
     def stamp(self, paths: Iterable[str]) -> str:
         """A hash that changes when one of the files is added, removed or written."""
         digest = hashlib.sha256()
         for path in paths:
-            size, written = self.files[path]
-            digest.update(f"{path}\0{size}\0{written}\n".encode(errors="surrogateescape"))
+            size, written, changed = self.files[path]
+            digest.update(f"{path}\0{size}\0{written}\0{changed}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
+def version(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written, renamed or replaced: its size, and the times of writing and of change in ns.
+
+    Whoever sets the time of writing back, as `cp -p` and `touch -r` do, cannot set back that of change. The number of
+    the file's node would add nothing, and is another at every mount of some network file systems.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def arrange(
-    where: str, files: Iterable[str], folders: Iterable[str], links: dict[str, str], split: str | None = None
+    where: str,
+    files: Iterable[str],
+    folders: Iterable[str],
+    links: dict[str, str],
+    split: str | None = None,
+    stores: Iterable[str] = (),
+    packed: bool = False,
 ) -> Tree:
     """The images among `files`, with the folders at the top as classes; of those under the folder `split` alone.
+
+    `stores` are folders that were left out; of what is `packed` no folder can be given as root.
 
     Raises FileNotFoundError where there are none, ValueError for a class without one, a `split` that is not there, and
     images beside folders of classes.
@@ -127,6 +148,7 @@ def arrange(
         )
         tops = sorted({path.partition("/")[0] for path in folders})
         links = {path: why for path, why in links.items() if path.startswith(inside)}
+        stores = [path for path in stores if path.startswith(inside)]
     endings = readable()
     images = [path for path in files if ending(path) in endings]
     others = Counter(ending(path) for path in files if ending(path) not in endings)
@@ -137,7 +159,11 @@ def arrange(
     images.sort(key=_order)
     numbers = {name: i for i, name in enumerate(tops)}
     targets = [numbers[path.partition("/")[0]] for path in images] if tops else None
-    notes = (*_of_classes(where, tops, images), *left_out(others), *_of_links(links))
+    first = "".join(tops[:1])
+    remedy = f"give {where}/{first} as root"
+    if packed:
+        remedy = f"set `split` to {first}" if split is None else f"pack {first} alone"
+    notes = (*_of_classes(where, tops, images, remedy), *left_out(others), *_of_links(links), *of_stores(stores))
     return Tree(where, images, targets, tuple(tops), others, notes)
 
 
@@ -158,15 +184,15 @@ def _check_filled(where: str, images: list[str], tops: list[str], files: list[st
         raise ValueError(f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them")
 
 
-def _of_classes(where: str, tops: list[str], images: list[str]) -> Iterable[str]:
-    """Warnings where folders are hardly meant to be classes."""
+def _of_classes(where: str, tops: list[str], images: list[str], remedy: str) -> Iterable[str]:
+    """Warnings where folders are hardly meant to be classes; `remedy` makes the folders in the first the classes."""
     if splits := [top for top in tops if top.lower() in SPLITS]:
         what = f"warning: the folders {' and '.join(splits)} of {where} are taken for classes"
         yield f"{what}: set `split` to the one whose images are wanted"
     inner = {"/".join(path.split("/")[:2]) for path in images if path.count("/") > 1}
     if len(tops) == 1 and not splits and len(inner) > 1 and all(path.count("/") > 1 for path in images):
         what = f"warning: {tops[0]} is the only class, its images lie in {len(inner)} folders"
-        yield f"{what}: give {where}/{tops[0]} as root if these are the classes"
+        yield f"{what}: {remedy} if these are the classes"
 
 
 def _of_links(links: dict[str, str]) -> Iterable[str]:

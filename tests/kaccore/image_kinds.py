@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, features
@@ -62,8 +63,9 @@ def png(depth: int, colour: int, rows: bytes, **chunks: bytes) -> bytes:
 
 
 def tiff(pixels: bytes, bits: list[int], photometric: int, order: str = "<", **more: int) -> bytes:
-    """A TIFF of one strip as the standard has it; `more`: sample_format, extra."""
-    tags = [(256, 3, [SIDE]), (257, 3, [SIDE]), (258, 3, bits), (259, 3, [1]), (262, 3, [photometric]),
+    """A TIFF of one strip as the standard has it; `more`: sample_format, extra, compression."""
+    compression = more.get("compression", 1)
+    tags = [(256, 3, [SIDE]), (257, 3, [SIDE]), (258, 3, bits), (259, 3, [compression]), (262, 3, [photometric]),
             (273, 4, [0]), (277, 3, [len(bits)]), (278, 3, [SIDE]), (279, 4, [len(pixels)])]  # fmt: skip
     tags += [(338, 3, [more["extra"]])] if "extra" in more else []
     tags += [(339, 3, [more["sample_format"]] * len(bits))] if "sample_format" in more else []
@@ -80,6 +82,24 @@ def tiff(pixels: bytes, bits: list[int], photometric: int, order: str = "<", **m
         directory += struct.pack(f"{order}HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
     return head + struct.pack(f"{order}H", len(tags)) + directory + struct.pack(f"{order}I", 0) + beyond + pixels
+
+
+def sgi(size: int, colour: list[int]) -> bytes:
+    """An SGI image of one colour, `size` bytes a channel, as its standard has it: one plane after another."""
+    head = struct.pack(">HBBHHHHII", 474, 0, size, 3, SIDE, SIDE, 3, 0, 255)
+    return head.ljust(512, b"\0") + b"".join(level.to_bytes(size, "big") * SIDE**2 for level in colour)
+
+
+def packed(pixels: bytes, bits: list[int], photometric: int, order: str, **more: int) -> bytes:
+    """The same with its strip deflated."""
+    return tiff(zlib.compress(pixels), bits, photometric, order, compression=8, **more)
+
+
+def damaged_png(at: int) -> bytes:
+    """A PNG of noise with one byte of its pixels changed, and so its checksums wrong."""
+    content = bytearray(saved(Image.effect_noise((99, 99), 50), "PNG"))
+    content[at] ^= 255
+    return bytes(content)
 
 
 def frames(kind: str) -> bytes:
@@ -114,6 +134,7 @@ FIRST_HIDDEN = np.array([[RED, BLUE, RED, BLUE]] * SIDE)
 SIXTEEN, EIGHT = [0, 128, 32896, 65535], gray(0, 0, 128, 255)  # 32896 = 128 * 257
 BIG = np.array(SIXTEEN * SIDE, ">u2").tobytes()
 LITTLE = np.array(SIXTEEN * SIDE, "<u2").tobytes()
+FLOATS = np.array([0, 0.25, 0.5, 1] * SIDE)
 DEEP = "scaled from 16 bits to 8"
 WIDE = "scaled from 16 bits in 32-bit integers to 8"
 
@@ -161,6 +182,13 @@ KINDS = {
     "float PFM": Kind(
         "pfm", lambda: saved(numbers([0, 0.25, 0.5, 1], "float32"), "PPM"), gray(0, 64, 128, 255), "floats in"
     ),
+    "float TIFF, 0 is white": Kind("tif", lambda: tiff(FLOATS.astype("<f4").tobytes(), [32], 0, sample_format=3),
+                                   gray(255, 191, 127, 0), "floats in"),
+    "RGB 10 PPM": Kind("ppm", lambda: b"P6 4 4 1023\n" + np.array([0, 514, 1023] * 16, ">u2").tobytes(),
+                       (0, 128, 255), DEEP),
+    "RGB 16 PPM": Kind("ppm", lambda: b"P6 4 4 65535\n" + np.array([0, 32896, 65535] * 16, ">u2").tobytes(),
+                       (0, 128, 255), DEEP),
+    "RGB 16 SGI": Kind("sgi", lambda: sgi(2, [0, 32896, 65535]), (0, 128, 255), DEEP),
     # fewer than 8 bits, and other colours
     "black and white PNG": Kind("png", lambda: saved(flat("1", 1), "PNG"), WHITE, "gray"),
     "black and white TIFF": Kind("tif", lambda: saved(flat("1", 0), "TIFF", compression="group4"), BLACK, "gray"),
@@ -218,6 +246,11 @@ KINDS = {
         "png", lambda: png(16, 2, np.array([0, 65535, 0, 0, 0, 65535] * 2, ">u2").tobytes(),
                            tRNS=struct.pack(">HHH", 0, 65535, 0)), FIRST_HIDDEN, "composed",
     ),
+    "one colour of 16 bits PNG, and its neighbour": Kind(  # 1000 and 1001 have the same upper bytes
+        "png", lambda: png(16, 2, np.array([1000, 1000, 1000, 1000, 1000, 1001] * 2, ">u2").tobytes(),
+                           tRNS=struct.pack(">HHH", 1000, 1000, 1000)),
+        np.array([[RED, (3, 3, 3)] * 2] * 4), "composed",
+    ),
     "opaque RGBA": Kind("png", lambda: saved(flat("RGBA", (1, 2, 3, 255)), "PNG"), (1, 2, 3)),
     # several frames
     "GIF": Kind("gif", lambda: frames("GIF"), GREEN, "the first is taken"),
@@ -225,6 +258,23 @@ KINDS = {
     "animated WebP": Kind("webp", lambda: frames("WEBP"), GREEN, "the first is taken"),
     "TIFF of two pages": Kind("tiff", lambda: frames("TIFF"), GREEN, "the first is taken"),
 }  # fmt: skip
+
+# whatever the order of bytes and the compression
+NUMBERS = {
+    "float": (FLOATS, "f4", 32, 3, gray(0, 64, 128, 255)),
+    "16 bits": (np.array(SIXTEEN * 4), "u2", 16, 1, EIGHT),
+    "16 bits with sign": (np.array([0, 64, 16448, 32767] * 4), "i2", 16, 2, gray(0, 0, 128, 255)),
+    "32 bits with sign": (np.array(SIXTEEN * 4), "i4", 32, 2, EIGHT),
+}
+for name, (values, dtype, bits, sample_format, seen) in NUMBERS.items():
+    for order in "<>":
+        for how in (tiff, packed):
+            pixels = values.astype(order + dtype).tobytes()
+            content = partial(how, pixels, [bits], 1, order, sample_format=sample_format)
+            KINDS[f"{name} {how.__name__} {order}"] = Kind("tif", content, seen, "gray")
+for order in "<>":
+    content = partial(packed, np.array([0, 32896, 65535] * 16, f"{order}u2").tobytes(), [16] * 3, 2, order)
+    KINDS[f"RGB 16 packed {order}"] = Kind("tif", content, (0, 128, 255), DEEP)
 if features.check("avif"):
     KINDS["AVIF"] = Kind("avif", lambda: saved(flat("RGB", GREEN), "AVIF", quality=100), GREEN, None, 3)
     KINDS["RGBA AVIF"] = Kind("avif", lambda: saved(flat("RGBA", (0, 255, 0, 0)), "AVIF"), RED, "composed", 1)
@@ -247,11 +297,14 @@ REFUSED = {  # what is wrong, and the words that say so
     "negative 16 bits": ("tif", lambda: tiff(np.array([-5, 0, 0, 9] * 4, "<i2").tobytes(), [16], 1, sample_format=2),
                          r"from -5 to 9, expected \[0, 32767\]"),
     "doubles": ("tif", lambda: tiff(np.zeros(16, "<f8").tobytes(), [64], 1, sample_format=3), "not an image"),
+    "8 bits with sign": ("tif", lambda: tiff(bytes(16), [8], 1, sample_format=2), "int8, expected 8 or 16 bits"),
+    "a PNG with a changed byte": ("png", lambda: damaged_png(3000), "IDAT has a wrong checksum: the file is damaged"),
+    "a PNG with a changed checksum": ("png", lambda: damaged_png(-15), "IDAT has a wrong checksum"),
     "an empty file": ("png", lambda: b"", "an empty file"),
     "a web page": ("jpg", lambda: b"<!DOCTYPE html><html></html>", "a web page"),
     "a pointer": ("jpg", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
     "HEIC by another name": ("jpg", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
     "PostScript by another name": ("png", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "not an image"),
-    "a cut PNG": ("png", lambda: saved(Image.effect_noise((99, 99), 50), "PNG")[:2000], "OSError|SyntaxError"),
+    "a cut PNG": ("png", lambda: saved(Image.effect_noise((99, 99), 50), "PNG")[:2000], "IDAT is cut off"),
     "a cut JPEG": ("jpg", lambda: saved(Image.effect_noise((99, 99), 50), "JPEG")[:2000], "truncated"),
 }  # fmt: skip

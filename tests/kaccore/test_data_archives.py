@@ -30,6 +30,36 @@ def test_an_archive_is_the_folder_that_was_packed(name, top, tmp_path, folder):
     assert {p.name for p in tmp_path.iterdir()} - {"x.tar"} == {"folder", ".kaccore", name} - {"x.tar"}
 
 
+@pytest.mark.parametrize("top", ["ds/", "home/me/ds/"])
+def test_the_one_class_of_a_packed_folder_is_a_class(top, tmp_path):
+    cats = {name: content for name, content in FILES.items() if name.startswith("cat/")}
+    packed = load("folder", zipped(tmp_path / "x.zip", {f"{top}{k}": v for k, v in cats.items()}), size=16)
+    plain = load("folder", write(tmp_path / "ds", cats), size=16)
+    assert packed.class_names == plain.class_names == ("cat",) and packed.fingerprint == plain.fingerprint
+    assert packed.notes == plain.notes
+
+
+def test_a_packed_folder_of_images_is_unlabelled_as_it_is_itself(tmp_path):
+    images = {f"photos/{i}.png": FILES["cat/1.png"] for i in range(2)}
+    packed = load("folder", zipped(tmp_path / "x.zip", images), size=16)
+    plain = load("folder", write(tmp_path, images) / "photos", size=16)
+    assert packed.labels is None and packed.fingerprint == plain.fingerprint
+    assert packed.notes == ("photos is taken for the folder that was packed, and for no class", *plain.notes)
+
+
+def test_a_text_beside_the_packed_folder_is_met_by_a_remedy_that_works(tmp_path):
+    path = zipped(tmp_path / "x.zip", {**{f"ds/{k}": v for k, v in FILES.items()}, "readme.txt": b"text"})
+    said = "warning: ds is the only class, its images lie in 2 folders: set `split` to ds if these are the classes"
+    assert said in load("folder", path, size=16).notes
+    assert load("folder", path, size=16, split="ds").class_names == ("cat", "dog")
+
+
+def test_a_store_in_an_archive_is_no_class(tmp_path):
+    store = {"runs/layout.json": b"{}", "runs/stages/a/x.png": FILES["cat/1.png"]}
+    data = load("folder", zipped(tmp_path / "x.zip", {**FILES, **store}), size=16)
+    assert data.class_names == ("cat", "dog") and "1 folder left out: runs, a store of this project" in data.notes
+
+
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_archive_can_be_looked_at_without_a_trace(name, tmp_path):
     path = ARCHIVES[name](tmp_path / name, {**FILES, "__MACOSX/cat/._1.png": b"", "cat/x.heic": b""})

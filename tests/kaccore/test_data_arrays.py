@@ -49,13 +49,14 @@ COLOURS = np.array([[0, 128, 255], [10, 20, 30]])
         (np.array([[7], [200]], np.uint8), [[7] * 3, [200] * 3], "gray"),
         (COLOURS.astype(np.uint8), COLOURS, ""),
         (COLOURS.astype(np.uint16) * 257, COLOURS, "16 bits"),
+        (np.array([[0, 16448, 32767], [0, 0, 0]], ">i2"), [[0, 128, 255], [0] * 3], "16 bits"),
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float32), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float64), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([True, False]), [[255] * 3, [0] * 3], "gray"),
         (np.array([[0, 255, 0, 64], [0, 0, 255, 255]], np.uint8), [[191, 64, 0], [0, 0, 255]], "composed"),
         (np.array([[100, 64], [100, 255]], np.uint8), [[216, 25, 25], [100] * 3], "composed"),
     ],
-    ids=["gray", "one channel", "RGB", "16 bits", "floats", "doubles", "truth", "RGBA", "gray and alpha"],
+    ids=["gray", "one channel", "RGB", "16 bits", "signed", "floats", "doubles", "truth", "RGBA", "gray and alpha"],
 )
 def test_arrays_of_every_type_are_what_they_mean(array, expected, note, tmp_path):
     large = np.broadcast_to(array[:, None, None], (len(array), 5, 5, *array.shape[1:]))
@@ -71,6 +72,26 @@ def test_channels_may_come_first_where_nothing_else_can_be_meant(tmp_path):
     data = load("folder", tmp_path / "x.npy", size=12)
     assert np.array_equal(data.images.numpy(), pixels.transpose(0, 3, 1, 2))
     assert data.notes == ("shape (6, 3, 12, 12) taken as (N, C, H, W)",)
+
+
+@pytest.mark.parametrize(
+    "shape, seen, layout",
+    [((5, 3, 4, 4), (4, 4, 3), "(N, C, H, W)"), ((5, 4, 4, 3), (4, 4, 3), "(N, H, W, C)"),
+     ((5, 1, 3, 3), (3, 3, 1), "(N, C, H, W)"), ((5, 3, 3, 3), (3, 3, 3), "(N, H, W, C)"),
+     ((5, 2, 3, 4), (2, 3, 4), "(N, H, W, C)")],
+)  # fmt: skip
+def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(shape, seen, layout, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    data = load("folder", tmp_path / "x.npy", size=2)
+    last = pixels.transpose(0, 2, 3, 1) if layout == "(N, C, H, W)" else pixels
+    assert last.shape[1:] == seen
+    (tmp_path / "other").mkdir()
+    modes = {1: lambda a: Image.fromarray(a[..., 0]), 3: Image.fromarray, 4: Image.fromarray}
+    for i, each in enumerate(last):
+        modes[each.shape[-1]](each).save(tmp_path / "other" / f"{i}.png")
+    assert torch.equal(data.images, load("folder", tmp_path / "other", size=2).images)
+    assert data.notes[0].startswith(f"warning: shape {shape} taken as {layout}, though it may mean the other order:")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +142,24 @@ def test_pickled_objects_are_never_read(tmp_path):
         with pytest.raises(ValueError, match=rf"^folder: {tmp_path}/{name} cannot be read \(it holds Python objects"):
             load("folder", tmp_path / name, size=8)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [(b"hello, world", r"is no \.npy or \.npz file: it begins with b'hello, w'"), (b"", "is an empty file"),
+     (b"\x93NUMPY\1\0", r"cannot be read \(")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_file_that_is_no_array_is_called_so(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"^folder: {tmp_path}/{name} {message}"):
+        load("folder", tmp_path / name, size=8)
+
+
+def test_a_zip_of_other_files_is_no_npz(tmp_path):
+    zipped(tmp_path / "x.npz", {"notes.txt": b"text"})
+    with pytest.raises(ValueError, match=rf"^folder: {tmp_path}/x\.npz cannot be read \(notes\.txt in it is no array"):
+        load("folder", tmp_path / "x.npz", size=8)
 
 
 @pytest.mark.parametrize(

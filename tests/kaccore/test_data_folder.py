@@ -73,6 +73,26 @@ def test_added_changed_and_removed_files_are_noticed(tmp_path):
     assert len(list(tmp_path.glob(".kaccore/*.safetensors"))) == 1  # each took the place of the one before
 
 
+def test_files_that_are_swapped_or_written_over_at_their_old_times_are_noticed(tmp_path):
+    red, blue = tmp_path / "cat" / "a.bmp", tmp_path / "dog" / "b.bmp"
+    for file, colour in ((red, "red"), (blue, "blue")):
+        file.parent.mkdir()
+        Image.new("RGB", (4, 4), colour).save(file)
+        os.utime(file, (1e9, 1e9))
+
+    def seen() -> list[list[int]]:
+        return load("folder", tmp_path, size=4).images[:, :, 0, 0].tolist()
+
+    first = seen()
+    red.rename(tmp_path / "kept")
+    blue.rename(red)
+    (tmp_path / "kept").rename(blue)
+    swapped = seen()
+    Image.new("RGB", (4, 4), "lime").save(red)
+    os.utime(red, (1e9, 1e9))
+    assert first == [[255, 0, 0], [0, 0, 255]] and swapped == first[::-1] and seen()[0] == [0, 255, 0]
+
+
 def test_the_same_images_in_another_place_have_the_same_fingerprint(tmp_path):
     for place in ("one", "two"):
         write_tree(tmp_path / place, "x/a.png", "y/b.png")

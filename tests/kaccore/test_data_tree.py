@@ -79,6 +79,18 @@ def test_a_folder_with_nothing_to_read_says_what_it_has(tmp_path):
         load("folder", tmp_path, size=16)
 
 
+def test_a_store_of_this_project_is_no_class(tmp_path):
+    write(tmp_path, "cat/1.png", "dog/1.png", "runs/stages/a/x.png", "runs/layout.json", "dog/old/sweeps/s/x.png")
+    (tmp_path / "dog" / "old" / "layout.json").write_text("{}")
+    for _ in range(2):
+        data = load("folder", tmp_path, size=16)
+        assert data.class_names == ("cat", "dog") and len(data) == 2
+        assert data.notes == ("2 folders left out: dog/old, runs, stores of this project",)
+    assert look("folder", tmp_path, size=16).notes == data.notes
+    (tmp_path / "runs" / "layout.json").unlink()  # no store any more
+    assert load("folder", tmp_path, size=16).class_names == ("cat", "dog", "runs")
+
+
 # links
 
 

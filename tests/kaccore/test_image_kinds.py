@@ -6,7 +6,7 @@ import image_files
 import numpy as np
 import pytest
 import torch
-from image_kinds import GREEN, KINDS, REFUSED, SIDE, WHITE, saved
+from image_kinds import GREEN, KINDS, REFUSED, SIDE, WHITE, numbers, png, saved
 from PIL import Image
 
 from kaccore.data import load
@@ -141,3 +141,37 @@ def test_sixteen_bits_of_which_few_are_used_are_warned_of(tmp_path):
     data = load("folder", tmp_path, size=8)
     assert data.images.unique().tolist() == [16]
     assert data.notes[0].startswith("warning: the brightest value of 16 bits is 6.2% of their range")
+
+
+TWELVE_BITS = {  # 4095 of 65535; alpha is of 16 bits
+    "RGB.png": lambda: png(16, 2, np.array([[4095] * 3] * 4, ">u2").tobytes()),
+    "RGBA.png": lambda: png(16, 6, np.array([[4095] * 3 + [65535]] * 4, ">u2").tobytes()),
+    "gray and alpha.png": lambda: png(16, 4, np.array([[4095, 65535]] * 4, ">u2").tobytes()),
+    "RGB.ppm": lambda: b"P6 4 4 65535\n" + np.full(48, 4095, ">u2").tobytes(),
+}
+
+
+@pytest.mark.parametrize("name", TWELVE_BITS)
+def test_colours_of_sixteen_bits_of_which_few_are_used_are_warned_of_too(name, tmp_path):
+    (tmp_path / name).write_bytes(TWELVE_BITS[name]())
+    data = load("folder", tmp_path, size=4)
+    assert data.images.max() <= 16 and data.notes[0].startswith("warning: the brightest value of 16 bits is ")
+
+
+def test_a_set_of_another_range_is_refused_and_not_taken_for_damaged(tmp_path):
+    (tmp_path / "a.tif").write_bytes(saved(numbers([-1, 0, 0, 1], "float32"), "TIFF"))
+    (tmp_path / "b.tif").write_bytes(saved(numbers([0, 0, 0, 1], "float32"), "TIFF"))  # in range by chance
+    with pytest.raises(ValueError, match=rf"cannot read {tmp_path}/a\.tif \(.* from -1 to 1, expected \[0, 1\]"):
+        load("folder", tmp_path, size=4, skip_damaged=True)
+    np.save(tmp_path / "x.npy", np.stack([np.full((8, 8), value) for value in (-1.0, 0.5)]))
+    with pytest.raises(ValueError, match=r"image 0 of .*from -1 to -1, expected \[0, 1\]"):
+        load("folder", tmp_path / "x.npy", size=4, skip_damaged=True)
+    np.save(tmp_path / "x.npy", np.stack([np.full((8, 8), value) for value in (np.nan, 0.5)]))
+    assert len(load("folder", tmp_path / "x.npy", size=4, skip_damaged=True)) == 1  # NaN is damage
+
+
+def test_a_png_with_a_wrong_checksum_can_be_skipped(tmp_path):
+    (tmp_path / "a.png").write_bytes(REFUSED["a PNG with a changed byte"][1]())
+    (tmp_path / "b.png").write_bytes(saved(Image.new("RGB", (4, 4), GREEN), "PNG"))
+    data = load("folder", tmp_path, size=4, skip_damaged=True)
+    assert len(data) == 1 and "1 damaged image skipped" in data.notes[0]
