@@ -8,6 +8,8 @@ STORAGE ?= runs
 PORT ?= 5000
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
+# two test processes, each of which takes whole files, in the order in which tests/conftest.py has them
+BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install sweep check test test-failures cluster-test token lint ui bench figures clean help
 
@@ -39,7 +41,7 @@ sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep experiments/nfe_sweep.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE)
 
 test-failures: $(READY)
 	$(BIN)/python -m pytest tests/failures
@@ -53,7 +55,7 @@ cluster-test: $(READY)
 
 # what needs neither Ray nor a server nor a browser: after each change
 check: lint
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

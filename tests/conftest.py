@@ -13,6 +13,11 @@ LONG_SECONDS = 60.0
 KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts Ray, a server or a browser begins first: of two processes none works alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     seconds = Counter[str]()
     for reports in terminalreporter.stats.values():
