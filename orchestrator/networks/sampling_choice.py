@@ -11,6 +11,7 @@ from orchestrator.host.printed import command
 from orchestrator.networks.locate import Source
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
+from orchestrator.settings.addresses import not_text
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, nearest
 from orchestrator.settings.rules import class_faults
@@ -56,6 +57,8 @@ def class_number(source: Source, word: str) -> int:
         return int(word)
     except ValueError:
         pass
+    if problem := not_text(word):
+        raise ConfigError([Fault("--labels", "", problem)])
     if not info.class_names:
         raise ConfigError([Fault("--labels", "", f"got {word}, but {info.name} has no classes")])
     close = nearest(word, info.class_names)
