@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line, network_arguments
+from orchestrator.console import argument_types, command_line, network_arguments, output_file
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
@@ -49,6 +49,7 @@ def _draw(args: argparse.Namespace) -> int:
     source = network_arguments.find(args)
     asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
     config = sampling_choice.override(source, args, asked)
+    output_file.check_apart(Path(args.out), config.data)
     stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
     from orchestrator.networks import animation
@@ -91,7 +92,7 @@ def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None",
         seeds = np.stack([np.full(len(drawn), seed, np.int64), np.arange(len(drawn))], axis=1)
         pictures.save_npz(Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about)))
     else:
-        pictures.save_samples(Path(out), drawn, data, names)
+        pictures.save_samples(Path(out), drawn, data, names, mark=True)
 
 
 def _save_way(
@@ -130,9 +131,11 @@ def _check(args: argparse.Namespace) -> None:
     if not _is_folder(args.out) and out.suffix not in ENDINGS:
         what = "expected a name that ends in .png, .npz or .gif, or in / for a folder"
         faults.append(Fault("--out", "", f"got {args.out}, {what}"))
+    elif not _is_folder(args.out):
+        faults += output_file.faults(out)
     elif not out.absolute().parent.is_dir():
         faults.append(Fault("--out", "", f"got {args.out}, but {out.absolute().parent} is no folder"))
-    elif _is_folder(args.out) and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
         faults.append(Fault("--out", "", f"got {args.out}, which is there already: expected a new or an empty folder"))
     if faults:
         raise ConfigError(faults)

@@ -43,6 +43,12 @@ def as_uri(text: str) -> str:
     return expanded_uri(meant_uri(text))
 
 
+def sqlite_path(uri: str) -> str:
+    """The path in the address of an SQLite file, as it is written; empty for others."""
+    match = SQLITE_FILE.fullmatch(uri)
+    return "" if match is None else match[2]
+
+
 def _has_host(text: str) -> bool:
     try:
         parts = urlsplit(text)

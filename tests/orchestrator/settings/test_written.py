@@ -145,8 +145,9 @@ def test_a_sweep_kept_with_a_password_does_not_print_it(tmp_path):
     from orchestrator.tracking.publisher import Publisher
 
     records = sweep(tmp_path / "runs", experiment(tracking={"uri": "http://ann:geheim@127.0.0.1:9"}))
-    said = list(Publisher(records)._foreseen())
-    assert said and "geheim" not in "".join([*said, ui_command(records), Publisher(records)._explained(OSError(SECRET))])
+    publisher = Publisher(records)
+    said = list(publisher._foreseen())
+    assert said and "geheim" not in "".join([*said, ui_command(records), publisher._explained(OSError(SECRET))])
 
 
 def told_without_utf8(cwd, *arguments):
@@ -169,5 +170,6 @@ def test_what_a_locale_has_no_bytes_for_is_one_line_that_names_the_locale(argume
     said = told_without_utf8(tmp_path, *arguments)
     assert said.returncode == 2, said.stderr
     assert key in said.stderr and b"Traceback" not in said.stderr
-    assert b"this locale's encoding, ascii, " in said.stderr and b"export LC_ALL=C.UTF-8, or PYTHONUTF8=1" in said.stderr
+    assert b"this locale's encoding, ascii, " in said.stderr
+    assert b"export LC_ALL=C.UTF-8, or PYTHONUTF8=1" in said.stderr
     assert said.stderr.count(b"\n") == 1
