@@ -15,6 +15,7 @@ from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.sweeps.inventory import size_text
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor
@@ -63,6 +64,7 @@ def _draw(args: argparse.Namespace) -> int:
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
+    _check_memory(args, config.sampling.steps, data)
     model = animation.Watched(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
@@ -77,6 +79,31 @@ def _draw(args: argparse.Namespace) -> int:
     print(f"{args.count} {what} of {how}, seed {args.seed}: {args.out}")
     print(sampling_choice.origin(source, stage))
     return 0
+
+
+def _check_memory(args: argparse.Namespace, steps: int, data: "ImageData") -> None:
+    """Raise ConfigError where so many images do not fit into memory: all of them are written as one file, or not at
+    all."""
+    each, there = bytes_each(args.out, steps, data), machine.memory()
+    if args.count * each > there:
+        most = max(1, there // each)
+        what = f"got {args.count}, which take about {size_text(args.count * each)} of memory, and {size_text(there)}"
+        remedy = f"expected at most {most:,}; for more, run it again with another --seed and --out"
+        raise ConfigError([Fault("--count", "", f"{what} are there for this process: {remedy}")])
+
+
+def bytes_each(out: str, steps: int, data: "ImageData") -> int:
+    """About how many bytes of memory an image takes until it is written to `out`: as floats twice and as 8 bits, in a
+    grid enlarged, in an animation once a step."""
+    from kaccore.data import PointData
+    from orchestrator.work.pictures import TILE
+
+    values = data.channels * data.size**2
+    scale = 1 if isinstance(data, PointData) else max(1, TILE // data.size)
+    grid = 0 if isinstance(data, PointData) else 9 * (scale * data.size) ** 2  # gray, then three colours, and copies
+    if _is_folder(out) or not out.endswith((".png", ".gif")):
+        return 11 * values
+    return 9 * values + grid if out.endswith(".png") else (steps + 1) * (12 * values + grid // 3)
 
 
 def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.console import argument_types, command_line
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.settings.faults import ConfigError
+from orchestrator.store.begun import begun
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
@@ -115,9 +116,10 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    for planned in sorted((storage / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
+    times = {planned: begun(planned) for planned in (storage / "sweeps").find("*/*/plan.json")}
+    for planned in sorted(times, key=lambda plan: -times[plan]):
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
-        began = age_text(time.time() - planned.modified()) + " ago"
+        began = age_text(time.time() - times[planned]) + " ago"
         try:
             records = opening.records_of(planned.parent)
         except ConfigError as e:

@@ -1,4 +1,4 @@
-"""Which addresses of tracking stores can work: a server's, a file's of SQLite, or another database's that MLflow takes."""
+"""Which addresses of tracking stores can work: a server's, an SQLite file's, or that of another database."""
 
 import re
 from urllib.parse import urlsplit

@@ -1,6 +1,6 @@
 """Places as users write them in a file of settings, or with --set: environment variables are replaced by their values,
-and what can only be a slip is refused. What this project has kept of settings is not looked at so: to read a sweep takes
-no variables of the shell that ran it."""
+and what can only be a slip is refused. What this project has kept of settings is not looked at so: a sweep is read
+without the variables of the shell that ran it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

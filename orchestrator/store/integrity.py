@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.host.invocation import COMMANDS
 from orchestrator.host.printed import command
 from orchestrator.plan.stage import Stage
+from orchestrator.store.begun import begun
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
@@ -133,7 +134,7 @@ def remedy(error: DamagedError) -> str:
     """What to do about damaged results: the command that makes them again, where the store knows it."""
     root = place_of(error.root).absolute()
     with suppress(OSError):
-        for noted in sorted((root / "sweeps").find("*/*/plan.json"), key=lambda p: -p.modified()):
+        for noted in sorted((root / "sweeps").find("*/*/plan.json"), key=begun, reverse=True):
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 planned = json.loads(noted.read_text())
                 if error.found.keys() & planned["stages"].keys():

@@ -95,7 +95,8 @@ class Publisher:
 
             quieten()
             if what := problem(uri):
-                yield f"tracking.uri: got {masked(uri)}: {what}; the run goes on, and can be published when this is mended"
+                after = "the run goes on, and can be published when this is mended"
+                yield f"tracking.uri: got {masked(uri)}: {what}; {after}"
 
     def _explained(self, error: Exception) -> str:
         """Why publishing failed, in one line, with the remedy where one is known."""

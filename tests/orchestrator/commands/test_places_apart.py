@@ -61,7 +61,7 @@ def test_roots_that_a_sweep_varies_and_databases_count_too(pets):
     swept = load("x.yaml", ["sweep={space: {data.root: {grid: [pets, .]}}}"])
     with pytest.raises(ConfigError, match=r'storage: got "runs", which lies in data.root, "."'):
         check_storage(swept, "x.yaml")
-    with pytest.raises(ConfigError, match="tracking.uri: got .* which lies in data.root"):
+    with pytest.raises(ConfigError, match=r"tracking\.uri: got .* which lies in data.root"):
         check_storage(load("x.yaml", ["tracking.uri=sqlite:///pets/m.db"]), "x.yaml")
 
 
@@ -136,3 +136,24 @@ def test_an_ending_of_another_format_is_refused(kind, name, pets, capsys):
     fabricated.chain(pets.parent)
     assert export.main(["x.yaml", "--format", kind, "--out", name]) == 2
     assert f"got {name}, whose ending means" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("storage", ["/proc/x", "/proc/self/fd/x/y"])
+def test_a_storage_where_no_folder_can_be_made_is_a_fault_of_its_key(storage, pets):
+    said = run(pets.parent, "train", "x.yaml", "--set", f"storage={storage}")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"error: x.yaml: storage: got {storage}, but no folder can be made in /proc")
+    assert "give another place" in said.stderr and said.stderr.count("\n") == 1
+
+
+def test_more_images_than_memory_has_room_for_are_refused(pets, capsys, monkeypatch):
+    fabricated.chain(pets.parent)
+    for out in ("x.png", "x.npz", "x.gif", "x/"):
+        assert sample.main(["x.yaml", "--count=999999999", "--out", out]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: --count: got 999999999, which take about ") and "expected at most" in said
+        assert said.count("\n") == 1
+    monkeypatch.setattr(sample.machine, "memory", lambda: 11 * 64 * 5)
+    assert sample.main(["x.yaml", "--count=6", "--out=x.npz"]) == 2
+    assert "expected at most 5; for more, run it again with another --seed" in capsys.readouterr().err
+    assert sample.main(["x.yaml", "--count=5", "--out=x.npz"]) == 0
