@@ -101,6 +101,5 @@ def _check(out: Path) -> None:
         raise ConfigError(faults)
 
 
-
 if __name__ == "__main__":
     raise SystemExit(main())

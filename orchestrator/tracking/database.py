@@ -102,7 +102,7 @@ def _remedy(file: Path, error: sqlite3.Error) -> str:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return f"MLflow's database cannot be written ({error}): make it and its folder writable, or copy the store"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return f"the disk does not take what is written to MLflow's database ({error}): make room, or look after the disk"
+        return f"the disk does not take what is written to MLflow's database ({error}): make room, or mend the disk"
     away = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.damaged'))}"
     again = command("report", "NAME", "--publish", "--storage", file.parent)
     return f"MLflow's database is damaged, or none ({error}): make it again from the store: {away}, then {again}"

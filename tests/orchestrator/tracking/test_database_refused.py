@@ -1,4 +1,4 @@
-"""`python -m orchestrator.ui` on a database that cannot be written or read: one line, status 2, and nothing is opened."""
+"""`python -m orchestrator.ui` on a database that cannot be written or read: one line, status 2, nothing is opened."""
 
 import shutil
 import sqlite3
