@@ -22,8 +22,8 @@ from orchestrator.networks.locate import Source
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.work import building, pictures
-from orchestrator.work.marks import marked
 from orchestrator.work.evaluation import device, draw, labels_for
+from orchestrator.work.marks import marked
 from orchestrator.work.requests import RequestError, check_fields, number
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
