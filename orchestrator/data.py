@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator.console import argument_types, command_line
+from orchestrator.console import argument_types, command_line, output_file
 from orchestrator.plan import data as dataset_info
 from orchestrator.settings import loading
 from orchestrator.settings.blocks import Data
@@ -47,9 +47,10 @@ def main(argv: list[str] | None = None) -> int:
 def _show(args: argparse.Namespace) -> int:
     _check(Path(args.out))
     settings = loading.load(args.file, args.overrides).data
+    output_file.check_apart(Path(args.out), settings)
     from kaccore.data import look
     from kaccore.files import write_bytes
-    from orchestrator.work import pictures
+    from orchestrator.work import marks, pictures
 
     try:
         data = dataset_info.images(settings)
@@ -57,7 +58,7 @@ def _show(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(args.file, "data", str(e))]) from None
     chosen = pictures.spread_over_classes(data, SHOWN)
-    write_bytes(Path(args.out), pictures.panel(data, SHOWN))
+    write_bytes(Path(args.out), marks.marked(pictures.panel(data, SHOWN)))
     print("\n".join(described(settings, data, found)))
     print(f"{len(chosen)} of them, as a network sees them: {args.out}")
     return 0
@@ -96,10 +97,8 @@ def _listed(texts: Iterable[str]) -> str:
 def _check(out: Path) -> None:
     if out.suffix.lower() != ".png":
         raise ConfigError([Fault("--out", "", f"got {out}, expected a name that ends in .png")])
-    if not out.absolute().parent.is_dir():
-        raise ConfigError([Fault("--out", "", f"got {out}, but {out.absolute().parent} is no folder")])
-    if out.is_dir():
-        raise ConfigError([Fault("--out", "", f"got {out}, which is a folder: expected a file")])
+    if faults := output_file.faults(out):
+        raise ConfigError(faults)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line, network_arguments
+from orchestrator.console import argument_types, command_line, network_arguments, output_file
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.stage import Stage
@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.export.portable import Sampler
 
 FORMATS = ("onnx", "torchscript", "safetensors")
+# what people and programs expect of a file's ending; any other ending, or none, says nothing
+ENDINGS = {".onnx": "onnx", ".pt": "torchscript", ".pth": "torchscript", ".ts": "torchscript",
+           ".torchscript": "torchscript", ".safetensors": "safetensors", ".png": "a picture", ".gif": "a picture",
+           ".npz": "arrays", ".yaml": "settings", ".yml": "settings"}  # fmt: skip
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-3  # an eighth of the step between two of 256 levels in [-1, 1]
 COMPARED, FEWER = 16, 3  # images of seed 0 that are compared, and how many of them go through once more by themselves
@@ -51,6 +55,7 @@ def _export(args: argparse.Namespace) -> int:
     _check(args)
     source = network_arguments.find(args)
     config = sampling_choice.override(source, args)
+    output_file.check_apart(args.out, config.data)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"
         raise ConfigError([Fault(source.name, "sampling.gamma", what)])
@@ -137,12 +142,16 @@ def largest_difference(kind: str, file: bytes, inputs: Sequence["Tensor"], wante
     return max(float((found - wish).abs().max()) for found, wish in parts)
 
 
+def _ending(kind: str) -> str:
+    return "pt" if kind == "torchscript" else kind
+
+
 def _check(args: argparse.Namespace) -> None:
-    faults, out = [], args.out.absolute()
-    if out.is_dir():
-        faults.append(Fault("--out", "", f"got {args.out}, which is a folder: expected the name of a file"))
-    elif not out.parent.is_dir():
-        faults.append(Fault("--out", "", f"got {args.out}, but {out.parent} is no folder"))
+    faults = output_file.faults(args.out)
+    means = ENDINGS.get(args.out.suffix.lower(), args.format)
+    if means != args.format:
+        what = f"got {args.out}, whose ending means {means}, and --format {args.format}"
+        faults.append(Fault("--out", "", f"{what}: expected an ending of that format, such as .{_ending(args.format)}"))
     missing = command_line.missing(NEEDED) if args.format == "onnx" else ""
     if missing:
         what = f"got onnx, which needs {missing}: pip install 'kacflow[export]', or another format"

@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line, network_arguments
+from orchestrator.console import argument_types, command_line, network_arguments, output_file
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.sweeps.inventory import size_text
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor
@@ -49,6 +50,7 @@ def _draw(args: argparse.Namespace) -> int:
     source = network_arguments.find(args)
     asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
     config = sampling_choice.override(source, args, asked)
+    output_file.check_apart(Path(args.out), config.data)
     stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
     from orchestrator.networks import animation
@@ -62,6 +64,7 @@ def _draw(args: argparse.Namespace) -> int:
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
+    _check_memory(args, config.sampling.steps, data)
     model = animation.Watched(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
     samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
@@ -78,6 +81,31 @@ def _draw(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_memory(args: argparse.Namespace, steps: int, data: "ImageData") -> None:
+    """Raise ConfigError where so many images do not fit into memory: all of them are written as one file, or not at
+    all."""
+    each, there = bytes_each(args.out, steps, data), machine.memory()
+    if args.count * each > there:
+        most = max(1, there // each)
+        what = f"got {args.count}, which take about {size_text(args.count * each)} of memory, and {size_text(there)}"
+        remedy = f"expected at most {most:,}; for more, run it again with another --seed and --out"
+        raise ConfigError([Fault("--count", "", f"{what} are there for this process: {remedy}")])
+
+
+def bytes_each(out: str, steps: int, data: "ImageData") -> int:
+    """About how many bytes of memory an image takes until it is written to `out`: as floats twice and as 8 bits, in a
+    grid enlarged, in an animation once a step."""
+    from kaccore.data import PointData
+    from orchestrator.work.pictures import TILE
+
+    values = data.channels * data.size**2
+    scale = 1 if isinstance(data, PointData) else max(1, TILE // data.size)
+    grid = 0 if isinstance(data, PointData) else 9 * (scale * data.size) ** 2  # gray, then three colours, and copies
+    if _is_folder(out) or not out.endswith((".png", ".gif")):
+        return 11 * values
+    return 9 * values + grid if out.endswith(".png") else (steps + 1) * (12 * values + grid // 3)
+
+
 def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]) -> None:
     """The samples, shaped and typed as `data.images`, as --out names them."""
     import numpy as np
@@ -91,7 +119,7 @@ def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None",
         seeds = np.stack([np.full(len(drawn), seed, np.int64), np.arange(len(drawn))], axis=1)
         pictures.save_npz(Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about)))
     else:
-        pictures.save_samples(Path(out), drawn, data, names)
+        pictures.save_samples(Path(out), drawn, data, names, mark=True)
 
 
 def _save_way(
@@ -130,9 +158,11 @@ def _check(args: argparse.Namespace) -> None:
     if not _is_folder(args.out) and out.suffix not in ENDINGS:
         what = "expected a name that ends in .png, .npz or .gif, or in / for a folder"
         faults.append(Fault("--out", "", f"got {args.out}, {what}"))
+    elif not _is_folder(args.out):
+        faults += output_file.faults(out)
     elif not out.absolute().parent.is_dir():
         faults.append(Fault("--out", "", f"got {args.out}, but {out.absolute().parent} is no folder"))
-    elif _is_folder(args.out) and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
         faults.append(Fault("--out", "", f"got {args.out}, which is there already: expected a new or an empty folder"))
     if faults:
         raise ConfigError(faults)

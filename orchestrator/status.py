@@ -8,6 +8,7 @@ from orchestrator.console import argument_types, command_line
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store import layout
+from orchestrator.store.begun import begun
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
@@ -117,9 +118,10 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    for planned in sorted((storage / layout.SWEEPS).find(layout.ANY_PLAN), key=lambda p: -p.modified()):
+    times = {planned: begun(planned) for planned in (storage / layout.SWEEPS).find(layout.ANY_PLAN)}
+    for planned in sorted(times, key=lambda plan: -times[plan]):
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
-        began = age_text(time.time() - planned.modified()) + " ago"
+        began = age_text(time.time() - times[planned]) + " ago"
         try:
             records = opening.records_of(planned.parent)
         except ConfigError as e:

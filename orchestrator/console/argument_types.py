@@ -3,17 +3,19 @@
 import argparse
 from collections.abc import Callable
 
-from orchestrator.settings.addresses import expanded, expanded_uri
+from orchestrator.settings.addresses import as_path
+from orchestrator.settings.tracking_address import as_uri
 
 
 def path(text: str) -> str:
-    """A path, or s3:// address, with ~ expanded: a shell does so where it begins a word, and not in --out=~/x.png."""
-    return _expanded(text, expanded)
+    """A path, or s3:// address, with ~ and environment variables expanded: a shell does so where ~ begins a word, and
+    not in --out=~/x.png."""
+    return _expanded(text, as_path)
 
 
 def uri(text: str) -> str:
     """The address of a tracking store, likewise."""
-    return _expanded(text, expanded_uri)
+    return _expanded(text, as_uri)
 
 
 def _expanded(text: str, expand: Callable[[str], str]) -> str:

@@ -13,7 +13,8 @@ from orchestrator.cluster import resources
 from orchestrator.console import argument_types, overrides
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
-from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.addresses import no_name
+from orchestrator.settings.faults import ConfigError, describe
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place
@@ -43,6 +44,12 @@ def guarded(command: Callable[[], int]) -> int:
         from orchestrator.store.store import with_remedy
 
         print(f"error: {with_remedy(e)}", file=sys.stderr)
+        return BAD_INPUT
+    except UnicodeEncodeError as e:  # a file's name, of which this locale does not have all letters
+        problem = no_name(e.object)
+        if not problem:
+            raise
+        print(f"error: {describe(e.object)}: {problem}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130

@@ -14,6 +14,7 @@ from orchestrator.settings.space import NOT_SWEPT, with_values
 if TYPE_CHECKING:  # a refusal does not wait for planning
     from orchestrator.plan.plan import Plan
 
+LISTED = 20  # values of a swept setting that a message repeats
 # settings that count though no key has them, or whose part in the keys only the data's files tell
 ALWAYS_USED = (*NOT_SWEPT, "data", "evaluation.weights", "evaluation.every", "evaluation.every_samples")
 
@@ -83,6 +84,13 @@ def _with_value(plan: "Plan", text: str) -> set[int]:
         what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
         raise ConfigError([Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)])
     wanted = value if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list) else [value]
+    there = [trial.overrides[key] for trial in plan.trials]
+    if absent := [each for each in wanted if each not in there]:
+        distinct = [each for k, each in enumerate(there) if each not in there[:k]]
+        shown = ", ".join(describe(each) for each in distinct[:LISTED])
+        more = f" and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""
+        what = f"got {', '.join(map(describe, absent))}, which no trial has, expected some of {shown}{more}"
+        raise ConfigError([Fault(source, key, what)])
     return {trial.index for trial in plan.trials if trial.overrides[key] in wanted}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kaccore.data import ImageData, PointData
 from kaccore.files import write_bytes
 from orchestrator.work import pictures
+from orchestrator.work.marks import MADE
 
 SECONDS, HELD = 3.0, 2.0  # the way, and the images at its end
 FASTEST, SLOWEST = 0.04, 0.5  # seconds a frame: faster ones are not shown as meant, slower ones are tedious
@@ -52,6 +53,7 @@ def save_way(path: Path, positions: Tensor, data: ImageData, captions: Sequence[
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations(len(frames)), loop=0,
+        comment=MADE,
     )  # fmt: skip
     write_bytes(path, buffer.getvalue())
 

@@ -19,6 +19,7 @@ best trial. Which network is sampled is one rule for all of them:
     nothing of these    the one that the trial, or the file, samples
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,8 +34,10 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import load, override
 from orchestrator.store import layout
+from orchestrator.store.begun import begun
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
+from orchestrator.store.places import place_of
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
 
@@ -54,7 +57,7 @@ RUN_ID = re.compile("[0-9a-f]{32}")
 @dataclass(frozen=True)
 class TrainedRun:
     """What to sample: a store, the trial whose networks lie there, and which of them, teacher or student, is meant
-    where nothing else is asked for.
+    where nothing else is asked for. `file`, with the `--set` texts `sets`, is the experiment that trains them.
 
     `origin` says in words where the trial comes from; `names` are those of its sweep's stages, by their keys. `fixed`:
     one network was pointed at, and no trial.
@@ -67,6 +70,8 @@ class TrainedRun:
     origin: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     fixed: bool = False
+    file: "str | Place" = "FILE"
+    sets: Sequence[str] = ()
 
     @property
     def config(self) -> Experiment:
@@ -152,7 +157,8 @@ def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> Tr
         raise ConfigError([Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")])
     planned = opening.make_plan(config, path, "student")
     where = Store(config.storage if storage is None else storage)
-    return TrainedRun(path, planned.trials[0], config.sampling.model, where, path, planned.names)
+    sets = [*overrides, *([] if storage is None else [f"storage={where.root}"])]
+    return TrainedRun(path, planned.trials[0], config.sampling.model, where, path, planned.names, file=path, sets=sets)
 
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> TrainedRun:
@@ -173,7 +179,14 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> TrainedRun:
         raise ConfigError([Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")])
     origin = f"trial {index} of {'/'.join(folder.absolute().parts[-2:])}{f' ({why})' if why else ''}"
     model = trials[index].config.sampling.model
-    return TrainedRun(str(folder), trials[index], model, records.store, origin, records.plan.names)
+    sets = ["sweep=null", *(f"{key}={json.dumps(value)}" for key, value in trials[index].overrides.items())]
+    file: Place | str = folder / layout.CONFIG
+    if not isinstance(folder, Folder):  # no command takes an experiment from S3
+        file = f"{records.plan.experiment.name}.yaml"
+    if place_of(records.plan.experiment.storage).absolute() != records.store.root:  # a copy
+        sets.append(f"storage={records.store.root}")
+    names = records.plan.names
+    return TrainedRun(str(folder), trials[index], model, records.store, origin, names, file=file, sets=sets)
 
 
 def _best(records: "Records") -> tuple[int, str]:
@@ -230,10 +243,10 @@ def newest(name: str, storage: Place, expected: str = RUN) -> Place:
     """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
     ConfigError, with the names there are, and with what else was `expected`, where there is none."""
     root = storage / layout.SWEEPS
-    there = sorted(root.find(layout.ANY_PLAN), key=lambda plan: plan.modified())
-    folders = [plan.parent for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
-    if folders:
-        return folders[-1]
+    there = root.find(layout.ANY_PLAN)
+    called = [plan for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
+    if called:
+        return (max(called, key=begun) if len(called) > 1 else called[0]).parent
     names = ", ".join(sorted({plan.parent.parent.name for plan in there})) or "none"
     what = f"no such file or folder, nor a sweep of {storage}, which has: {names}"
     raise ConfigError([Fault(name, "", f"{what}; expected {expected}")])

@@ -3,6 +3,7 @@ that they mean, and both in words."""
 
 import argparse
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from orchestrator.host.printed import command
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
+from orchestrator.settings.addresses import not_text
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, nearest
 from orchestrator.settings.rules import class_faults
@@ -56,6 +58,8 @@ def class_number(source: TrainedRun, word: str) -> int:
         return int(word)
     except ValueError:
         pass
+    if problem := not_text(word):
+        raise ConfigError([Fault("--labels", "", problem)])
     if not info.class_names:
         raise ConfigError([Fault("--labels", "", f"got {word}, but {info.name} has no classes")])
     close = nearest(word, info.class_names)
@@ -90,9 +94,18 @@ def pick(source: TrainedRun, config: Experiment) -> Stage:
 
         integrity.check(source.store, [stage])
         return stage
-    first = command("train" if stage is teacher else "distill", "FILE")
-    what = f"{source.called(stage)} is not trained yet under {source.store.root}: run {first} first"
-    raise ConfigError([Fault(source.name, "", what)])
+    what = f"{source.called(stage)} is not trained yet under {source.store.root}"
+    raise ConfigError([Fault(source.name, "", f"{what}: run {_training(source, config, stage)} first")])
+
+
+def _training(source: TrainedRun, config: Experiment, stage: Stage) -> str:
+    """The command that trains `stage`."""
+    sets = list(source.sets)
+    if stage is not source.teacher and stage.key not in {each.key for each in source.trial.chain}:  # no trial needs it
+        values = {"model": "student", "solver": "euler", "guidance": 1.0, "times": None, "steps": config.sampling.steps}
+        sets += [f"sampling.{name}={json.dumps(value)}" for name, value in values.items()]
+    options = [word for text in sets for word in ("--set", text)]
+    return command("train" if stage is source.teacher else "distill", source.file, *options)
 
 
 def check_classes(source: TrainedRun, config: Experiment, data: "ImageData") -> None:

@@ -23,6 +23,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError
 from orchestrator.work import building, pictures
 from orchestrator.work.evaluation import device, draw, labels_for
+from orchestrator.work.marks import marked
 from orchestrator.work.requests import RequestError, check_fields, number
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
@@ -135,7 +136,7 @@ class Studio:
     def _files(self, samples: Samples) -> list[bytes]:
         drawn: Tensor = self.data.from_floats(samples.images)
         if isinstance(self.data, PointData):
-            return [pictures.scatter_png(drawn.flatten(1), self.data.points)]
+            return [marked(pictures.scatter_png(drawn.flatten(1), self.data.points))]  # as `sample` writes it
         return [pictures.png(image) for image in drawn]
 
     def _command(self, given: Mapping[str, Any]) -> str:

@@ -3,11 +3,14 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 LONGEST_VALUE = 60  # characters of a value that a message repeats
+LONGEST_ADDRESS = 4000  # characters of a text in which a password is looked for
+PASSWORD = re.compile(r"(://[^/@\s:]*):[^/\s]*@")  # in http://user:password@host
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Fault:
 
     def __str__(self) -> str:
         # a key or a value may hold line breaks; one fault stays one line
-        return " ".join(": ".join(part for part in (self.source, self.key, self.message) if part).splitlines())
+        parts = (masked(part) for part in (self.source, self.key, self.message) if part)
+        return " ".join(": ".join(parts).splitlines())
 
 
 class ConfigError(ValueError):
@@ -38,6 +42,11 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[Fault]]]:
         return ConfigError, (self.faults,)  # the default would hand the text to __init__ when it is unpickled
+
+
+def masked(text: str) -> str:
+    """`text` without the passwords of the addresses in it."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 def describe(value: Any) -> str:
@@ -54,7 +63,7 @@ def _flow(value: Any, depth: int) -> str:
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else f"{value} (not finite)"
     if isinstance(value, str):
-        return json.dumps(value[: 2 * LONGEST_VALUE], ensure_ascii=False)
+        return json.dumps(masked(value[:LONGEST_ADDRESS])[: 2 * LONGEST_VALUE], ensure_ascii=False)
     if isinstance(value, (list, tuple, dict)) and depth > 3:
         return "..."
     shown = 20  # enough to pass LONGEST_VALUE

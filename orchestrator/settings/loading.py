@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.settings import yaml_reader
+from orchestrator.settings import written, yaml_reader
+from orchestrator.settings.addresses import not_text
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault, describe, unknown_key
 from orchestrator.settings.messages import translate
@@ -38,7 +39,7 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
         data = yaml_reader.read(path)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
-    return _checked(data, str(path), values, origins, faults)
+    return _checked(data, str(path), values, origins, faults, typed=True)
 
 
 def parse(data: Any, source: str = "experiment") -> Experiment:
@@ -73,8 +74,10 @@ def _checked(
     values: Iterable[tuple[str, Any]] = (),
     origins: Iterable[tuple[str, str]] = (),
     faults: Iterable[Fault] = (),
+    typed: bool = False,
 ) -> Experiment:
-    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what."""
+    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what. `typed`: a user has
+    written it, and this project has not."""
     named = list(faults)
     sources = dict(origins)  # of a key that is set twice the last one counts
     for key, value in values:
@@ -83,8 +86,10 @@ def _checked(
             named.append(Fault(sources[key], key, problem))
         elif isinstance(data, dict):
             data = with_values(data, {key: value})
+    data, slips = written.settled(data) if typed else (data, [])
     experiment, found = examine(data)
-    named += [_from(fault, source, sources) for fault in found]
+    told = {fault.key for fault in slips}  # once is enough
+    named += [_from(fault, source, sources) for fault in (*slips, *(f for f in found if f.key not in told))]
     if named:
         raise ConfigError(named)
     return experiment
@@ -108,6 +113,8 @@ def assignment(text: str, source: str) -> tuple[str, Any]:
         raise ConfigError([Fault(source, key.strip(), "the value is missing, write null for none")])
     if value.lstrip().startswith("#"):  # a colour, which YAML would take for a comment
         return key.strip(), value.strip()
+    if problem := not_text(text):
+        raise ConfigError([Fault(source, key.strip(), problem)])
     return key.strip(), yaml_reader.load_text(value, source)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
@@ -128,7 +129,7 @@ class Folder(PosixPath):
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
         if (disk.f_blocks and free < FULL_BYTES) or (disk.f_files and not disk.f_ffree):
             return f"but the disk of {existing} is full: make room"
-        return ""
+        return _refusal(existing)
 
     def nearest(self) -> "Folder":
         """Itself, or the first folder or file above it that is there; raises OSError where that cannot be told."""
@@ -140,3 +141,12 @@ class Folder(PosixPath):
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
+
+
+def _refusal(folder: Path) -> str:
+    """Why no folder can be made in `folder`, which the rights alone do not tell of /proc and its like; tried once."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".kacflow-", dir=folder))
+    except OSError as e:
+        return f"but no folder can be made in {folder} ({e.strerror}): give another place"
+    return ""

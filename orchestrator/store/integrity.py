@@ -19,6 +19,7 @@ from orchestrator.host.invocation import COMMANDS
 from orchestrator.host.printed import command
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
+from orchestrator.store.begun import begun
 from orchestrator.store.layout import MANIFEST
 from orchestrator.store.leases import LeaseWatch
 from orchestrator.store.place import Place
@@ -134,7 +135,7 @@ def remedy(error: DamagedError) -> str:
     """What to do about damaged results: the command that makes them again, where the store knows it."""
     root = place_of(error.root).absolute()
     with suppress(OSError):
-        for noted in sorted((root / layout.SWEEPS).find(layout.ANY_PLAN), key=lambda p: -p.modified()):
+        for noted in sorted((root / layout.SWEEPS).find(layout.ANY_PLAN), key=begun, reverse=True):
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 planned = json.loads(noted.read_text())
                 if error.found.keys() & planned["stages"].keys():

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.expand import expand
 from orchestrator.settings import blocks, loading
+from orchestrator.settings.addresses import S3, expanded
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.settings.faults import ConfigError, Fault, describe
 from orchestrator.settings.rules import class_faults
+from orchestrator.settings.tracking_address import sqlite_path
 from orchestrator.store import layout
+from orchestrator.store.images_read import root_that_reads
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 
@@ -86,10 +89,30 @@ def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
 
 
 def check_storage(experiment: Experiment, source: str) -> None:
-    """Raise ConfigError where `storage` cannot be written; writes nothing that stays."""
+    """Raise ConfigError where `storage` cannot be written, or would be read as training images; writes nothing that
+    stays."""
+    _check_apart(experiment, source)
     if problem := place_of(experiment.storage).problem():
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, {problem}")])
     check_layout(place_of(experiment.storage), source)
+
+
+def _check_apart(experiment: Experiment, source: str) -> None:
+    """Raise ConfigError where results would lie among the images that a trial is trained on."""
+    every, space = [experiment.data], {} if experiment.sweep is None else experiment.sweep.space
+    for key in ("data.name", "data.root", "data.split"):
+        values = space[key].values if key in space else ()
+        every += [data.model_copy(update={key.removeprefix("data."): v}) for data in list(every) for v in values]
+    faults = []
+    uri = experiment.tracking.uri
+    file = sqlite_path(uri) if uri is not None else ""  # artifacts lie beside it
+    for key, told, where in (("storage", experiment.storage, experiment.storage), ("tracking.uri", uri, file)):
+        if where and not where.startswith(S3) and (root := root_that_reads(expanded(where), every)):
+            what = f"got {describe(told)}, which lies in data.root, {describe(root)}: results would be read as images"
+            faults.append(Fault(source, key, f"{what}; set {key} to a place outside of it, or data.root to a folder"
+                                " with images alone"))  # fmt: skip
+    if faults:
+        raise ConfigError(faults)
 
 
 def check_layout(root: Place, source: str) -> None:

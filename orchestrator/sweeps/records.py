@@ -19,6 +19,7 @@ from orchestrator.plan import plan_file
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
 from orchestrator.store import layout
+from orchestrator.store.begun import BEGUN
 from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import DamagedError
@@ -70,6 +71,7 @@ class Records:
         self.state = State(plan, tuple(endings) or (Ending(),) * len(plan.trials))
         self.store = store
         self.earlier: list[Known] = []  # what other sweeps have measured, for one that learns from them
+        self.began = time.time()  # in seconds since 1970, when this run was
         self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
         self.begun: set[int] = set()  # the numbers of the trials that Ray Tune has started in this run
         self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
@@ -115,6 +117,7 @@ class Records:
     def open(self) -> None:
         """Make the folder with the plan and the configuration; trials that are not done are to be run."""
         self.store.open()
+        self.began = time.time()
         for name in ("figures", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._write_plan()
@@ -320,7 +323,7 @@ class Records:
         return json.loads((self.folder / layout.PLAN).read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:
-        (self.folder / layout.PLAN).put_json({"made_by": made_by(), **plan_file.to_plain(self.plan)})
+        (self.folder / layout.PLAN).put_json({"made_by": made_by(), BEGUN: self.began, **plan_file.to_plain(self.plan)})
 
 
 def _cell(value: Any) -> Any:

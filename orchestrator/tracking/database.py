@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from orchestrator.host.printed import pip, quoted, short
+from orchestrator.host.printed import command, pip, quoted, short
 from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.tracking.uri import sqlite_uri
 
@@ -33,7 +33,13 @@ def artifacts_of(file: Path, experiment: str) -> str:
 
 def prepare(file: Path) -> list[str]:
     """Make the database `file` where it is missing, and bring the tables of an older MLflow up to date, of which a
-    backup stays beside it; returns what there is to say. Raises ConfigError where a newer MLflow has written it."""
+    backup stays beside it; returns what there is to say. Raises ConfigError where a newer MLflow has written it, or
+    where it cannot be read or written."""
+    with _explained(file):
+        return _prepared(file)
+
+
+def _prepared(file: Path) -> list[str]:
     if not file.exists():
         _make(file)
         return []
@@ -51,7 +57,12 @@ def prepare(file: Path) -> list[str]:
 
 def follow(file: Path) -> list[str]:
     """Where the database `file` and the artifacts beside it were moved or copied from another place, make it say so of
-    every artifact; returns what there is to say."""
+    every artifact; returns what there is to say. Raises ConfigError where it cannot be read or written."""
+    with _explained(file):
+        return _followed(file)
+
+
+def _followed(file: Path) -> list[str]:
     here, told = _beside(file), []
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as database:
         if not any(_elsewhere(database, here)):
@@ -70,6 +81,31 @@ def follow(file: Path) -> list[str]:
         told.append(f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: bring them too, "
                     f"or {again}")  # fmt: skip
     return told
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """What SQLite says of `file`, also through SQLAlchemy, is raised as a ConfigError with the remedy."""
+    try:
+        yield
+    except Exception as e:
+        said = e if isinstance(e, sqlite3.Error) else getattr(e, "orig", None)
+        if not isinstance(said, sqlite3.Error):
+            raise
+        raise ConfigError([Fault(str(file), "", _remedy(file, said))]) from None
+
+
+def _remedy(file: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"another process writes MLflow's database ({error}): try again when that has ended"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"MLflow's database cannot be written ({error}): make it and its folder writable, or copy the store"
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return f"the disk does not take what is written to MLflow's database ({error}): make room, or mend the disk"
+    away = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.damaged'))}"
+    again = command("report", "NAME", "--publish", "--storage", file.parent)
+    return f"MLflow's database is damaged, or none ({error}): make it again from the store: {away}, then {again}"
 
 
 def _make(file: Path) -> None:

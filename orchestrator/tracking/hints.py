@@ -3,6 +3,7 @@
 import math
 
 from orchestrator.host.printed import command, python, short
+from orchestrator.settings.faults import masked
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
@@ -14,10 +15,10 @@ def ui_command(records: Records) -> str:
     """The exact command that opens the MLflow UI on this sweep, or where a server has it open."""
     uri = records.plan.experiment.tracking.uri
     if uri is not None and is_server(uri):
-        return uri
+        return masked(uri)
     uri = tracking_uri(uri, records.store.root)
     file = sqlite_file(uri)
-    return python("-m", "mlflow", "ui", "--backend-store-uri", uri if file is None else sqlite_uri(short(file)))
+    return python("-m", "mlflow", "ui", "--backend-store-uri", masked(uri) if file is None else sqlite_uri(short(file)))
 
 
 def kept_elsewhere(records: Records) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.settings.faults import ConfigError
+from orchestrator.settings.faults import ConfigError, masked
 from orchestrator.store import layout, leases
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import kept_elsewhere
@@ -95,7 +95,8 @@ class Publisher:
 
             quieten()
             if what := problem(uri):
-                yield f"tracking.uri: got {uri}: {what}; the run goes on, and can be published when this is mended"
+                after = "the run goes on, and can be published when this is mended"
+                yield f"tracking.uri: got {masked(uri)}: {what}; {after}"
 
     def _explained(self, error: Exception) -> str:
         """Why publishing failed, in one line, with the remedy where one is known."""
@@ -106,8 +107,9 @@ class Publisher:
             from orchestrator.tracking.server import explained
 
             if what := explained(error, uri):
-                return f"{uri}: {what}"
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+                return f"{masked(uri)}: {what}"
+        said = masked(str(error)).strip()
+        return f"{type(error).__name__}: {said.splitlines()[0] if said else ''}"
 
     def _woken(self) -> bool:
         """Wait until there is something new, or AGAIN_SECONDS: stages finish, and servers come back, without a word.

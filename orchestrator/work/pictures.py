@@ -18,6 +18,7 @@ from kaccore.data import ImageData, PointData
 from kaccore.data.found import spread
 from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
+from orchestrator.work.marks import marked
 
 TILE = 48  # a small image is enlarged by whole pixels to about this size
 CAPTION = 10  # pixels of a caption's letters
@@ -27,13 +28,16 @@ LONGEST_NAME = 60  # characters of a class's name in a file's
 SCATTERED = 1000  # points shown at most: those of the data in so many places hide what is missed
 
 
-def save_samples(path: Path, samples: Tensor, data: ImageData, captions: Sequence[str] = ()) -> None:
+def save_samples(
+    path: Path, samples: Tensor, data: ImageData, captions: Sequence[str] = (), mark: bool = False
+) -> None:
     """`samples`, shaped and typed as `data.images`, as PNG; `captions`: what is written below each image, if
-    anything."""
+    anything; `mark`: this project knows it as its own."""
     if isinstance(data, PointData):
-        save_scatter(path, samples.flatten(1), data.points)
+        file = scatter_png(samples.flatten(1), data.points)
     else:
-        save_grid(path, samples, captions=captions)
+        file = grid_png(samples, captions=captions)
+    write_bytes(path, marked(file) if mark else file)
 
 
 def names_of(labels: Tensor | None, data: ImageData) -> list[str]:
@@ -76,13 +80,8 @@ def png(image: Tensor) -> bytes:
     return encode_png(image.contiguous()).numpy().tobytes()
 
 
-def save_scatter(path: Path, points: Tensor, real: Tensor) -> None:
-    """Points (N, 2) over as many of the `real` ones (M, 2), in gray, as PNG."""
-    write_bytes(path, scatter_png(points, real))
-
-
 def scatter_png(points: Tensor, real: Tensor) -> bytes:
-    """The PNG file of `save_scatter`, as bytes."""
+    """Points (N, 2) over as many of the `real` ones (M, 2), in gray, as a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")

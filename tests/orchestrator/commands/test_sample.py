@@ -181,7 +181,7 @@ def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folde
     (["nfe-swep"], ["nfe-swep", "no such file or folder", "which has: nfe-sweep", "MLflow run id"]),
     (["0" * 32], ["--storage", "0" * 32, "not to be had"]),
     (["0" * 32, "--tracking-uri", "sqlite:///none.db"], ["--tracking-uri", "none.db is not there"]),
-    (["0" * 32, "--tracking-uri", "none"], ["--tracking-uri", "none is not there"]),
+    (["0" * 32, "--tracking-uri", "sqlite:///none"], ["--tracking-uri", "none is not there"]),
     (["nowhere.yaml"], ["nowhere.yaml"]),
 ])  # fmt: skip
 def test_what_is_not_found_is_said_and_nothing_is_written(in_the_sweeps_folder, tmp_path, capsys, arguments, words):

@@ -96,7 +96,7 @@ def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        ("sampling.steps=3", "error: --only sampling.steps=3: no trial has these values"),
+        ("sampling.steps=3", "--only sampling.steps=3: sampling.steps: got 3, which no trial has, expected some of 2"),
         ("path.damping=25.0", "path.damping: expected a key of sweep.space: sampling.steps, sampling.guidance"),
         ("sampling.steps", "expected KEY=VALUE"),
     ],

@@ -2,6 +2,7 @@
 and whose best student has one step."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator import export, sample
-from orchestrator.console import network_arguments
+from orchestrator.console import command_line, network_arguments
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store.folder import Folder
@@ -74,8 +75,40 @@ def test_a_file_means_what_its_sampling_says_unless_steps_are_asked_for(tmp_path
     shutil.rmtree(tmp_path / "runs" / "stages" / trial.students[2].key)
     assert meant(file, "--steps", "2") == "teacher, 2"
     shutil.rmtree(tmp_path / "runs" / "stages" / trial.chain[0].key)
-    with pytest.raises(ConfigError, match=r"student 2 is not trained yet .*distill FILE"):
+    with pytest.raises(ConfigError, match=r"student 2 is not trained yet .* -m orchestrator.distill \S+x.yaml first"):
         meant(file, "--steps", "2")
+
+
+def pasted(message):
+    """The arguments of the command that a message says to run first, as a shell takes them."""
+    return shlex.split(message.partition(": run ")[2].removesuffix(" first"))[2:]
+
+
+def test_the_command_that_trains_what_is_missing_can_be_pasted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fabricated.chain(tmp_path, "student")
+    (tmp_path / "x.yaml").rename(tmp_path / "my file.yaml")
+    changed = ["--set", "teacher.steps=99", "--set", "path={kind: kac, damping: 9.0}"]
+    for more, also in (([], []), (["--storage", "other"], [f"storage={tmp_path / 'other'}"])):
+        (tmp_path / "other" / "stages").mkdir(parents=True, exist_ok=True)
+        assert sample.main(["my file.yaml", *changed, *more, "--out=x.png"]) == 2
+        given = pasted(capsys.readouterr().err.strip())
+        expected = ["orchestrator.distill", "my file.yaml", *changed, *(w for text in also for w in ("--set", text))]
+        assert given == expected
+        assert command_line.run_command("distill", "", "student", [*given[1:], "--dry-run"]) == 0
+        assert "student 1" in capsys.readouterr().out
+
+
+def test_the_command_for_a_student_that_no_trial_samples_trains_that_one(tmp_path, capsys):
+    records = fabricated.sweep(tmp_path / "runs", fabricated.experiment(
+        storage=str(tmp_path / "runs"), sweep={"space": {"sampling.steps": {"grid": [2]}}}, sampling={"steps": 2},
+    ))  # fmt: skip
+    out = f"--out={tmp_path / 'x.png'}"
+    assert sample.main([str(records.folder), "--model=student", "--steps=1", out]) == 2
+    given = pasted(capsys.readouterr().err.strip())
+    assert given[:2] == ["orchestrator.distill", str(records.folder / "config.yaml")]
+    assert command_line.run_command("distill", "", "student", [*given[1:], "--dry-run"]) == 0
+    assert "student 1" in capsys.readouterr().out
 
 
 def test_a_stage_is_the_network_itself(swept):

@@ -37,7 +37,7 @@ OPTIONS = [
     (sample.parser(), ["x", "--out={}"], "out"),
     (sample.parser(), ["{}", "--out=x"], "source"),
     (sample.parser(), ["x", "--out=x", "--storage={}"], "storage"),
-    (sample.parser(), ["x", "--out=x", "--tracking-uri={}"], "tracking_uri"),
+    (sample.parser(), ["x", "--out=x", "--tracking-uri=sqlite:///{}"], "tracking_uri"),
     (export.parser(), ["x", "--format=onnx", "--out={}"], "out"),
     (playground.parser(), ["{}"], "source"),
 ]
@@ -55,7 +55,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_home_folder_is_meant_by_a_tilde_in_every_option(parser, given, name, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     read = parser.parse_args([word.format("~/x y") for word in given])
-    assert str(getattr(read, name)) == f"{tmp_path}/x y"
+    assert str(getattr(read, name)).removeprefix("sqlite:///") == f"{tmp_path}/x y"
     with pytest.raises(SystemExit) as ended:
         parser.parse_args([word.format("~nobody-of-this-name/x") for word in given])
     assert ended.value.code == 2
@@ -72,7 +72,7 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
     assert asked.data.absolute().root == str(tmp_path / "d") and asked.data.absolute().cache == str(tmp_path / "c")
     assert asked.evaluation.absolute().weights == str(tmp_path / "w.pt")
     here = fabricated.experiment(storage="~/runs", tracking={"uri": "sqlite:///~/t.db"})
-    records = Records(fabricated.cli.make_plan(here, "x"), Store(here.storage))
+    records = Records(fabricated.opening.make_plan(here, "x"), Store(here.storage))
     assert tracker.tracking_uri(records) == f"sqlite:///{tmp_path}/t.db"
     assert asked.to_yaml().count("~/") == 5  # what is kept for others is as it was written
 

@@ -1,0 +1,14 @@
+"""The mark by which this project knows its own pictures, so that a command does not replace somebody's photo."""
+
+import struct
+import zlib
+
+MADE = b"made by kacflow"
+HEAD = 33  # bytes of a PNG's signature and its first chunk, which has the size
+
+
+def marked(png: bytes) -> bytes:
+    """The PNG file with MADE in a text chunk, which changes no pixel."""
+    content = b"tEXtComment\0" + MADE
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:HEAD] + chunk + png[HEAD:]
