@@ -10,11 +10,18 @@ import pytest
 
 SHOWN = 12  # files
 LONG_SECONDS = 60.0
+STARTING = {"default_sweep", "service", "bucket"}  # fixtures that start Ray or a server
 KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray, a server or a browser begins first: of two processes none works alone at the end."""
+    """Mark what uses a finished sweep or an S3 service. What starts Ray, a server or a browser begins first: of two
+    processes none works alone at the end."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_s3 = parameters is not None and parameters.params.get("root") == "s3"
+        if on_s3 or STARTING & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.system)
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 

@@ -63,6 +63,7 @@ def test_where_ray_was_imported_before_it_goes_by_what_it_has_read():
     assert settings(before="import ray\n") == ["disabled", None]
 
 
+@pytest.mark.system
 def test_nobody_without_the_token_gets_into_a_cluster_that_is_started_here():
     held = subprocess.Popen(
         [sys.executable, "-c", HOLD], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

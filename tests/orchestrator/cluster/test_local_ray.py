@@ -122,6 +122,7 @@ def test_what_bears_this_projects_name_in_a_common_folder_has_to_be_ours(tmp_pat
     assert local_ray._unfit(own / "ray") == "belongs to somebody else"
 
 
+@pytest.mark.system
 def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_else(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     limit = ["prlimit", "--nofile=64:64"]
@@ -142,6 +143,7 @@ def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_el
     assert run(tmp_path, "sweep", "x.yaml", "--dry-run").returncode == 0
 
 
+@pytest.mark.system
 def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_strange_storage(tmp_path):
     long, storage = tmp_path / ("x" * 90), tmp_path / "läufe & 'runs' #1"
     long.mkdir()

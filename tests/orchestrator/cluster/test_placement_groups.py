@@ -24,6 +24,7 @@ def ray() -> Iterator[object]:
             connection.disconnect()
 
 
+@pytest.mark.system
 def test_only_what_the_dead_had_reserved_is_freed(ray):
     from ray.util.placement_group import placement_group
 

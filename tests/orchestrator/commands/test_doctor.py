@@ -45,6 +45,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         nodes.shutdown()
 
 
+@pytest.mark.system
 def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_the_doctor(two_nodes, tmp_path):
     with patch.dict(os.environ, own_environment(), clear=True):
         connection.connect(two_nodes)
@@ -147,6 +148,7 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
         )
 
 
+@pytest.mark.system
 def test_settings_without_a_file_are_refused(tmp_path):
     refused = run(tmp_path, "doctor", "--set", "storage=x")
     assert refused.returncode == 2

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 from commands import PATIENCE, TINY, below, command, kill_all, own_environment, wait_for
 from conftest import SweepRun
 
@@ -50,6 +51,7 @@ def test_what_a_driver_knows_of_its_data_is_what_the_data_say():
         assert data.labels is not None and known.labels is not None and known.labels.tolist() == data.labels.tolist()
 
 
+@pytest.mark.system
 def test_beside_a_worker_group_there_are_few_processes_and_none_with_torch(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     driver = subprocess.Popen(

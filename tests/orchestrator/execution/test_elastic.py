@@ -13,6 +13,8 @@ from commands import PATIENCE, TINY, command, own_environment, run, settings, wa
 
 from kaccore.checkpoint import read_tensors
 
+pytestmark = pytest.mark.system
+
 STEPS = 1500
 
 

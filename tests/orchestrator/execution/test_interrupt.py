@@ -63,6 +63,7 @@ def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
     return said
 
 
+@pytest.mark.system
 def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     stop(tmp_path, signal.SIGINT)
@@ -77,6 +78,7 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_
     assert len(manifests(tmp_path / "runs")) == 1
 
 
+@pytest.mark.system
 def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + OF_THREE)
     said = stop(tmp_path, signal.SIGTERM, "sweep")
@@ -85,6 +87,7 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
     assert f"2 trials not started: {NOT_BEGUN}" in said and said.splitlines()[-1].startswith("1 of ")
 
 
+@pytest.mark.system
 def test_train_and_distill_share_the_teacher(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     assert run(tmp_path, "train", "x.yaml", *SHORT_STUDENTS).returncode == 0

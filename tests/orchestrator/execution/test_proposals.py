@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from commands import own_environment
 from made_up import made, plan
 
@@ -16,6 +17,7 @@ from orchestrator.sweeps.records import Records
 from orchestrator.work.training_log import tell
 
 
+@pytest.mark.system
 def test_trials_with_nothing_to_do_share_a_few_processes(tmp_path):
     records = made(tmp_path, plan({"sampling.steps": list(range(1, 41))}))
     records.update_all(lambda _, ending: replace(ending, status="waiting"))

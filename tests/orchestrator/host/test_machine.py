@@ -79,6 +79,7 @@ def test_a_limit_of_processes_is_counted_from_what_runs_already(tmp_path):
     assert (left.there, left.all, left.why) == (30, 100, "pids.max of the control group")
 
 
+@pytest.mark.system
 def test_a_dry_run_and_the_doctor_plan_with_the_cpus_of_the_affinity(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + "sweep: {space: {sampling.steps: {grid: [4, 2]}}}\n")
     bound = ["taskset", "-c", str(ONE), sys.executable, "-m"]

@@ -72,6 +72,7 @@ def experiments(port: int, process: "subprocess.Popen[bytes]", log: Path) -> lis
             time.sleep(0.2)
 
 
+@pytest.mark.system
 def test_the_closing_lines_are_pasted_as_they_are(store, tmp_path):
     (store.folder / "report.html").write_text("what a real run has written")
     said = concluded(store, "it was away")
@@ -102,6 +103,7 @@ def test_a_word_that_looks_like_an_option_is_none(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.mark.system
 def test_make_ui_opens_a_store_of_any_name_on_a_port_of_ones_own(store, tmp_path):
     port, log = free_port(), tmp_path / "log"
     words = ["make", "--no-print-directory", "-o", ".venv/.ready", f"BIN={Path(sys.executable).parent}", "ui",

@@ -31,6 +31,9 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make install": (".ci/run", 'make PYTHON="$PYTHON" install'),
     "make sweep": ("tests/orchestrator/conftest.py", '"experiments" / "nfe_sweep.yaml"'),
     "make test": (".ci/run", "make test"),
+    "make lint": (".ci/run", "make lint"),
+    "bash .ci/check_package": (".ci/run", "bash .ci/check_package"),
+    "python -m build": (".ci/check_package", "-m build"),
     "make test-failures": (".ci/run", "make test-failures"),
     "make ui": ("tests/orchestrator/host/test_printed.py", '"make", "--no-print-directory"'),
     "python -m orchestrator.ui": ("tests/orchestrator/host/test_printed.py", 'run(tmp_path, "ui"'),
@@ -78,6 +81,7 @@ NOWHERE = {  # and why not
     **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
                     "it needs Slurm or Kubernetes: docs/clusters.md says so"),
     "ssh": "it names a machine of the reader's",
+    **dict.fromkeys(("bash .ci/run", "make check", "python -m pytest"), "it runs the tests themselves"),
     "docker run": "an option of a container's start, which is the reader's",
     "python -m kaccore.metrics.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commands import PATIENCE, REPOSITORY, TINY, own_environment
 
+pytestmark = pytest.mark.system
+
 FOLDER = REPOSITORY / "docs" / "extending"
 
 

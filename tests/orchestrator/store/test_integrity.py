@@ -186,6 +186,7 @@ def published(store: Store, stage: Stage) -> None:
     store.publish(stage, folder, 1.0)
 
 
+@pytest.mark.system
 def test_on_either_kind_of_store_a_damaged_result_is_found_and_set_aside_as_a_whole(root):
     store = Store(root)
     for stage in (TEACHER, STUDENT):

@@ -95,6 +95,7 @@ class Holder:
         os.kill(self.process.pid, number)
 
 
+@pytest.mark.system
 def test_only_one_of_many_processes_takes_a_lease(root):
     assert winners((root,), 300 if isinstance(root, Folder) else 100) == {1}
 

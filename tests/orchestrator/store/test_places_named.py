@@ -109,6 +109,7 @@ def test_without_a_home_folder_a_tilde_is_refused_and_no_folder_is_called_so(tmp
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
 
 
+@pytest.mark.system
 def test_commands_find_a_store_with_a_strange_name_from_another_folder(strange, tmp_path):
     for given in (["status", "fabricated"], ["stages"], ["report", "fabricated"]):
         said = run(tmp_path, *given, "--storage", strange)
@@ -120,6 +121,7 @@ def test_commands_find_a_store_with_a_strange_name_from_another_folder(strange, 
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["status", "stages", "report", "sample", "export", "playground"])
 def test_a_store_that_is_not_there_is_refused(name, tmp_path):
     more = {"report": ["x"], "sample": ["x", "--out=x.png"], "export": ["x", "--format=safetensors", "--out=x.st"],

@@ -202,6 +202,7 @@ def server_at(address: str, folder: Path, *options: str) -> Iterator[str]:
             kill_all(process)
 
 
+@pytest.mark.system
 def test_a_real_server_by_another_name_is_told_which_to_allow_and_then_answers(tmp_path):
     with server_at("127.0.0.2", tmp_path) as uri:  # a loopback too, and none that MLflow allows
         said = problem(uri)

@@ -134,6 +134,7 @@ def test_a_node_says_what_it_lacks():
         assert key == "evaluation.weights" and OFFICIAL[LARGE].url in message
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("command, more", [("sweep", []), ("sweep", ["--dry-run"]), ("evaluate", []), ("doctor", [])])
 def test_commands_refuse_what_they_would_miss_at_the_end(command, more, tmp_path):
     (tmp_path / "x.yaml").write_text(
@@ -176,6 +177,7 @@ def test_a_sweep_that_draws_its_trials_draws_no_more_of_them(tmp_path):
     assert search.suggest("second") == "FINISHED" and len(records.plan.trials) == 1
 
 
+@pytest.mark.system
 def test_a_reference_that_fails_ends_the_sweep_before_anything_is_trained(tmp_path):
     other = tmp_path / "other.pth"
     other.write_bytes(pickle.dumps({"a": 1}))  # not what it is said to be, which its hash does not tell
