@@ -15,14 +15,15 @@ KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a finished sweep or an S3 service. What starts Ray, a server or a browser begins first: of two
-    processes none works alone at the end."""
+    """Mark what uses a finished sweep or an S3 service. Files that start Ray, a server or a browser come first, so that
+    of two processes none works alone at the end; within a file the order stays."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_s3 = parameters is not None and parameters.params.get("root") == "s3"
         if on_s3 or STARTING & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.system)
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    starting = {item.path for item in items if item.get_closest_marker("system") is not None}
+    items.sort(key=lambda item: item.path not in starting)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from commands import TINY, manifests, run
 
+pytestmark = pytest.mark.system
+
 SWEEP = """\
 sweep:
   search: optuna
@@ -49,7 +51,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
-@pytest.mark.system
 def test_as_many_points_are_drawn_as_asked_for_each_with_the_whole_grid(drawn):
     found = rows(drawn)
     assert [row["status"] for row in found] == ["done"] * 6
@@ -58,7 +59,6 @@ def test_as_many_points_are_drawn_as_asked_for_each_with_the_whole_grid(drawn):
     assert all(float(row["fid"]) > 0 for row in found)
 
 
-@pytest.mark.system
 def test_the_same_command_finds_it_done_and_asking_for_more_goes_on(drawn):
     before, known = manifests(drawn / "runs"), points(drawn)
     said = run(drawn, "sweep", "x.yaml", "--dry-run")
@@ -81,7 +81,6 @@ def test_another_sweep_learns_from_it(drawn):
     assert "sweep.learn_from: got nosuch, expected a sweep of" in said.stderr and ": tiny" in said.stderr
 
 
-@pytest.mark.system
 def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + GRID)
     said = run(tmp_path, "sweep", "x.yaml", "--set", "sweep.max_core_hours=1.0e-9", "--set",
@@ -96,7 +95,6 @@ def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
     assert [row["status"] for row in rows(tmp_path)] == ["done", "done"]
 
 
-@pytest.mark.system
 @pytest.mark.parametrize(
     ("only", "message"),
     [

@@ -16,6 +16,8 @@ from orchestrator.store.leases import Halt, Lease, LeaseWatch
 from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
+pytestmark = pytest.mark.system
+
 SETTINGS = """\
 name: stop
 data: {name: digits}
@@ -62,7 +64,6 @@ def left_over(cwd: Path) -> Path:
     return folder
 
 
-@pytest.mark.system
 def test_the_poor_trial_is_stopped_where_it_was_measured_and_keeps_its_stage(stopped):
     *others, poor = table(stopped)
     assert [row["status"] for row in (*others, poor)] == ["done", "done", "stopped"]
@@ -99,7 +100,6 @@ def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
     assert (folder / "figures" / "fid_while_training.png").stat().st_size > 1000
 
 
-@pytest.mark.system
 def test_the_same_command_again_leaves_it_stopped(stopped):
     before = table(stopped)
     again = run(stopped, "sweep", "x.yaml")
@@ -107,7 +107,6 @@ def test_the_same_command_again_leaves_it_stopped(stopped):
     assert table(stopped) == before
 
 
-@pytest.mark.system
 def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(stopped, tmp_path):
     key = left_over(stopped).name
     fresh = run(stopped, "train", "single.yaml", "--set", POOR, "--set", f"storage={tmp_path}")
@@ -144,7 +143,6 @@ def test_how_a_trial_ended_is_told_from_its_last_report():
     assert ends_early({}) == ""
 
 
-@pytest.mark.system
 @pytest.mark.parametrize(
     ("settings", "key", "remedy"),
     [

@@ -8,6 +8,8 @@ import pytest
 from commands import TINY, manifests, run
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.system
+
 SWEEP = """\
 sweep:
   space:
@@ -39,7 +41,6 @@ def trial_runs(cwd: Path) -> dict[str, str]:
     return {r.data.tags["trial"]: r.info.status for r in found}
 
 
-@pytest.mark.system
 def test_a_sweep_with_a_failed_trial_ends_with_status_1(half_failed):
     _, said = half_failed
     assert said.returncode == 1, said.stdout + said.stderr
@@ -79,7 +80,6 @@ def test_mlflow_has_the_failed_and_the_finished_trial(half_failed):
     assert trial_runs(cwd) == {"0": "FINISHED", "1": "FAILED"}
 
 
-@pytest.mark.system
 def test_a_report_made_again_keeps_the_failed_trial_and_its_cause(half_failed):
     cwd, _ = half_failed
     (folder,) = (cwd / "runs" / "sweeps" / "tiny").iterdir()

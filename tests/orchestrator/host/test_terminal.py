@@ -9,6 +9,8 @@ from commands import command, own_environment
 
 from orchestrator.host import terminal
 
+pytestmark = pytest.mark.system
+
 ENCODINGS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
@@ -42,7 +44,6 @@ def test_tables_and_bars_are_drawn_in_plain_characters(environment, store, tmp_p
     assert "+---" in listed and "fabricated/" in listed
 
 
-@pytest.mark.system
 def test_a_locale_of_before_utf_8_reads_the_store_and_writes_names(store, tmp_path):
     environment, out = ENCODINGS["locale"], tmp_path / "ü日.png"
     written = said(tmp_path, environment, "report", "fabricated", "--storage", store)
@@ -58,7 +59,6 @@ def test_a_bar_keeps_its_width():
     assert "\udcc3x".encode("utf-8", terminal.PLAIN) == b"\\xc3x"  # a byte of a name that is no UTF-8
 
 
-@pytest.mark.system
 def test_a_fault_names_a_file_that_the_encoding_does_not_have(tmp_path):
     for environment in ENCODINGS.values():
         ended = subprocess.run(command("sweep", "日.yaml"), cwd=tmp_path, env={**own_environment(), **environment},

@@ -23,6 +23,8 @@ from fabricated import versions
 from orchestrator import sample
 from orchestrator.sweeps.records import Records
 
+pytestmark = pytest.mark.system
+
 ASKED = {"count": 4, "seed": 0, "steps": 1, "labels": [3, 1, 4, 1]}
 
 
@@ -99,7 +101,6 @@ def test_the_model_is_weights_and_configuration_and_code_as_text(records):
     assert not list(folder.rglob("*.pkl"))
 
 
-@pytest.mark.system
 def test_the_documented_request_is_answered_with_its_images(served):
     words = shlex.split(documented("curl "))
     asked = json.loads(words[words.index("-d") + 1])
