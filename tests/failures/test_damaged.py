@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import in_process
+import torch
 from commands import TINY, run
 
 from orchestrator.settings.loading import parse
@@ -19,6 +20,7 @@ def weights(root: Path) -> dict[str, bytes]:
 
 
 def test_what_is_found_at_the_start_and_what_a_worker_comes_upon_is_made_again_by_the_same_command(tmp_path):
+    torch.set_num_threads(1)  # as a worker of one CPU has: another number rounds sums in another order
     (tmp_path / "x.yaml").write_text(TINY)
     plan = opening.make_plan(parse(load_text(TINY, "x.yaml")), "x.yaml", "evaluation")
     root, (trial,) = tmp_path / "runs", plan.trials

@@ -7,12 +7,14 @@ from commands import PATIENCE, TINY, command, own_environment
 from sweeps import logged, rows
 
 ROOM = 5e9  # bytes for Ray's dozen processes and a small training; the large one wants three times as much
-SWEEP = """\
+LARGE = 200_000
+TOLD = "out of memory: lower teacher.batch_size or model.channels"
+SWEEP = f"""\
 sweep:
   max_concurrent_trials: 2
   space:
-    teacher.batch_size: {grid: [16, 200000]}
-    sampling.model: {grid: [teacher]}
+    teacher.batch_size: {{grid: [16, {LARGE}]}}
+    sampling.model: {{grid: [teacher]}}
 """
 
 
@@ -29,6 +31,6 @@ def test_a_stage_out_of_memory_is_given_up_with_a_remedy_and_the_others_go_on(tm
     small, large = rows(tmp_path / "runs")
     assert (small["status"], small["error"]) == ("done", "")
     assert large["status"] == "failed"
-    assert large["error"].startswith("teacher: out of memory: lower teacher.batch_size or model.channels")
+    assert large["error"].startswith(f"teacher, batch_size {LARGE}: {TOLD}")
     kinds = {("sweep", "FAILED"), ("trial", "FINISHED"), ("trial", "FAILED"), ("teacher", "FINISHED")}
     assert logged(tmp_path / "runs") == dict.fromkeys(kinds, 1)
