@@ -16,7 +16,7 @@ BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 5 minutes on 2 cores)"
 	@echo "make check    lint, types and the tests that start neither Ray nor a server nor a browser"
-	@echo "make test     set up .venv if missing, then run every test (about 19 minutes on 2 cores)"
+	@echo "make test     set up .venv if missing, then run every test (about 21 minutes on 2 cores)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
