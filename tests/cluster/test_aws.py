@@ -247,7 +247,10 @@ def test_who_waits_for_a_machine_that_aws_refuses_is_told_the_reason(asked, aws,
     (tmp_path / "x.yaml").write_text(TINY)
     on_head = {"cwd": tmp_path, "env": {**aws, "RAY_AUTH_MODE": "token"}, "text": True}
     settings, pipe = ["x.yaml", "--set", "cluster.gpus_per_worker=1", "--address", head], subprocess.PIPE
-    sweep = subprocess.Popen(command("sweep", *settings), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **on_head)
+    sweep = subprocess.Popen(
+        command("sweep", *settings), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **on_head,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+    )  # fmt: skip
     try:
         assert sweep.stdout is not None
         lines = []
