@@ -20,7 +20,6 @@ from orchestrator.settings.loading import override
 
 UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run
 EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")  # how much of it
-GOALS = ("teacher", "student", "evaluation", "sweep")  # how far a run goes: train, distill, evaluate, sweep
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Plan:
     """All trials of an experiment, those combinations that were left out, and an id that equal plans share."""
 
     experiment: Experiment
-    goal: str
+    goal: str  # how far a run goes: teacher, student, evaluation or sweep, as by train, distill, evaluate and sweep
     trials: tuple[Trial, ...]
     skipped: tuple[Skipped, ...]
     expansion: Expansion
