@@ -1,4 +1,5 @@
-"""`python -m benchmarks [PART ...]`: each part in a process of its own, one after the other, and a table of them all.
+"""`python -m benchmarks [PART ...]`: each part in a process of its own, one after the other, and a
+table of them all.
 
 `--json FILE` writes the figures there as well. Without a part: all but `gpu`.
 """
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     """Measure and print; the exit status is that of the last part that failed, or 0."""
     listed = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, epilog=listed)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
@@ -42,21 +45,29 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"PART: got {unknown[0]!r}, expected one of {', '.join(PARTS)}")
     if given.here:
         (part,) = given.parts
-        given.json.write_text(json.dumps([asdict(f) for f in importlib.import_module(f"benchmarks.{part}").figures()]))
+        given.json.write_text(
+            json.dumps([asdict(f) for f in importlib.import_module(f"benchmarks.{part}").figures()])
+        )
         return 0
     return _all(given.parts or [part for part in PARTS if part != "gpu"], given.json)
 
 
 def _all(parts: list[str], keep: Path | None) -> int:
-    console, status, found = Console(), 0, []
+    console = Console()
+    status = 0
+    found = []
     console.width = max(console.width, WIDTH)
     for part in parts:
         console.print(f"[bold]{part}[/]: {PARTS[part]}", highlight=False)
         with tempfile.TemporaryDirectory() as folder:
             said = Path(folder) / "figures.json"
-            done = subprocess.run([sys.executable, "-m", "benchmarks", part, "--here", "--json", said], check=False)
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks", part, "--here", "--json", said], check=False
+            )
             status = done.returncode or status
-            figures = [Figure(**each) for each in json.loads(said.read_text())] if said.exists() else []
+            figures = (
+                [Figure(**each) for each in json.loads(said.read_text())] if said.exists() else []
+            )
         console.print(table(figures))
         found += figures
     if keep is not None:

@@ -1,4 +1,5 @@
-"""Draws of the Kac process with their velocities, as many as a batch of 128 colour images of 32x32 needs."""
+"""Draws of the Kac process with their velocities, as many as a batch of 128 colour images of 32x32
+needs."""
 
 import json
 import subprocess
@@ -49,22 +50,43 @@ def figures() -> Iterator[Figure]:
     torch.set_num_threads(1)
     ours, table = (_fresh(draw) for draw in (OURS, TABLE))
     yield Figure(
-        "draws", "first batch, after `import torch`", "", *spread([each["first"] for each in ours]), "s", "<= 0.5"
+        "draws",
+        "first batch, after `import torch`",
+        "",
+        *spread([each["first"] for each in ours]),
+        "s",
+        "<= 0.5",
     )
-    yield Figure("draws", "first batch of the table", "", *spread([each["first"] for each in table]), "s")
-    yield Figure("draws", "memory beside torch", "", *spread([each["memory"] for each in ours]), "MB", "<= 50")
-    yield Figure("draws", "memory of the table", "", *spread([each["memory"] for each in table]), "MB")
+    yield Figure(
+        "draws", "first batch of the table", "", *spread([each["first"] for each in table]), "s"
+    )
+    yield Figure(
+        "draws",
+        "memory beside torch",
+        "",
+        *spread([each["memory"] for each in ours]),
+        "MB",
+        "<= 50",
+    )
+    yield Figure(
+        "draws", "memory of the table", "", *spread([each["memory"] for each in table]), "MB"
+    )
     process, sampler = KacProcess(25.0, 2.0), TableSampler(KacProcess(25.0, 2.0))
     t = torch.rand(BATCH)
     slow, fast = in_turns(
-        lambda: sampler.sample(t, pixels=PIXELS), lambda: process.sample_with_velocity(t, (BATCH, PIXELS))
+        lambda: sampler.sample(t, pixels=PIXELS),
+        lambda: process.sample_with_velocity(t, (BATCH, PIXELS)),
     )
-    yield Figure("draws", "the table's batch", "ours, in steady state", *ratio(slow, fast), "times", ">= 3")
+    yield Figure(
+        "draws", "the table's batch", "ours, in steady state", *ratio(slow, fast), "times", ">= 3"
+    )
     for name, reach in (("default", "<= 5"), ("34 M, KF", "<= 1")):
         step, draw = step_of(NETWORKS[name])
         whole, part = in_turns(step, draw, repeats=5 if name == "default" else 2, warm_up=1)
         shares = [100 * b / a for a, b in zip(whole, part, strict=True)]
-        yield Figure("draws", f"draws of a training step, {name}", "the step", *spread(shares), "%", reach)
+        yield Figure(
+            "draws", f"draws of a training step, {name}", "the step", *spread(shares), "%", reach
+        )
 
 
 def _fresh(draw: str) -> list[dict[str, float]]:
@@ -72,5 +94,7 @@ def _fresh(draw: str) -> list[dict[str, float]]:
     code = FIRST.format(batch=BATCH, draw=draw.format(batch=BATCH, pixels=PIXELS))
     repeats = 3 if draw is OURS else 1
     command = [sys.executable, "-c", code]
-    run = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(repeats)]
+    run = [
+        subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(repeats)
+    ]
     return [json.loads(each.stdout) for each in run]

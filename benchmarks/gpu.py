@@ -1,7 +1,8 @@
-"""On a CUDA device: `python -m benchmarks gpu`. The papers' two CIFAR-10 networks, as the trainer and sampler run them.
+"""On a CUDA device: `python -m benchmarks gpu`. The papers' two CIFAR-10 networks, as the trainer
+and sampler run them.
 
-Shares of peak are of dense bfloat16 arithmetic as the makers state it; operations are counted by torch.
-"""
+Shares of peak are of dense bfloat16 arithmetic as the makers state it; operations are counted by
+torch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,8 +18,20 @@ from kaccore.sampling import sample
 from kaccore.tensors import generator_for
 from kaccore.training import Settings, Training, batch_indices
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4 ": 121e12, "4090": 165e12}  # operations a second
-DK = {"channels": 256, "multipliers": (1, 2, 2, 3), "blocks": 3, "attention": (16, 8, 4), "attention_in": "adm"}
+PEAK = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "L4 ": 121e12,
+    "4090": 165e12,
+}  # operations a second
+DK = {
+    "channels": 256,
+    "multipliers": (1, 2, 2, 3),
+    "blocks": 3,
+    "attention": (16, 8, 4),
+    "attention_in": "adm",
+}
 NETWORKS = {
     "34 M": Network(32, 3, 128, {**KF, "attention_in": "adm"}),
     "323 M": Network(32, 3, 128, DK),
@@ -34,7 +47,13 @@ def figures() -> Iterator[Figure]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
     t = torch.rand(128, device="cuda")
     (took,) = in_turns(_waited(lambda: PATH.process.sample_with_velocity(t, (128, 3, 32, 32))))
-    yield Figure("gpu", "draws with velocities, 128x3x32x32", "", *spread([1e3 * each for each in took]), "ms")
+    yield Figure(
+        "gpu",
+        "draws with velocities, 128x3x32x32",
+        "",
+        *spread([1e3 * each for each in took]),
+        "ms",
+    )
     for name, network in NETWORKS.items():
         yield from _training(name, network)
         yield from _sampling(name, network)
@@ -49,7 +68,9 @@ def _training(name: str, network: Network) -> Iterator[Figure]:
 
     def loss(net: torch.nn.Module, step: int) -> torch.Tensor:
         x0 = data.batch(batch_indices(IMAGES, network.batch, step, 0), "cuda")
-        return flow_matching_loss(net, PATH, x0, None, generator_for(0, "bench", step, device="cuda"))
+        return flow_matching_loss(
+            net, PATH, x0, None, generator_for(0, "bench", step, device="cuda")
+        )
 
     steps = training.run(loss)
     twenty = _waited(lambda: [next(steps) for _ in range(20)])
@@ -60,14 +81,20 @@ def _training(name: str, network: Network) -> Iterator[Figure]:
         shares = [100 * 20 * plain / each / peak for each in took]
         yield Figure("gpu", f"{name}: of the card's arithmetic", "", *spread(shares), "%")
     steps_alone = iter(range(10**9))
-    (load,) = in_turns(_waited(lambda: data.batch(batch_indices(IMAGES, network.batch, next(steps_alone), 0), "cuda")))
+    (load,) = in_turns(
+        _waited(
+            lambda: data.batch(batch_indices(IMAGES, network.batch, next(steps_alone), 0), "cuda")
+        )
+    )
     share = 100 * sorted(load)[len(load) // 2] / (sorted(took)[len(took) // 2] / 20)
     yield Figure("gpu", f"{name}: fetching a batch", "a step", *spread([share]), "%")
 
 
 def _sampling(name: str, network: Network) -> Iterator[Figure]:
     model = network.made().cuda().eval().to(memory_format=torch.channels_last)
-    model.compile(mode="reduce-overhead")  # CUDA graphs: few steps on few images wait for launches otherwise
+    model.compile(
+        mode="reduce-overhead"
+    )  # CUDA graphs: few steps on few images wait for launches otherwise
     for count in STEPS:
         with torch.autocast("cuda", torch.bfloat16):
             call = partial(sample, model, PATH, (network.batch, 3, 32, 32), steps=count, seed=0)
@@ -79,7 +106,9 @@ def _sampling(name: str, network: Network) -> Iterator[Figure]:
 def _operations(model: torch.nn.Module, network: Network) -> int:
     x0 = torch.randn(network.batch, 3, 32, 32, device="cuda")
     with FlopCounterMode(display=False) as counter:
-        flow_matching_loss(model, PATH, x0, None, generator_for(0, "bench", device="cuda")).backward()
+        flow_matching_loss(
+            model, PATH, x0, None, generator_for(0, "bench", device="cuda")
+        ).backward()
     model.zero_grad()
     return int(counter.get_total_flops())
 

@@ -14,8 +14,9 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table: `value` of what, against what, with its lower and upper quartile, in `unit`; `reach` is
-    what it should come to, as "<= 1.03" or ">= 3", empty where there is no such thing."""
+    """One line of the table: `value` of what, against what, with its lower and upper quartile, in
+    `unit`; `reach` is what it should come to, as "<= 1.03" or ">= 3", empty where there is no such
+    thing."""
 
     part: str
     what: str
@@ -42,7 +43,9 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def in_turns(*calls: Callable[[], object], repeats: int = 15, warm_up: int = WARM_UP) -> list[list[float]]:
+def in_turns(
+    *calls: Callable[[], object], repeats: int = 15, warm_up: int = WARM_UP
+) -> list[list[float]]:
     """Seconds of each call, taken in turns so that whatever else happens meets them all."""
     for _ in range(warm_up):
         for call in calls:

@@ -25,4 +25,11 @@ def figures() -> Iterator[Figure]:
             return compare(extract(images, FEATURES), Reference.load(kept), ["fid"])
 
         whole, features = in_turns(fid, lambda: extract(images, FEATURES), repeats=7, warm_up=1)
-    yield Figure("metrics", "FID of 5,000 MNIST images", "their features", *ratio(whole, features), "times", "<= 1.1")
+    yield Figure(
+        "metrics",
+        "FID of 5,000 MNIST images",
+        "their features",
+        *ratio(whole, features),
+        "times",
+        "<= 1.1",
+    )

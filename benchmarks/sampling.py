@@ -18,14 +18,28 @@ def figures() -> Iterator[Figure]:
     for name in ("default", "128 channels"):
         alone, plain, guided = in_turns(*_calls(NETWORKS[name]), repeats=7, warm_up=1)
         what = f"{STEPS} Euler steps, {name}"
-        yield Figure("sampling", what, f"{STEPS} evaluations", *ratio(plain, alone), "times", "<= 1.03")
-        yield Figure("sampling", f"{what}, guided", f"{STEPS} evaluations", *ratio(guided, alone), "times", "<= 2.0")
+        yield Figure(
+            "sampling", what, f"{STEPS} evaluations", *ratio(plain, alone), "times", "<= 1.03"
+        )
+        yield Figure(
+            "sampling",
+            f"{what}, guided",
+            f"{STEPS} evaluations",
+            *ratio(guided, alone),
+            "times",
+            "<= 2.0",
+        )
 
 
-def _calls(network: Network) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+def _calls(
+    network: Network,
+) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
     """The network's evaluations alone; in a solver; in a solver and guided."""
-    model, shape = network.made().eval(), (IMAGES, network.image_channels, network.size, network.size)
-    x, t, labels = torch.randn(shape), torch.rand(IMAGES), torch.zeros(IMAGES, dtype=torch.int64)
+    model = network.made().eval()
+    shape = (IMAGES, network.image_channels, network.size, network.size)
+    x = torch.randn(shape)
+    t = torch.rand(IMAGES)
+    labels = torch.zeros(IMAGES, dtype=torch.int64)
 
     @torch.no_grad()
     def evaluations() -> None:

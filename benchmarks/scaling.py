@@ -1,6 +1,6 @@
-"""Past one machine: `python -m benchmarks.scaling`. What a CIFAR-10 table costs on paper, with and without shared
-stages, and how what the driver does by itself grows with the trials. `docs/scaling.md` reads the figures.
-"""
+"""Past one machine: `python -m benchmarks.scaling`. What a CIFAR-10 table costs on paper, with and
+without shared stages, and how what the driver does by itself grows with the trials.
+`docs/scaling.md` reads the figures."""
 
 import json
 import sys
@@ -26,13 +26,16 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 
 PAPER = Path(__file__).parents[1] / "experiments" / "paper"
-SPACE = {  # 5 x 5 damping and speed, 3 seeds, and 5 step counts: the teacher's, and those of its students
+# 5 x 5 damping and speed, 3 seeds, and 5 step counts: the teacher's, and those of its students
+SPACE = {
     "path.damping": {"grid": [4.0, 9.0, 16.0, 25.0, 49.0]},
     "path.speed": {"grid": [1.0, 2.0, 3.0, 4.0, 5.0]},
     "seed": {"grid": [0, 1, 2]},
 }
 STEPS = {"teacher": [100], "student": [1, 2, 4, 20]}
-PEAK, SHARE = 989e12, 0.35  # operations a second of an H100 in dense bfloat16, and the part of it that we assume
+# operations a second of an H100 in dense bfloat16, and the part of it that we assume
+PEAK = 989e12
+SHARE = 0.35
 TRIALS = (100, 1_000, 10_000)
 
 
@@ -44,19 +47,32 @@ def main() -> None:
 
 
 def costs(*names: str) -> Table:
-    """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are students'."""
+    """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are
+    students'."""
     table = Table("network", "cells", "stages", "GPU hours, shared", "each cell alone", "times")
     for name in names:
         experiment = loading.load(PAPER / name)
         cells: list[Trial] = []
         for model, steps in STEPS.items():
-            sampling = {"model": model, "solver": "ab2" if model == "teacher" else "euler", "steps": steps[0]}
+            sampling = {
+                "model": model,
+                "solver": "ab2" if model == "teacher" else "euler",
+                "steps": steps[0],
+            }
             space = {**SPACE, "sampling.steps": {"grid": steps}}
             chosen = override(experiment, {"sampling": sampling, "sweep": {"space": space}})
             cells += make(chosen, alike("fingerprint", "inception-v3-compat")).trials
         once = {stage.key: stage for trial in cells for stage in trial.stages()}
-        shared, alone = hours(once.values()), sum(hours(trial.stages()) for trial in cells)
-        table.add_row(name, str(len(cells)), str(len(once)), f"{shared:,.0f}", f"{alone:,.0f}", f"{alone / shared:.2f}")
+        shared = hours(once.values())
+        alone = sum(hours(trial.stages()) for trial in cells)
+        table.add_row(
+            name,
+            str(len(cells)),
+            str(len(once)),
+            f"{shared:,.0f}",
+            f"{alone:,.0f}",
+            f"{alone / shared:.2f}",
+        )
     return table
 
 
@@ -69,7 +85,9 @@ def _operations(stage: Stage) -> float:
     if stage.kind == "reference":
         return 0.0
     teacher = stage.lineage()[0]
-    once = _forward(json.dumps(teacher.config["model"]), 10 if teacher.config["label_dropout"] else 0)
+    once = _forward(
+        json.dumps(teacher.config["model"]), 10 if teacher.config["label_dropout"] else 0
+    )
     if stage.kind == "evaluation":
         sampling, images = stage.config["sampling"], stage.config["samples"] * stage.config["seeds"]
         return images * once * sampling["steps"] * EVALUATIONS[sampling["solver"]]
@@ -92,7 +110,9 @@ def _forward(settings: str, classes: int) -> float:
 
 def books(counts: Iterable[int]) -> Table:
     """Seconds of the driver's own work, whatever the trials do."""
-    table = Table("trials", "plan", "look up what is done", "note the end of each", "write what was found")
+    table = Table(
+        "trials", "plan", "look up what is done", "note the end of each", "write what was found"
+    )
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()

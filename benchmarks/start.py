@@ -23,12 +23,16 @@ folder = str(Path.cwd())
 TorchTrainer(lambda: Path(folder, "begun").touch(), scaling_config=ScalingConfig(num_workers=1),
              run_config=RunConfig(storage_path=folder)).fit()
 """
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
 
 
 def figures() -> Iterator[Figure]:
-    """Quick answers, and the way to the first training step beside what Ray Train alone takes to a worker's first
-    line."""
+    """Quick answers, and the way to the first training step beside what Ray Train alone takes to a
+    worker's first line."""
     commands = {
         "--help": ("--help",),
         "a file that is not there": ("nothing.yaml",),
@@ -40,18 +44,42 @@ def figures() -> Iterator[Figure]:
             call = partial(_run, folder, "-m", "orchestrator.sweep", *arguments)
             took = [seconds(call) for _ in range(REPEATS)]
             yield Figure("start", what, "", *spread(took), "s", "<= 2")
-        imports = [seconds(lambda: _run(folder, "-c", "import torch, ray, mlflow")) for _ in range(REPEATS)]
+        imports = [
+            seconds(lambda: _run(folder, "-c", "import torch, ray, mlflow")) for _ in range(REPEATS)
+        ]
     yield Figure("start", "import torch, ray, mlflow", "", *spread(imports), "s")
-    first = [_until("runs/work/*/progress.json", "-m", "orchestrator.train", str(EXPERIMENT)) for _ in range(REPEATS)]
+    first = [
+        _until("runs/work/*/progress.json", "-m", "orchestrator.train", str(EXPERIMENT))
+        for _ in range(REPEATS)
+    ]
     bare = [_until("begun", "-c", RAY_TRAIN) for _ in range(REPEATS)]
     over = [a - b for a, b in zip(first, imports, strict=True)]
-    yield Figure("start", "command to first training step, beyond these imports", "", *spread(over), "s", "<= 4")
+    yield Figure(
+        "start",
+        "command to first training step, beyond these imports",
+        "",
+        *spread(over),
+        "s",
+        "<= 4",
+    )
     over = [a - b for a, b in zip(bare, imports, strict=True)]
-    yield Figure("start", "a bare Ray Train program to its worker's first line, beyond them", "", *spread(over), "s")
+    yield Figure(
+        "start",
+        "a bare Ray Train program to its worker's first line, beyond them",
+        "",
+        *spread(over),
+        "s",
+    )
 
 
 def _run(folder: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(**QUIET), capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(**QUIET),
+        capture_output=True,
+        check=False,
+    )
 
 
 def _until(appears: str, *arguments: str) -> float:
@@ -59,7 +87,9 @@ def _until(appears: str, *arguments: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         command, nowhere = [sys.executable, *arguments], subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=folder, env=environment(**QUIET), stdout=nowhere, stderr=nowhere)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(**QUIET), stdout=nowhere, stderr=nowhere
+        )
         while not list(Path(folder).glob(appears)):
             if process.poll() is not None:
                 raise RuntimeError(f"{arguments}: ended with {process.returncode}")

@@ -1,4 +1,5 @@
-"""What keeping the books costs: `python -m benchmarks.store`. Compare within one run: machines differ."""
+"""What keeping the books costs: `python -m benchmarks.store`. Compare within one run: machines
+differ."""
 
 import subprocess
 import sys
@@ -26,7 +27,12 @@ print(next(int(line.split()[1]) for line in status.splitlines() if line.startswi
 def plan(trials: int) -> Plan:
     """A sweep of so many evaluations of one teacher."""
     space = {"space": {"sampling.steps": {"grid": list(range(1, trials + 1))}}}
-    config = {"name": "bench", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher"}}
+    config = {
+        "name": "bench",
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "sampling": {"model": "teacher"},
+    }
     return make(parse({**config, "sweep": space}), alike("fingerprint", "digits-cnn-v1"))
 
 
@@ -35,7 +41,9 @@ def finish(records: Records) -> None:
     for stage in records.plan.stages():
         if not records.store.done(stage.key):
             folder = records.store.gather(stage)
-            (folder / "metrics.json").write_text('{"fid": 1.0, "fid_features": "digits-cnn-v1", "nfe": 4}')
+            (folder / "metrics.json").write_text(
+                '{"fid": 1.0, "fid_features": "digits-cnn-v1", "nfe": 4}'
+            )
             (folder / "samples.png").write_bytes(b"")
             (folder / "losses.json").write_text('[{"step": 1, "loss": 1.0, "lr": 0.1}]')
             (folder / "system.json").write_text("[]")
@@ -62,7 +70,9 @@ def main() -> None:
                 records.end(trial.index, "done")
             each = 1e3 * (time.perf_counter() - began) / count
             table.add_row(f"note the end of a trial, one of {count}", f"{each:.1f} ms")
-    said = subprocess.run([sys.executable, "-c", COORDINATOR], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", COORDINATOR], capture_output=True, text=True, check=True
+    ).stdout
     table.add_row("memory of a waiting coordinator's imports (PSS)", f"{float(said):.0f} MB")
     Console().print(table)
 

@@ -1,4 +1,5 @@
-"""Twelve trials of the default experiment, two seeds side by side on two cores, against what their stages take."""
+"""Twelve trials of the default experiment, two seeds side by side on two cores, against what their
+stages take."""
 
 import json
 import sys
@@ -37,13 +38,18 @@ def figures() -> Iterator[Figure]:
         wall = time.perf_counter() - began
         if process.returncode:
             raise RuntimeError(Path(folder, "said").read_text())
-        stages = [json.loads(path.read_text()) for path in Path(folder).glob("runs/stages/*/manifest.json")]
+        stages = [
+            json.loads(path.read_text())
+            for path in Path(folder).glob("runs/stages/*/manifest.json")
+        ]
     own = sum(stage["seconds"] for stage in stages) / 2
     yield Figure("sweep", f"12 trials, {len(stages)} stages", "", *spread([wall]), "s")
     yield Figure("sweep", "their stages' own seconds, by two", "", *spread([own]), "s")
     over = spread([(wall - START) / own])
     yield Figure("sweep", f"all but {START:.0f} s for starting", "these", *over, "times", "<= 1.08")
-    yield Figure("sweep", "the driver's memory (PSS)", "", *spread([held["driver"]]), "MB", "<= 600")
+    yield Figure(
+        "sweep", "the driver's memory (PSS)", "", *spread([held["driver"]]), "MB", "<= 600"
+    )
     yield Figure("sweep", "a worker's memory (PSS)", "", *spread([held["worker"]]), "MB", "<= 1200")
 
 

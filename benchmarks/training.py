@@ -1,8 +1,9 @@
-"""Training steps: ours against plain PyTorch, and against the arithmetic that they cannot do without.
+"""Training steps: ours against plain PyTorch, and against the arithmetic that they cannot do
+without.
 
-Plain is what a tutorial has: torch.optim.Adam as it comes, the average of the weights parameter by parameter, the norm
-of the gradients bounded by torch's own function. Data, path, network, batch and draws are the same.
-"""
+Plain is what a tutorial has: torch.optim.Adam as it comes, the average of the weights parameter by
+parameter, the norm of the gradients bounded by torch's own function. Data, path, network, batch and
+draws are the same."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -40,7 +41,13 @@ class Network:
 
 
 DIGITS = {"multipliers": (1,), "blocks": 1, "patch": 2, "classes": 10}
-KF = {"channels": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "scale_shift": False, "resample": "conv"}
+KF = {
+    "channels": 128,
+    "multipliers": (1, 2, 2, 2),
+    "blocks": 2,
+    "scale_shift": False,
+    "resample": "conv",
+}
 NETWORKS = {
     "default": Network(8, 1, 64, {**DIGITS, "channels": 64}),
     "128 channels": Network(8, 1, 64, {**DIGITS, "channels": 128}),
@@ -57,11 +64,22 @@ def figures() -> Iterator[Figure]:
         ours, plain = _ours(network), _plain(network)
         apart = [abs(ours() / plain() - 1) for _ in range(SAME)]
         slow, fast, known = in_turns(plain, ours, lambda: product[0] @ product[1])
-        yield Figure("training", f"plain PyTorch, {name}", "ours", *ratio(slow, fast), "times", ">= 1.5")
-        yield Figure("training", f"largest difference of {SAME} losses, {name}", "plain's", *spread([max(apart)]))
+        yield Figure(
+            "training", f"plain PyTorch, {name}", "ours", *ratio(slow, fast), "times", ">= 1.5"
+        )
+        yield Figure(
+            "training",
+            f"largest difference of {SAME} losses, {name}",
+            "plain's",
+            *spread([max(apart)]),
+        )
         floors = [each * operations(network) / (2 * SIDE**3) for each in known]
-        yield Figure("training", f"a training step, {name}", "its arithmetic", *ratio(fast, floors), "times")
-        yield Figure("training", f"a training step, {name}", "", *spread([1e3 * each for each in fast]), "ms")
+        yield Figure(
+            "training", f"a training step, {name}", "its arithmetic", *ratio(fast, floors), "times"
+        )
+        yield Figure(
+            "training", f"a training step, {name}", "", *spread([1e3 * each for each in fast]), "ms"
+        )
         yield _student(network, name, ours)
 
 
@@ -81,14 +99,21 @@ def operations(network: Network) -> int:
 
 def _ours(network: Network) -> Callable[[], float]:
     x0, labels = _data(network)
-    training = Training(network.made(), Settings(steps=10**6, lr=1e-3, ema=0.999, schedule="constant"))
-    steps = training.run(lambda net, step: flow_matching_loss(net, PATH, x0, labels, generator_for(0, "bench", step)))
+    training = Training(
+        network.made(), Settings(steps=10**6, lr=1e-3, ema=0.999, schedule="constant")
+    )
+    steps = training.run(
+        lambda net, step: flow_matching_loss(net, PATH, x0, labels, generator_for(0, "bench", step))
+    )
     return lambda: next(steps)[1]["loss"]
 
 
 def _plain(network: Network) -> Callable[[], float]:
-    (x0, labels), model, done = _data(network), network.made().train(), 0
-    average, optimizer = copy.deepcopy(model), torch.optim.Adam(model.parameters(), lr=1e-3)
+    (x0, labels) = _data(network)
+    model = network.made().train()
+    done = 0
+    average = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def step() -> float:
         nonlocal done
@@ -112,13 +137,27 @@ def _student(network: Network, name: str, teacher: Callable[[], float]) -> Figur
     (x0, labels), frozen = _data(network), network.made().eval().requires_grad_(False)
     distiller = EndpointDistiller(frozen, PATH, intervals=4, substeps=5)
     training = Training(network.made(), Settings(steps=10**6, lr=1e-3, ema=0.999))
-    steps = training.run(lambda net, step: distiller.loss(net, x0, labels, generator_for(0, "bench", step)))
+    steps = training.run(
+        lambda net, step: distiller.loss(net, x0, labels, generator_for(0, "bench", step))
+    )
     student, own = in_turns(lambda: next(steps), teacher)
-    return Figure("training", f"a student's step, {name}", "a teacher's", *ratio(student, own), "times")
+    return Figure(
+        "training", f"a student's step, {name}", "a teacher's", *ratio(student, own), "times"
+    )
 
 
 def _data(network: Network) -> tuple[Tensor, Tensor | None]:
     draw = generator_for(0, "images")
-    x0 = torch.rand(network.batch, network.image_channels, network.size, network.size, generator=draw) * 2 - 1
-    labels = torch.randint(10, (network.batch,), generator=draw) if network.settings.get("classes") else None
+    x0 = (
+        torch.rand(
+            network.batch, network.image_channels, network.size, network.size, generator=draw
+        )
+        * 2
+        - 1
+    )
+    labels = (
+        torch.randint(10, (network.batch,), generator=draw)
+        if network.settings.get("classes")
+        else None
+    )
     return x0, labels

@@ -1,5 +1,5 @@
-"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python -m benchmarks.trials`,
-or with other counts of trials, `python -m benchmarks.trials 100 1000`."""
+"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python -m
+benchmarks.trials`, or with other counts of trials, `python -m benchmarks.trials 100 1000`."""
 
 import sys
 import tempfile
@@ -23,7 +23,8 @@ TRIALS = (50, 100, 200)
 
 
 class Memory:
-    """The most memory (PSS, in MB) that one coordinator and this process, the driver, take while it is open."""
+    """The most memory (PSS, in MB) that one coordinator and this process, the driver, take while it
+    is open."""
 
     def __init__(self) -> None:
         self.coordinator = self.driver = 0.0
@@ -52,7 +53,8 @@ class Memory:
 
 @dataclass
 class Costs:
-    """Of so many trials: seconds in Ray with its start and end, in the report, in MLflow; the report's megabytes."""
+    """Of so many trials: seconds in Ray with its start and end, in the report, in MLflow; the
+    report's megabytes."""
 
     ray: float
     report: float
@@ -79,7 +81,9 @@ def measure(count: int) -> Costs:
             publisher.finish("FINISHED")
             assert not publisher.problem, publisher.problem
             mlflow = time.perf_counter() - began
-        return Costs(ray, report, mlflow, len((records.folder / "report.html").read_bytes()) / 1e6, memory)
+        return Costs(
+            ray, report, mlflow, len((records.folder / "report.html").read_bytes()) / 1e6, memory
+        )
 
 
 def main() -> None:

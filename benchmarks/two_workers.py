@@ -1,4 +1,5 @@
-"""Ray Train with two workers of one core against one worker of two, for the same batch and the same result."""
+"""Ray Train with two workers of one core against one worker of two, for the same batch and the same
+result."""
 
 import json
 import subprocess
@@ -20,7 +21,9 @@ def figures() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         two, one = (_teacher(Path(folder) / str(workers), workers) for workers in (2, 1))
         apart = max(float((two[1][name] - one[1][name]).abs().max()) for name in one[1])
-    yield Figure("two_workers", "two workers of one core", "one of two", *spread([two[0] / one[0]]), "times")
+    yield Figure(
+        "two_workers", "two workers of one core", "one of two", *spread([two[0] / one[0]]), "times"
+    )
     yield Figure("two_workers", "largest difference of their weights", "", *spread([apart]))
     images = 64 * STEPS
     yield Figure("two_workers", "two workers", "", *spread([images / two[0]]), "images/s")
@@ -30,7 +33,11 @@ def figures() -> Iterator[Figure]:
 def _teacher(folder: Path, workers: int) -> tuple[float, dict[str, torch.Tensor]]:
     """Seconds and weights of a short teacher of the default experiment."""
     folder.mkdir()
-    settings = {"teacher.steps": STEPS, "cluster.workers": workers, "cluster.cpus_per_worker": 2 // workers}
+    settings = {
+        "teacher.steps": STEPS,
+        "cluster.workers": workers,
+        "cluster.cpus_per_worker": 2 // workers,
+    }
     given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "orchestrator.train", str(EXPERIMENT), *given]
     subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)

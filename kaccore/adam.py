@@ -1,8 +1,8 @@
 """torch's Adam without torch's compiler.
 
-torch.optim marks its methods as none of the compiler's business, and imports the compiler to say so: 1.4 s and 70 MB in
-each process that trains, before its first step. Nothing here compiles an optimiser, so the methods behind the marks do.
-"""
+torch.optim marks its methods as none of the compiler's business, and imports the compiler to say
+so: 1.4 s and 70 MB in each process that trains, before its first step. Nothing here compiles an
+optimiser, so the methods behind the marks do."""
 
 import inspect
 

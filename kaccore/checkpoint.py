@@ -1,4 +1,5 @@
-"""Tensors as safetensors, with the numbers beside them as JSON; a damaged file is found by its checksum."""
+"""Tensors as safetensors, with the numbers beside them as JSON; a damaged file is found by its
+checksum."""
 
 import hashlib
 import json
@@ -18,7 +19,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Named tensors of a safetensors file; raises CorruptFileError where it is damaged or not the one meant."""
+    """Named tensors of a safetensors file; raises CorruptFileError where it is damaged or not the
+    one meant."""
     if sha256 is not None and (found := file_sha256(path)) != sha256:
         raise CorruptFileError(f"{path}: sha256 is {found[:12]}..., expected {sha256[:12]}...")
     try:
@@ -28,8 +30,9 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Path:
-    """A training state as `step-<n>.safetensors` with its `step-<n>.json`, which is written last and holds the
-    checksums of the tensors and of its own numbers: a checkpoint is there when its JSON is. Returns the JSON's path."""
+    """A training state as `step-<n>.safetensors` with its `step-<n>.json`, which is written last
+    and holds the checksums of the tensors and of its own numbers: a checkpoint is there when its
+    JSON is. Returns the JSON's path."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"step-{numbers['step']:08d}"
     digest = write_tensors(stem.with_suffix(".safetensors"), tensors)

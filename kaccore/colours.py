@@ -7,8 +7,8 @@ OPAQUE = 255
 
 
 def rgb(text: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of whatever Pillow's ImageColor reads. Raises ValueError for what is no colour, or
-    is one that is itself transparent."""
+    """Red, green and blue, 0 to 255, of whatever Pillow's ImageColor reads. Raises ValueError for
+    what is no colour, or is one that is itself transparent."""
     from PIL import ImageColor
 
     try:

@@ -7,10 +7,11 @@ from torch import nn
 
 
 class EMA:
-    """A shadow copy of `model` that follows it with decay min(`decay`, (1 + step) / (10 + step)), step = 0, 1, ...
+    """A shadow copy of `model` that follows it with decay min(`decay`, (1 + step) / (10 + step)),
+    step = 0, 1, ...
 
-    The warm-up lets a short run forget its random start. `decay` is in [0, 1); 0 copies. Raises ValueError outside.
-    """
+    The warm-up lets a short run forget its random start. `decay` is in [0, 1); 0 copies. Raises
+    ValueError outside."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:

@@ -1,4 +1,5 @@
-"""How a trajectory moves: its kinetic energy, its largest speed, and whether it keeps to the light cone."""
+"""How a trajectory moves: its kinetic energy, its largest speed, and whether it keeps to the light
+cone."""
 
 import math
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class TrajectorySummary:
     @classmethod
     def join(cls, parts: "list[TrajectorySummary]") -> "TrajectorySummary":
         """The summary of all parts' images, one after the other."""
-        violations = [part.light_cone_violations for part in parts if part.light_cone_violations is not None]
+        violations = [
+            part.light_cone_violations for part in parts if part.light_cone_violations is not None
+        ]
         return cls(
             torch.cat([part.early_energy for part in parts]),
             torch.cat([part.late_energy for part in parts]),
@@ -51,7 +54,8 @@ class TrajectorySummary:
 
 
 class KineticEnergy:
-    """Wraps a velocity and keeps 1/2 integral of |u|^2 dt per image, the kinetic path energy (arXiv 2602.07928).
+    """Wraps a velocity and keeps 1/2 integral of |u|^2 dt per image, the kinetic path energy (arXiv
+    2602.07928).
 
     |u|^2 is summed over pixels and channels. The evaluations of a step share its length, so that with
     the one-evaluation solvers it is 1/2 sum |u_i|^2 dt_i exactly. Beside it: the largest speed of
@@ -78,11 +82,12 @@ class KineticEnergy:
         return self._energy(self._edges(times))
 
     def summary(self, times: Tensor) -> TrajectorySummary:
-        """All the rest, over the grid `times` (n+1,). An evaluation's share of the path that t = 1/2 cuts in two counts
-        on both sides, so that early and late energy add up to the total."""
+        """All the rest, over the grid `times` (n+1,). An evaluation's share of the path that t =
+        1/2 cuts in two counts on both sides, so that early and late energy add up to the total."""
         edges = self._edges(times)
         violations = _sum(self.outside) / len(self.outside) if self.outside else None
-        early, late = self._energy(edges.clamp_min(HALFWAY)), self._energy(edges.clamp_max(HALFWAY))
+        early = self._energy(edges.clamp_min(HALFWAY))
+        late = self._energy(edges.clamp_max(HALFWAY))
         return TrajectorySummary(early, late, torch.stack(self.speeds).amax(0), violations)
 
     def _edges(self, times: Tensor) -> Tensor:
@@ -93,16 +98,19 @@ class KineticEnergy:
 
     def _energy(self, edges: Tensor) -> Tensor:
         shares = edges.diff().abs().tolist()
-        return _sum([share * square for share, square in zip(shares, self.squares, strict=True)]) / 2
+        return (
+            _sum([share * square for share, square in zip(shares, self.squares, strict=True)]) / 2
+        )
 
 
 def _sum(rows: list[Tensor]) -> Tensor:
-    """Row after row: torch's own sum over the first axis rounds differently in batches of different sizes."""
+    """Row after row: torch's own sum over the first axis rounds differently in batches of different
+    sizes."""
     return sum(rows[1:], start=rows[0])
 
 
 def light_cone_bound(path: Path, guidance: float = 1.0, radius: float = 1.0) -> float:
-    """(1 + 2 |s - 1|) (max |f'| R + max g' c): no coordinate of the field of `path`, guided by s, is faster for data in
-    [-radius, radius]; infinite for a path without a speed limit. Guidance itself leaves the light cone of s = 1
-    (arXiv 2509.21513, section 3)."""
+    """(1 + 2 |s - 1|) (max |f'| R + max g' c): no coordinate of the field of `path`, guided by s,
+    is faster for data in [-radius, radius]; infinite for a path without a speed limit. Guidance
+    itself leaves the light cone of s = 1 (arXiv 2509.21513, section 3)."""
     return (1 + 2 * abs(guidance - 1)) * path.speed_limit(radius)

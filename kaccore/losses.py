@@ -1,5 +1,6 @@
-"""Flow matching: regress the path's conditional velocity (arXiv 2210.02747, eq. 9; arXiv 2506.20641, eq. 21); and the
-distances by which distillers compare a student with what it is taught."""
+"""Flow matching: regress the path's conditional velocity (arXiv 2210.02747, eq. 9; arXiv
+2506.20641, eq. 21); and the distances by which distillers compare a student with what it is
+taught."""
 
 import torch
 from torch import Generator, Tensor
@@ -17,11 +18,11 @@ def flow_matching_loss(
     generator: Generator | None = None,
     shard: slice = ALL,
 ) -> Tensor:
-    """Mean of (model(x_t, t, labels) - u_t)^2 over a batch `x0` (B, ...) in [-1, 1], with t uniform on (0, 1].
+    """Mean of (model(x_t, t, labels) - u_t)^2 over a batch `x0` (B, ...) in [-1, 1], with t uniform
+    on (0, 1].
 
-    Of several workers that share the batch each gives its `shard`, equally large: all draw the same times and noise,
-    and the mean of their losses is the loss of one that had no help.
-    """
+    Of several workers that share the batch each gives its `shard`, equally large: all draw the same
+    times and noise, and the mean of their losses is the loss of one that had no help."""
     t = 1 - torch.rand(len(x0), generator=generator, device=x0.device)
     sample = path.sample(x0, t, generator)
     x, velocity, t, labels = of_shard(shard, sample.x, sample.velocity, t, labels)
@@ -30,18 +31,24 @@ def flow_matching_loss(
 
 
 def distance(error: Tensor, huber: float | None = None) -> Tensor:
-    """Mean over all coordinates of error^2; or, with `huber` = c, of the pseudo-Huber sqrt(error^2 + c^2) - c.
+    """Mean over all coordinates of error^2; or, with `huber` = c, of the pseudo-Huber sqrt(error^2
+    + c^2) - c.
 
-    For what a teacher makes of a point, which is one value and not a random one, both have their minimum at the same
-    student. They differ in what is left of its error on the way there: the second, the square below c and the absolute
-    value above, leaves most coordinates right and few wrong, where the square spreads the error. (In arXiv 2310.14189,
-    section 3.4, it is of a whole image's norm, which does the same for images instead of pixels.)
-    """
+    For what a teacher makes of a point, which is one value and not a random one, both have their
+    minimum at the same student. They differ in what is left of its error on the way there: the
+    second, the square below c and the absolute value above, leaves most coordinates right and few
+    wrong, where the square spreads the error. (In arXiv 2310.14189, section 3.4, it is of a whole
+    image's norm, which does the same for images instead of pixels.)"""
     squares = error.square()
-    return squares.mean() if huber is None else (squares / ((squares + huber**2).sqrt() + huber)).mean()
+    return (
+        squares.mean()
+        if huber is None
+        else (squares / ((squares + huber**2).sqrt() + huber)).mean()
+    )
 
 
 def drop_labels(labels: Tensor, probability: float, generator: Generator | None = None) -> Tensor:
-    """`labels` (B,) with each replaced by the null label with `probability` in [0, 1], for guidance later."""
+    """`labels` (B,) with each replaced by the null label with `probability` in [0, 1], for guidance
+    later."""
     dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < probability
     return torch.where(dropped, NULL_LABEL, labels)

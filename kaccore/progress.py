@@ -1,4 +1,5 @@
-"""What takes minutes says how far it is: a line on stderr, which whoever runs it elsewhere can also listen to."""
+"""What takes minutes says how far it is: a line on stderr, which whoever runs it elsewhere can also
+listen to."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,8 +1,7 @@
 """From noise to images: prior + guidance + solver, with one seed per image and an honest NFE.
 
-Image number k of a seed is drawn from (seed, "prior", k): it does not depend on how many are asked for, on the batch
-size or on the device that made the others.
-"""
+Image number k of a seed is drawn from (seed, "prior", k): it does not depend on how many are asked
+for, on the batch size or on the device that made the others."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +18,19 @@ from kaccore.shaping import ShapedVelocity
 from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import generator_for
 
-MIN_BATCH = 16  # smaller matrix products take other kernels, whose rounding differs: pad them up to this
-PIXELS_PER_BATCH = 2**19  # 170 colour images of 32x32: activations stay within a few GB; MIN_BATCH at 256x256
+MIN_BATCH = (
+    16  # smaller matrix products take other kernels, whose rounding differs: pad them up to this
+)
+PIXELS_PER_BATCH = (
+    2**19
+)  # 170 colour images of 32x32: activations stay within a few GB; MIN_BATCH at 256x256
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """`images` (N, C, H, W) float in about [-1, 1]; `nfe` network evaluations per image, counted at the network;
-    `kinetic_path_energy` (N,), see `diagnostics.KineticEnergy`, and `trajectory`, what else it saw of each image's way
-    (None for no images). Unpacks as `images, nfe = sample(...)`."""
+    """`images` (N, C, H, W) float in about [-1, 1]; `nfe` network evaluations per image, counted at
+    the network; `kinetic_path_energy` (N,), see `diagnostics.KineticEnergy`, and `trajectory`, what
+    else it saw of each image's way (None for no images). Unpacks as `images, nfe = sample(...)`."""
 
     images: Tensor
     nfe: int
@@ -54,14 +57,14 @@ def sample(
     first: int = 0,
     batch_size: int | None = None,
 ) -> Samples:
-    """Draw images number `first` ... `first + N - 1` of `seed`, shape (N, C, H, W), in `steps` equal intervals, or
-    on the grid `times` (steps + 1,), decreasing from 1.
+    """Draw images number `first` ... `first + N - 1` of `seed`, shape (N, C, H, W), in `steps`
+    equal intervals, or on the grid `times` (steps + 1,), decreasing from 1.
 
-    `labels` is (N,) int64 or None; guidance other than 1 needs it. `shaping`: see `ShapedVelocity`. `batch_size` bounds
-    memory and changes nothing else. The work is done where the model's parameters are; results are on the CPU. A module
-    is put into evaluation mode and back. Raises ValueError for an unknown solver, steps < 1, a grid of
-    another length, labels of another length or a shaping outside [0, 1).
-    """
+    `labels` is (N,) int64 or None; guidance other than 1 needs it. `shaping`: see `ShapedVelocity`.
+    `batch_size` bounds memory and changes nothing else. The work is done where the model's
+    parameters are; results are on the CPU. A module is put into evaluation mode and back. Raises
+    ValueError for an unknown solver, steps < 1, a grid of another length, labels of another length
+    or a shaping outside [0, 1)."""
     if solver not in SOLVERS:
         raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
     times = uniform_times(steps) if times is None else times
@@ -78,15 +81,18 @@ def sample(
     return sample_in_batches(draw, model, path, shape, seed, labels, first, batch_size)
 
 
-Draw = Callable[[Tensor, Tensor | None, Sequence[int]], Samples]  # (prior noise, labels, their numbers) -> images
+Draw = Callable[
+    [Tensor, Tensor | None, Sequence[int]], Samples
+]  # (prior noise, labels, their numbers) -> images
 
 
 def sample_in_batches(
     draw: Draw, model: Model, path: Path, shape: Sequence[int], seed: int,
     labels: Tensor | None, first: int, batch_size: int | None,
 ) -> Samples:  # fmt: skip
-    """What every sampler shares: `draw` takes the prior noise of images number `first` ... `first + N - 1`, batch by
-    batch, to images. See `sample` for the arguments and for what does not change the result."""
+    """What every sampler shares: `draw` takes the prior noise of images number `first` ... `first +
+    N - 1`, batch by batch, to images. See `sample` for the arguments and for what does not change
+    the result."""
     if labels is not None and len(labels) != shape[0]:
         raise ValueError(f"{len(labels)} labels for {shape[0]} images")
     pixels = max(1, torch.Size(shape[1:]).numel())
@@ -117,8 +123,11 @@ def evaluating(model: Model) -> Iterator[None]:
             model.train(was_training)
 
 
-def prior_images(path: Path, seed: int, indices: Sequence[int], image_shape: Sequence[int]) -> Tensor:
-    """The starting noise of images number `indices`, each from a generator of its own: (len(indices), C, H, W)."""
+def prior_images(
+    path: Path, seed: int, indices: Sequence[int], image_shape: Sequence[int]
+) -> Tensor:
+    """The starting noise of images number `indices`, each from a generator of its own:
+    (len(indices), C, H, W)."""
     generators = [generator_for(seed, "prior", k) for k in indices]
     if isinstance(path, KacPath):  # whose draws are many small operations, the same for all at once
         return path.prior((len(indices), *image_shape), generators)
@@ -126,7 +135,13 @@ def prior_images(path: Path, seed: int, indices: Sequence[int], image_shape: Seq
 
 
 def _draw_batch(
-    draw: Draw, model: Model, path: Path, indices: range, image_shape: Sequence[int], seed: int, labels: Tensor | None
+    draw: Draw,
+    model: Model,
+    path: Path,
+    indices: range,
+    image_shape: Sequence[int],
+    seed: int,
+    labels: Tensor | None,
 ) -> Samples:
     weights = model.parameters() if isinstance(model, nn.Module) else iter(())
     device = next((w.device for w in weights), torch.device("cpu"))

@@ -1,7 +1,8 @@
-"""Schedules: the signal f(t) that scales the data and the clock g(t) that the noise runs on, t in [0, 1].
+"""Schedules: the signal f(t) that scales the data and the clock g(t) that the noise runs on, t in
+[0, 1].
 
-Each returns its value and its derivative together (arXiv 2506.20641, section 4; the table of `docs/method.md`).
-"""
+Each returns its value and its derivative together (arXiv 2506.20641, section 4; the table of
+`docs/method.md`)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +27,8 @@ def linear_signal(t: Tensor) -> ScheduleValue:
 
 
 def exponential_signal(t: Tensor) -> ScheduleValue:
-    """f(t) = exp(-t): a share 1/e of the data is still there at t = 1, so the prior has to know the data."""
+    """f(t) = exp(-t): a share 1/e of the data is still there at t = 1, so the prior has to know the
+    data."""
     decay = torch.exp(-t)
     return ScheduleValue(decay, -decay)
 

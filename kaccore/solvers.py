@@ -1,9 +1,9 @@
 """ODE solvers for dx/dt = velocity(x, t) on any monotone time grid, and the grids.
 
-A solver is `(velocity, x, times) -> x at times[-1]`. `times` has n + 1 points for n steps, decreasing (sampling) or
-increasing; it is (n+1,), or (n+1, B) where every image of the batch has a grid of its own. Guidance, counting,
-saving and no_grad are the caller's. EVALUATIONS says how often a solver calls `velocity` in one step.
-"""
+A solver is `(velocity, x, times) -> x at times[-1]`. `times` has n + 1 points for n steps,
+decreasing (sampling) or increasing; it is (n+1,), or (n+1, B) where every image of the batch has a
+grid of its own. Guidance, counting, saving and no_grad are the caller's. EVALUATIONS says how often
+a solver calls `velocity` in one step."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,8 +17,11 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 Solver = Callable[[Velocity, Tensor, Tensor], Tensor]
 
 
-def uniform_times(steps: int, start: float = 1.0, end: float = 0.0, device: str | torch.device = "cpu") -> Tensor:
-    """`steps` equal intervals from `start` to `end`: (steps + 1,) float32. Raises ValueError for steps < 1."""
+def uniform_times(
+    steps: int, start: float = 1.0, end: float = 0.0, device: str | torch.device = "cpu"
+) -> Tensor:
+    """`steps` equal intervals from `start` to `end`: (steps + 1,) float32. Raises ValueError for
+    steps < 1."""
     if steps < 1:
         raise ValueError(f"steps = {steps}: expected at least 1 interval")
     return torch.linspace(start, end, steps + 1, dtype=torch.float64).to(torch.float32).to(device)
@@ -50,7 +53,8 @@ def heun(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
 
 
 def ab2(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
-    """Adams-Bashforth 2 with variable steps, order 2, one evaluation a step; the first step is Euler's."""
+    """Adams-Bashforth 2 with variable steps, order 2, one evaluation a step; the first step is
+    Euler's."""
     previous: tuple[Tensor, Tensor] | None = None
     for t, t_next in pairwise(check_times(times)):
         h, v = left_broadcast(t_next - t, x), velocity(x, t)
@@ -76,10 +80,15 @@ def rk4(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
 
 
 def check_times(times: Tensor) -> Tensor:
-    """`times` itself; raises ValueError unless it has two or more points, strictly monotone in its first axis."""
+    """`times` itself; raises ValueError unless it has two or more points, strictly monotone in its
+    first axis."""
     if times.ndim not in (1, 2) or len(times) < 2:
-        raise ValueError(f"times of shape {tuple(times.shape)}: expected (n+1,) or (n+1, B) with n >= 1")
-    if torch.compiler.is_exporting():  # no tensor has numbers then; a sampler has checked its grid when it was made
+        raise ValueError(
+            f"times of shape {tuple(times.shape)}: expected (n+1,) or (n+1, B) with n >= 1"
+        )
+    if (
+        torch.compiler.is_exporting()
+    ):  # no tensor has numbers then; a sampler has checked its grid when it was made
         return times
     steps = times[1:] - times[:-1]
     if not bool((steps > 0).all() | (steps < 0).all()):
@@ -87,5 +96,11 @@ def check_times(times: Tensor) -> Tensor:
     return times
 
 
-SOLVERS: dict[str, Solver] = {"euler": euler, "midpoint": midpoint, "heun": heun, "ab2": ab2, "rk4": rk4}
+SOLVERS: dict[str, Solver] = {
+    "euler": euler,
+    "midpoint": midpoint,
+    "heun": heun,
+    "ab2": ab2,
+    "rk4": rk4,
+}
 EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 1, "rk4": 4}

@@ -1,8 +1,8 @@
-"""The training loop, as a generator of (step, metrics): whoever drives it restores, reports and saves.
+"""The training loop, as a generator of (step, metrics): whoever drives it restores, reports and
+saves.
 
-A run is a function of its seed: the data order, the noise and dropout of step s come from (seed, purpose, s), so a
-resumed run draws what the uninterrupted one would have.
-"""
+A run is a function of its seed: the data order, the noise and dropout of step s come from (seed,
+purpose, s), so a resumed run draws what the uninterrupted one would have."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -26,14 +26,14 @@ AHEAD = 20  # steps that a GPU may be given before the first of their losses is 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to optimise. `steps` and `warmup` count optimiser steps, `clip` bounds the gradient's norm (None: no bound),
-    `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last step), which begins again `restarts` times
-    from the peak, in cycles of equal length (warm restarts, arXiv 1608.03983).
+    """How to optimise. `steps` and `warmup` count optimiser steps, `clip` bounds the gradient's
+    norm (None: no bound), `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last
+    step), which begins again `restarts` times from the peak, in cycles of equal length (warm
+    restarts, arXiv 1608.03983).
 
-    `precision` "bfloat16" multiplies in bfloat16 (torch.autocast) what is stored and averaged in float32. Each step's
-    gradient is the mean over `accumulate` parts of its batch, one after the other: memory for one part only. Raises
-    ValueError for another precision or accumulate < 1.
-    """
+    `precision` "bfloat16" multiplies in bfloat16 (torch.autocast) what is stored and averaged in
+    float32. Each step's gradient is the mean over `accumulate` parts of its batch, one after the
+    other: memory for one part only. Raises ValueError for another precision or accumulate < 1."""
 
     steps: int
     lr: float
@@ -48,7 +48,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision = {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+            raise ValueError(
+                f"precision = {self.precision!r}: expected one of {', '.join(PRECISIONS)}"
+            )
         if self.accumulate < 1:
             raise ValueError(f"accumulate = {self.accumulate}: expected at least 1")
 
@@ -57,19 +59,21 @@ class NonFiniteLossError(ValueError):
     """The loss became NaN or infinite."""
 
 
-# (model, part) -> mean loss of that part of the data: part k of step s is number s * accumulate + k, so without
-# accumulation a part is a step's whole batch
+# (model, part) -> mean loss of that part of the data: part k of step s is number s * accumulate +
+# k, so without accumulation a part is a step's whole batch
 BatchLoss = Callable[[nn.Module, int], Tensor]
 
 
 class Training:
-    """A network in training: its weights, averages, optimiser and step, and how to save and restore them all.
+    """A network in training: its weights, averages, optimiser and step, and how to save and restore
+    them all.
 
-    `forward` is what the loss calls, where that is not `model` itself (the same network wrapped for data-parallel
-    training).
-    """
+    `forward` is what the loss calls, where that is not `model` itself (the same network wrapped for
+    data-parallel training)."""
 
-    def __init__(self, model: nn.Module, settings: Settings, forward: nn.Module | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, settings: Settings, forward: nn.Module | None = None
+    ) -> None:
         self.model, self.settings = model, settings
         self.forward = model if forward is None else forward
         self.ema = EMA(model, settings.ema)
@@ -80,12 +84,11 @@ class Training:
         self._last = math.nan
 
     def run(self, batch_loss: BatchLoss, rank: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Train up to `settings.steps`, yielding (steps done, {"loss", "lr"}) after each. On a GPU the loss is a tensor
-        that is not waited for.
+        """Train up to `settings.steps`, yielding (steps done, {"loss", "lr"}) after each. On a GPU
+        the loss is a tensor that is not waited for.
 
-        Raises NonFiniteLossError with the step, the last good loss and the learning rate; on a GPU within AHEAD steps,
-        and before anything is saved.
-        """
+        Raises NonFiniteLossError with the step, the last good loss and the learning rate; on a GPU
+        within AHEAD steps, and before anything is saved."""
         s = self.settings
         self.model.train()
         while self.step < s.steps:
@@ -117,13 +120,16 @@ class Training:
             self._last = value
 
     def _backward(self, batch_loss: BatchLoss, rank: int) -> Tensor:
-        """Leave the gradient of the mean loss over the step's parts in the weights; returns that mean."""
+        """Leave the gradient of the mean loss over the step's parts in the weights; returns that
+        mean."""
         s, losses = self.settings, []
         device = next(self.model.parameters()).device.type
         for part in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
             torch.manual_seed(derive_seed(s.seed, "dropout", part, rank))
             more = (part + 1) % s.accumulate > 0
-            with _unsynchronised(self.forward) if more else nullcontext():  # gradients travel with the last part only
+            with (
+                _unsynchronised(self.forward) if more else nullcontext()
+            ):  # gradients travel with the last part only
                 with torch.autocast(device, torch.bfloat16, enabled=s.precision == "bfloat16"):
                     loss = batch_loss(self.forward, part)
                 (loss / s.accumulate).backward()
@@ -131,8 +137,8 @@ class Training:
         return _over_workers(self.forward, torch.stack(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Everything that a resumed run needs: named tensors, and plain numbers beside them. Raises NonFiniteLossError
-        rather than give what is spoiled."""
+        """Everything that a resumed run needs: named tensors, and plain numbers beside them. Raises
+        NonFiniteLossError rather than give what is spoiled."""
         self._look()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
@@ -151,7 +157,9 @@ class Training:
             if key != "step":  # the fused step needs moments that lie as weights do
                 value = torch.empty_like(parameters[int(index)]).copy_(value)
             moments.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
         self.step = numbers["step"]
 
 
@@ -167,23 +175,26 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 
 def batch_indices(count: int, batch_size: int, part: int, seed: int, accumulate: int = 1) -> Tensor:
-    """The images of part `part` of the batches, each batch in `accumulate` parts: with one, of batch `part`.
+    """The images of part `part` of the batches, each batch in `accumulate` parts: with one, of
+    batch `part`.
 
-    Every epoch is a new permutation of all `count`, in (seed, "order", epoch), whatever the number of parts. Raises
-    ValueError where the batch does not divide into them.
-    """
+    Every epoch is a new permutation of all `count`, in (seed, "order", epoch), whatever the number
+    of parts. Raises ValueError where the batch does not divide into them."""
     if batch_size % accumulate:
         raise ValueError(f"batch_size = {batch_size}: not a multiple of {accumulate} parts")
     size = batch_size // accumulate
     position = torch.arange(part * size, (part + 1) * size)
     epoch = position // count
     orders = {int(e): _order(count, seed, int(e)) for e in epoch.unique()}
-    return torch.stack([orders[int(e)][int(p) % count] for e, p in zip(epoch, position, strict=True)])
+    return torch.stack(
+        [orders[int(e)][int(p) % count] for e, p in zip(epoch, position, strict=True)]
+    )
 
 
 def shard_of(count: int, rank: int, world: int) -> slice:
-    """Which of `count` images that `world` workers share are those of worker `rank`. Raises ValueError where they do
-    not divide: the mean of the workers' gradients would not be that of the images."""
+    """Which of `count` images that `world` workers share are those of worker `rank`. Raises
+    ValueError where they do not divide: the mean of the workers' gradients would not be that of the
+    images."""
     if count % world:
         raise ValueError(f"{count} images at a time: not a multiple of {world} workers")
     return slice(rank, None, world)
@@ -200,7 +211,8 @@ def _unsynchronised(forward: nn.Module) -> AbstractContextManager[None]:
 
 
 def _over_workers(forward: nn.Module, value: Tensor) -> Tensor:
-    """The mean of `value` over the workers of a data-parallel network, which divide the batch equally."""
+    """The mean of `value` over the workers of a data-parallel network, which divide the batch
+    equally."""
     if isinstance(forward, DistributedDataParallel):
         dist.all_reduce(value)
         value = value / dist.get_world_size()

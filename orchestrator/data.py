@@ -1,8 +1,8 @@
-"""`python -m orchestrator.data FILE --out real.png`: the training images as a network sees them, before one is trained.
+"""`python -m orchestrator.data FILE --out real.png`: the training images as a network sees them,
+before one is trained.
 
-The images are read as a training reads them, and kept for it. Prints how many there are of each class, size and format,
-and what was done to them; nothing is trained, and Ray is not started.
-"""
+The images are read as a training reads them, and kept for it. Prints how many there are of each
+class, size and format, and what was done to them; nothing is trained, and Ray is not started."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -26,13 +26,19 @@ NAMED = 20  # classes, sizes
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(prog="python -m orchestrator.data", description=lines[0].split(": ")[1])
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.data", description=lines[0].split(": ")[1]
+    )
     what = "an experiment, such as experiments/nfe_sweep.yaml"
     p.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
     p.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
         help="override one setting, such as --set data.background=black; may be repeated",
-    )  # fmt: skip
+    )
     spread = f"real.png, {SHOWN} images spread over the classes"
     p.add_argument("--out", type=argument_types.path, required=True, help=spread)
     return p
@@ -67,7 +73,11 @@ def _show(args: argparse.Namespace) -> int:
 def described(settings: Data, data: "ImageData", found: "Look") -> Iterable[str]:
     """Lines on a data set: its count, classes, formats, sizes and what was done."""
     where = "" if settings.root is None else f" {settings.root}"
-    what = "points" if settings.facts.points else f"images, seen as {data.size}x{data.size}, {data.channels} channel"
+    what = (
+        "points"
+        if settings.facts.points
+        else f"images, seen as {data.size}x{data.size}, {data.channels} channel"
+    )
     plural = "s" if data.channels > 1 and not settings.facts.points else ""
     yield f"{data.name}{where}: {len(data):,} {what}{plural}"
     if found.class_counts:
@@ -78,7 +88,9 @@ def described(settings: Data, data: "ImageData", found: "Look") -> Iterable[str]
     if found.formats:
         yield f"formats: {_listed(f'{ending} ({count:,})' for ending, count in _falling(found.formats))}"
     if found.sizes:
-        sizes = (f"{width}x{height} ({count:,})" for (width, height), count in _falling(found.sizes))
+        sizes = (
+            f"{width}x{height} ({count:,})" for (width, height), count in _falling(found.sizes)
+        )
         part = "" if found.measured >= len(data) else f", of {found.measured:,} that were measured"
         yield f"sizes: {_listed(sizes)}{part}"
     yield from data.notes

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.distill FILE`: Train a teacher and distill it into its chain of students."""
+"""`python -m orchestrator.distill FILE`: Train a teacher and distill it into its chain of
+students."""
 
 from orchestrator.console import command_line
 

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.doctor [FILE]`: whether a cluster is fit for work, every fault at once."""
+"""`python -m orchestrator.doctor [FILE]`: whether a cluster is fit for work, every fault at
+once."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -28,7 +29,12 @@ def parser() -> argparse.ArgumentParser:
     what = "an experiment; without one its defaults are checked for"
     p.add_argument("file", metavar="FILE", type=argument_types.path, nargs="?", help=what)
     p.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="override one setting of it"
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="override one setting of it",
     )
     p.add_argument("--address", help="a Ray cluster, such as auto or ray://head:10001")
     return p
@@ -46,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
 def _examine(args: argparse.Namespace) -> int:
     connection.quieten(args.address)
     source = args.file or "this cluster"
-    experiment = loading.load(args.file, args.overrides) if args.file else loading.parse(MINIMAL, source)
+    experiment = (
+        loading.load(args.file, args.overrides) if args.file else loading.parse(MINIMAL, source)
+    )
     opening.check_storage(experiment, source)
     from rich.table import Table
 
@@ -58,8 +66,13 @@ def _examine(args: argparse.Namespace) -> int:
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
     console, address = command_line.make_console(), connection.address_of(args.address)
-    if address is None and (here := _examine_here(experiment, source, console)):  # Ray cannot say the rest
-        rest = [*examination.faults_without_a_cluster(experiment, source), *preflight.weights_faults(needed, source)]
+    if address is None and (
+        here := _examine_here(experiment, source, console)
+    ):  # Ray cannot say the rest
+        rest = [
+            *examination.faults_without_a_cluster(experiment, source),
+            *preflight.weights_faults(needed, source),
+        ]
         raise ConfigError([*here, *rest])
     connection.connect(address)
     try:
@@ -70,7 +83,9 @@ def _examine(args: argparse.Namespace) -> int:
     table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
     for node, report in found.reports.items():
         versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
-        table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB")
+        table.add_row(
+            node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB"
+        )
     console.print(table)
     lacking = [*preflight.weights_faults(needed, source), *preflight.unreachable(needed, source)]
     if faults := [*missing, *tracking_faults(experiment, source), *found.faults, *lacking]:

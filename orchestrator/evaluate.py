@@ -1,4 +1,5 @@
-"""`python -m orchestrator.evaluate FILE`: Train what the base run needs, sample it and measure the images."""
+"""`python -m orchestrator.evaluate FILE`: Train what the base run needs, sample it and measure the
+images."""
 
 from orchestrator.console import command_line
 

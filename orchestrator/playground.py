@@ -1,7 +1,8 @@
-"""`python -m orchestrator.playground RUN`: a page where one moves steps, seed, label and guidance and sees the images.
+"""`python -m orchestrator.playground RUN`: a page where one moves steps, seed, label and guidance
+and sees the images.
 
-RUN is what `sample` takes. Ray Serve answers on this machine alone, until Ctrl-C. Nothing is trained or written.
-"""
+RUN is what `sample` takes. Ray Serve answers on this machine alone, until Ctrl-C. Nothing is
+trained or written."""
 
 import argparse
 import logging
@@ -18,13 +19,22 @@ from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import layout
 
 HOST, PORT = "127.0.0.1", 8321
-NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")  # what Ray Serve imports
+NEEDED = (
+    "fastapi",
+    "grpc",
+    "grpc_reflection",
+    "starlette",
+    "uvicorn",
+    "watchfiles",
+)  # what Ray Serve imports
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(prog="python -m orchestrator.playground", description=lines[0].split(": ")[1])
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.playground", description=lines[0].split(": ")[1]
+    )
     network_arguments.add_arguments(p)
     p.add_argument("--port", type=int, default=PORT, help=f"of the page on {HOST} (default {PORT})")
     return p
@@ -44,7 +54,9 @@ def _play(args: argparse.Namespace) -> int:
     begin = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, begin)
     print(sampling_choice.origin(source, stage))
-    source.store.result(stage.key).path(layout.NETWORK)  # a damaged one is refused here, and not by Ray Serve
+    source.store.result(stage.key).path(
+        layout.NETWORK
+    )  # a damaged one is refused here, and not by Ray Serve
     for note in local_ray.check():
         print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)
@@ -69,7 +81,8 @@ def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[
 
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     serve.start(
-        http_options={"host": HOST, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False}
+        http_options={"host": HOST, "port": port},
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     machine.limit_threads()
     played = serve.deployment(Answers).bind(source, begin, found, torch.get_num_threads())
@@ -82,7 +95,9 @@ def _check(args: argparse.Namespace) -> None:
         what = f"the playground needs Ray Serve, which lacks {missing}: pip install 'kacflow[playground]'"
         raise ConfigError([Fault("", "", what)])
     if not 1 <= args.port <= 65535:
-        raise ConfigError([Fault("--port", "", f"got {args.port}, expected a number from 1 to 65535")])
+        raise ConfigError(
+            [Fault("--port", "", f"got {args.port}, expected a number from 1 to 65535")]
+        )
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

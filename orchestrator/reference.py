@@ -1,4 +1,5 @@
-"""`python -m orchestrator.reference`: the reference of the experiment file, as Markdown, made of the settings.
+"""`python -m orchestrator.reference`: the reference of the experiment file, as Markdown, made of
+the settings.
 
 docs/reference.md is what this prints.
 """
@@ -25,10 +26,19 @@ line. Any key can be swept but {} and those of {}."""
 
 def markdown() -> str:
     """The whole page."""
-    own = {name: field for name, field in Experiment.model_fields.items() if inner_block(field) is None}
-    blocks = {name for name, field in Experiment.model_fields.items() if inner_block(field) is not None}
-    fixed = [[f"`{key}`" for key in NOT_SWEPT if (key in blocks) == block] for block in (False, True)]
-    parts = [TOP.format(*(" and ".join((", ".join(keys[:-1]), keys[-1])) for keys in fixed)), _table(own)]
+    own = {
+        name: field for name, field in Experiment.model_fields.items() if inner_block(field) is None
+    }
+    blocks = {
+        name for name, field in Experiment.model_fields.items() if inner_block(field) is not None
+    }
+    fixed = [
+        [f"`{key}`" for key in NOT_SWEPT if (key in blocks) == block] for block in (False, True)
+    ]
+    parts = [
+        TOP.format(*(" and ".join((", ".join(keys[:-1]), keys[-1])) for keys in fixed)),
+        _table(own),
+    ]
     for name, field in Experiment.model_fields.items():
         if (block := inner_block(field)) is not None:
             parts += [f"## {name}\n\n{field.description}", _table(block.model_fields)]

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.report SWEEP`: the table, figures and report of a sweep again, from the store."""
+"""`python -m orchestrator.report SWEEP`: the table, figures and report of a sweep again, from the
+store."""
 
 import argparse
 from functools import partial
@@ -20,9 +21,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
     parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=SWEEP)
     command_line.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
-    parser.add_argument("--publish", action="store_true", help="also log to MLflow what is missing there")
+    parser.add_argument(
+        "--publish", action="store_true", help="also log to MLflow what is missing there"
+    )
     args = parser.parse_args(argv)
-    return command_line.guarded(lambda: _again(sweep_folder(args.sweep, command_line.storage(args)), args.publish))
+    return command_line.guarded(
+        lambda: _again(sweep_folder(args.sweep, command_line.storage(args)), args.publish)
+    )
 
 
 def _again(folder: Place, publish: bool) -> int:
@@ -34,7 +39,9 @@ def _again(folder: Place, publish: bool) -> int:
         publisher.attempt()  # before the report, which names the runs
     conclusion.write(records)
     if publish:
-        publisher.finish("FINISHED" if all(e.status == Status.DONE for e in records.endings) else "FAILED")
+        publisher.finish(
+            "FINISHED" if all(e.status == Status.DONE for e in records.endings) else "FAILED"
+        )
     conclusion.conclude(records, console, publisher.problem)
     if records.damaged:  # larger files, which the report draws from
         raise DamagedError(str(records.store.root), records.damaged)

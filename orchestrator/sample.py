@@ -1,8 +1,7 @@
 """`python -m orchestrator.sample RUN --out OUT`: draw images from what has been trained.
 
-RUN is an experiment's YAML, a folder of a stage or sweep, a sweep by its name, an MLflow run id or a registered model:
-see `networks.locate`. Nothing is trained, and Ray is not started.
-"""
+RUN is an experiment's YAML, a folder of a stage or sweep, a sweep by its name, an MLflow run id or
+a registered model: see `networks.locate`. Nothing is trained, and Ray is not started."""
 
 import argparse
 import json
@@ -28,14 +27,23 @@ ENDINGS = (".png", ".npz", ".gif")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(prog="python -m orchestrator.sample", description=lines[0].split(": ")[1])
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.sample", description=lines[0].split(": ")[1]
+    )
     network_arguments.add_arguments(p)
     p.add_argument("--count", type=int, default=64, help="how many images (default 64)")
-    p.add_argument("--seed", type=int, default=0, help="seed (default 0): image k of a seed is always the same")
+    p.add_argument(
+        "--seed", type=int, default=0, help="seed (default 0): image k of a seed is always the same"
+    )
     labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as the data has them"
     p.add_argument("--labels", help=labels)
     out = "grid.png; images.npz with `images` uint8 (N, H, W, C), or `points` (N, 2); DIR/, a PNG an image; "
-    p.add_argument("--out", type=argument_types.path, required=True, help=out + "way.gif, the way from noise to image")
+    p.add_argument(
+        "--out",
+        type=argument_types.path,
+        required=True,
+        help=out + "way.gif, the way from noise to image",
+    )
     return p
 
 
@@ -67,8 +75,15 @@ def _draw(args: argparse.Namespace) -> int:
     _check_memory(args, config.sampling.steps, data)
     model = animation.Watched(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
-    samples = draw(stage, setting, model if out.suffix == ".gif" else model.network, data, range(args.count), args.seed,
-                   chosen)  # fmt: skip
+    samples = draw(
+        stage,
+        setting,
+        model if out.suffix == ".gif" else model.network,
+        data,
+        range(args.count),
+        args.seed,
+        chosen,
+    )
     if out.suffix == ".gif" and not _is_folder(args.out):
         _save_way(out, setting, model, samples, data, chosen)
     else:
@@ -82,8 +97,8 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _check_memory(args: argparse.Namespace, steps: int, data: "ImageData") -> None:
-    """Raise ConfigError where so many images do not fit into memory: all of them are written as one file, or not at
-    all."""
+    """Raise ConfigError where so many images do not fit into memory: all of them are written as one
+    file, or not at all."""
     each, there = bytes_each(args.out, steps, data), machine.memory()
     if args.count * each > there:
         most = max(1, there // each)
@@ -93,20 +108,24 @@ def _check_memory(args: argparse.Namespace, steps: int, data: "ImageData") -> No
 
 
 def bytes_each(out: str, steps: int, data: "ImageData") -> int:
-    """About how many bytes of memory an image takes until it is written to `out`: as floats twice and as 8 bits, in a
-    grid enlarged, in an animation once a step."""
+    """About how many bytes of memory an image takes until it is written to `out`: as floats twice
+    and as 8 bits, in a grid enlarged, in an animation once a step."""
     from kaccore.data import PointData
     from orchestrator.work.pictures import TILE
 
     values = data.channels * data.size**2
     scale = 1 if isinstance(data, PointData) else max(1, TILE // data.size)
-    grid = 0 if isinstance(data, PointData) else 9 * (scale * data.size) ** 2  # gray, then three colours, and copies
+    grid = (
+        0 if isinstance(data, PointData) else 9 * (scale * data.size) ** 2
+    )  # gray, then three colours, and copies
     if _is_folder(out) or not out.endswith((".png", ".gif")):
         return 11 * values
     return 9 * values + grid if out.endswith(".png") else (steps + 1) * (12 * values + grid // 3)
 
 
-def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]) -> None:
+def _save(
+    out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]
+) -> None:
     """The samples, shaped and typed as `data.images`, as --out names them."""
     import numpy as np
 
@@ -117,19 +136,27 @@ def _save(out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None",
         pictures.save_each(Path(out), drawn, pictures.file_names(len(drawn), seed, labels, data))
     elif out.endswith(".npz"):
         seeds = np.stack([np.full(len(drawn), seed, np.int64), np.arange(len(drawn))], axis=1)
-        pictures.save_npz(Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about)))
+        pictures.save_npz(
+            Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about))
+        )
     else:
         pictures.save_samples(Path(out), drawn, data, names, mark=True)
 
 
 def _save_way(
-    out: Path, setting: dict[str, Any], model: Any, samples: Any, data: "ImageData", labels: "Tensor | None"
+    out: Path,
+    setting: dict[str, Any],
+    model: Any,
+    samples: Any,
+    data: "ImageData",
+    labels: "Tensor | None",
 ) -> None:
     from kaccore.solvers import EVALUATIONS
     from orchestrator.networks import animation
     from orchestrator.work import pictures
 
-    evaluations, guided = EVALUATIONS[setting["solver"]], setting["guidance"] != 1 and labels is not None
+    evaluations = EVALUATIONS[setting["solver"]]
+    guided = setting["guidance"] != 1 and labels is not None
     positions = model.positions(samples.nfe, evaluations, guided, samples.images)
     animation.save_way(out, positions, data, pictures.names_of(labels, data))
 
@@ -161,9 +188,17 @@ def _check(args: argparse.Namespace) -> None:
     elif not _is_folder(args.out):
         faults += output_file.faults(out)
     elif not out.absolute().parent.is_dir():
-        faults.append(Fault("--out", "", f"got {args.out}, but {out.absolute().parent} is no folder"))
+        faults.append(
+            Fault("--out", "", f"got {args.out}, but {out.absolute().parent} is no folder")
+        )
     elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        faults.append(Fault("--out", "", f"got {args.out}, which is there already: expected a new or an empty folder"))
+        faults.append(
+            Fault(
+                "--out",
+                "",
+                f"got {args.out}, which is there already: expected a new or an empty folder",
+            )
+        )
     if faults:
         raise ConfigError(faults)
 

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.status [SWEEP]`: how far sweeps are, running or not, from any terminal."""
+"""`python -m orchestrator.status [SWEEP]`: how far sweeps are, running or not, from any
+terminal."""
 
 import argparse
 import time
@@ -26,12 +27,17 @@ WATCH_SECONDS = 2.0
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(
-        prog="python -m orchestrator.status", description="How far sweeps are, running or not; nothing is disturbed."
+        prog="python -m orchestrator.status",
+        description="How far sweeps are, running or not; nothing is disturbed.",
     )
     what = f"{SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
     command_line.add_storage(p, "the store: a folder or s3://bucket/prefix")
-    p.add_argument("--watch", action="store_true", help="show it anew every two seconds until Ctrl-C, or until it ends")
+    p.add_argument(
+        "--watch",
+        action="store_true",
+        help="show it anew every two seconds until Ctrl-C, or until it ends",
+    )
     return p
 
 
@@ -75,8 +81,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 class Followed:
-    """The `records` of a sweep that somebody else may be running. A look reads how its trials ended; what was planned,
-    which grows where trials are drawn, only where it was written anew; what is finished is never asked for again."""
+    """The `records` of a sweep that somebody else may be running. A look reads how its trials
+    ended; what was planned, which grows where trials are drawn, only where it was written anew;
+    what is finished is never asked for again."""
 
     def __init__(self, folder: Place) -> None:
         self.folder = folder
@@ -86,7 +93,8 @@ class Followed:
     def look(self) -> "Records":
         """The records as they are now."""
         written = self._written()
-        # what was written within the resolution of the time of a file was perhaps not read yet: once more
+        # what was written within the resolution of the time of a file was perhaps not read yet:
+        # once more
         if written == self._read and self._sure:
             self.records.follow(self.records)
         else:
@@ -100,7 +108,8 @@ class Followed:
 
 
 def _state(records: "Records", under_way: set[str] | None = None) -> str:
-    """Whether a sweep is being run (`under_way`: those that are), is over, or was left unfinished."""
+    """Whether a sweep is being run (`under_way`: those that are), is over, or was left
+    unfinished."""
     from orchestrator.sweeps.inventory import running
 
     under_way = running(records.store.root) if under_way is None else under_way
@@ -127,8 +136,12 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
         except ConfigError as e:
             table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
             continue
-        done, failed = (sum(e.status == which for e in records.endings) for which in (Status.DONE, Status.FAILED))
-        state, best = _state(records, under_way), "; ".join(best_so_far(records).values())
+        done, failed = (
+            sum(e.status == which for e in records.endings)
+            for which in (Status.DONE, Status.FAILED)
+        )
+        state = _state(records, under_way)
+        best = "; ".join(best_so_far(records).values())
         table.add_row(name, state, str(len(records.endings)), str(done), str(failed), best, began)
         damaged |= records.damaged
     return table

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.sweep FILE`: Run every trial of an experiment's sweep, and compare them."""
+"""`python -m orchestrator.sweep FILE`: Run every trial of an experiment's sweep, and compare
+them."""
 
 from orchestrator.console import command_line
 

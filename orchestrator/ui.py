@@ -1,4 +1,5 @@
-"""`python -m orchestrator.ui`: the MLflow UI on what a store has logged, on a port of this machine."""
+"""`python -m orchestrator.ui`: the MLflow UI on what a store has logged, on a port of this
+machine."""
 
 import argparse
 import os
@@ -46,9 +47,19 @@ def _open(args: argparse.Namespace) -> int:
     found = embedded(root)
     if not found.file.exists():  # MLflow would make an empty one
         remedy = f"run a sweep first, or publish one that is there: {command('report', 'SWEEP_DIR', '--publish')}"
-        raise ConfigError([Fault("--storage", "", f"got {root}, but {short(found.file)} is not there: {remedy}")])
+        raise ConfigError(
+            [Fault("--storage", "", f"got {root}, but {short(found.file)} is not there: {remedy}")]
+        )
     if holder := taken(args.port):
-        raise ConfigError([Fault("--port", "", f"got {args.port}, which {holder} has: end it, or give another port")])
+        raise ConfigError(
+            [
+                Fault(
+                    "--port",
+                    "",
+                    f"got {args.port}, which {holder} has: end it, or give another port",
+                )
+            ]
+        )
     from orchestrator.tracking.client import quieten
     from orchestrator.tracking.database import follow, prepare
 
@@ -56,18 +67,32 @@ def _open(args: argparse.Namespace) -> int:
     for line in (*prepare(found.file), *follow(found.file)):
         print(line)
     sys.stdout.flush()
-    words = ["-m", "mlflow", "ui", "--host", HOST, "--port", str(args.port), "--backend-store-uri", found.uri]
+    words = [
+        "-m",
+        "mlflow",
+        "ui",
+        "--host",
+        HOST,
+        "--port",
+        str(args.port),
+        "--backend-store-uri",
+        found.uri,
+    ]
     os.execv(sys.executable, [sys.executable, *words])
 
 
 def taken(port: int) -> str:
     """Who listens on `port` of this machine, in words; empty where it is free."""
     with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
+        tried.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # what has just been closed is free
         try:
             tried.bind((HOST, port))
         except PermissionError as e:
-            raise ConfigError([Fault("--port", "", f"got {port}: {e.strerror}; give one above 1023")]) from None
+            raise ConfigError(
+                [Fault("--port", "", f"got {port}: {e.strerror}; give one above 1023")]
+            ) from None
         except OSError:
             return _listening(port)
     return ""
@@ -77,13 +102,19 @@ def _listening(port: int) -> str:
     import psutil
 
     def holds(connections: list[Any]) -> list[Any]:
-        return [c for c in connections if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN]
+        return [
+            c
+            for c in connections
+            if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
+        ]
 
     try:
         process = psutil.Process(next(c.pid for c in holds(psutil.net_connections("tcp")) if c.pid))
         while (parent := process.parent()) is not None and holds(parent.net_connections("tcp")):
             process = parent  # a server's workers have the port from it
-        return f"process {process.pid} ({fit(' '.join(process.cmdline()) or process.name(), COMMAND)})"
+        return (
+            f"process {process.pid} ({fit(' '.join(process.cmdline()) or process.name(), COMMAND)})"
+        )
     except (psutil.Error, StopIteration, OSError):
         return "a process of another user, or of another container,"
 

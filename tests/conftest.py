@@ -1,4 +1,5 @@
-"""For all suites: what each file took is printed at the end, slowest first, and a test that takes over a minute."""
+"""For all suites: what each file took is printed at the end, slowest first, and a test that takes
+over a minute."""
 
 import json
 import os
@@ -15,8 +16,9 @@ KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a finished sweep or an S3 service. Files that start Ray, a server or a browser come first, so that
-    of two processes none works alone at the end; within a file the order stays."""
+    """Mark what uses a finished sweep or an S3 service. Files that start Ray, a server or a browser
+    come first, so that of two processes none works alone at the end; within a file the order
+    stays."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_s3 = parameters is not None and parameters.params.get("root") == "s3"

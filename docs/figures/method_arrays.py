@@ -1,5 +1,5 @@
-"""What the figures of docs/method.md show, as named arrays. Nothing is trained: the velocity fields are the exact ones
-of a data set of two points.
+"""What the figures of docs/method.md show, as named arrays. Nothing is trained: the velocity fields
+are the exact ones of a data set of two points.
 
     a  damping (1/time)      c  speed (length/time)      t  time, 0 data, 1 noise      x  position (length)
     s  = c/sqrt(a): Brownian motion of as much variance has s^2 of it in a unit of time
@@ -21,7 +21,9 @@ from kaccore.tensors import generator_for, left_broadcast
 
 Arrays = dict[str, NDArray[np.float64]]
 
-SHOWN = KacProcess(damping=4.0, speed=0.8)  # s = 0.4 as that of USED, and so slow that the light cone is in sight
+SHOWN = KacProcess(
+    damping=4.0, speed=0.8
+)  # s = 0.4 as that of USED, and so slow that the light cone is in sight
 USED = KacProcess(damping=25.0, speed=2.0)  # the experiments'
 S = 0.4
 KAC = KacPath(USED, clock="quadratic")
@@ -37,10 +39,11 @@ STARTS = 24  # trajectories of each path, from noise at equal shares of its law
 
 
 class ExactField:
-    """The velocity field u(x, t) of a path for the data POINTS, and the density of x_t: what a perfect teacher knows.
+    """The velocity field u(x, t) of a path for the data POINTS, and the density of x_t: what a
+    perfect teacher knows.
 
-    u = sum_k w_k (noise's velocity at x - (1 - t) p_k, less p_k), each weight w_k the share of point k in the density.
-    """
+    u = sum_k w_k (noise's velocity at x - (1 - t) p_k, less p_k), each weight w_k the share of
+    point k in the density."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +51,11 @@ class ExactField:
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         each = [self.noise(x, t, point) for point in POINTS]
         share = torch.stack([log_density for log_density, _ in each]).softmax(0)
-        return (share * torch.stack([v - p for (_, v), p in zip(each, POINTS, strict=True)])).sum(0).to(x.dtype)
+        return (
+            (share * torch.stack([v - p for (_, v), p in zip(each, POINTS, strict=True)]))
+            .sum(0)
+            .to(x.dtype)
+        )
 
     def density(self, x: Tensor, t: Tensor) -> Tensor:
         """The density of x_t at `x`, without what lies on the light cones. Unit: 1/length."""
@@ -66,7 +73,8 @@ class ExactField:
 
 
 def _kac(path: KacPath, k: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """As `ExactField.noise`; who is outside of the cone, by a solver's error, moves as its edge does."""
+    """As `ExactField.noise`; who is outside of the cone, by a solver's error, moves as its edge
+    does."""
     clock, process = path.clock(t), path.process
     edge = process.speed * clock.value * INSIDE
     beyond = (k.abs() - edge).clamp_min(0)
@@ -80,7 +88,10 @@ def process() -> Arrays:
     t, ways = torch.linspace(0, 1, 501, dtype=torch.float64), 5
     generator = generator_for(0, "sample paths")
     # uniform numbers are the same on every machine, what libraries make of them is not
-    holding, normal = (torch.rand(shape, dtype=torch.float64, generator=generator) for shape in ((ways, 60), (2, 500)))
+    holding, normal = (
+        torch.rand(shape, dtype=torch.float64, generator=generator)
+        for shape in ((ways, 60), (2, 500))
+    )
     reversals = ((-holding.log() / SHOWN.damping).cumsum(1)[:, :, None] < t).sum(1)
     direction = 1 - 2 * ((torch.arange(ways)[:, None] + reversals) % 2)
     x = torch.linspace(-1.2, 1.2, 481, dtype=torch.float64)
@@ -100,8 +111,8 @@ def _walk(steps: Tensor) -> Tensor:
 
 
 def velocity() -> Arrays:
-    """The conditional velocities of SHOWN and of Brownian motion at three times, and how large the noise's velocity is
-    on average along each path."""
+    """The conditional velocities of SHOWN and of Brownian motion at three times, and how large the
+    noise's velocity is on average along each path."""
     x = torch.linspace(-1, 1, 801, dtype=torch.float64)
     inside = x.abs() < SHOWN.speed * TIMES[:, None]
     kac = torch.stack([SHOWN.velocity(x, time) for time in TIMES])
@@ -116,7 +127,8 @@ def velocity() -> Arrays:
 
 
 def _rms(t: Tensor) -> Tensor:
-    """sqrt(E v^2) of USED at times `t`: the midpoint rule in the angle x = c t sin(theta), and the atoms."""
+    """sqrt(E v^2) of USED at times `t`: the midpoint rule in the angle x = c t sin(theta), and the
+    atoms."""
     theta = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000 * math.pi - math.pi / 2
     ct = USED.speed * t[:, None]
     x = ct * theta.sin()
@@ -126,12 +138,15 @@ def _rms(t: Tensor) -> Tensor:
 
 def paths() -> Arrays:
     """The density of x_t of every path, and trajectories from noise to data."""
-    t, x = uniform_times(400).double(), torch.linspace(-1.2, 1.2, 241, dtype=torch.float64)
+    t = uniform_times(400).double()
+    x = torch.linspace(-1.2, 1.2, 241, dtype=torch.float64)
     arrays = {"t": t, "x": x}
     for name, path in PATHS.items():
         field = ExactField(path)
         arrays[f"density {name}"] = torch.stack([field.density(x, time) for time in t[:-1:4]])
-        arrays[f"ways {name}"] = trajectory(field, starts(path), t, "midpoint")  # which never asks at t = 0
+        arrays[f"ways {name}"] = trajectory(
+            field, starts(path), t, "midpoint"
+        )  # which never asks at t = 0
     return {name: value.numpy() for name, value in arrays.items()}
 
 
@@ -145,9 +160,11 @@ def starts(path: Path) -> Tensor:
 
 
 def distillation() -> Arrays:
-    """Teacher, a student of 4 steps that has learned all it is taught, and the teacher in as few steps, from the same
-    noise; and the velocity that students of 20, 4 and 1 steps are taught at t = 1."""
-    field, noise = ExactField(KAC), torch.tensor([-0.45, 0.05, 0.3], dtype=torch.float64)
+    """Teacher, a student of 4 steps that has learned all it is taught, and the teacher in as few
+    steps, from the same noise; and the velocity that students of 20, 4 and 1 steps are taught at t
+    = 1."""
+    field = ExactField(KAC)
+    noise = torch.tensor([-0.45, 0.05, 0.3], dtype=torch.float64)
     distiller = EndpointDistiller(field, KAC, intervals=4, substeps=5, solver="midpoint")
     few = distiller.times.double()
     inner, student = [], [noise]

@@ -1,7 +1,8 @@
-"""Data sets by name: 8-bit images, or points, labels if there are any, and a fingerprint of their content.
+"""Data sets by name: 8-bit images, or points, labels if there are any, and a fingerprint of their
+content.
 
-A room for another data set is one function, whose parameters are the settings it takes, and one line in `DATASETS`.
-"""
+A room for another data set is one function, whose parameters are the settings it takes, and one
+line in `DATASETS`."""
 
 from __future__ import annotations
 
@@ -56,14 +57,16 @@ def load(
     skip_damaged  leave out images that cannot be decoded, for `folder`
     write         False: where there is no cache none is written, what is decoded is kept in a temporary file
 
-    Raises ValueError for an unknown name or a setting that this one does not take, and what `on_disk` says.
-    """
+    Raises ValueError for an unknown name or a setting that this one does not take, and what
+    `on_disk` says."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
                 "skip_damaged": skip_damaged}  # fmt: skip
     taken = _taken(name, settings)
     # what comes with a package needs none of these, and minds none
     places = {"root": _path(root), "cache": _path(cache), "write": write}
-    return DATASETS[name](**{key: value for key, value in {**places, **settings}.items() if key in taken})
+    return DATASETS[name](
+        **{key: value for key, value in {**places, **settings}.items() if key in taken}
+    )
 
 
 def look(
@@ -78,10 +81,11 @@ def look(
     split: str | None = None,
     skip_damaged: bool = False,
 ) -> Look:
-    """What the data set called `name` holds, by listing it: hardly anything is decoded, nothing written or downloaded.
+    """What the data set called `name` holds, by listing it: hardly anything is decoded, nothing
+    written or downloaded.
 
-    The settings are those of `load`. Raises as `load` does; FileNotFoundError also where a download would be needed.
-    """
+    The settings are those of `load`. Raises as `load` does; FileNotFoundError also where a download
+    would be needed."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
                 "skip_damaged": skip_damaged}  # fmt: skip
     taken = _taken(name, settings)
@@ -90,11 +94,14 @@ def look(
 
 
 def _taken(name: str, settings: dict[str, Any]) -> Mapping[str, Any]:
-    """The settings that the data set takes; raises ValueError for others that are given, and for an unknown name."""
+    """The settings that the data set takes; raises ValueError for others that are given, and for an
+    unknown name."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown data set {name!r}; valid names: {', '.join(sorted(DATASETS))}{hint}")
+        raise ValueError(
+            f"unknown data set {name!r}; valid names: {', '.join(sorted(DATASETS))}{hint}"
+        )
     taken = inspect.signature(DATASETS[name]).parameters
     for key, value in settings.items():
         if key not in taken and value != inspect.signature(load).parameters[key].default:

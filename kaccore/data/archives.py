@@ -1,4 +1,5 @@
-"""Folders of images packed as .zip or .tar, read in place: nothing in them is written under its own name."""
+"""Folders of images packed as .zip or .tar, read in place: nothing in them is written under its own
+name."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -42,7 +44,8 @@ class Member(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """Files and folders by their paths, links that are not followed, and whether files are quickly opened."""
+    """Files and folders by their paths, links that are not followed, and whether files are quickly
+    opened."""
 
     files: dict[str, Member]
     folders: set[str]
@@ -61,20 +64,31 @@ def is_archive(path: Path) -> bool:
 
 
 def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
-    """The images in an archive of a folder of them, in the order and with the classes that the folder itself has.
+    """The images in an archive of a folder of them, in the order and with the classes that the
+    folder itself has.
 
-    A folder that holds all the others is not a class but the root, and so is one at the top that holds all images. A
-    compressed .tar is unpacked to a file in `scratch`
-    that has no name, and is gone with this process; without `scratch` its images cannot be read, only counted.
-    Raises ValueError for an archive that is damaged or whose paths lead out of it.
-    """
+    A folder that holds all the others is not a class but the root, and so is one at the top that
+    holds all images. A compressed .tar is unpacked to a file in `scratch` that has no name, and is
+    gone with this process; without `scratch` its images cannot be read, only counted. Raises
+    ValueError for an archive that is damaged or whose paths lead out of it."""
     try:
         archive = _zip(path) if zipfile.is_zipfile(path) else _tar(path, scratch)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, RuntimeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        lzma.LZMAError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"the archive {path} cannot be read ({type(error).__name__}: {error})") from error
-    files = {name: member for name, member in archive.files.items() if all(map(shown, name.split("/")))}
+        raise ValueError(
+            f"the archive {path} cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    files = {
+        name: member for name, member in archive.files.items() if all(map(shown, name.split("/")))
+    }
     folders = {name for name in archive.folders if all(map(shown, name.split("/")))}
     stores = _stores(files, folders)
     files = {name: member for name, member in files.items() if not name.startswith(stores)}
@@ -83,7 +97,11 @@ def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
     tree = arrange(
         f"{path}{':' if top else ''}{top.rstrip('/')}",
         [name.removeprefix(top) for name in files],
-        [name.removeprefix(top) for name in folders if name.startswith(top) and name != top.rstrip("/")],
+        [
+            name.removeprefix(top)
+            for name in folders
+            if name.startswith(top) and name != top.rstrip("/")
+        ],
         archive.links,
         split,
         [store.removeprefix(top).rstrip("/") for store in stores],
@@ -110,18 +128,25 @@ def _stores(files: dict[str, Member], folders: set[str]) -> tuple[str, ...]:
     marked = [name.removesuffix("layout.json") for name in files if name.endswith("/layout.json")]
     names = [*files, *folders]
     return tuple(
-        top for top in marked if is_store({n.removeprefix(top).partition("/")[0] for n in names if n.startswith(top)})
+        top
+        for top in marked
+        if is_store({n.removeprefix(top).partition("/")[0] for n in names if n.startswith(top)})
     )
 
 
-def _top(files: dict[str, Member], folders: set[str], split: str | None) -> tuple[str, tuple[str, ...]]:
-    """The folder that holds everything, with its slash: what was packed is it, and not what is in it; and notes.
+def _top(
+    files: dict[str, Member], folders: set[str], split: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """The folder that holds everything, with its slash: what was packed is it, and not what is in
+    it; and notes.
 
     The only folder in that is a class where images lie in it, as it is one where nothing is packed.
     """
     top, notes = "", tuple[str, ...]()
     while True:
-        inside = {name.removeprefix(top).partition("/")[0] for name in folders if name.startswith(top)}
+        inside = {
+            name.removeprefix(top).partition("/")[0] for name in folders if name.startswith(top)
+        }
         loose = any("/" not in name.removeprefix(top) for name in files)
         if loose or len(inside) != 1 or inside == {split}:
             return top, notes
@@ -142,10 +167,13 @@ def _content(member: Member) -> BinaryIO:
 
 
 def _inside(name: str, path: Path) -> str:
-    """The path of a member without what means nothing; raises ValueError where it leads out of the archive."""
+    """The path of a member without what means nothing; raises ValueError where it leads out of the
+    archive."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")):
-        raise ValueError(f"the archive {path} has the path {name}, which leads out of it: it is not read")
+        raise ValueError(
+            f"the archive {path} has the path {name}, which leads out of it: it is not read"
+        )
     return "/".join(parts)
 
 
@@ -156,7 +184,9 @@ def _parents(name: str) -> set[str]:
 
 def _zip(path: Path) -> Archive:
     archive = zipfile.ZipFile(path)
-    files, folders, links = dict[str, Member](), set[str](), dict[str, str]()
+    files = dict[str, Member]()
+    folders = set[str]()
+    links = dict[str, str]()
     for info in archive.infolist():
         windows = "\\" in info.filename and info.create_system == 0
         name = _inside(info.filename.replace("\\", "/") if windows else info.filename, path)
@@ -166,12 +196,13 @@ def _zip(path: Path) -> Archive:
         elif stat.S_ISLNK(info.external_attr >> 16):
             links[name] = "which are not followed in an archive"
         else:
-            files[name] = Member(info.file_size, lambda info=info: cast(BinaryIO, archive.open(info)))  # type: ignore[misc]
+            files[name] = Member(info.file_size, partial(_opened, archive.open, info))
     return Archive(files, folders, links, True, archive.close)
 
 
 def _tar(path: Path, scratch: Path | None) -> Archive:
-    """Of a compressed file without `scratch` only what is in it, since to go back in it is to unpack it again."""
+    """Of a compressed file without `scratch` only what is in it, since to go back in it is to
+    unpack it again."""
     with path.open("rb") as packed:
         start = packed.read(8)
     unpack = next((how for sign, how in PACKED.items() if start.startswith(sign)), None)
@@ -184,14 +215,22 @@ def _tar(path: Path, scratch: Path | None) -> Archive:
         archive = tarfile.open(fileobj=_unpacked(path, unpack, scratch), mode="r:")  # noqa: SIM115
     members = _members(archive, path, quick=True)
     file = cast(BinaryIO, archive.fileobj)
-    file.seek(archive.offset)  # where Python found no more: in the middle of a header it stops in silence
+    file.seek(
+        archive.offset
+    )  # where Python found no more: in the middle of a header it stops in silence
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it is cut off: its end is missing")
     return members
 
 
+def _opened(opener: Callable[[Any], Any], info: Any) -> BinaryIO:
+    return cast(BinaryIO, opener(info))
+
+
 def _members(archive: tarfile.TarFile, path: Path, quick: bool) -> Archive:
-    files, folders, links = dict[str, Member](), set[str](), dict[str, str]()
+    files = dict[str, Member]()
+    folders = set[str]()
+    links = dict[str, str]()
     for info in archive:
         name = _inside(info.name, path)
         folders |= _parents(name)
@@ -200,7 +239,7 @@ def _members(archive: tarfile.TarFile, path: Path, quick: bool) -> Archive:
         elif info.issym() or info.islnk():
             links[name] = "which are not followed in an archive"
         elif info.isreg():
-            files[name] = Member(info.size, lambda info=info: cast(BinaryIO, archive.extractfile(info)))  # type: ignore[misc]
+            files[name] = Member(info.size, partial(_opened, archive.extractfile, info))
     return Archive(files, folders, links, quick, archive.close)
 
 

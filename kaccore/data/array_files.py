@@ -1,4 +1,5 @@
-"""Images as one array in a .npy or .npz file, with labels if there are any; pickled objects are never read."""
+"""Images as one array in a .npy or .npz file, with labels if there are any; pickled objects are
+never read."""
 
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ IMAGES = ("images", "image", "imgs", "x", "data", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 NAMES = ("class_names", "label_names", "classes", "names")
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
-MAGIC, PICKLED = (b"\x93NUMPY", b"PK\3\4", b"PK\5\6"), b"\x80"  # how .npy and .npz files begin, and pickles
+# how .npy and .npz files begin, and pickles
+MAGIC = (b"\x93NUMPY", b"PK\3\4", b"PK\5\6")
+PICKLED = b"\x80"
 SHAPES = "expected (N, H, W) or (N, H, W, C) with C of 1 to 4"
 
 
 def find(path: Path, split: str | None) -> Found:
-    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can be meant; where both
-    can, that of which the images are square, with a warning.
+    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can
+    be meant; where both can, that of which the images are square, with a warning.
 
     Raises ValueError where there are none, more than one array may be meant, or labels do not fit.
     """
@@ -37,7 +40,9 @@ def find(path: Path, split: str | None) -> Found:
     if not count:
         raise ValueError(f"{path} has no images: its shape is {images.shape}")
     known = None if names is None else [str(name) for name in np.asarray(names).tolist()]
-    found = (None, (), ()) if labels is None else numbered(np.asarray(labels), known, count, str(path))
+    found = (
+        (None, (), ()) if labels is None else numbered(np.asarray(labels), known, count, str(path))
+    )
     return Found(
         count,
         lambda i: images[i],
@@ -64,7 +69,11 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
         return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-        why = "it holds Python objects, which could run code: save plain arrays" if pickled else str(error)
+        why = (
+            "it holds Python objects, which could run code: save plain arrays"
+            if pickled
+            else str(error)
+        )
         raise ValueError(f"{path} cannot be read ({why})") from error
 
 
@@ -88,21 +97,38 @@ def _images(arrays: Mapping[str, NDArray[Any]], path: Path, split: str | None) -
         return arrays[shaped[0]]
     has = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
     wanted = "images, x or arr_0" if split is None else f"x_{split} or {split}_images"
-    splits = [key for key in shaped if any(word in key.lower() for word in ("train", "val", "test"))]
-    hint = "; set `split` to the part that is wanted, such as train" if splits and split is None else ""
+    splits = [
+        key for key in shaped if any(word in key.lower() for word in ("train", "val", "test"))
+    ]
+    hint = (
+        "; set `split` to the part that is wanted, such as train"
+        if splits and split is None
+        else ""
+    )
     raise ValueError(f"{path} has {has}, expected an array called {wanted}{hint}")
 
 
-def _pick(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str | None) -> NDArray[Any] | None:
+def _pick(
+    arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str | None
+) -> NDArray[Any] | None:
     lower = {key.lower(): array for key, array in arrays.items()}
-    wanted = names if split is None else [key for name in names for key in (f"{name}_{split}", f"{split}_{name}")]
+    wanted = (
+        names
+        if split is None
+        else [key for name in names for key in (f"{name}_{split}", f"{split}_{name}")]
+    )
     return next((lower[name] for name in wanted if name in lower), None)
 
 
 def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     shape = images.shape
-    if images.dtype.kind not in "ufb" and images.dtype.newbyteorder("=") not in (np.int16, np.int32):
-        raise ValueError(f"{path} has images of {images.dtype}, expected uint8, or uint16, or floats in [0, 1]")
+    if images.dtype.kind not in "ufb" and images.dtype.newbyteorder("=") not in (
+        np.int16,
+        np.int32,
+    ):
+        raise ValueError(
+            f"{path} has images of {images.dtype}, expected uint8, or uint16, or floats in [0, 1]"
+        )
     if images.ndim == 3 and shape[-1] in CHANNELS:
         raise ValueError(f"{path} has the shape {shape}, which is one image: {SHAPES}")
     if images.ndim == 4 and shape[1] in CHANNELS:
@@ -111,10 +137,15 @@ def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tupl
         first = shape[2] == shape[3] and shape[1] != shape[2]
         layout = "(N, C, H, W)" if first else "(N, H, W, C)"
         note = (
-            f"warning: shape {shape} taken as {layout}, though it may mean the other order: save image files if it does"
+            f"warning: shape {shape} taken as {layout}, though it may mean the other order: "
+            "save image files if it does"
         )
         return images.transpose(0, 2, 3, 1) if first else images, (note,)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in CHANNELS) or 0 in shape[1:]:
+    if (
+        images.ndim not in (3, 4)
+        or (images.ndim == 4 and shape[-1] not in CHANNELS)
+        or 0 in shape[1:]
+    ):
         raise ValueError(f"{path} has the shape {shape}, {SHAPES}")
     return images, ()
 

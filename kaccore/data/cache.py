@@ -1,9 +1,10 @@
-"""Images decoded once into a file that is mapped into memory from then on: no epoch decodes a JPEG again.
+"""Images decoded once into a file that is mapped into memory from then on: no epoch decodes a JPEG
+again.
 
-The file is a safetensors file of `images` (N, C, H, W) uint8 and, where there are any, `labels` (N,) int64. It is
-written aside in parts and renamed, under a lock, so that one process writes and nobody takes half a file for a whole
-one. The fingerprint is kept in its header, which has a checksum of its own, and so are notes on what was done.
-"""
+The file is a safetensors file of `images` (N, C, H, W) uint8 and, where there are any, `labels`
+(N,) int64. It is written aside in parts and renamed, under a lock, so that one process writes and
+nobody takes half a file for a whole one. The fingerprint is kept in its header, which has a
+checksum of its own, and so are notes on what was done."""
 
 from __future__ import annotations
 
@@ -68,9 +69,8 @@ class Source:
 class Cached:
     """Where the decoded images of a data set are kept.
 
-    `cache` is the file's folder, by default `.kaccore` in `root`; `settings` are what its content depends on; with
-    another `stamp` the original files have changed.
-    """
+    `cache` is the file's folder, by default `.kaccore` in `root`; `settings` are what its content
+    depends on; with another `stamp` the original files have changed."""
 
     name: str
     root: Path
@@ -96,13 +96,14 @@ class Cached:
         return _read(self.path, self.name, self.stamp)
 
     def images(self, source: Callable[[], Source], write: bool = True) -> ImageData:
-        """The images of `source`, from their file; where that is missing, damaged or stale it is written first, or
-        without `write` a temporary one that is gone with the images.
+        """The images of `source`, from their file; where that is missing, damaged or stale it is
+        written first, or without `write` a temporary one that is gone with the images.
 
-        Raises PermissionError where the folder cannot be written, OSError where the disk has too little room,
-        ValueError for damaged images.
-        """
-        found = self.found()  # without the lock first: what is whole may lie where nothing can be written
+        Raises PermissionError where the folder cannot be written, OSError where the disk has too
+        little room, ValueError for damaged images."""
+        found = (
+            self.found()
+        )  # without the lock first: what is whole may lie where nothing can be written
         if found is not None:
             return found
         if not write:
@@ -125,7 +126,8 @@ class Cached:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, a file beside it. Raises PermissionError where its folder cannot be written."""
+    """Hold the lock of `path`, a file beside it. Raises PermissionError where its folder cannot be
+    written."""
     from filelock import FileLock
 
     try:
@@ -141,24 +143,34 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, name: str, stamp: str, source: Source) -> None:
-    """The images begin where the longest header and all labels end; what these then leave the header fills up."""
-    aside = path.with_name(f"{path.name}.part")  # one name: what a killed writer left is written over
+    """The images begin where the longest header and all labels end; what these then leave the
+    header fills up."""
+    aside = path.with_name(
+        f"{path.name}.part"
+    )  # one name: what a killed writer left is written over
     nbytes = math.prod(source.shape)
     aside.unlink(missing_ok=True)
     free = shutil.disk_usage(path.parent).free
     if nbytes > free:
         need = f"{name}: its {source.shape[0]:,} decoded images take {nbytes / 1e9:,.1f} GB"
-        what = f"{need}, {path.parent} has {free / 1e9:,.1f} GB free: give another folder as `cache`"
+        what = (
+            f"{need}, {path.parent} has {free / 1e9:,.1f} GB free: give another folder as `cache`"
+        )
         raise OSError(errno.ENOSPC, what)
     whole = _Head(source.shape, source.labels, source.class_names, stamp)
-    first = len(whole.bytes(UNKNOWN)) + NOTES_ROOM + (0 if source.labels is None else source.labels.nbytes)
+    first = (
+        len(whole.bytes(UNKNOWN))
+        + NOTES_ROOM
+        + (0 if source.labels is None else source.labels.nbytes)
+    )
     decoding = _Decoding(name, path.parent, source)
     try:
         with aside.open("wb") as file:
             file.seek(first)
             for part in decoding.parts():
                 file.write(part.data)
-        kept, labels = decoding.kept(), source.labels if source.labels is None else source.labels[decoding.kept()]
+        kept = decoding.kept()
+        labels = source.labels if source.labels is None else source.labels[decoding.kept()]
         notes = in_order([*decoding.notes(), *source.notes()])
         head = replace(whole, shape=(len(kept), *source.shape[1:]), labels=labels, notes=notes)
         with aside.open("r+b") as file:
@@ -172,30 +184,37 @@ def _write(path: Path, name: str, stamp: str, source: Source) -> None:
             os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)  # a full disk is not filled further by what could not be written
+        aside.unlink(
+            missing_ok=True
+        )  # a full disk is not filled further by what could not be written
         raise
 
 
 def in_order(notes: Iterable[str]) -> tuple[str, ...]:
     """Warnings first, each line once and none without end; a file's name in it may be any bytes."""
     plain = (note.encode("utf-8", "replace").decode() for note in dict.fromkeys(notes))
-    short = [note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 3] + "..." for note in plain]
+    short = [
+        note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 3] + "..." for note in plain
+    ]
     ordered = sorted(short, key=lambda note: not note.startswith(WARNING))
     lengths = accumulate(len(json.dumps(json.dumps(note))) for note in ordered)
     return tuple(note for note, length in zip(ordered, lengths, strict=True) if length < NOTES_ROOM)
 
 
 class _Decoding:
-    """Reads all images of a source, past those that are damaged, so that all of these are known at once."""
+    """Reads all images of a source, past those that are damaged, so that all of these are known at
+    once."""
 
     def __init__(self, name: str, folder: Path, source: Source) -> None:
-        self.name, self.folder, self.source = name, folder, source
+        self.name = name
+        self.folder = folder
+        self.source = source
         self.damaged: dict[int, str] = {}  # index -> what is wrong
         self.refused = False  # whether one cannot be skipped
 
     def parts(self) -> Iterator[np.ndarray]:
-        """The sound images in parts of PART_BYTES; says every half a minute how far it is. Raises ValueError at the end
-        where there are damaged ones, all of them named."""
+        """The sound images in parts of PART_BYTES; says every half a minute how far it is. Raises
+        ValueError at the end where there are damaged ones, all of them named."""
         count, said = self.source.shape[0], time.monotonic()
         rows = rows_at_once(math.prod(self.source.shape[1:]))
         for first in range(0, count, rows):
@@ -207,7 +226,9 @@ class _Decoding:
                 yield part[:sound]
             if time.monotonic() > said + REPORT_SECONDS:
                 said, done = time.monotonic(), first + len(part)
-                progress.say(f"{self.name}: {done:,} of {count:,} images decoded into {self.folder}")
+                progress.say(
+                    f"{self.name}: {done:,} of {count:,} images decoded into {self.folder}"
+                )
         self._check()
 
     def _decode(self, index: int, into: np.ndarray) -> bool:
@@ -218,8 +239,8 @@ class _Decoding:
         except Exception as error:  # a damaged image raises whatever its decoder comes upon
             kind = "ValueError" if isinstance(error, WrongRangeError) else type(error).__name__
             self.damaged[index] = f"{kind}: {error}"
-            # what the system cannot read, or may not, is no damage, and may be there the next time; of a set of another
-            # range the images that happen to lie within are wrong, too
+            # what the system cannot read, or may not, is no damage, and may be there the next time;
+            # of a set of another range the images that happen to lie within are wrong, too
             fault = getattr(error, "errno", None) is not None or isinstance(error, WrongRangeError)
             self.refused |= not self.source.skip_damaged or fault
             return False
@@ -236,10 +257,14 @@ class _Decoding:
         if self.damaged and labels is not None:
             before, after = (set(kept.tolist()) for kept in (labels, labels[self.kept()]))
             if empty := [self.source.class_names[label] for label in sorted(before - after)]:
-                raise ValueError(f"all images of the classes {', '.join(empty[:NAMED])} are damaged: {self._named()}")
+                raise ValueError(
+                    f"all images of the classes {', '.join(empty[:NAMED])} are damaged: {self._named()}"
+                )
 
     def _named(self) -> str:
-        named = [f"{self.source.place(k)} ({what})" for k, what in list(self.damaged.items())[:NAMED]]
+        named = [
+            f"{self.source.place(k)} ({what})" for k, what in list(self.damaged.items())[:NAMED]
+        ]
         more = f", and {len(self.damaged) - NAMED:,} more" if len(self.damaged) > NAMED else ""
         several = f"{len(self.damaged):,} images: " if len(self.damaged) > 1 else ""
         return several + ", ".join(named) + more
@@ -274,23 +299,32 @@ class _Head:
                 "notes": json.dumps(self.notes)}  # fmt: skip
         header: dict[str, Any] = {"__metadata__": meta}
         if self.labels is not None:
-            header["labels"] = {"dtype": "I64", "shape": [len(self.labels)], "data_offsets": [0, len(labels)]}
+            header["labels"] = {
+                "dtype": "I64",
+                "shape": [len(self.labels)],
+                "data_offsets": [0, len(labels)],
+            }
         offsets = [len(labels), len(labels) + math.prod(self.shape)]
         header["images"] = {"dtype": "U8", "shape": list(self.shape), "data_offsets": offsets}
         meta["checksum"] = _checksum(header)
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8 if length is None else length - 8 - len(text) - len(labels))
-        assert length is None or 8 + len(text) + len(labels) == length, "the notes are longer than their room"
+        assert length is None or 8 + len(text) + len(labels) == length, (
+            "the notes are longer than their room"
+        )
         return len(text).to_bytes(8, "little") + text + labels
 
 
 def _checksum(header: dict[str, Any]) -> str:
     meta = {key: value for key, value in header["__metadata__"].items() if key != "checksum"}
-    return hashlib.sha256(json.dumps({**header, "__metadata__": meta}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps({**header, "__metadata__": meta}, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def _read(path: Path, name: str, stamp: str) -> ImageData | None:
-    """The images of a cache file; None where it is missing, damaged, unfinished or of another stamp."""
+    """The images of a cache file; None where it is missing, damaged, unfinished or of another
+    stamp."""
     try:
         with path.open("rb") as file:
             return _mapped(file, name, stamp)
@@ -312,12 +346,26 @@ def _mapped(file: BinaryIO, name: str, stamp: str | None = None) -> ImageData | 
     if stamp is not None and (meta["stamp"] != stamp or meta["fingerprint"] == UNKNOWN):
         return None
     class_names = tuple(json.loads(meta["class_names"]))
-    read = None if labels is None else torch.from_numpy(np.fromfile(file, "<i8", labels["shape"][0]).astype(np.int64))
+    read = (
+        None
+        if labels is None
+        else torch.from_numpy(np.fromfile(file, "<i8", labels["shape"][0]).astype(np.int64))
+    )
     offset = 8 + length + images["data_offsets"][0]
     pixels = np.memmap(file, np.uint8, "r", offset, tuple(images["shape"]))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # as it is meant to be
-        data = ImageData(name, torch.from_numpy(pixels), read, class_names, tuple(json.loads(meta.get("notes", "[]"))))
+        warnings.filterwarnings(
+            "ignore", "The given NumPy array is not writable"
+        )  # as it is meant to be
+        data = ImageData(
+            name,
+            torch.from_numpy(pixels),
+            read,
+            class_names,
+            tuple(json.loads(meta.get("notes", "[]"))),
+        )
     if meta["fingerprint"] != UNKNOWN:
-        vars(data)["fingerprint"] = meta["fingerprint"]  # where `cached_property` looks: 600 GB are not read for it
+        vars(data)["fingerprint"] = meta[
+            "fingerprint"
+        ]  # where `cached_property` looks: 600 GB are not read for it
     return data

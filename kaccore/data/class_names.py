@@ -19,9 +19,14 @@ def legible(names: Sequence[str]) -> tuple[str, ...]:
     clean: list[str] = []
     taken: set[str] = set()
     for name in names:
-        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # a file's name may be any bytes
+        text = name.encode("utf-8", "surrogateescape").decode(
+            "utf-8", "replace"
+        )  # a file's name may be any bytes
         text = unicodedata.normalize("NFC", text)
-        text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "(no name)"
+        text = (
+            "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+            or "(no name)"
+        )
         other, number = text, 1
         while other in taken:
             number += 1
@@ -36,13 +41,15 @@ def numbered(
 ) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
     """Labels of `count` images as (N,) int64, the classes' names, and notes for people.
 
-    Whole numbers that begin at 0, or have `names`, stay as they are; others, and texts, are numbered in their order.
-    Raises ValueError where there is not one label an image, or not one name a class.
-    """
+    Whole numbers that begin at 0, or have `names`, stay as they are; others, and texts, are
+    numbered in their order. Raises ValueError where there is not one label an image, or not one
+    name a class."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (count,):
-        raise ValueError(f"{where} has labels of shape {values.shape}, expected ({count:,},), one an image")
+        raise ValueError(
+            f"{where} has labels of shape {values.shape}, expected ({count:,},), one an image"
+        )
     if values.dtype.kind in "USO":
         texts, inverse = np.unique([_text(value, where) for value in values], return_inverse=True)
         return inverse.astype(np.int64), legible([str(text) for text in texts]), ()
@@ -51,7 +58,9 @@ def numbered(
     least, most = int(values.min()), int(values.max())
     if names is not None:
         if not 0 <= least <= most < len(names):
-            raise ValueError(f"{where} has labels from {least} to {most} and {len(names)} names of classes")
+            raise ValueError(
+                f"{where} has labels from {least} to {most} and {len(names)} names of classes"
+            )
         return values.astype(np.int64), legible(names), _unused(values, names)
     kinds, inverse = np.unique(values, return_inverse=True)
     if len(kinds) > MOST:

@@ -1,4 +1,5 @@
-"""Which files of a folder are images, which are other files, and which are not looked at: by their names alone."""
+"""Which files of a folder are images, which are other files, and which are not looked at: by their
+names alone."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
-FORMATS = {  # Pillow's name: endings. What needs another program, or is a stub in Pillow, is not among them
+# Pillow's name: endings. What needs another program, or is a stub in Pillow, is not among them
+FORMATS = {
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "DDS": (".dds",),
@@ -30,7 +32,11 @@ FORMATS = {  # Pillow's name: endings. What needs another program, or is a stub 
     "XBM": (".xbm",),
     "XPM": (".xpm",),
 }
-OPTIONAL = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}  # what Pillow may have been built without
+OPTIONAL = {
+    "AVIF": "avif",
+    "WEBP": "webp",
+    "JPEG2000": "jpg_2000",
+}  # what Pillow may have been built without
 COMMON = ".jpg, .png, .webp, .gif, .tif, .bmp or another of Pillow's"
 PICTURES = {  # of people who see images in them: left out with a warning
     ".3fr", ".ai", ".arw", ".avi", ".bpg", ".cr2", ".cr3", ".cur", ".dcm", ".djvu", ".dng", ".emf", ".eps", ".exr",
@@ -53,7 +59,8 @@ def shown(name: str) -> bool:
 
 
 def is_store(names: Collection[str]) -> bool:
-    """Whether a folder in which these names lie is one that this project keeps its results in, and no class."""
+    """Whether a folder in which these names lie is one that this project keeps its results in, and
+    no class."""
     return "layout.json" in names and ("stages" in names or "sweeps" in names)
 
 
@@ -77,16 +84,26 @@ def readable() -> Mapping[str, str]:
     from PIL import features
 
     known = {*features.modules, *features.codecs}  # an older Pillow knows nothing of AVIF
-    missing = {name for name, feature in OPTIONAL.items() if feature not in known or not features.check(feature)}
-    return {each: name for name, endings in FORMATS.items() if name not in missing for each in endings}
+    missing = {
+        name
+        for name, feature in OPTIONAL.items()
+        if feature not in known or not features.check(feature)
+    }
+    return {
+        each: name for name, endings in FORMATS.items() if name not in missing for each in endings
+    }
 
 
 def left_out(endings: Mapping[str, int]) -> tuple[str, ...]:
     """A line for people on files that were not read, and a warning where they are images."""
     images = {each for endings in FORMATS.values() for each in endings} | PICTURES
-    groups = [{e: n for e, n in endings.items() if (e in images) == wanted} for wanted in (True, False)]
+    groups = [
+        {e: n for e, n in endings.items() if (e in images) == wanted} for wanted in (True, False)
+    ]
     kinds = ("warning: {}, which Pillow cannot read here", "{}")
-    return tuple(kind.format(_left_out(group)) for kind, group in zip(kinds, groups, strict=True) if group)
+    return tuple(
+        kind.format(_left_out(group)) for kind, group in zip(kinds, groups, strict=True) if group
+    )
 
 
 def _left_out(endings: Mapping[str, int]) -> str:

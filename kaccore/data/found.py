@@ -14,8 +14,8 @@ Item = BinaryIO | NDArray[np.generic]
 
 
 class WrongRangeError(ValueError):
-    """Numbers of an image are of another range than it may have: the whole set is scaled otherwise, and no image of it
-    is damaged."""
+    """Numbers of an image are of another range than it may have: the whole set is scaled otherwise,
+    and no image of it is damaged."""
 
 
 @dataclass(frozen=True, eq=False)

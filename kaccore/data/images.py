@@ -1,4 +1,5 @@
-"""Images with labels if there are any, a fingerprint of their content, and the way to a model's numbers and back."""
+"""Images with labels if there are any, a fingerprint of their content, and the way to a model's
+numbers and back."""
 
 from __future__ import annotations
 
@@ -53,7 +54,12 @@ class ImageData:
 
     def _check_images(self) -> None:
         shape = tuple(self.images.shape)
-        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or shape[2] != shape[3]:
+        if (
+            self.images.dtype != torch.uint8
+            or len(shape) != 4
+            or shape[1] not in (1, 3)
+            or shape[2] != shape[3]
+        ):
             raise ValueError(
                 f"{self.name}: images of shape {shape} and {self.images.dtype}; expected square uint8 images "
                 "(N, 1 or 3, H, H)"
@@ -79,20 +85,25 @@ class ImageData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over shape and bytes of images and labels: the same content, the same key, whatever the name."""
-        return arrays.fingerprint(*(None if t is None else t.cpu().numpy() for t in (self.images, self.labels)))
+        """sha256 (hex) over shape and bytes of images and labels: the same content, the same key,
+        whatever the name."""
+        return arrays.fingerprint(
+            *(None if t is None else t.cpu().numpy() for t in (self.images, self.labels))
+        )
 
     def batch(self, index: Tensor, device: str | torch.device = "cpu") -> Tensor:
-        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They travel to a GPU as
-        bytes, and are not waited for."""
+        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They
+        travel to a GPU as bytes, and are not waited for."""
         return from_uint8(sent(self.images[index.cpu()], device))
 
     def floats(self) -> Tensor:
-        """All images as a model sees them: (N, C, H, W) float32 in [-1, 1]. For small sets: all of it is in memory."""
+        """All images as a model sees them: (N, C, H, W) float32 in [-1, 1]. For small sets: all of
+        it is in memory."""
         return from_uint8(self.images)
 
     def from_floats(self, samples: Tensor) -> Tensor:
-        """A model's samples as this data's `images` are kept, the way back of `floats`; as `to_uint8`."""
+        """A model's samples as this data's `images` are kept, the way back of `floats`; as
+        `to_uint8`."""
         return to_uint8(samples)
 
 
@@ -104,13 +115,16 @@ def from_uint8(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float in [-1, 1] -> uint8 in [0, 255], any shape, rounded; what lies outside is clamped. Inverts `from_uint8`.
+    """Float in [-1, 1] -> uint8 in [0, 255], any shape, rounded; what lies outside is clamped.
+    Inverts `from_uint8`.
 
-    Raises ValueError on integers and on NaN, which would otherwise turn into some pixel value in silence.
-    """
+    Raises ValueError on integers and on NaN, which would otherwise turn into some pixel value in
+    silence."""
     if not images.is_floating_point():
         raise ValueError(f"images are {images.dtype}; expected floats in [-1, 1]")
     if images.isnan().any():
-        raise ValueError("images hold NaN: the sampling that made them diverged; use more steps or a smaller rate")
+        raise ValueError(
+            "images hold NaN: the sampling that made them diverged; use more steps or a smaller rate"
+        )
     # Half precision cannot tell neighbouring pixel values apart near 255.
     return (images.to(torch.float32) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

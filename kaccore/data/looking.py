@@ -16,7 +16,18 @@ from kaccore.data.found import Found
 from kaccore.data.images import ImageData
 
 CIFAR10_COUNT = 50_000
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,13 @@ class Look:
     fingerprint: str | None = None
 
 
-def look(name: str, load: Callable[..., ImageData], root: Path | None, cache: Path | None, **settings: Any) -> Look:
+def look(
+    name: str,
+    load: Callable[..., ImageData],
+    root: Path | None,
+    cache: Path | None,
+    **settings: Any,
+) -> Look:
     """See `kaccore.data.look`, which has checked the settings."""
     if name == "folder":
         return _folder(root, cache, **settings)
@@ -59,7 +76,11 @@ def look(name: str, load: Callable[..., ImageData], root: Path | None, cache: Pa
 
 
 def _of(data: ImageData, count: int | None = None) -> Look:
-    counts = () if data.labels is None else np.bincount(data.labels.numpy(), minlength=data.classes).tolist()
+    counts = (
+        ()
+        if data.labels is None
+        else np.bincount(data.labels.numpy(), minlength=data.classes).tolist()
+    )
     return Look(
         data.name, len(data) if count is None else count, data.channels, data.size, data.class_names, tuple(counts),
         notes=data.notes, fingerprint=data.fingerprint,
@@ -83,7 +104,9 @@ def _published(name: str, root: Path, cache: Path | None, limit: int | None) -> 
     lists = root / "celeba" / "list_eval_partition.txt"
     _check_there(root / "celeba" / "img_align_celeba")
     _check_there(lists)
-    training = sum(line.split()[1:2] == ["0"] for line in lists.read_text(encoding="utf-8").splitlines())
+    training = sum(
+        line.split()[1:2] == ["0"] for line in lists.read_text(encoding="utf-8").splitlines()
+    )
     return Look(name, training, 3, 64)
 
 
@@ -104,10 +127,17 @@ def _check_there(file: Path) -> None:
 
 
 def _folder(
-    root: Path | None, cache: Path | None, size: int | None, background: str, split: str | None, skip_damaged: bool
+    root: Path | None,
+    cache: Path | None,
+    size: int | None,
+    background: str,
+    split: str | None,
+    skip_damaged: bool,
 ) -> Look:
     if size is None or size < 1:
-        raise ValueError(f"folder: size is {size}, expected the pixels a side that its images are to have")
+        raise ValueError(
+            f"folder: size is {size}, expected the pixels a side that its images are to have"
+        )
     colour = on_disk.background_colour(background)
     with on_disk.explained("folder"):
         images = own.look_up(on_disk.existing(root, file=True), split, cache)
@@ -117,7 +147,11 @@ def _folder(
             sizes = _sizes(found)
         finally:
             found.close()
-        counts = () if found.labels is None else np.bincount(found.labels, minlength=len(found.class_names)).tolist()
+        counts = (
+            ()
+            if found.labels is None
+            else np.bincount(found.labels, minlength=len(found.class_names)).tolist()
+        )
         notes = in_order([*images.notes, *found.notes, *_small(sizes, size)])
         whole = Look(
             "folder", found.count, 3, size, found.class_names, tuple(counts), dict(found.formats or {}), dict(sizes),
@@ -136,7 +170,8 @@ def _with(whole: Look, kept: ImageData) -> Look:
 
 
 def _sizes(found: Found) -> Counter[tuple[int, int]]:
-    """Width and height of those images whose files' heads are quickly read; of a damaged one nothing."""
+    """Width and height of those images whose files' heads are quickly read; of a damaged one
+    nothing."""
     from kaccore.data.pixels import measured
 
     sizes: Counter[tuple[int, int]] = Counter()
@@ -156,5 +191,10 @@ def _sizes(found: Found) -> Counter[tuple[int, int]]:
 
 
 def _small(sizes: Counter[tuple[int, int]], size: int) -> list[str]:
-    count, of = sum(n for shape, n in sizes.items() if min(shape) < size), sum(sizes.values())
-    return [f"warning: {count:,} of {of:,} images that were measured are smaller than {size}x{size}"] if count else []
+    count = sum(n for shape, n in sizes.items() if min(shape) < size)
+    of = sum(sizes.values())
+    return (
+        [f"warning: {count:,} of {of:,} images that were measured are smaller than {size}x{size}"]
+        if count
+        else []
+    )

@@ -1,8 +1,9 @@
-"""The two-dimensional laboratory: a 3x3 grid of narrow Gaussians, where every quantity is known exactly.
+"""The two-dimensional laboratory: a 3x3 grid of narrow Gaussians, where every quantity is known
+exactly.
 
-Here are the points, their density and their classes. The likelihood that a model's flow gives to points is
-`kaccore.diagnostics.likelihood`, W2 of samples to the data is `kaccore.metrics.transport.wasserstein2`.
-"""
+Here are the points, their density and their classes. The likelihood that a model's flow gives to
+points is `kaccore.diagnostics.likelihood`, W2 of samples to the data is
+`kaccore.metrics.transport.wasserstein2`."""
 
 import math
 from typing import NamedTuple
@@ -18,22 +19,27 @@ WIDTH = 0.05  # standard deviation of each mode: thirteen of them from mode to m
 
 
 class LabelledPoints(NamedTuple):
-    """`points` (N, 2) float32 and `labels` (N,) int64 in [0, 9), the number of each point's mode."""
+    """`points` (N, 2) float32 and `labels` (N,) int64 in [0, 9), the number of each point's
+    mode."""
 
     points: Tensor
     labels: Tensor
 
 
 def grid_of_gaussians(count: int, seed: int) -> LabelledPoints:
-    """Draw `count` points of the data: a mode each, all nine equally likely, and a normal deviation of WIDTH from its
-    centre. Within [-1, 1] up to six standard deviations. The same (seed, count), the same points."""
+    """Draw `count` points of the data: a mode each, all nine equally likely, and a normal deviation
+    of WIDTH from its centre. Within [-1, 1] up to six standard deviations. The same (seed, count),
+    the same points."""
     generator = generator_for(seed, "grid of gaussians")
     labels = torch.randint(len(CENTRES), (count,), generator=generator)
-    return LabelledPoints(CENTRES[labels] + WIDTH * torch.randn(count, 2, generator=generator), labels)
+    return LabelledPoints(
+        CENTRES[labels] + WIDTH * torch.randn(count, 2, generator=generator), labels
+    )
 
 
 def log_density(points: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The data's log density at `points` (N, 2): of all modes, or of the mode that each of `labels` (N,) names."""
+    """The data's log density at `points` (N, 2): of all modes, or of the mode that each of `labels`
+    (N,) names."""
     distances = (points[:, None] - CENTRES.to(points)).square().sum(2)  # (N, 9)
     normal = -distances / (2 * WIDTH**2) - math.log(2 * math.pi * WIDTH**2)
     if labels is not None:

@@ -1,4 +1,5 @@
-"""Data sets that lie in a folder, `root`: read by torchvision's readers once, and from a cache file from then on.
+"""Data sets that lie in a folder, `root`: read by torchvision's readers once, and from a cache file
+from then on.
 
 | name            | images                                              | expected in `root`                           |
 |-----------------|-----------------------------------------------------|----------------------------------------------|
@@ -7,10 +8,10 @@
 | lsun_bedroom256 | 3,033,042 (training) of 256x256, unlabelled, 596 GB | bedroom_train_lmdb/                          |
 | folder          | yours, of any size                                  | what `own` reads                             |
 
-The gigabytes are the cache's. It is a file in `cache`, by default `.kaccore` in `root`; the first two need nothing else
-once it is there. Each function raises FileNotFoundError for what is missing, ValueError for what is damaged, both with
-the way to get it, ConnectionError for a failed download, PermissionError for a cache that cannot be written.
-"""
+The gigabytes are the cache's. It is a file in `cache`, by default `.kaccore` in `root`; the first
+two need nothing else once it is there. Each function raises FileNotFoundError for what is missing,
+ValueError for what is damaged, both with the way to get it, ConnectionError for a failed download,
+PermissionError for a cache that cannot be written."""
 
 from __future__ import annotations
 
@@ -37,37 +38,49 @@ REMEDIES = {
 }
 
 
-def cifar10(root: Path | None, cache: Path | None = None, download: bool = False, write: bool = True) -> ImageData:
-    """CIFAR-10's training images as they are. Source: Krizhevsky, "Learning Multiple Layers of Features", 2009."""
+def cifar10(
+    root: Path | None, cache: Path | None = None, download: bool = False, write: bool = True
+) -> ImageData:
+    """CIFAR-10's training images as they are. Source: Krizhevsky, "Learning Multiple Layers of
+    Features", 2009."""
     with explained("cifar10"):
         here = existing(root, download)
-        return Cached("cifar10", here, cache, {}).images(lambda: _readers().cifar10(here, download), write)
+        return Cached("cifar10", here, cache, {}).images(
+            lambda: _readers().cifar10(here, download), write
+        )
 
 
-def celeba64(root: Path | None, cache: Path | None = None, download: bool = False, write: bool = True) -> ImageData:
+def celeba64(
+    root: Path | None, cache: Path | None = None, download: bool = False, write: bool = True
+) -> ImageData:
     """CelebA's aligned training images: of 178x218 the centre of 140x140, bilinear to 64x64.
 
-    So does Score-SDE (arXiv 2011.13456, its `datasets.py`). Others crop 148 or, as DDIM, 128 around (89, 121): numbers
-    compare at equal crops only. Source: Liu et al., arXiv 1411.7766. The download needs the package gdown.
-    """
+    So does Score-SDE (arXiv 2011.13456, its `datasets.py`). Others crop 148 or, as DDIM, 128 around
+    (89, 121): numbers compare at equal crops only. Source: Liu et al., arXiv 1411.7766. The
+    download needs the package gdown."""
     with explained("celeba64"):
         here = existing(root, download)
-        return Cached("celeba64", here, cache, {}).images(lambda: _readers().celeba64(here, download), write)
+        return Cached("celeba64", here, cache, {}).images(
+            lambda: _readers().celeba64(here, download), write
+        )
 
 
 def lsun_bedroom256(
     root: Path | None, cache: Path | None = None, limit: int | None = None, write: bool = True
 ) -> ImageData:
-    """LSUN's bedrooms for training: the centre square at 256x256, bicubic. Source: Yu et al., arXiv 1506.03365.
+    """LSUN's bedrooms for training: the centre square at 256x256, bicubic. Source: Yu et al., arXiv
+    1506.03365.
 
-    The cache of all of them takes 596 GB and an hour or two to write. `limit` takes the first so many in the order of
-    their keys, which are hashes: as good as drawn at random. Raises ValueError for a limit below 1.
-    """
+    The cache of all of them takes 596 GB and an hour or two to write. `limit` takes the first so
+    many in the order of their keys, which are hashes: as good as drawn at random. Raises ValueError
+    for a limit below 1."""
     if limit is not None and limit < 1:
         raise ValueError(f"lsun_bedroom256: limit is {limit}, expected 1 or more")
     with explained("lsun_bedroom256"):
         here = existing(root)
-        return bedrooms(here, cache, limit).images(lambda: _readers().lsun_bedroom256(here, limit), write)
+        return bedrooms(here, cache, limit).images(
+            lambda: _readers().lsun_bedroom256(here, limit), write
+        )
 
 
 def bedrooms(root: Path, cache: Path | None, limit: int | None) -> Cached:
@@ -85,21 +98,27 @@ def folder(
     skip_damaged: bool = False,
     write: bool = True,
 ) -> ImageData:
-    """Any images: the centre square at `size` x `size`, bicubic, in three channels, in the order of their paths.
+    """Any images: the centre square at `size` x `size`, bicubic, in three channels, in the order of
+    their paths.
 
-    Folders in `root` are classes, in the order of their names; images right in `root` are unlabelled. `root` may also
-    be an archive of such a folder, an array file, or Arrow or Parquet files, see `own`. What is transparent is composed
-    on `background`; `split` takes the folder, or the part, of that name alone; with `skip_damaged` images that cannot
-    be decoded are left out. What was done stands in the notes. Where files are added, removed or changed, all are read
-    again. Raises ValueError for no size, or one below 1, for what is no colour, and for damaged images.
-    """
+    Folders in `root` are classes, in the order of their names; images right in `root` are
+    unlabelled. `root` may also be an archive of such a folder, an array file, or Arrow or Parquet
+    files, see `own`. What is transparent is composed on `background`; `split` takes the folder, or
+    the part, of that name alone; with `skip_damaged` images that cannot be decoded are left out.
+    What was done stands in the notes. Where files are added, removed or changed, all are read
+    again. Raises ValueError for no size, or one below 1, for what is no colour, and for damaged
+    images."""
     if size is None or size < 1:
-        raise ValueError(f"folder: size is {size}, expected the pixels a side that its images are to have")
+        raise ValueError(
+            f"folder: size is {size}, expected the pixels a side that its images are to have"
+        )
     colour = background_colour(background)
     with explained("folder"):
         own_images = own.look_up(existing(root, file=True), split, cache)
         kept = own_images.cached(size, colour, skip_damaged)
-        return own_images.told(kept.images(lambda: own_images.source(size, colour, skip_damaged, kept.folder), write))
+        return own_images.told(
+            kept.images(lambda: own_images.source(size, colour, skip_damaged, kept.folder), write)
+        )
 
 
 def background_colour(text: str) -> tuple[int, int, int]:
@@ -115,7 +134,8 @@ def _readers() -> Any:
 
 
 def existing(root: Path | None, download: bool = False, file: bool = False) -> Path:
-    """`root`, a folder, or with `file` a file, that is there or can be made by a download; raises where it is not."""
+    """`root`, a folder, or with `file` a file, that is there or can be made by a download; raises
+    where it is not."""
     if root is None:
         raise ValueError("root is missing, the folder with the data")
     if not root.is_dir() and not download and not (file and root.exists()):
@@ -129,5 +149,7 @@ def explained(name: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ConnectionError, ValueError) as error:
-        kind = next(k for k in (FileNotFoundError, ConnectionError, ValueError) if isinstance(error, k))
+        kind = next(
+            k for k in (FileNotFoundError, ConnectionError, ValueError) if isinstance(error, k)
+        )
         raise kind(f"{name}: {error}; {REMEDIES[name]}") from error

@@ -7,8 +7,8 @@
 | .npz, .npy                             | an array (N, H, W) or (N, H, W, C) of 8 bits, and labels if there are any  |
 | .arrow, .parquet, or a folder of these | a table of Hugging Face's `datasets`, as `save_to_disk` or the Hub keep it |
 
-What is needed to know whether a file of decoded images is still that of `root` is found out without opening an image.
-"""
+What is needed to know whether a file of decoded images is still that of `root` is found out without
+opening an image."""
 
 from __future__ import annotations
 
@@ -57,11 +57,20 @@ class Own:
         settings: dict[str, Any] = {"size": size, "background": background, "split": self.split}
         settings |= {"skip_damaged": skip_damaged}
         if self.root.is_file():
-            return Cached("folder", self.root.parent, self.cache, {**settings, "file": self.root.name}, self.stamp)
+            return Cached(
+                "folder",
+                self.root.parent,
+                self.cache,
+                {**settings, "file": self.root.name},
+                self.stamp,
+            )
         return Cached("folder", self.root, self.cache, settings, self.stamp)
 
-    def source(self, size: int, background: tuple[int, int, int], skip_damaged: bool, folder: Path) -> Source:
-        """All of them, to be decoded; what has to be unpacked is in `folder`, where that is there."""
+    def source(
+        self, size: int, background: tuple[int, int, int], skip_damaged: bool, folder: Path
+    ) -> Source:
+        """All of them, to be decoded; what has to be unpacked is in `folder`, where that is
+        there."""
         from kaccore.data.pixels import Decoder
 
         found = self.find(folder if folder.is_dir() else Path(tempfile.gettempdir()))
@@ -85,10 +94,15 @@ class Own:
 
 
 def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
-    """What `root` holds; raises FileNotFoundError or ValueError where that is no image, or `split` is not there."""
+    """What `root` holds; raises FileNotFoundError or ValueError where that is no image, or `split`
+    is not there."""
     if root.is_file():
         return _file(root, split, cache)
-    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file() or any(root.glob("*.arrow")):
+    if (
+        (root / "dataset_dict.json").is_file()
+        or (root / "state.json").is_file()
+        or any(root.glob("*.arrow"))
+    ):
         return _table(root, split, cache)
     walk = walked(root, cache)
     try:
@@ -100,7 +114,11 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
         _check_no_table(root, walk.files)
         if isinstance(error, ValueError):
             raise
-        whole = sorted(path for path in walk.files if ending(path) in (".zip", ".tar", ".gz", ".xz", ".npz", ".npy"))
+        whole = sorted(
+            path
+            for path in walk.files
+            if ending(path) in (".zip", ".tar", ".gz", ".xz", ".npz", ".npy")
+        )
         hint = f": give {root / whole[0]} itself as root" if whole else ""
         raise FileNotFoundError(f"{error}{hint}") from None
     prefix = "" if split is None else f"{split}/"
@@ -110,7 +128,8 @@ def look_up(root: Path, split: str | None, cache: Path | None) -> Own:
 
 
 def _check_no_table(root: Path, paths: Iterable[str]) -> None:
-    """Raises ValueError where tables of images lie beside image files: of which of them is the data set?"""
+    """Raises ValueError where tables of images lie beside image files: of which of them is the data
+    set?"""
     paths = sorted(paths)
     found = [path for path in paths if ending(path) == ".parquet"]
     if not found:
@@ -121,11 +140,15 @@ def _check_no_table(root: Path, paths: Iterable[str]) -> None:
     image = next((path for path in paths if ending(path) in readable()), None)
     if table is None or image is None:
         return
-    apart = not any((root / path).is_relative_to(table.parent) for path in paths if ending(path) in readable())
+    apart = not any(
+        (root / path).is_relative_to(table.parent) for path in paths if ending(path) in readable()
+    )
     remedy = f"give {table.parent if apart else table} as root, or move either elsewhere"
     if not apart and sum((root / path).parent == table.parent for path in found) > 1:
         remedy = "move the tables into a folder of their own and give that as root"
-    raise ValueError(f"{root} has tables of images, such as {table}, beside images, such as {image}: {remedy}")
+    raise ValueError(
+        f"{root} has tables of images, such as {table}, beside images, such as {image}: {remedy}"
+    )
 
 
 def files_stamp(root: Path, files: Iterable[Path]) -> str:

@@ -1,9 +1,10 @@
-"""Image files and arrays of any kind as 8-bit RGB squares of one size, with an account of what was done to them.
+"""Image files and arrays of any kind as 8-bit RGB squares of one size, with an account of what was
+done to them.
 
-In this order: the first frame, upright as its EXIF says, the largest square in its middle, 8 bits a channel, RGB,
-composed on a background where it is transparent, resized by Pillow's bicubic filter, which does not alias. What is
-transparent is composed before it is resized: colours under full transparency mean nothing and must not bleed.
-"""
+In this order: the first frame, upright as its EXIF says, the largest square in its middle, 8 bits a
+channel, RGB, composed on a background where it is transparent, resized by Pillow's bicubic filter,
+which does not alias. What is transparent is composed before it is resized: colours under full
+transparency mean nothing and must not bleed."""
 
 from __future__ import annotations
 
@@ -21,9 +22,17 @@ from kaccore.data.endings import FORMATS, counted
 from kaccore.data.found import WrongRangeError
 
 Bytes = NDArray[np.uint8]
-ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT = 0x0112, 262, 258, 339  # tags of EXIF and of TIFF
+# tags of EXIF and of TIFF
+ORIENTATION = 0x0112
+PHOTOMETRIC = 262
+BITS = 258
+SAMPLE_FORMAT = 339
 WITH_SIGN = 2  # as a TIFF's SampleFormat
-NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}  # big-endian: as libtiff leaves it
+NATIVE = {
+    "I;16BS": "I;16NS",
+    "I;32BS": "I;32NS",
+    "F;32BF": "F;32NF",
+}  # big-endian: as libtiff leaves it
 UPRIGHT = {  # EXIF's orientation: what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,7 +42,9 @@ UPRIGHT = {  # EXIF's orientation: what makes it upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIXTEEN, TWELVE, SIGNED = 65535, 4095, 32767
+SIXTEEN = 65535
+TWELVE = 4095
+SIGNED = 32767
 GRAY_SCALES = {"L;2": 85, "L;4": 17}  # PNG's few gray levels, spread by Pillow over 0 to 255
 COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 DIM = 0.25  # of their range: where no 16-bit value reaches further, there may be fewer bits in it
@@ -60,8 +71,8 @@ NOTES = {  # what was done: how it is said
 
 
 class Kept(NamedTuple):
-    """What only the file knows of its pixels: `raw` how it has them, such as `RGB;16B`, and of a TIFF whether 0 is
-    white, `deep` whether 16 bits are left to 8 by Pillow."""
+    """What only the file knows of its pixels: `raw` how it has them, such as `RGB;16B`, and of a
+    TIFF whether 0 is white, `deep` whether 16 bits are left to 8 by Pillow."""
 
     raw: str
     white_is_zero: bool
@@ -77,15 +88,18 @@ class Decoder:
         self.brightest = 0.0  # of all 16-bit images, as a share of their range
 
     def __call__(self, item: BinaryIO | NDArray[np.generic]) -> Bytes:
-        """(3, size, size) uint8 of an open file, or of an array (H, W), or (H, W, C) of gray, with alpha, RGB or RGBA.
+        """(3, size, size) uint8 of an open file, or of an array (H, W), or (H, W, C) of gray, with
+        alpha, RGB or RGBA.
 
-        Raises whatever Pillow raises for a damaged file, WrongRangeError for numbers of no known range.
-        """
+        Raises whatever Pillow raises for a damaged file, WrongRangeError for numbers of no known
+        range."""
         done: set[str] = set()
         image = self._square(item, done)
         if image.width < self.size:
             done.add("enlarged")
-        pixels = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        pixels = np.asarray(
+            image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        ).transpose(2, 0, 1)
         self.done.update(done)  # of a damaged image nothing counts
         return pixels
 
@@ -102,7 +116,9 @@ class Decoder:
             lines.append(f"{images(sum(colours.values()))} converted to RGB: {counted(colours)}")
         if self.done["16 bits"] and self.brightest < DIM:
             what = f"the brightest value of 16 bits is {self.brightest:.1%} of their range"
-            lines.insert(0, f"warning: {what}: images of fewer bits, as 12, have to be scaled to 16 before")
+            lines.insert(
+                0, f"warning: {what}: images of fewer bits, as 12, have to be scaled to 16 before"
+            )
         return tuple(lines)
 
     def _square(self, item: BinaryIO | NDArray[np.generic], done: set[str]) -> Image.Image:
@@ -112,7 +128,9 @@ class Decoder:
         with _opened(item) as image:
             _check(image, item)
             # Pillow spreads Netpbm's levels over 16 bits, and older ones read a PNG's 16 bits as 32
-            raw = "I;16" if image.mode == "I" and image.format in ("PNG", "PPM") else _raw_mode(image)
+            raw = (
+                "I;16" if image.mode == "I" and image.format in ("PNG", "PPM") else _raw_mode(image)
+            )
             deep = ";16" in raw or _deep_codec(image)
             kept = Kept(raw, bool(getattr(image, "tag_v2", {}).get(PHOTOMETRIC, 1) == 0), deep)
             _read_natively(image)
@@ -129,7 +147,9 @@ class Decoder:
         alpha = _keyed(image, kept.raw)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             bits = self._array(np.asarray(image), done, kept.raw)
-            inverted = kept.white_is_zero and image.mode.startswith(("I;16", "F"))  # which Pillow leaves as it is
+            inverted = kept.white_is_zero and image.mode.startswith(
+                ("I;16", "F")
+            )  # which Pillow leaves as it is
             return self._opaque(*_bands(255 - bits if inverted else bits), done, alpha)
         if image.mode in COLOURS:
             done.add(image.mode)
@@ -138,22 +158,31 @@ class Decoder:
         if image.mode in ("1", "L", "LA", "La"):
             done.add("gray")
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or _palette_is_transparent(image):
-            straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # whose colours were multiplied with alpha
+            straight = {"La": "LA", "RGBa": "RGBA"}.get(
+                image.mode
+            )  # whose colours were multiplied with alpha
             bands = np.asarray((image.convert(straight) if straight else image).convert("RGBA"))
             return self._opaque(bands[..., :3], bands[..., 3], done)
         colours = _from_lab(image) if image.mode == "LAB" else image.convert("RGB")
         return colours if alpha is None else self._opaque(np.asarray(colours), None, done, alpha)
 
     def _note_deep(self, image: Image.Image, done: set[str]) -> None:
-        """Note how bright an image is of which Pillow has taken the upper 8 bits; alpha says nothing of that."""
+        """Note how bright an image is of which Pillow has taken the upper 8 bits; alpha says
+        nothing of that."""
         bands = image.getextrema()
         alpha = image.mode in ("LA", "La", "RGBA", "RGBa")
-        highest = [high for _, high in cast(tuple[tuple[float, float], ...], bands)[: -1 if alpha else None]]
+        highest = [
+            high
+            for _, high in cast(tuple[tuple[float, float], ...], bands)[: -1 if alpha else None]
+        ]
         self.brightest = max(self.brightest, max(highest) / 255)
         done.add("16 bits")
 
-    def _opaque(self, colours: Bytes, alpha: Bytes | None, done: set[str], keyed: Bytes | None = None) -> Image.Image:
-        """Colours (H, W, 3) on the background where `alpha`, or else `keyed`, (H, W), is below 255."""
+    def _opaque(
+        self, colours: Bytes, alpha: Bytes | None, done: set[str], keyed: Bytes | None = None
+    ) -> Image.Image:
+        """Colours (H, W, 3) on the background where `alpha`, or else `keyed`, (H, W), is below
+        255."""
         alpha = keyed if alpha is None else alpha
         if alpha is None or alpha.min() == 255:
             return Image.fromarray(np.ascontiguousarray(colours))
@@ -166,8 +195,8 @@ class Decoder:
         return Image.fromarray(mixed.astype(np.uint8))
 
     def _array(self, values: NDArray[np.generic], done: set[str], raw: str = "") -> Bytes:
-        """Numbers as 8 bits, by the range of their type; raises WrongRangeError where they lie outside, ValueError for
-        NaN and infinite ones."""
+        """Numbers as 8 bits, by the range of their type; raises WrongRangeError where they lie
+        outside, ValueError for NaN and infinite ones."""
         if values.ndim == 2 or values.shape[-1] < 3:
             done.add("gray")
         if values.dtype == np.uint8:
@@ -180,18 +209,25 @@ class Decoder:
             if not np.isfinite([low, high]).all():  # NaN and infinity are one image's damage
                 raise ValueError(f"{found}, expected [0, 1]")
             if low < -SLACK or high > 1 + SLACK:
-                raise WrongRangeError(f"{found}, expected [0, 1]: scale all images alike, or save 8 bits")
+                raise WrongRangeError(
+                    f"{found}, expected [0, 1]: scale all images alike, or save 8 bits"
+                )
             done.add("floats")
             return (values.astype(np.float64).clip(0, 1) * 255).round().astype(np.uint8)
         if values.dtype.kind not in "ui" or values.dtype.itemsize not in (2, 4):
             raise WrongRangeError(f"{found}, expected 8 or 16 bits without sign")
-        signed = (values.dtype.kind == "i" and values.dtype.itemsize == 2) or raw in ("I;16S", "I;16BS")
+        signed = (values.dtype.kind == "i" and values.dtype.itemsize == 2) or raw in (
+            "I;16S",
+            "I;16BS",
+        )
         top = SIGNED if signed else TWELVE if raw == "I;12" else SIXTEEN
         if not 0 <= low <= high <= top:
             raise WrongRangeError(f"{found}, expected [0, {top}]: save 8 or 16 bits without sign")
         wide = values.dtype.itemsize == 4 and "16" not in raw
         if wide and 0 < high <= 255:
-            raise WrongRangeError(f"{found}, which may mean 8 bits or 16: save it as 8 bits or as 16")
+            raise WrongRangeError(
+                f"{found}, which may mean 8 bits or 16: save it as 8 bits or as 16"
+            )
         done.add("32 bits" if wide else "16 bits")
         self.brightest = max(self.brightest, high / top)
         return ((values.astype(np.int64) * 255 + top // 2) // top).astype(np.uint8)
@@ -216,14 +252,18 @@ def _opened(file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         file.seek(0)
         start = file.read(64).lstrip().lower()
-        what = next((said for sign, said in NOT_IMAGES.items() if start.startswith(sign)), "not an image that is known")
+        what = next(
+            (said for sign, said in NOT_IMAGES.items() if start.startswith(sign)),
+            "not an image that is known",
+        )
         if start[4:8] == b"ftyp" and start[8:12] in HEIC:
             what = "a HEIC image, which Pillow cannot read"
         raise UnidentifiedImageError("an empty file" if not start else what) from None
 
 
 def _check(image: Image.Image, file: BinaryIO) -> None:
-    """Raises for what Pillow decodes in silence and wrongly: a PNG whose checksums do not fit, bytes with sign."""
+    """Raises for what Pillow decodes in silence and wrongly: a PNG whose checksums do not fit,
+    bytes with sign."""
     if image.format == "PNG":
         at = file.tell()
         file.seek(8)
@@ -252,7 +292,8 @@ def _tuple(value: object) -> tuple[object, ...]:
 
 
 def _deep_codec(image: Image.Image) -> bool:
-    """Whether a codec, and no raw mode, brings 16 bits to 8: those of Netpbm's colours and of SGI."""
+    """Whether a codec, and no raw mode, brings 16 bits to 8: those of Netpbm's colours and of
+    SGI."""
     if image.mode == "I" or not getattr(image, "tile", []):
         return False
     name, _, _, arguments = cast(Any, image).tile[0]
@@ -263,15 +304,16 @@ def _deep_codec(image: Image.Image) -> bool:
 
 
 def _read_natively(image: Image.Image) -> None:
-    """What libtiff unpacks has this machine's order of bytes, which Pillow minds of some raw modes alone."""
+    """What libtiff unpacks has this machine's order of bytes, which Pillow minds of some raw modes
+    alone."""
     tiles = getattr(image, "tile", [])
     if tiles and tiles[0][0] == "libtiff" and _raw_mode(image) in NATIVE:
         _set_raw_mode(image, NATIVE[_raw_mode(image)])
 
 
 def _key_deep(image: Image.Image, file: BinaryIO, raw: str) -> None:
-    """Give a PNG of 16-bit colours alpha where all 16 bits are those of its transparent colour: Pillow reads the upper
-    8 of them, and the lower ones by the other order of bytes."""
+    """Give a PNG of 16-bit colours alpha where all 16 bits are those of its transparent colour:
+    Pillow reads the upper 8 of them, and the lower ones by the other order of bytes."""
     key = image.info.get("transparency")
     if image.mode != "RGB" or raw != "RGB;16B" or key is None:
         return
@@ -306,7 +348,8 @@ def _set_raw_mode(image: Any, raw: str) -> None:
 
 
 def _note_frames(image: Image.Image, done: set[str]) -> None:
-    """Note where an image has more frames than the first; an MPO's others are previews of the same."""
+    """Note where an image has more frames than the first; an MPO's others are previews of the
+    same."""
     try:
         several = image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # the second is damaged, and not asked for
@@ -342,7 +385,8 @@ def _middle(array: NDArray[np.generic], done: set[str]) -> NDArray[np.generic]:
 
 
 def _bands(array: Bytes) -> tuple[Bytes, Bytes | None]:
-    """(H, W), or (H, W, C) of gray, gray and alpha, RGB, RGBA: colours (H, W, 3) and alpha (H, W)."""
+    """(H, W), or (H, W, C) of gray, gray and alpha, RGB, RGBA: colours (H, W, 3) and alpha (H,
+    W)."""
     if array.ndim == 2:
         array = array[..., None]
     alpha = array[..., -1] if array.shape[-1] in (2, 4) else None
@@ -351,7 +395,8 @@ def _bands(array: Bytes) -> tuple[Bytes, Bytes | None]:
 
 
 def _keyed(image: Image.Image, raw: str) -> Bytes | None:
-    """Alpha where one colour of an image without a palette stands for transparent, as PNG's tRNS has it."""
+    """Alpha where one colour of an image without a palette stands for transparent, as PNG's tRNS
+    has it."""
     key = image.info.get("transparency")
     if key is None or image.mode not in ("1", "L", "RGB", "I", "I;16", "I;16B", "I;16L", "I;16N"):
         return None
@@ -368,9 +413,14 @@ def _keyed(image: Image.Image, raw: str) -> Bytes | None:
 def _palette_is_transparent(image: Image.Image) -> bool:
     if image.mode != "P":
         return False
-    return "transparency" in image.info or (image.palette is not None and image.palette.mode.endswith("A"))
+    return "transparency" in image.info or (
+        image.palette is not None and image.palette.mode.endswith("A")
+    )
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return cast(Image.Image, ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB")))
+    return cast(
+        Image.Image,
+        ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB")),
+    )

@@ -16,7 +16,8 @@ COUNT, SEED = 20_000, 0  # of what is drawn once and is the data from then on
 
 @dataclass(frozen=True, eq=False)
 class PointData(ImageData):
-    """Points as images of one pixel: `images` (N, 2, 1, 1) float32 in [-1, 1], a channel for each coordinate.
+    """Points as images of one pixel: `images` (N, 2, 1, 1) float32 in [-1, 1], a channel for each
+    coordinate.
 
     All else as in `ImageData`; nothing is rounded to 8 bits.
     """
@@ -24,9 +25,13 @@ class PointData(ImageData):
     def _check_images(self) -> None:
         shape, dtype = tuple(self.images.shape), self.images.dtype
         if dtype != torch.float32 or shape[1:] != (2, 1, 1):
-            raise ValueError(f"{self.name}: points of shape {shape} and {dtype}; expected float32 (N, 2, 1, 1)")
+            raise ValueError(
+                f"{self.name}: points of shape {shape} and {dtype}; expected float32 (N, 2, 1, 1)"
+            )
         if len(self.images) and not float(self.images.abs().max()) <= 1:  # NaN is refused too
-            raise ValueError(f"{self.name}: points up to {float(self.images.abs().max())}, expected within [-1, 1]")
+            raise ValueError(
+                f"{self.name}: points up to {float(self.images.abs().max())}, expected within [-1, 1]"
+            )
 
     @property
     def points(self) -> Tensor:
@@ -44,11 +49,16 @@ class PointData(ImageData):
     def from_floats(self, samples: Tensor) -> Tensor:
         """A model's samples as they are. Raises ValueError where they are not finite."""
         if not samples.isfinite().all():
-            raise ValueError("points are not finite: the sampling that made them diverged; use more steps")
+            raise ValueError(
+                "points are not finite: the sampling that made them diverged; use more steps"
+            )
         return samples
 
 
 def grid9() -> PointData:
-    """20,000 points of nine narrow Gaussians on a 3x3 grid, see `data.mixture`: the density is known exactly."""
+    """20,000 points of nine narrow Gaussians on a 3x3 grid, see `data.mixture`: the density is
+    known exactly."""
     points, labels = grid_of_gaussians(COUNT, SEED)
-    return PointData("grid9", points[:, :, None, None], labels, tuple(map(str, range(len(CENTRES)))))
+    return PointData(
+        "grid9", points[:, :, None, None], labels, tuple(map(str, range(len(CENTRES))))
+    )

@@ -19,13 +19,19 @@ from torchvision.datasets.utils import check_integrity
 
 from kaccore.data.cache import FOLDER, Source, locked
 
-LMDB_SLACK = 16  # pages: LMDB may have numbered some at the end and never written them, as its own copying allows for
+# pages: LMDB may have numbered some at the end and never written them, as its own copying allows
+# for
+LMDB_SLACK = 16
 
 
 def cifar10(root: Path, download: bool) -> Source:
     """The training images of CIFAR-10."""
     kind = datasets.CIFAR10
-    files = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
+    files = {
+        **dict(kind.train_list),
+        **dict(kind.test_list),
+        kind.meta["filename"]: kind.meta["md5"],
+    }
     reader = _opened(kind, root, files, download)
     return Source(
         (len(reader.data), 3, 32, 32),
@@ -49,19 +55,23 @@ def celeba64(root: Path, download: bool) -> Source:
 
 
 class Bedrooms(datasets.LSUNClass):
-    """torchvision's reader of one LSUN database; its own start would leave a pickle of all keys in the working folder,
-    and take that of any other database whose path has the same letters for its own."""
+    """torchvision's reader of one LSUN database; its own start would leave a pickle of all keys in
+    the working folder, and take that of any other database whose path has the same letters for its
+    own."""
 
     def __init__(self, folder: Path, limit: int | None) -> None:
         super(datasets.LSUNClass, self).__init__(str(folder))
-        self.env = lmdb.open(str(folder), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False)
+        self.env = lmdb.open(
+            str(folder), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False
+        )
         with self.env.begin() as transaction:
             self.keys = list(islice(transaction.cursor().iternext(keys=True, values=False), limit))
         self.length = len(self.keys)
 
 
 def lsun_bedroom256(root: Path, limit: int | None) -> Source:
-    """The first `limit` training images of LSUN's bedrooms in the order of their keys: the centre square at 256x256."""
+    """The first `limit` training images of LSUN's bedrooms in the order of their keys: the centre
+    square at 256x256."""
     folder = root / "bedroom_train_lmdb"
     try:
         _check_whole(folder)
@@ -79,12 +89,16 @@ def lsun_bedroom256(root: Path, limit: int | None) -> Source:
 
 
 def square(
-    image: Image.Image, size: int, crop: int | None = None, resample: Image.Resampling = Image.Resampling.BICUBIC
+    image: Image.Image,
+    size: int,
+    crop: int | None = None,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> np.ndarray:
-    """The centre of `crop` x `crop` pixels, by default as large as fits, at `size` x `size`: uint8 (3, size, size).
+    """The centre of `crop` x `crop` pixels, by default as large as fits, at `size` x `size`: uint8
+    (3, size, size).
 
-    Pillow's filters widen as they shrink an image, so nothing aliases. Raises ValueError where `crop` does not fit.
-    """
+    Pillow's filters widen as they shrink an image, so nothing aliases. Raises ValueError where
+    `crop` does not fit."""
     side = min(image.size) if crop is None else crop
     if side > min(image.size):
         raise ValueError(f"{image.width}x{image.height} pixels, expected at least {side}x{side}")
@@ -93,8 +107,11 @@ def square(
     return np.asarray(centre.resize((size, size), resample)).transpose(2, 0, 1)
 
 
-def _opened(kind: Any, root: Path, files: Mapping[str, str | None], download: bool, **options: Any) -> Any:
-    """A torchvision data set, downloaded if that is wanted, whose `files` are there and have these md5 sums."""
+def _opened(
+    kind: Any, root: Path, files: Mapping[str, str | None], download: bool, **options: Any
+) -> Any:
+    """A torchvision data set, downloaded if that is wanted, whose `files` are there and have these
+    md5 sums."""
     if download:
         with locked(root / FOLDER / f"{kind.base_folder}-download"):
             try:
@@ -114,11 +131,14 @@ def _opened(kind: Any, root: Path, files: Mapping[str, str | None], download: bo
 
 
 def _check_whole(folder: Path) -> None:
-    """Raises where a database is missing or cut off: reading beyond the end of a mapped file would end the process."""
+    """Raises where a database is missing or cut off: reading beyond the end of a mapped file would
+    end the process."""
     file = folder / "data.mdb"
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}")
     with lmdb.open(str(folder), readonly=True, lock=False) as env:
         needed = (env.info()["last_pgno"] + 1 - LMDB_SLACK) * env.stat()["psize"]
     if file.stat().st_size < needed:
-        raise ValueError(f"{file} is cut off: it has {file.stat().st_size:,} bytes, expected at least {needed:,}")
+        raise ValueError(
+            f"{file} is cut off: it has {file.stat().st_size:,} bytes, expected at least {needed:,}"
+        )

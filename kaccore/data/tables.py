@@ -1,8 +1,8 @@
-"""Images in tables, as Hugging Face's `datasets` keeps them on disk: Arrow files, or Parquet shards; read by pyarrow.
+"""Images in tables, as Hugging Face's `datasets` keeps them on disk: Arrow files, or Parquet
+shards; read by pyarrow.
 
-A row is an image file's bytes, in a column `{bytes, path}` or of bytes alone, and its label. Which columns these are,
-and the classes' names, stand in the schema's metadata.
-"""
+A row is an image file's bytes, in a column `{bytes, path}` or of bytes alone, and its label. Which
+columns these are, and the classes' names, stand in the schema's metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ ROWS = 64  # of an Arrow file at once: a large group of rows is many images
 
 
 class Schema(NamedTuple):
-    """The columns of images and, if there is one, of labels; the names of the classes, if they are known."""
+    """The columns of images and, if there is one, of labels; the names of the classes, if they are
+    known."""
 
     image: str
     label: str | None
@@ -44,9 +45,8 @@ class Schema(NamedTuple):
 def shards(root: Path, split: str | None) -> list[Path]:
     """The table files under `root` in their order; none where there are none.
 
-    Raises ValueError where there are several splits and none is wanted, or the wanted one is not there,
-    FileNotFoundError for a shard that is missing.
-    """
+    Raises ValueError where there are several splits and none is wanted, or the wanted one is not
+    there, FileNotFoundError for a shard that is missing."""
     if root.is_file():
         _whole(root, None if split == _split(root, root.parent) else split)
         return [root]
@@ -57,7 +57,11 @@ def shards(root: Path, split: str | None) -> list[Path]:
     if (root / "state.json").is_file() or any(root.glob("*.arrow")):
         _whole(root, split)
         return _saved(root)
-    files = [file for file in sorted(root.rglob("*.parquet")) if all(map(shown, file.relative_to(root).parts))]
+    files = [
+        file
+        for file in sorted(root.rglob("*.parquet"))
+        if all(map(shown, file.relative_to(root).parts))
+    ]
     if not files:
         return []
     by_split: dict[str, list[Path]] = {}
@@ -71,7 +75,9 @@ def shards(root: Path, split: str | None) -> list[Path]:
     taken = by_split[_chosen(root, sorted(by_split), split)]
     folders = sorted({str(file.parent) for file in taken})
     if len(folders) > 1:
-        raise ValueError(f"{root} has several sets of files, in {listed(folders)}: give one of these folders as root")
+        raise ValueError(
+            f"{root} has several sets of files, in {listed(folders)}: give one of these folders as root"
+        )
     _check_complete(taken)
     return taken
 
@@ -86,7 +92,11 @@ def find(root: Path, files: list[Path]) -> Found:
     if rows.schema.label is not None:
         values = _labels(rows, str(root))
         if values is None:
-            labels = (None, (), (f"warning: no labels: those of {rows.schema.label} are all unknown",))
+            labels = (
+                None,
+                (),
+                (f"warning: no labels: those of {rows.schema.label} are all unknown",),
+            )
         else:
             labels = numbered(values, rows.schema.names, len(rows), str(root))
     return Found(
@@ -103,8 +113,9 @@ def find(root: Path, files: list[Path]) -> Found:
 
 
 def beside(root: Path, files: list[Path]) -> list[Path]:
-    """The files that the tables' images and classes also come from: those that rows without bytes name, whether they
-    are there or not, and `dataset_info.json`. Raises ValueError as `find` does."""
+    """The files that the tables' images and classes also come from: those that rows without bytes
+    name, whether they are there or not, and `dataset_info.json`. Raises ValueError as `find`
+    does."""
     folder = root if root.is_dir() else root.parent
     found = {info for file in files if (info := file.with_name("dataset_info.json")).is_file()}
     for file in files:
@@ -117,28 +128,39 @@ def beside(root: Path, files: list[Path]) -> list[Path]:
 
 
 def _referenced(file: Path) -> set[str]:
-    """The paths in a file's rows without bytes. Of Parquet only the column of paths is read, and that only where the
-    file's statistics do not say that all bytes are there."""
+    """The paths in a file's rows without bytes. Of Parquet only the column of paths is read, and
+    that only where the file's statistics do not say that all bytes are there."""
     table = _opened(file)
     schema = table.schema if isinstance(table, pa.Table) else table.schema_arrow
     image = _columns(schema, file).image
     kind = schema.field(image).type
-    if not pa.types.is_struct(kind) or "path" not in {kind.field(i).name for i in range(kind.num_fields)}:
+    if not pa.types.is_struct(kind) or "path" not in {
+        kind.field(i).name for i in range(kind.num_fields)
+    }:
         return set()
     if isinstance(table, pa.Table):
         chunks = [chunk for chunk in table.column(image).chunks if chunk.field("bytes").null_count]
         rows = [chunk.field("path").filter(chunk.field("bytes").is_null()) for chunk in chunks]
         return {path for part in rows for path in part.to_pylist() if path is not None}
-    wanted = [k for k in range(table.num_row_groups) if _bytes_missing(table.metadata.row_group(k), image)]
+    wanted = [
+        k for k in range(table.num_row_groups) if _bytes_missing(table.metadata.row_group(k), image)
+    ]
     if not wanted:
         return set()
     column = table.read_row_groups(wanted, columns=[f"{image}.path"]).column(image)
-    return {path for chunk in column.chunks for path in chunk.field("path").to_pylist() if path is not None}
+    return {
+        path
+        for chunk in column.chunks
+        for path in chunk.field("path").to_pylist()
+        if path is not None
+    }
 
 
 def _bytes_missing(group: Any, image: str) -> bool:
     columns = (group.column(i) for i in range(group.num_columns))
-    statistics = next((each.statistics for each in columns if each.path_in_schema == f"{image}.bytes"), None)
+    statistics = next(
+        (each.statistics for each in columns if each.path_in_schema == f"{image}.bytes"), None
+    )
     return statistics is None or not statistics.has_null_count or statistics.null_count > 0
 
 
@@ -149,7 +171,8 @@ def _inside(root: Path, path: str) -> Path | None:
 
 
 def holds_images(file: Path) -> bool:
-    """Whether a Parquet file is a table of images, as its schema says; False of one that cannot be read."""
+    """Whether a Parquet file is a table of images, as its schema says; False of one that cannot be
+    read."""
     try:
         _columns(pq.read_schema(file), file)
     except (ValueError, OSError, pa.ArrowException):
@@ -163,11 +186,16 @@ class Rows:
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.files = root if root.is_dir() else root.parent, files
         self.tables = [_opened(file) for file in files]
-        schemas = [table.schema if isinstance(table, pa.Table) else table.schema_arrow for table in self.tables]
+        schemas = [
+            table.schema if isinstance(table, pa.Table) else table.schema_arrow
+            for table in self.tables
+        ]
         self.schema = _columns(schemas[0], files[0])
         for schema, file in zip(schemas[1:], files[1:], strict=True):
             _check_alike((schemas[0], files[0]), (schema, file))
-        self.parts = [(k, part, rows) for k, table in enumerate(self.tables) for part, rows in _parts(table)]
+        self.parts = [
+            (k, part, rows) for k, table in enumerate(self.tables) for part, rows in _parts(table)
+        ]
         self.ends = [0, *accumulate(rows for _, _, rows in self.parts)]
         if not self.ends[-1]:
             raise ValueError(f"{root} has no rows")
@@ -182,7 +210,9 @@ class Rows:
         if self.held[0] != number:
             self.held = number, self._read(number, self.schema.image)
         value = self.held[1][index - self.ends[number]].as_py()
-        content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        content, path = (
+            (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        )
         if content is None and path is not None:
             inside = _inside(self.root, path)
             if inside is None or not inside.is_file():
@@ -201,7 +231,9 @@ class Rows:
 
     def column(self, name: str) -> Any:
         """All values of a column."""
-        return pa.chunked_array(chunk for k in range(len(self.parts)) for chunk in self._read(k, name).chunks)
+        return pa.chunked_array(
+            chunk for k in range(len(self.parts)) for chunk in self._read(k, name).chunks
+        )
 
     def _read(self, number: int, name: str) -> Any:
         file, part, rows = self.parts[number]
@@ -230,27 +262,46 @@ def _parts(table: Any) -> list[tuple[int, int]]:
 
 def _columns(schema: Any, file: Path) -> Schema:
     features = _features(schema, file)
-    images = [name for name in schema.names if _holds_images(name, schema.field(name).type, features.get(name))]
+    images = [
+        name
+        for name in schema.names
+        if _holds_images(name, schema.field(name).type, features.get(name))
+    ]
     if not images:
         has = listed([f"{field.name} ({field.type})" for field in schema])
-        raise ValueError(f"{file} has the columns {has}, expected one called image of {{bytes, path}}")
+        raise ValueError(
+            f"{file} has the columns {has}, expected one called image of {{bytes, path}}"
+        )
     image = next((name for name in IMAGES if name in images), images[0])
-    classes = [name for name in schema.names if (features.get(name) or {}).get("_type") == "ClassLabel"]
-    label = next((name for name in LABELS if name in schema.names), classes[0] if len(classes) == 1 else None)
+    classes = [
+        name for name in schema.names if (features.get(name) or {}).get("_type") == "ClassLabel"
+    ]
+    label = next(
+        (name for name in LABELS if name in schema.names), classes[0] if len(classes) == 1 else None
+    )
     names = (features.get(label) or {}).get("names") if label is not None else None
-    notes = () if label is not None or not classes else (f"warning: no labels: which of {listed(classes)}?",)
+    notes = (
+        ()
+        if label is not None or not classes
+        else (f"warning: no labels: which of {listed(classes)}?",)
+    )
     if len(images) > 1:
         notes = (f"warning: images of the column {image}, of {listed(images)}", *notes)
     return Schema(image, label, names, notes)
 
 
 def _check_alike(one: tuple[Any, Path], other: tuple[Any, Path]) -> None:
-    """Raises ValueError where two files' images and labels are not in columns of the same name, type and classes."""
+    """Raises ValueError where two files' images and labels are not in columns of the same name,
+    type and classes."""
     first, second = _columns(*one), _columns(*other)
 
     def refuse(column: str, what: str, *found: object) -> None:
-        here, there = (f"{file} has {each}" for (_, file), each in zip((one, other), found, strict=True))
-        raise ValueError(f"the {what} of the column {column} differ: {here}, {there}: write them alike, or apart")
+        here, there = (
+            f"{file} has {each}" for (_, file), each in zip((one, other), found, strict=True)
+        )
+        raise ValueError(
+            f"the {what} of the column {column} differ: {here}, {there}: write them alike, or apart"
+        )
 
     for column, there in ((first.image, second.image), (first.label, second.label)):
         if column != there:
@@ -270,17 +321,29 @@ def _features(schema: Any, file: Path) -> dict[str, Any]:
     noted = (schema.metadata or {}).get(b"huggingface")
     beside = file.with_name("dataset_info.json")
     try:
-        found = json.loads(noted)["info"]["features"] if noted else _json(beside)["features"] if beside.exists() else {}
+        found = (
+            json.loads(noted)["info"]["features"]
+            if noted
+            else _json(beside)["features"]
+            if beside.exists()
+            else {}
+        )
     except (ValueError, KeyError, TypeError):
         return {}
-    return {name: each for name, each in found.items() if isinstance(each, dict)} if isinstance(found, dict) else {}
+    return (
+        {name: each for name, each in found.items() if isinstance(each, dict)}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def _holds_images(name: str, kind: Any, feature: dict[str, Any] | None) -> bool:
     if (feature or {}).get("_type", "Image") != "Image":
         return False  # sounds are {bytes, path}, too
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    struct = pa.types.is_struct(kind) and any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    struct = pa.types.is_struct(kind) and any(
+        kind.field(i).name == "bytes" for i in range(kind.num_fields)
+    )
     return struct or (binary and (feature is not None or name in IMAGES))
 
 
@@ -295,7 +358,9 @@ def _labels(rows: Rows, where: str) -> Any:
     if unknown.all():
         return None
     if unknown.any():
-        raise ValueError(f"{where} has {int(unknown.sum()):,} rows without a label (null or -1) of {len(values):,}")
+        raise ValueError(
+            f"{where} has {int(unknown.sum()):,} rows without a label (null or -1) of {len(values):,}"
+        )
     return values if isinstance(values[0], str) else np.array(column.to_pylist())
 
 
@@ -303,7 +368,9 @@ def _saved(folder: Path) -> list[Path]:
     """The Arrow files of what `save_to_disk` wrote."""
     state = _json(folder / "state.json") if (folder / "state.json").is_file() else {}
     if state.get("_indices_data_files") or state.get("_indices_files"):
-        raise ValueError(f"{folder} is a selection of rows: save it by save_to_disk after flatten_indices")
+        raise ValueError(
+            f"{folder} is a selection of rows: save it by save_to_disk after flatten_indices"
+        )
     named = [folder / Path(each["filename"]).name for each in state.get("_data_files") or []]
     files = named or sorted(folder.glob("*.arrow"))
     for file in files:
@@ -323,15 +390,20 @@ def _chosen(root: Path, names: list[str], split: str | None) -> str:
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise ValueError(f"{root} has the splits {listed(names)}: set `split` to the one that is wanted")
+        raise ValueError(
+            f"{root} has the splits {listed(names)}: set `split` to the one that is wanted"
+        )
     if split not in names:
-        raise ValueError(f"there is no split {split} in {root}, which has {listed(names) or 'none'}")
+        raise ValueError(
+            f"there is no split {split} in {root}, which has {listed(names) or 'none'}"
+        )
     return split
 
 
 def _split(file: Path, root: Path) -> str:
-    """The split of a Parquet file by its name, or else by its folder's: that of a shard, or the word with which the
-    name begins or ends. The name of `root` itself, which may be any, has to be that word."""
+    """The split of a Parquet file by its name, or else by its folder's: that of a shard, or the
+    word with which the name begins or ends. The name of `root` itself, which may be any, has to be
+    that word."""
     if shard := SHARD.fullmatch(file.stem):
         return shard["split"]
     names = file.stem.lower(), file.parent.name.lower()
@@ -342,9 +414,13 @@ def _split(file: Path, root: Path) -> str:
 
 def _check_complete(files: list[Path]) -> None:
     found = [shard for file in files if (shard := SHARD.fullmatch(file.stem))]
-    if len({shard["count"] for shard in found}) > 1 or 0 < len({shard["number"] for shard in found}) < len(files):
+    if len({shard["count"] for shard in found}) > 1 or 0 < len(
+        {shard["number"] for shard in found}
+    ) < len(files):
         names = listed([file.name for file in files])
-        raise ValueError(f"{files[0].parent} has shards of several sets, {names}: move those of the others elsewhere")
+        raise ValueError(
+            f"{files[0].parent} has shards of several sets, {names}: move those of the others elsewhere"
+        )
     for shard in found[:1]:
         missing = sorted(set(range(int(shard["count"]))) - {int(each["number"]) for each in found})
         if missing:

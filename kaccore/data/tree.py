@@ -1,4 +1,5 @@
-"""The images of a folder and their classes, by their paths alone: nothing is opened, so that many are found quickly."""
+"""The images of a folder and their classes, by their paths alone: nothing is opened, so that many
+are found quickly."""
 
 from __future__ import annotations
 
@@ -10,12 +11,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaccore.data.endings import COMMON, SPLITS, counted, ending, is_store, left_out, listed, of_stores, readable, shown
+from kaccore.data.endings import (
+    COMMON,
+    SPLITS,
+    counted,
+    ending,
+    is_store,
+    left_out,
+    listed,
+    of_stores,
+    readable,
+    shown,
+)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Images in the order of their paths, which are relative to `where` and have / between their parts.
+    """Images in the order of their paths, which are relative to `where` and have / between their
+    parts.
 
     targets  the number of each image's class; none where there are no classes
     classes  the folders' names
@@ -36,7 +49,8 @@ class Tree:
 
 @dataclass
 class Walk:
-    """All that is shown under a folder: each real file and each real folder once, whatever links lead there.
+    """All that is shown under a folder: each real file and each real folder once, whatever links
+    lead there.
 
     files  path -> what changes when the file does, see `version`
     links  those that were not followed, and why
@@ -53,7 +67,8 @@ class Walk:
     waiting: list[str] = field(default_factory=list)
 
     def all(self) -> Walk:
-        """Look at everything: real files first, so that of a file and a link to it the file is taken."""
+        """Look at everything: real files first, so that of a file and a link to it the file is
+        taken."""
         self._visit(os.path.realpath(self.root), "")
         while self.waiting:
             links, self.waiting = sorted(self.waiting), []
@@ -109,16 +124,19 @@ class Walk:
         digest = hashlib.sha256()
         for path in paths:
             size, written, changed = self.files[path]
-            digest.update(f"{path}\0{size}\0{written}\0{changed}\n".encode(errors="surrogateescape"))
+            digest.update(
+                f"{path}\0{size}\0{written}\0{changed}\n".encode(errors="surrogateescape")
+            )
         return digest.hexdigest()
 
 
 def version(status: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is written, renamed or replaced: its size, and the times of writing and of change in ns.
+    """What changes when a file is written, renamed or replaced: its size, and the times of writing
+    and of change in ns.
 
-    Whoever sets the time of writing back, as `cp -p` and `touch -r` do, cannot set back that of change. The number of
-    the file's node would add nothing, and is another at every mount of some network file systems.
-    """
+    Whoever sets the time of writing back, as `cp -p` and `touch -r` do, cannot set back that of
+    change. The number of the file's node would add nothing, and is another at every mount of some
+    network file systems."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -131,20 +149,23 @@ def arrange(
     stores: Iterable[str] = (),
     packed: bool = False,
 ) -> Tree:
-    """The images among `files`, with the folders at the top as classes; of those under the folder `split` alone.
+    """The images among `files`, with the folders at the top as classes; of those under the folder
+    `split` alone.
 
     `stores` are folders that were left out; of what is `packed` no folder can be given as root.
 
-    Raises FileNotFoundError where there are none, ValueError for a class without one, a `split` that is not there, and
-    images beside folders of classes.
-    """
+    Raises FileNotFoundError where there are none, ValueError for a class without one, a `split`
+    that is not there, and images beside folders of classes."""
     files, tops = list(files), sorted({path.partition("/")[0] for path in folders})
     if split is not None:
         if split not in tops:
-            raise ValueError(f"there is no folder {split} in {where}, which has {listed(tops) or 'none'}")
+            raise ValueError(
+                f"there is no folder {split} in {where}, which has {listed(tops) or 'none'}"
+            )
         inside, where = f"{split}/", f"{where.rstrip('/')}/{split}"
         files, folders = (
-            [path.removeprefix(inside) for path in paths if path.startswith(inside)] for paths in (files, folders)
+            [path.removeprefix(inside) for path in paths if path.startswith(inside)]
+            for paths in (files, folders)
         )
         tops = sorted({path.partition("/")[0] for path in folders})
         links = {path: why for path, why in links.items() if path.startswith(inside)}
@@ -154,7 +175,9 @@ def arrange(
     others = Counter(ending(path) for path in files if ending(path) not in endings)
     beside = sorted(path for path in images if "/" not in path)
     if tops and beside:
-        raise ValueError(f"{where} has images, such as {beside[0]}, beside folders, such as {tops[0]}")
+        raise ValueError(
+            f"{where} has images, such as {beside[0]}, beside folders, such as {tops[0]}"
+        )
     _check_filled(where, images, tops, files, others)
     images.sort(key=_order)
     numbers = {name: i for i, name in enumerate(tops)}
@@ -163,7 +186,12 @@ def arrange(
     remedy = f"give {where}/{first} as root"
     if packed:
         remedy = f"set `split` to {first}" if split is None else f"pack {first} alone"
-    notes = (*_of_classes(where, tops, images, remedy), *left_out(others), *_of_links(links), *of_stores(stores))
+    notes = (
+        *_of_classes(where, tops, images, remedy),
+        *left_out(others),
+        *_of_links(links),
+        *of_stores(stores),
+    )
     return Tree(where, images, targets, tuple(tops), others, notes)
 
 
@@ -173,7 +201,9 @@ def _order(path: str) -> tuple[str, str, str]:
     return path.partition("/")[0] if folder else "", folder, name
 
 
-def _check_filled(where: str, images: list[str], tops: list[str], files: list[str], others: Counter[str]) -> None:
+def _check_filled(
+    where: str, images: list[str], tops: list[str], files: list[str], others: Counter[str]
+) -> None:
     found = f"; there are files of other kinds: {counted(others)}" if others else ""
     if not images:
         raise FileNotFoundError(f"no images ({COMMON}) in {where} or in a folder of it{found}")
@@ -181,16 +211,24 @@ def _check_filled(where: str, images: list[str], tops: list[str], files: list[st
     if empty := [top for top in tops if top not in filled]:
         inside = Counter(ending(path) for path in files if path.partition("/")[0] in set(empty))
         what = f" but {counted(inside)}" if inside else ""
-        raise ValueError(f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them")
+        raise ValueError(
+            f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them"
+        )
 
 
 def _of_classes(where: str, tops: list[str], images: list[str], remedy: str) -> Iterable[str]:
-    """Warnings where folders are hardly meant to be classes; `remedy` makes the folders in the first the classes."""
+    """Warnings where folders are hardly meant to be classes; `remedy` makes the folders in the
+    first the classes."""
     if splits := [top for top in tops if top.lower() in SPLITS]:
         what = f"warning: the folders {' and '.join(splits)} of {where} are taken for classes"
         yield f"{what}: set `split` to the one whose images are wanted"
     inner = {"/".join(path.split("/")[:2]) for path in images if path.count("/") > 1}
-    if len(tops) == 1 and not splits and len(inner) > 1 and all(path.count("/") > 1 for path in images):
+    if (
+        len(tops) == 1
+        and not splits
+        and len(inner) > 1
+        and all(path.count("/") > 1 for path in images)
+    ):
         what = f"warning: {tops[0]} is the only class, its images lie in {len(inner)} folders"
         yield f"{what}: {remedy} if these are the classes"
 

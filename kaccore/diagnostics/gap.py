@@ -1,13 +1,14 @@
-"""Endpoint-to-path: how far a student strays from its teacher between the times at which it was taught to agree.
+"""Endpoint-to-path: how far a student strays from its teacher between the times at which it was
+taught to agree.
 
-Where root-mean-square speeds are at most B_T (teacher) and B_S (student), and the two are within delta of each other at
-both ends of an interval of length h, they are within
+Where root-mean-square speeds are at most B_T (teacher) and B_S (student), and the two are within
+delta of each other at both ends of an interval of length h, they are within
 
     delta + (B_T + B_S) h / 2
 
-of each other all through it: no point is further than h/2 from an end (after arXiv 2509.21513, Theorem 8). It holds for
-the root-mean-square distance of samples that share their noise, and for W2.
-"""
+of each other all through it: no point is further than h/2 from an end (after arXiv 2509.21513,
+Theorem 8). It holds for the root-mean-square distance of samples that share their noise, and for
+W2."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,12 +69,12 @@ def endpoint_to_path_gap(
     labels: Tensor | None = None,
     eps: float = 0.0,
 ) -> Gap:
-    """Run both from the same N prior draws, `shape` (N, ...): the student in `intervals` Euler steps down to t = `eps`,
-    the teacher in `substeps` steps of `solver`, with `guidance`, for each of them.
+    """Run both from the same N prior draws, `shape` (N, ...): the student in `intervals` Euler
+    steps down to t = `eps`, the teacher in `substeps` steps of `solver`, with `guidance`, for each
+    of them.
 
-    Speeds are displacements over time, so that the bound holds for the very polygons compared. Raises ValueError as
-    `trajectories` does.
-    """
+    Speeds are displacements over time, so that the bound holds for the very polygons compared.
+    Raises ValueError as `trajectories` does."""
     run = partial(trajectories, path=path, shape=shape, seed=seed, labels=labels, end=eps)
     taught = run(teacher, solver=solver, steps=intervals * substeps, guidance=guidance)
     followed = _between(steps := run(student, steps=intervals), substeps)
@@ -97,20 +98,22 @@ def endpoint_to_path_gap(
 
 
 def _between(positions: Tensor, substeps: int) -> Tensor:
-    """(n+1, N, ...) positions -> (n substeps + 1, N, ...) along the straight lines that join them."""
+    """(n+1, N, ...) positions -> (n substeps + 1, N, ...) along the straight lines that join
+    them."""
     share = torch.arange(substeps).div(substeps).reshape(1, -1, *[1] * (positions.ndim - 1))
     lines = positions[:-1, None] + share * positions.diff(dim=0)[:, None]
     return torch.cat([lines.flatten(0, 1), positions[-1:]])
 
 
 def _rms_speed(positions: Tensor, step: float) -> Tensor:
-    """(n+1, N, ...) positions a time `step` apart -> (n,) root mean square over samples of displacement / time."""
+    """(n+1, N, ...) positions a time `step` apart -> (n,) root mean square over samples of
+    displacement / time."""
     return positions.diff(dim=0).flatten(2).square().sum(2).mean(1).sqrt() / step
 
 
 def _bounded(distance: Tensor, reach: Tensor, substeps: int) -> Curve:
-    """A distance at every sub-step beside delta + reach, delta the larger distance at the ends of its interval; a time
-    between two intervals goes with the earlier one in sampling order."""
+    """A distance at every sub-step beside delta + reach, delta the larger distance at the ends of
+    its interval; a time between two intervals goes with the earlier one in sampling order."""
     at_ends = distance[::substeps]
     bound = torch.maximum(at_ends[:-1], at_ends[1:]) + reach
     return Curve(distance, torch.cat([bound[:1], bound.repeat_interleave(substeps)]))

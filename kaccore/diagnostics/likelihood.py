@@ -1,7 +1,7 @@
 """The exact likelihood that a model's flow gives to points of few dimensions.
 
-A model here is any `model(x, t, labels=None)` on x (B, D), trained, sampled and distilled as one on images is.
-"""
+A model here is any `model(x, t, labels=None)` on x (B, D), trained, sampled and distilled as one on
+images is."""
 
 import math
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from kaccore.solvers import SOLVERS, uniform_times
 
 
 class PriorDensity(NamedTuple):
-    """A prior's `log_density` at some points, -inf where there is none, and the `singular_mass` that has no density."""
+    """A prior's `log_density` at some points, -inf where there is none, and the `singular_mass`
+    that has no density."""
 
     log_density: Tensor
     singular_mass: float
@@ -25,16 +26,18 @@ class PriorDensity(NamedTuple):
 def prior_log_density(path: Path, points: Tensor) -> PriorDensity:
     """The density of `path.prior` at `points` (N, D), of independent coordinates: (N,) float64.
 
-    A coordinate of a Kac prior is at +-c with probability exp(-a) together, so that 1 - (1 - exp(-a))^D of the prior
-    lies on lines and corners and has no density: that is `singular_mass`, and the density integrates to the rest. It is
-    zero outside the light cone, abs(x) > c. Raises ValueError for a Kac path whose prior contains data, and for paths
-    that are not this package's own.
-    """
+    A coordinate of a Kac prior is at +-c with probability exp(-a) together, so that 1 - (1 -
+    exp(-a))^D of the prior lies on lines and corners and has no density: that is `singular_mass`,
+    and the density integrates to the rest. It is zero outside the light cone, abs(x) > c. Raises
+    ValueError for a Kac path whose prior contains data, and for paths that are not this package's
+    own."""
     x = points.detach().double()
     if isinstance(path, KacPath):
         one = torch.ones((), dtype=torch.float64, device=x.device)
         if float(path.signal(one).value) != 0:
-            raise ValueError("the prior of this signal contains data and has no density in closed form; use linear")
+            raise ValueError(
+                "the prior of this signal contains data and has no density in closed form; use linear"
+            )
         time = path.clock(one).value
         smooth = 1 - float(path.process.atom(time))
         return PriorDensity(path.process.density(x, time).log().sum(1), 1 - smooth ** x.shape[1])
@@ -69,13 +72,13 @@ def log_likelihood(
     labels: Tensor | None = None,
     guidance: float = 1.0,
 ) -> FlowLikelihood:
-    """The exact log-likelihood of `points` (N, D) under a model's samples, up to the solver's error.
+    """The exact log-likelihood of `points` (N, D) under a model's samples, up to the solver's
+    error.
 
-    The flow dx/dt = u is run from the points at t = 0 to their noise at t = 1, and with it d log p/dt = -div u, whose
-    divergence is exact: D backward passes, so D should be small. In the dtype of `points`. Source: instantaneous change
-    of variables, arXiv 1806.07366. Raises ValueError for an unknown solver, steps < 1, other shapes, and as
-    `prior_log_density`.
-    """
+    The flow dx/dt = u is run from the points at t = 0 to their noise at t = 1, and with it d log
+    p/dt = -div u, whose divergence is exact: D backward passes, so D should be small. In the dtype
+    of `points`. Source: instantaneous change of variables, arXiv 1806.07366. Raises ValueError for
+    an unknown solver, steps < 1, other shapes, and as `prior_log_density`."""
     if solver not in SOLVERS:
         raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
     if points.ndim != 2:
@@ -100,7 +103,8 @@ def log_likelihood(
 
 
 def _derivative(values: Tensor, x: Tensor) -> Tensor:
-    """Of each of `values` (N,) by its own row of `x` (N, D): (N, D), zero where it does not depend on x."""
+    """Of each of `values` (N,) by its own row of `x` (N, D): (N, D), zero where it does not depend
+    on x."""
     if not values.requires_grad:
         return torch.zeros_like(x)
     found = torch.autograd.grad(values.sum(), x, retain_graph=True, allow_unused=True)[0]

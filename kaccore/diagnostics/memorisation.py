@@ -10,7 +10,8 @@ CHUNK_ELEMENTS = 2**24  # of a part of the distance matrix: 64 MB in float32
 
 
 class Nearest(NamedTuple):
-    """The k nearest training images of each sample, nearest first: Euclidean `distances` and `indices`, (N, k)."""
+    """The k nearest training images of each sample, nearest first: Euclidean `distances` and
+    `indices`, (N, k)."""
 
     distances: Tensor
     indices: Tensor
@@ -18,28 +19,36 @@ class Nearest(NamedTuple):
 
 @torch.no_grad()
 def nearest(samples: Tensor, train: Tensor, k: int = 2) -> Nearest:
-    """The nearest of `train` (M, ...) for each of `samples` (N, ...), floats of the same shape and scale.
+    """The nearest of `train` (M, ...) for each of `samples` (N, ...), floats of the same shape and
+    scale.
 
-    Memory stays within some hundred MB whatever N and M are. Raises ValueError for other shapes, or k not in [1, M].
-    """
+    Memory stays within some hundred MB whatever N and M are. Raises ValueError for other shapes, or
+    k not in [1, M]."""
     if samples.shape[1:] != train.shape[1:]:
-        raise ValueError(f"samples of shape {tuple(samples.shape)}, training images of {tuple(train.shape)}")
+        raise ValueError(
+            f"samples of shape {tuple(samples.shape)}, training images of {tuple(train.shape)}"
+        )
     if not 1 <= k <= len(train):
         raise ValueError(f"k = {k}: expected 1 to {len(train)}, the number of training images")
     x, y = samples.flatten(1).float(), train.flatten(1).float()
     rows = max(1, CHUNK_ELEMENTS // max(len(y), k * y.shape[1]))
     parts = [_nearest(part, y, k) for part in x.split(rows)]
-    return Nearest(torch.cat([part.distances for part in parts]), torch.cat([part.indices for part in parts]))
+    return Nearest(
+        torch.cat([part.distances for part in parts]), torch.cat([part.indices for part in parts])
+    )
 
 
 def memorisation_fraction(distances: Tensor) -> float:
-    """The share of samples nearer than a third of the way to their nearest training image as to the second nearest;
-    `distances` (N, 2 or more) of `nearest`. An exact copy counts even where the training set holds the image twice.
+    """The share of samples nearer than a third of the way to their nearest training image as to the
+    second nearest; `distances` (N, 2 or more) of `nearest`. An exact copy counts even where the
+    training set holds the image twice.
 
     Raises ValueError for another shape or no samples.
     """
     if distances.dim() != 2 or distances.shape[1] < 2 or not len(distances):
-        raise ValueError(f"distances of shape {tuple(distances.shape)}; expected (N, 2 or more) with N >= 1")
+        raise ValueError(
+            f"distances of shape {tuple(distances.shape)}; expected (N, 2 or more) with N >= 1"
+        )
     first, second = distances[:, 0], distances[:, 1]
     return float(((first < MEMORISED * second) | (first == 0)).float().mean())
 
@@ -52,15 +61,16 @@ class RankCorrelation(NamedTuple):
 
 
 def rank_correlation(energy: Tensor, distance: Tensor) -> RankCorrelation:
-    """Spearman's rank correlation of kinetic path energy with nearest-training-image distance, both (N,): positive
-    where images that took more effort lie in sparser regions (arXiv 2602.07928)."""
+    """Spearman's rank correlation of kinetic path energy with nearest-training-image distance, both
+    (N,): positive where images that took more effort lie in sparser regions (arXiv 2602.07928)."""
     from scipy.stats import spearmanr  # a second to import, which samplers need not wait for
 
     return RankCorrelation(*map(float, spearmanr(energy.cpu().numpy(), distance.cpu().numpy())))
 
 
 def _nearest(x: Tensor, y: Tensor, k: int) -> Nearest:
-    """The search is by matrix product, fast but inexact near zero; the distances found are computed anew."""
+    """The search is by matrix product, fast but inexact near zero; the distances found are computed
+    anew."""
     found = (y.square().sum(1) - 2 * x @ y.T).topk(k, largest=False).indices  # |x - y|^2 less |x|^2
     distances, order = (y[found] - x[:, None]).square().sum(2).sqrt().sort(dim=1, stable=True)
     return Nearest(distances, found.gather(1, order))

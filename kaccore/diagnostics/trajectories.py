@@ -12,7 +12,8 @@ from kaccore.solvers import EVALUATIONS, SOLVERS, Velocity, uniform_times
 
 
 def trajectory(velocity: Velocity, x: Tensor, times: Tensor, solver: str = "euler") -> Tensor:
-    """The positions of `x` (B, ...) at every point of the grid `times` (n+1,): (n+1, B, ...), on x's device.
+    """The positions of `x` (B, ...) at every point of the grid `times` (n+1,): (n+1, B, ...), on
+    x's device.
 
     Raises ValueError for an unknown solver.
     """
@@ -25,7 +26,9 @@ def trajectory(velocity: Velocity, x: Tensor, times: Tensor, solver: str = "eule
         return velocity(x, t)
 
     end = SOLVERS[solver](recorded, x, times)
-    return torch.stack([*asked[:: EVALUATIONS[solver]], end])  # a step's first evaluation is where it starts
+    return torch.stack(
+        [*asked[:: EVALUATIONS[solver]], end]
+    )  # a step's first evaluation is where it starts
 
 
 @torch.no_grad()
@@ -41,11 +44,12 @@ def trajectories(
     guidance: float = 1.0,
     end: float = 0.0,
 ) -> Tensor:
-    """The way of samples number 0 ... N-1 of `seed` from t = 1 to t = `end`: (steps + 1, N, ...) on the CPU.
+    """The way of samples number 0 ... N-1 of `seed` from t = 1 to t = `end`: (steps + 1, N, ...) on
+    the CPU.
 
-    Arguments as for `kaccore.sampling.sample`, the last positions are its images up to rounding; all in one batch, as
-    figures need few. Raises ValueError for an unknown solver, steps < 1 or guidance without labels.
-    """
+    Arguments as for `kaccore.sampling.sample`, the last positions are its images up to rounding;
+    all in one batch, as figures need few. Raises ValueError for an unknown solver, steps < 1 or
+    guidance without labels."""
     weights = model.parameters() if isinstance(model, nn.Module) else iter(())
     device = next((w.device for w in weights), torch.device("cpu"))
     x = prior_images(path, seed, range(shape[0]), shape[1:]).to(device)

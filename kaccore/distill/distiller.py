@@ -16,9 +16,9 @@ class Distiller(Protocol):
         generator: Generator | None,
         shard: slice,
     ) -> Tensor:
-        """The scalar loss of `student` on a batch of data `x0` (B, ...) with their `labels` (B,), or None.
+        """The scalar loss of `student` on a batch of data `x0` (B, ...) with their `labels` (B,),
+        or None.
 
-        Random numbers are drawn by `generator` for the whole batch; `shard` are the rows of it that this process
-        computes, so that several processes together draw what one would.
-        """
+        Random numbers are drawn by `generator` for the whole batch; `shard` are the rows of it that
+        this process computes, so that several processes together draw what one would."""
         ...

@@ -17,12 +17,14 @@ PLACE = "kacflow"  # the domain of the operator that marks where the network bel
 
 
 def to_onnx(sampler: Sampler, examples: Sequence[Tensor], metadata: str) -> bytes:
-    """An ONNX file of `sampler` with the inputs `noise` and, where there are any among the `examples`, `labels`, and
-    the output `images`. Needs onnx and onnxscript.
+    """An ONNX file of `sampler` with the inputs `noise` and, where there are any among the
+    `examples`, `labels`, and the output `images`. Needs onnx and onnxscript.
 
-    The network is exported once and put in wherever the solver asks it: to trace it anew for each step takes minutes.
-    """
-    network = _onnx(Positional(sampler.network), asked(sampler, examples), ["x", "t", "told", "end"])
+    The network is exported once and put in wherever the solver asks it: to trace it anew for each
+    step takes minutes."""
+    network = _onnx(
+        Positional(sampler.network), asked(sampler, examples), ["x", "t", "told", "end"]
+    )
     model = _onnx(sampler.around(Called(Place())), examples, ["noise", "labels"])
     _put_in(network, model)
     entry = model.metadata_props.add()
@@ -43,21 +45,38 @@ class Place(nn.Module):
     """Where a network belongs in an ONNX graph: one node of an operator that there is not."""
 
     def forward(self, x: Tensor, *told: Tensor) -> Tensor:
-        return torch.onnx.ops.symbolic(f"{PLACE}::Network", (x, *told), dtype=x.dtype, shape=x.shape, version=1)
+        return torch.onnx.ops.symbolic(
+            f"{PLACE}::Network", (x, *told), dtype=x.dtype, shape=x.shape, version=1
+        )
 
 
 def _onnx(module: nn.Module, examples: Sequence[Tensor], names: list[str]) -> "ModelProto":
     dynamic = [{0: torch.export.Dim("N")} for _ in examples]
     with quietly(), torch.no_grad():
-        exported = torch.export.export(module.eval(), tuple(examples), dynamic_shapes=_nested(module, dynamic))
+        exported = torch.export.export(
+            module.eval(), tuple(examples), dynamic_shapes=_nested(module, dynamic)
+        )
         program = torch.onnx.export(
-            exported, (), input_names=names[: len(examples)], output_names=["images"], dynamo=True, verbose=False
+            exported,
+            (),
+            input_names=names[: len(examples)],
+            output_names=["images"],
+            dynamo=True,
+            verbose=False,
         )
     assert program is not None, "with dynamo there is a program"
     model = program.model_proto
     assert not model.functions, "all of it is in the graph"
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input):
-        part.ClearField("metadata_props")  # where in which file of this machine each node comes from
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+    ):
+        part.ClearField(
+            "metadata_props"
+        )  # where in which file of this machine each node comes from
         part.ClearField("doc_string")
     return model
 
@@ -69,7 +88,8 @@ def _nested(module: nn.Module, dynamic: list[dict[int, Any]]) -> tuple[Any, ...]
 
 
 def _put_in(network: "ModelProto", model: "ModelProto") -> None:
-    """Replace each `Place` in `model` by the nodes of `network`, whose weights all of them share."""
+    """Replace each `Place` in `model` by the nodes of `network`, whose weights all of them
+    share."""
     graph, inner = model.graph, network.graph
     inputs, weights = [v.name for v in inner.input], {w.name for w in inner.initializer}
     nodes = list(graph.node)
@@ -78,7 +98,11 @@ def _put_in(network: "ModelProto", model: "ModelProto") -> None:
         if node.domain != PLACE:
             graph.node.append(node)
             continue
-        names = {"": "", **{w: f"network/{w}" for w in weights}, **dict(zip(inputs, node.input, strict=True))}
+        names = {
+            "": "",
+            **{w: f"network/{w}" for w in weights},
+            **dict(zip(inputs, node.input, strict=True)),
+        }
         names[inner.output[0].name] = node.output[0]
         for part in inner.node:
             copy = graph.node.add()

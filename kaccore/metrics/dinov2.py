@@ -1,12 +1,14 @@
-"""DINOv2's vision transformer (Oquab et al. 2023, arXiv 2304.07193), for FD-DINOv2 (Stein et al. 2023, 2306.04675).
+"""DINOv2's vision transformer (Oquab et al. 2023, arXiv 2304.07193), for FD-DINOv2 (Stein et al.
+2023, 2306.04675).
 
-    image 224x224 -> 16x16 patches of 14 pixels, and a class token -> blocks -> the class token, normalised
+    image 224x224 -> 16x16 patches of 14 pixels, and a class token -> blocks -> the class token,
+    normalised
 
-The modules are named as in Meta's published weights, so that these load as they are. torch-fidelity has an extractor of
-the same names that fetches Meta's code as well and runs it, takes no file of weights, and enlarges images bilinearly.
-Here images are brought to 224x224 as the paper's code does it, by bicubic interpolation as in PIL; so numbers compare
-with those published as FD-DINOv2, and not quite with torch-fidelity's.
-"""
+The modules are named as in Meta's published weights, so that these load as they are. torch-fidelity
+has an extractor of the same names that fetches Meta's code as well and runs it, takes no file of
+weights, and enlarges images bilinearly. Here images are brought to 224x224 as the paper's code does
+it, by bicubic interpolation as in PIL; so numbers compare with those published as FD-DINOv2, and
+not quite with torch-fidelity's."""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from torch import Tensor, nn
 from kaccore.metrics.features import DINOV2
 
 SIZE, PATCH = 224, 14
-TRAINED_GRID = 37  # patches a side of the images that the position embedding was trained at: 518 pixels
+TRAINED_GRID = (
+    37  # patches a side of the images that the position embedding was trained at: 518 pixels
+)
 SHAPES = dict(zip(DINOV2, ((12, 6), (12, 12), (24, 16)), strict=True))  # depth and heads
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels from 0 to 1
 
@@ -43,8 +47,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width))
+        q, k, v = (
+            self.qkv(x)
+            .reshape(n, tokens, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        return self.proj(
+            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width)
+        )
 
 
 class MLP(nn.Module):
@@ -74,8 +84,12 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.attn, self.ls1 = nn.LayerNorm(width, eps=1e-6), Attention(width, heads), LayerScale(width)
-        self.norm2, self.mlp, self.ls2 = nn.LayerNorm(width, eps=1e-6), MLP(width), LayerScale(width)
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = MLP(width)
+        self.ls2 = LayerScale(width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
@@ -90,14 +104,16 @@ class VisionTransformer(nn.Module):
         width, (depth, heads) = DINOV2[name], SHAPES[name]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + TRAINED_GRID**2, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of the training alone; it is in the weights
+        self.mask_token = nn.Parameter(
+            torch.zeros(1, width)
+        )  # of the training alone; it is in the weights
         self.patch_embed = PatchEmbedding(width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def positions(self) -> Tensor:
-        """The position embedding for 16x16 patches, (1, 1 + 256, width): bicubic, and with the scale a tenth of a patch
-        too large, as Meta's code has it."""
+        """The position embedding for 16x16 patches, (1, 1 + 256, width): bicubic, and with the
+        scale a tenth of a patch too large, as Meta's code has it."""
         grid = self.pos_embed[:, 1:].mT.unflatten(2, (TRAINED_GRID, TRAINED_GRID))
         scale = (SIZE // PATCH + 0.1) / TRAINED_GRID
         grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
@@ -123,8 +139,9 @@ class DinoFeatures(nn.Module):
 
 
 def prepared(images: Tensor) -> Tensor:
-    """Images uint8 (N, 3, H, W) as the network takes them, (N, 3, 224, 224): resized as PIL does it, across and then
-    down, to whole gray levels each time, then normalised by ImageNet's mean and deviation."""
+    """Images uint8 (N, 3, H, W) as the network takes them, (N, 3, 224, 224): resized as PIL does
+    it, across and then down, to whole gray levels each time, then normalised by ImageNet's mean and
+    deviation."""
     x = images.to(torch.float32)
     for size in ((x.shape[2], SIZE), (SIZE, SIZE)):
         x = F.interpolate(x, size, mode="bicubic", antialias=True).round().clamp(0, 255)

@@ -1,8 +1,8 @@
-"""What computes features: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own network, the
-coordinates of points.
+"""What computes features: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own
+network, the coordinates of points.
 
-Our own are registered with torch-fidelity, so that its command line functions know them as well once this is imported.
-"""
+Our own are registered with torch-fidelity, so that its command line functions know them as well
+once this is imported."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ from kaccore.metrics.own_features import load_own, read_about
 class SmallClassifier(nn.Module):
     """(N, 1, H, H) float in [-1, 1] -> (features (N, 64), logits (N, 10)). 31,674 parameters.
 
-    Three convolutions bring H = 8 or 28 down to 4x4. SiLU keeps the features smooth in the pixels, and there is
-    no batch norm, so that an image's features depend on that image alone.
-    """
+    Three convolutions bring H = 8 or 28 down to 4x4. SiLU keeps the features smooth in the pixels,
+    and there is no batch norm, so that an image's features depend on that image alone."""
 
     def __init__(self, strides: tuple[int, int, int]) -> None:
         super().__init__()
         widths = (1, 16, 32, 48)
         convolutions = [
-            nn.Sequential(nn.Conv2d(widths[i], widths[i + 1], 3, stride=strides[i], padding=1), nn.SiLU())
+            nn.Sequential(
+                nn.Conv2d(widths[i], widths[i + 1], 3, stride=strides[i], padding=1), nn.SiLU()
+            )
             for i in range(3)
         ]
         self.body = nn.Sequential(*convolutions, nn.AvgPool2d(2), nn.Flatten())
@@ -63,7 +64,8 @@ class SmallClassifier(nn.Module):
 
 
 class ClassifierFeatures(FeatureExtractorBase):
-    """torch-fidelity's view of a shipped classifier: uint8 (N, 1, H, H) -> the requested of `features`, `logits`."""
+    """torch-fidelity's view of a shipped classifier: uint8 (N, 1, H, H) -> the requested of
+    `features`, `logits`."""
 
     def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
         super().__init__(name, features_list)
@@ -104,18 +106,19 @@ class Coordinates(nn.Module):
 
 
 for _name in SHIPPED_FEATURES.values():
-    if _name not in FEATURE_EXTRACTORS_REGISTRY:  # registering twice, as a module reload would, is refused
+    if (
+        _name not in FEATURE_EXTRACTORS_REGISTRY
+    ):  # registering twice, as a module reload would, is refused
         register_feature_extractor(_name, ClassifierFeatures)
 
 
 def read_weights(path: str | Path, sha256: str | None = None, features: str = INCEPTION) -> bytes:
-    """The bytes of a file with the weights of `features` (Inception or a DINOv2), after checking their hash: against
-    `sha256`, else the official one.
+    """The bytes of a file with the weights of `features` (Inception or a DINOv2), after checking
+    their hash: against `sha256`, else the official one.
 
-    Weights are pickled, and torch-fidelity unpickles Inception's in a way that runs whatever code is in them; hence the
-    check comes first, and hence bytes: what was checked is what is loaded. Raises ValueError on a missing file or
-    another hash.
-    """
+    Weights are pickled, and torch-fidelity unpickles Inception's in a way that runs whatever code
+    is in them; hence the check comes first, and hence bytes: what was checked is what is loaded.
+    Raises ValueError on a missing file or another hash."""
     content = _read(path, features)
     check_hash(path, hashlib.sha256(content).hexdigest(), sha256, features)
     return content
@@ -125,11 +128,14 @@ def _read(path: str | Path, features: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot read the weights of {features} {str(path)!r}: {error.strerror or error}") from error
+        raise ValueError(
+            f"cannot read the weights of {features} {str(path)!r}: {error.strerror or error}"
+        ) from error
 
 
 def fetch_official_weights(features: str = INCEPTION) -> Path:
-    """Where torch.hub keeps the official weights of `features`, downloaded if they are not there yet.
+    """Where torch.hub keeps the official weights of `features`, downloaded if they are not there
+    yet.
 
     Raises RuntimeError, with the remedy, where the download fails.
     """
@@ -138,7 +144,9 @@ def fetch_official_weights(features: str = INCEPTION) -> Path:
         return official.path
     try:
         official.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(official.url, str(official.path), hash_prefix=official.sha256, progress=False)
+        torch.hub.download_url_to_file(
+            official.url, str(official.path), hash_prefix=official.sha256, progress=False
+        )
     except (OSError, RuntimeError) as error:
         raise RuntimeError(
             f"could not download the weights of {features} ({error}); fetch {official.url} on a machine with "
@@ -148,23 +156,26 @@ def fetch_official_weights(features: str = INCEPTION) -> Path:
 
 
 def spec_of(features: str, weights: str | Path | None = None) -> FeatureSpec:
-    """The spec of the extractor called `features`; that of a data set's own network is read from `weights`, its file.
+    """The spec of the extractor called `features`; that of a data set's own network is read from
+    `weights`, its file.
 
-    Raises ValueError, with the valid names, for an unknown one, and for a file that is not the own network's.
-    """
+    Raises ValueError, with the valid names, for an unknown one, and for a file that is not the own
+    network's."""
     return read_about(weights, features).spec if is_own(features) else feature_spec(features)
 
 
 @lru_cache(maxsize=4)
 def extractor(
-    features: str, device: str = "cpu", weights: str | None = None, weights_sha256: str | None = None
+    features: str,
+    device: str = "cpu",
+    weights: str | None = None,
+    weights_sha256: str | None = None,
 ) -> nn.Module:
-    """What computes the features of that name on `device`, uint8 images -> (features, logits); kept for the life of the
-    process. Shipped classifiers and Inception are torch-fidelity's extractors.
+    """What computes the features of that name on `device`, uint8 images -> (features, logits); kept
+    for the life of the process. Shipped classifiers and Inception are torch-fidelity's extractors.
 
-    `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; the file of a data set's own network.
-    Raises ValueError, RuntimeError on a failed download.
-    """
+    `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; the file of a data
+    set's own network. Raises ValueError, RuntimeError on a failed download."""
     spec_of(features, weights)
     if is_own(features):
         assert weights is not None, "its spec was read from them"
@@ -177,42 +188,65 @@ def extractor(
         return Coordinates()
     if features in OFFICIAL:
         content = read_weights(
-            weights or fetch_official_weights(features), weights_sha256 if weights else None, features
+            weights or fetch_official_weights(features),
+            weights_sha256 if weights else None,
+            features,
         )
         return _weighted(features, content, weights).to(device)
     return _registered(features).to(device)
 
 
 def _weighted(features: str, content: bytes, weights: str | None) -> nn.Module:
-    """Inception or a DINOv2 with these weights, which came from the file `weights`, None: the official one."""
+    """Inception or a DINOv2 with these weights, which came from the file `weights`, None: the
+    official one."""
     try:
         if features not in DINOV2:
             return _registered(features, feature_extractor_weights_path=io.BytesIO(content))
         made = DinoFeatures(features)
-        made.model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        made.model.load_state_dict(
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        )
         return made
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         if weights is None:
             raise
-        raise ValueError(f"{weights!r} does not hold a state dict of {features}: {str(error)[:200]}") from error
+        raise ValueError(
+            f"{weights!r} does not hold a state dict of {features}: {str(error)[:200]}"
+        ) from error
 
 
 def _registered(features: str, **options: Any) -> nn.Module:
-    layers = [FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m) for m in ("fid", "isc")]
+    layers = [
+        FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m)
+        for m in ("fid", "isc")
+    ]
     return create_feature_extractor(features, layers, cuda=False, verbose=False, **options)
 
 
 def check_images(images: Tensor, spec: FeatureSpec) -> None:
-    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a colour extractor, but
-    for a data set's own. Points are float32 (N, 2, 1, 1)."""
+    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a
+    colour extractor, but for a data set's own. Points are float32 (N, 2, 1, 1)."""
     shape = tuple(images.shape)
     if spec.name == POINTS:
         if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):
-            raise ValueError(f"points of shape {shape} and {images.dtype}; expected float32 (N, 2, 1, 1)")
+            raise ValueError(
+                f"points of shape {shape} and {images.dtype}; expected float32 (N, 2, 1, 1)"
+            )
         return
     if images.dtype != torch.uint8 or len(shape) != 4:
         raise ValueError(f"images of shape {shape} and {images.dtype}; expected uint8 (N, C, H, W)")
     channels = {spec.channels} if is_own(spec.name) else {1, spec.channels}
     if shape[1] not in channels or (spec.size and shape[2:] != (spec.size, spec.size)):
-        takes = f"{spec.channels} channel(s)" + (f" of {spec.size}x{spec.size}" if spec.size else "")
-        raise ValueError(f"{spec.name} takes images with {takes}, got shape {shape}; {INCEPTION} takes any size")
+        takes = f"{spec.channels} channel(s)" + (
+            f" of {spec.size}x{spec.size}" if spec.size else ""
+        )
+        raise ValueError(
+            f"{spec.name} takes images with {takes}, got shape {shape}; {INCEPTION} takes any size"
+        )

@@ -9,8 +9,8 @@
     own                  one data set 64 features   a small network trained on the data set itself, see `own_features`;
                                                     the name that its numbers carry is own-<8 digits of its key>
 
-A number is only comparable with others of the same features, so this name travels with every number.
-"""
+A number is only comparable with others of the same features, so this name travels with every
+number."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ASSETS = Path(__file__).parent / "assets"
-INCEPTION, POINTS, OWN = "inception-v3-compat", "points", "own"
-DINOV2 = {"dinov2-vit-s-14": 384, "dinov2-vit-b-14": 768, "dinov2-vit-l-14": 1024}  # and their widths
+INCEPTION = "inception-v3-compat"
+POINTS = "points"
+OWN = "own"
+DINOV2 = {
+    "dinov2-vit-s-14": 384,
+    "dinov2-vit-b-14": 768,
+    "dinov2-vit-l-14": 1024,
+}  # and their widths
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What an extractor takes and gives: `width` features and `classes` logits. `size` None: any; `data`: the data set
-    it alone suits."""
+    """What an extractor takes and gives: `width` features and `classes` logits. `size` None: any;
+    `data`: the data set it alone suits."""
 
     name: str
     channels: int
@@ -41,27 +47,50 @@ class FeatureSpec:
 FEATURES = {
     spec.name: spec
     for spec in (
-        FeatureSpec("digits-cnn-v1", channels=1, size=8, width=64, classes=10, data="digits", strides=(1, 2, 1)),
-        FeatureSpec("mnist-cnn-v1", channels=1, size=28, width=64, classes=10, data="mnist", strides=(2, 2, 2)),
+        FeatureSpec(
+            "digits-cnn-v1",
+            channels=1,
+            size=8,
+            width=64,
+            classes=10,
+            data="digits",
+            strides=(1, 2, 1),
+        ),
+        FeatureSpec(
+            "mnist-cnn-v1",
+            channels=1,
+            size=28,
+            width=64,
+            classes=10,
+            data="mnist",
+            strides=(2, 2, 2),
+        ),
         FeatureSpec(INCEPTION, channels=3, size=None, width=2048, classes=1008),
-        *(FeatureSpec(name, channels=3, size=None, width=width, classes=0) for name, width in DINOV2.items()),
+        *(
+            FeatureSpec(name, channels=3, size=None, width=width, classes=0)
+            for name, width in DINOV2.items()
+        ),
         FeatureSpec(POINTS, channels=2, size=1, width=2, classes=0, data="grid9"),
     )
 }
 AUTO_FEATURES = {spec.data: spec.name for spec in FEATURES.values() if spec.data}
-SHIPPED_FEATURES = {data: name for data, name in AUTO_FEATURES.items() if name != POINTS}  # of shipped classifiers
+SHIPPED_FEATURES = {
+    data: name for data, name in AUTO_FEATURES.items() if name != POINTS
+}  # of shipped classifiers
 
 
 @dataclass(frozen=True)
 class OfficialWeights:
-    """The weights that a published number of these features means: where they are, and the file's hash."""
+    """The weights that a published number of these features means: where they are, and the file's
+    hash."""
 
     url: str
     sha256: str
 
     @property
     def path(self) -> Path:
-        """Where torch.hub keeps the file once it is fetched, as `torch.hub.get_dir` says; asked without torch."""
+        """Where torch.hub keeps the file once it is fetched, as `torch.hub.get_dir` says; asked
+        without torch."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         home = Path(os.environ.get("TORCH_HOME") or Path(cache, "torch")).expanduser()
         return home / "hub" / "checkpoints" / self.url.rsplit("/", 1)[-1]
@@ -69,7 +98,8 @@ class OfficialWeights:
 
 _DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{0}14/dinov2_vit{0}14_pretrain.pth"
 OFFICIAL = {
-    # The file that pytorch-fid and torch-fidelity publish, converted from TensorFlow's inception-2015-12-05.
+    # The file that pytorch-fid and torch-fidelity publish, converted from TensorFlow's
+    # inception-2015-12-05.
     INCEPTION: OfficialWeights(
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
@@ -93,9 +123,10 @@ OWN_LEAST_IMAGES = 20  # that a data set has for features of its own
 
 @dataclass(frozen=True)
 class OwnTraining:
-    """How a data set's own network is trained: at most `steps` steps, fewer of large images, so that it takes a minute
-    or two on a core. A step takes `batch` images or views, two views an image. `held_out` is a share of the images, of
-    which no more than `held_out_most` are taken; `shift` a share of the size."""
+    """How a data set's own network is trained: at most `steps` steps, fewer of large images, so
+    that it takes a minute or two on a core. A step takes `batch` images or views, two views an
+    image. `held_out` is a share of the images, of which no more than `held_out_most` are taken;
+    `shift` a share of the size."""
 
     steps: int = 600
     batch: int = 64
@@ -108,17 +139,20 @@ class OwnTraining:
     seed: int = 0
 
     def steps_for(self, size: int) -> int:
-        """Steps for images of `size` pixels a side: those of large images cost more, and are fewer."""
+        """Steps for images of `size` pixels a side: those of large images cost more, and are
+        fewer."""
         return max(self.steps // 6, int(self.steps * min(1.0, 32 / size)))
 
 
 def classifier_weights(data_name: str) -> Path:
-    """The shipped weights of the classifier of `data_name`, made by `kaccore.metrics.assets.make_classifiers`."""
+    """The shipped weights of the classifier of `data_name`, made by
+    `kaccore.metrics.assets.make_classifiers`."""
     return ASSETS / f"{data_name}_classifier.safetensors"
 
 
 def own_name(key: str) -> str:
-    """The name that numbers of a data set's own network carry: `own-` and the first 8 digits of the network's key."""
+    """The name that numbers of a data set's own network carry: `own-` and the first 8 digits of the
+    network's key."""
     return f"{OWN}-{key[:8]}"
 
 
@@ -128,29 +162,35 @@ def is_own(features: str) -> bool:
 
 
 def feature_spec(features: str) -> FeatureSpec:
-    """The spec of the extractor called `features`, which is none of a data set's own: see `extractors.spec_of`. Raises
-    ValueError, with the valid names, for an unknown one."""
+    """The spec of the extractor called `features`, which is none of a data set's own: see
+    `extractors.spec_of`. Raises ValueError, with the valid names, for an unknown one."""
     if features not in FEATURES:
         near = difflib.get_close_matches(features, FEATURES, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown features {features!r}; valid names: auto, {OWN}, {', '.join(FEATURES)}{hint}")
+        raise ValueError(
+            f"unknown features {features!r}; valid names: auto, {OWN}, {', '.join(FEATURES)}{hint}"
+        )
     return FEATURES[features]
 
 
 def features_for(data_name: str, requested: str = "auto", weights: str | Path | None = None) -> str:
-    """The extractor for a data set. `auto`: its shipped classifier if there is one (digits, mnist), the coordinates of
-    points (grid9), else Inception where its weights are at hand (given, or fetched once before), else `own`: a network
-    trained on the data set itself. Nothing is downloaded, nor asked for.
+    """The extractor for a data set. `auto`: its shipped classifier if there is one (digits, mnist),
+    the coordinates of points (grid9), else Inception where its weights are at hand (given, or
+    fetched once before), else `own`: a network trained on the data set itself. Nothing is
+    downloaded, nor asked for.
 
-    Raises ValueError for an unknown name, for another data set's classifier, for images' features of points and the
-    other way round, and for weights that the extractor would not use.
-    """
+    Raises ValueError for an unknown name, for another data set's classifier, for images' features
+    of points and the other way round, and for weights that the extractor would not use."""
     name = _suitable(data_name, weights) if requested == "auto" else requested
     spec = None if name == OWN else feature_spec(name)
     if spec is not None and spec.data not in (None, data_name):
-        raise ValueError(f"features {name!r} know {spec.data} only, the data set is {data_name!r}; use auto")
+        raise ValueError(
+            f"features {name!r} know {spec.data} only, the data set is {data_name!r}; use auto"
+        )
     if AUTO_FEATURES.get(data_name) == POINTS != name:
-        raise ValueError(f"features {name!r} are of images, the data set {data_name!r} is points; use auto")
+        raise ValueError(
+            f"features {name!r} are of images, the data set {data_name!r} is points; use auto"
+        )
     if weights is not None and name not in OFFICIAL:
         raise ValueError(
             f"weights {str(weights)!r} belong to {INCEPTION} or to a dinov2, but the features are {name!r}; drop one"
@@ -165,7 +205,8 @@ def _suitable(data_name: str, weights: str | Path | None) -> str:
 
 
 def feature_label(features: str, weights_sha256: str | None = None) -> str:
-    """The name under which numbers are published: `features`, with the weights' hash if they are not the official."""
+    """The name under which numbers are published: `features`, with the weights' hash if they are
+    not the official."""
     official = OFFICIAL.get(features)
     if official is None or weights_sha256 is None or weights_sha256.lower() == official.sha256:
         return features
@@ -173,8 +214,8 @@ def feature_label(features: str, weights_sha256: str | None = None) -> str:
 
 
 def check_hash(path: str | Path, found: str, sha256: str | None, features: str) -> None:
-    """Raise ValueError, with the remedy, unless `found`, the hash of the file at `path`, is `sha256`, or without that
-    the one of the official weights of `features`."""
+    """Raise ValueError, with the remedy, unless `found`, the hash of the file at `path`, is
+    `sha256`, or without that the one of the official weights of `features`."""
     official = OFFICIAL[features]
     if found == (sha256 or official.sha256).lower():
         return
@@ -197,6 +238,7 @@ OWN_ONLY = "own features: numbers compare within this data set alone"
 
 
 def standard_number(where: str = "weights") -> str:
-    """How to get numbers that compare with published ones, in words; `where` is what takes the path of a file."""
+    """How to get numbers that compare with published ones, in words; `where` is what takes the path
+    of a file."""
     official = OFFICIAL[INCEPTION]
     return f"for the standard FID fetch {official.url} and give its path as {where}, or put it at {official.path}"

@@ -1,10 +1,10 @@
-"""Frechet distances of features: statistics gathered batch by batch, distances by class, and what few images cost.
+"""Frechet distances of features: statistics gathered batch by batch, distances by class, and what
+few images cost.
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))        m, C  mean and covariance of the features of each side
 
-Source: Heusel et al. 2017, arXiv 1706.08500, eq. 6. Everything here is features (N, D) in, numbers out; images are the
-matter of `kaccore.metrics.fid`.
-"""
+Source: Heusel et al. 2017, arXiv 1706.08500, eq. 6. Everything here is features (N, D) in, numbers
+out; images are the matter of `kaccore.metrics.fid`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,35 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_fid import (
+    KEY_METRIC_FID,
+    fid_features_to_statistics,
+    fid_statistics_to_metric,
+)
 
 
 class Moments(NamedTuple):
-    """What FID knows of a set of features: `mean` (D,) and unbiased `covariance` (D, D), float64 on the CPU."""
+    """What FID knows of a set of features: `mean` (D,) and unbiased `covariance` (D, D), float64 on
+    the CPU."""
 
     mean: Tensor
     covariance: Tensor
 
 
 class FeatureStatistics:
-    """Mean and covariance of features that come in batches, in double precision; the features are not kept.
+    """Mean and covariance of features that come in batches, in double precision; the features are
+    not kept.
 
-    Workers each gather their own and `merge` them: up to rounding the order does not matter. `width` is D, the memory
-    D^2 doubles (34 MB for Inception). Source: Chan, Golub and LeVeque 1983, the pairwise update of centred sums.
-    """
+    Workers each gather their own and `merge` them: up to rounding the order does not matter.
+    `width` is D, the memory D^2 doubles (34 MB for Inception). Source: Chan, Golub and LeVeque
+    1983, the pairwise update of centred sums."""
 
     def __init__(self, width: int) -> None:
         self.count = 0
         self.mean = torch.zeros(width, dtype=torch.float64)
-        self.scatter = torch.zeros(width, width, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
+        self.scatter = torch.zeros(
+            width, width, dtype=torch.float64
+        )  # sum of (x - mean)(x - mean)^T
 
     @property
     def width(self) -> int:
@@ -40,10 +48,13 @@ class FeatureStatistics:
         return len(self.mean)
 
     def update(self, features: Tensor) -> None:
-        """Add features (n, D), n >= 0. Raises ValueError for another width or features that are not finite."""
+        """Add features (n, D), n >= 0. Raises ValueError for another width or features that are not
+        finite."""
         batch = FeatureStatistics(self.width)
         if features.shape[1:] != batch.mean.shape:
-            raise ValueError(f"features of shape {tuple(features.shape)}; expected (n, {self.width})")
+            raise ValueError(
+                f"features of shape {tuple(features.shape)}; expected (n, {self.width})"
+            )
         if len(features):
             wide = _finite(features)
             batch.count, batch.mean = len(wide), wide.mean(0)
@@ -58,7 +69,11 @@ class FeatureStatistics:
         if other.count == 0:
             return
         shift = other.mean - self.mean
-        self.scatter = self.scatter + other.scatter + torch.outer(shift, shift) * (self.count * other.count / count)
+        self.scatter = (
+            self.scatter
+            + other.scatter
+            + torch.outer(shift, shift) * (self.count * other.count / count)
+        )
         self.mean = self.mean + shift * (other.count / count)
         self.count = count
 
@@ -70,7 +85,8 @@ class FeatureStatistics:
 
 
 def moments(features: Tensor) -> Moments:
-    """Mean and covariance of features (N, D) at once. Raises ValueError for N < 2 or features that are not finite."""
+    """Mean and covariance of features (N, D) at once. Raises ValueError for N < 2 or features that
+    are not finite."""
     statistics = fid_features_to_statistics(checked_features(features))
     return Moments(torch.from_numpy(statistics["mu"]), torch.from_numpy(statistics["sigma"]))
 
@@ -82,38 +98,52 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 
 
 def checked_features(features: Tensor) -> Tensor:
-    """Features (N, D) as float64 on the CPU. Raises ValueError for N < 2 or features that are not finite."""
+    """Features (N, D) as float64 on the CPU. Raises ValueError for N < 2 or features that are not
+    finite."""
     if features.dim() != 2 or len(features) < 2:
-        raise ValueError(f"features of shape {tuple(features.shape)}; expected (N, D) of at least 2 images")
+        raise ValueError(
+            f"features of shape {tuple(features.shape)}; expected (N, D) of at least 2 images"
+        )
     return _finite(features)
 
 
 def _finite(features: Tensor) -> Tensor:
     """In double precision: in float32 the covariance's small eigenvalues would be noise."""
     if not features.isfinite().all():
-        raise ValueError("features hold NaN or infinity; look at the images they were extracted from")
+        raise ValueError(
+            "features hold NaN or infinity; look at the images they were extracted from"
+        )
     return features.detach().to("cpu", torch.float64)
 
 
 class PerClassFid(NamedTuple):
-    """`fid` by class, and the classes refused: `too_few`, class -> (generated, real) images that there are."""
+    """`fid` by class, and the classes refused: `too_few`, class -> (generated, real) images that
+    there are."""
 
     fid: dict[int, float]
     too_few: dict[int, tuple[int, int]]
 
 
 def per_class_fid(
-    features: Tensor, labels: Tensor, reference_features: Tensor, reference_labels: Tensor, minimum: int | None = None
+    features: Tensor,
+    labels: Tensor,
+    reference_features: Tensor,
+    reference_labels: Tensor,
+    minimum: int | None = None,
 ) -> PerClassFid:
-    """FID of each class's generated images (M, D) against that class's real images (N, D), `labels` (M,) and (N,).
+    """FID of each class's generated images (M, D) against that class's real images (N, D), `labels`
+    (M,) and (N,).
 
-    A class needs more than `minimum` images a side, by default D: of fewer the covariance is singular, and the distance
-    says how many images there are rather than what they are like. Raises ValueError where features and labels do not
-    fit.
-    """
+    A class needs more than `minimum` images a side, by default D: of fewer the covariance is
+    singular, and the distance says how many images there are rather than what they are like. Raises
+    ValueError where features and labels do not fit."""
     sides = ((features, labels), (reference_features, reference_labels))
     for rows, classes in sides:
-        if rows.dim() != 2 or rows.shape[1] != features.shape[1] or tuple(classes.shape) != (len(rows),):
+        if (
+            rows.dim() != 2
+            or rows.shape[1] != features.shape[1]
+            or tuple(classes.shape) != (len(rows),)
+        ):
             raise ValueError(
                 f"features of shape {tuple(rows.shape)} and labels of shape {tuple(classes.shape)}; expected "
                 f"(N, {features.shape[-1]}) and (N,)"
@@ -136,23 +166,31 @@ class MeanStd(NamedTuple):
     std: float
 
 
-def perfect_model_fid(real_features: Tensor, count: int, seed: int = 0, splits: int = 10) -> MeanStd:
-    """What a perfect model would score with `count` samples against all N real images: FID's bias, to print beside it.
+def perfect_model_fid(
+    real_features: Tensor, count: int, seed: int = 0, splits: int = 10
+) -> MeanStd:
+    """What a perfect model would score with `count` samples against all N real images: FID's bias,
+    to print beside it.
 
-    FID of two sets from one law grows as 1/n + 1/m with their sizes (to first order: it is quadratic in the errors of
-    the moments, whose variances are 1/n). Measured on k real images, min(count, N/2) of them, against the other N - k
-    and scaled from 1/k + 1/(N-k) to 1/count + 1/N; mean and spread over `splits` random splits. With k below the
-    features' width the covariance is singular, and the scaling, if any is needed, is rough. Raises ValueError for
-    count < 2, splits < 1 or fewer than four real images.
-    """
+    FID of two sets from one law grows as 1/n + 1/m with their sizes (to first order: it is
+    quadratic in the errors of the moments, whose variances are 1/n). Measured on k real images,
+    min(count, N/2) of them, against the other N - k and scaled from 1/k + 1/(N-k) to 1/count + 1/N;
+    mean and spread over `splits` random splits. With k below the features' width the covariance is
+    singular, and the scaling, if any is needed, is rough. Raises ValueError for count < 2, splits <
+    1 or fewer than four real images."""
     total = len(real_features)
     if count < 2 or splits < 1 or total < 4:
-        raise ValueError(f"count = {count}, splits = {splits}, {total} real images; expected at least 2, 1 and 4")
+        raise ValueError(
+            f"count = {count}, splits = {splits}, {total} real images; expected at least 2, 1 and 4"
+        )
     k = min(count, total // 2)
     scale = (1 / count + 1 / total) / (1 / k + 1 / (total - k))
     generator, scores = Generator().manual_seed(seed), []
     for _ in range(splits):
         order = torch.randperm(total, generator=generator).to(real_features.device)
-        scores.append(scale * frechet_distance(moments(real_features[order[:k]]), moments(real_features[order[k:]])))
+        scores.append(
+            scale
+            * frechet_distance(moments(real_features[order[:k]]), moments(real_features[order[k:]]))
+        )
     spread = torch.tensor(scores, dtype=torch.float64)
     return MeanStd(float(spread.mean()), float(spread.std(correction=0)))

@@ -1,18 +1,20 @@
-"""A data set's own features: a small network trained once on the data set itself, for where no other features suit it
-or can be had. Its numbers compare within that data set alone. `own_training` trains it.
+"""A data set's own features: a small network trained once on the data set itself, for where no
+other features suit it or can be had. Its numbers compare within that data set alone. `own_training`
+trains it.
 
     labelled images    it tells their classes apart, as the shipped classifiers do
     unlabelled images  it tells the images apart: of a batch of images in two random views each (another crop, another
                        brightness and contrast, noise) it finds the two that belong together (InfoNCE, as in SimCLR,
                        arXiv 2002.05709)
 
-Why views: to predict a rotation teaches nothing where images are symmetrical or have no upright position (digits 0, 1
-and 8, textures, cells, galaxies), and an autoencoder's code is of pixels more than of content. Views need nothing of
-the images but that they differ. What the views change the features are told to overlook, so the changes are mild; and
-the features are taken before the layer that the loss is of, where much of what it overlooks is still there.
+Why views: to predict a rotation teaches nothing where images are symmetrical or have no upright
+position (digits 0, 1 and 8, textures, cells, galaxies), and an autoencoder's code is of pixels more
+than of content. Views need nothing of the images but that they differ. What the views change the
+features are told to overlook, so the changes are mild; and the features are taken before the layer
+that the loss is of, where much of what it overlooks is still there.
 
-A fifth of the images, of each class alike, is held out; the score on it comes with what guessing would score.
-"""
+A fifth of the images, of each class alike, is held out; the score on it comes with what guessing
+would score."""
 
 from __future__ import annotations
 
@@ -64,7 +66,11 @@ class About:
         return FeatureSpec(self.name, self.channels, self.size, WIDTH, self.classes)
 
     def __str__(self) -> str:
-        what = "put in their class" if self.task == CLASSES else f"recognised among {round(1 / self.chance)}"
+        what = (
+            "put in their class"
+            if self.task == CLASSES
+            else f"recognised among {round(1 / self.chance)}"
+        )
         of = f"{self.held_out_accuracy:.1%} of {self.held_out} held-out images {what}"
         return f"{self.name}: {of} (by chance {self.chance:.1%})"
 
@@ -72,10 +78,9 @@ class About:
 class OwnNetwork(nn.Module):
     """(N, C, H, H) float in [-1, 1] -> (features (N, 64), outputs (N, outputs)).
 
-    Convolutions halve the image until it is 3 or 4 pixels a side, the first by four where it is large. As in the
-    shipped classifiers SiLU keeps the features smooth in the pixels, and without batch norm an image's features depend
-    on that image alone.
-    """
+    Convolutions halve the image until it is 3 or 4 pixels a side, the first by four where it is
+    large. As in the shipped classifiers SiLU keeps the features smooth in the pixels, and without
+    batch norm an image's features depend on that image alone."""
 
     def __init__(self, channels: int, size: int, outputs: int) -> None:
         super().__init__()
@@ -102,7 +107,8 @@ def outputs(about: About) -> int:
 
 
 class OwnFeatures(nn.Module):
-    """Images uint8 (N, C, H, H) of the data set's size -> (features (N, 64), logits (N, classes))."""
+    """Images uint8 (N, C, H, H) of the data set's size -> (features (N, 64), logits (N,
+    classes))."""
 
     def __init__(self, network: OwnNetwork, about: About) -> None:
         super().__init__()
@@ -115,24 +121,31 @@ class OwnFeatures(nn.Module):
         return features, outputs[:, : self.about.classes]
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with what is known of the network. Equal networks give equal bytes."""
+        """Write a safetensors file with what is known of the network. Equal networks give equal
+        bytes."""
         state = {key: value.cpu().contiguous() for key, value in self.network.state_dict().items()}
         # one entry, as safetensors writes several in a random order
         write_bytes(Path(path), save(state, {"about": json.dumps(asdict(self.about))}))
 
 
 def read_about(path: str | Path | None, name: str | None = None) -> About:
-    """What the file of an own network says of it. Raises ValueError for no file, for any other file, and for that of a
-    network that is not called `name`."""
+    """What the file of an own network says of it. Raises ValueError for no file, for any other
+    file, and for that of a network that is not called `name`."""
     if path is None:
-        raise ValueError(f"features {name!r} are of a network trained on one data set: give its file as `weights`")
+        raise ValueError(
+            f"features {name!r} are of a network trained on one data set: give its file as `weights`"
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             about = About(**json.loads((file.metadata() or {})["about"]))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{str(path)!r} is not an own network's file ({error}); train it again") from error
+        raise ValueError(
+            f"{str(path)!r} is not an own network's file ({error}); train it again"
+        ) from error
     if name is not None and about.name != name:
-        raise ValueError(f"{str(path)!r} is the network {about.name}, not {name}: their numbers do not compare")
+        raise ValueError(
+            f"{str(path)!r} is the network {about.name}, not {name}: their numbers do not compare"
+        )
     return about
 
 

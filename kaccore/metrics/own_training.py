@@ -19,17 +19,22 @@ GALLERY = 64  # held-out images among which one is to be recognised
 
 
 def train_own(
-    data: ImageData, name: str, settings: OwnTraining | None = None, device: str | torch.device = "cpu"
+    data: ImageData,
+    name: str,
+    settings: OwnTraining | None = None,
+    device: str | torch.device = "cpu",
 ) -> OwnFeatures:
-    """A network trained on `data`, on the CPU when it returns; the same data, settings and device give the same one.
+    """A network trained on `data`, on the CPU when it returns; the same data, settings and device
+    give the same one.
 
-    By classes where at least two have two images each, else by views. Raises ValueError for points, and for fewer than
-    20 images.
-    """
+    By classes where at least two have two images each, else by views. Raises ValueError for points,
+    and for fewer than 20 images."""
     settings = settings or OwnTraining()
     if isinstance(data, PointData) or len(data) < OWN_LEAST_IMAGES:
         what = "points" if isinstance(data, PointData) else f"{len(data)} images"
-        raise ValueError(f"{data.name} has {what}; features of its own take {OWN_LEAST_IMAGES} images or more")
+        raise ValueError(
+            f"{data.name} has {what}; features of its own take {OWN_LEAST_IMAGES} images or more"
+        )
     task = CLASSES if _tells_classes(data) else VIEWS
     learn, held_out = _split(data, settings, task)
     steps = settings.steps_for(data.size)
@@ -52,8 +57,8 @@ def _tells_classes(data: ImageData) -> bool:
 
 
 def _split(data: ImageData, settings: OwnTraining, task: str) -> tuple[Tensor, Tensor]:
-    """Indices (to learn from, held out), in a random order; of each class the same share, and one image at least where
-    it has two."""
+    """Indices (to learn from, held out), in a random order; of each class the same share, and one
+    image at least where it has two."""
     generator = generator_for(settings.seed, "held out")
     order = torch.randperm(len(data), generator=generator)
     share = min(settings.held_out, settings.held_out_most / len(data))
@@ -72,11 +77,18 @@ Loss = Callable[[OwnNetwork, Tensor, Tensor | None, OwnTraining, Generator], Ten
 
 
 def _optimise(
-    network: OwnNetwork, data: ImageData, learn: Tensor, steps: int, settings: OwnTraining, loss: Loss
+    network: OwnNetwork,
+    data: ImageData,
+    learn: Tensor,
+    steps: int,
+    settings: OwnTraining,
+    loss: Loss,
 ) -> None:
     device = next(network.parameters()).device
     generator = generator_for(settings.seed, "training")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     batch, left = settings.batch // (1 if loss is _class_loss else 2), learn[:0]
     for _ in range(steps):
@@ -91,17 +103,28 @@ def _optimise(
 
 
 def _class_loss(
-    network: OwnNetwork, x: Tensor, labels: Tensor | None, settings: OwnTraining, generator: Generator
+    network: OwnNetwork,
+    x: Tensor,
+    labels: Tensor | None,
+    settings: OwnTraining,
+    generator: Generator,
 ) -> Tensor:
     """Cross entropy of the classes, of images moved a little."""
     assert labels is not None
-    return F.cross_entropy(network(_moved(x, settings.shift, generator))[1], labels, label_smoothing=0.05)
+    return F.cross_entropy(
+        network(_moved(x, settings.shift, generator))[1], labels, label_smoothing=0.05
+    )
 
 
 def _view_loss(
-    network: OwnNetwork, x: Tensor, labels: Tensor | None, settings: OwnTraining, generator: Generator
+    network: OwnNetwork,
+    x: Tensor,
+    labels: Tensor | None,
+    settings: OwnTraining,
+    generator: Generator,
 ) -> Tensor:
-    """InfoNCE both ways: cross entropy of which of the second views belongs to each first one, and vice versa."""
+    """InfoNCE both ways: cross entropy of which of the second views belongs to each first one, and
+    vice versa."""
     similar = _similar(network, _viewed(x, generator), _viewed(x, generator)) / settings.temperature
     own = torch.arange(len(x), device=x.device)
     return (F.cross_entropy(similar, own) + F.cross_entropy(similar.T, own)) / 2
@@ -114,17 +137,23 @@ def _similar(network: OwnNetwork, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _moved(x: Tensor, share: float, generator: Generator) -> Tensor:
-    """Each image of x (B, C, H, H) moved by up to `share` of its size each way, its border repeated."""
+    """Each image of x (B, C, H, H) moved by up to `share` of its size each way, its border
+    repeated."""
     limit = ceil(share * x.shape[-1])
     padded = F.pad(x, (limit,) * 4, mode="replicate")
     row, column = torch.randint(0, 2 * limit + 1, (2, len(x)), generator=generator).tolist()
     size = x.shape[-1]
-    return torch.stack([image[:, r : r + size, c : c + size] for image, r, c in zip(padded, row, column, strict=True)])
+    return torch.stack(
+        [
+            image[:, r : r + size, c : c + size]
+            for image, r, c in zip(padded, row, column, strict=True)
+        ]
+    )
 
 
 def _viewed(x: Tensor, generator: Generator) -> Tensor:
-    """A random view of each image of x (B, C, H, H): a square of 60 to 100 % of its sides brought to its size, its
-    contrast and the brightness of each channel changed, and noise."""
+    """A random view of each image of x (B, C, H, H): a square of 60 to 100 % of its sides brought
+    to its size, its contrast and the brightness of each channel changed, and noise."""
 
     def drawn(low: float, high: float, *shape: int) -> Tensor:
         return (low + (high - low) * torch.rand(len(x), *shape, generator=generator)).to(x.device)
@@ -132,15 +161,20 @@ def _viewed(x: Tensor, generator: Generator) -> Tensor:
     scale = drawn(0.6, 1.0, 1)
     offset = drawn(-1.0, 1.0, 2) * (1 - scale)
     eye = torch.eye(2, device=x.device) * scale[:, :, None]
-    grid = F.affine_grid(torch.cat([eye, offset[:, :, None]], dim=2), list(x.shape), align_corners=False)
+    grid = F.affine_grid(
+        torch.cat([eye, offset[:, :, None]], dim=2), list(x.shape), align_corners=False
+    )
     square = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     changed = square * drawn(0.7, 1.3, 1, 1, 1) + drawn(-0.2, 0.2, x.shape[1], 1, 1)
     return changed + 0.05 * torch.randn(x.shape, generator=generator).to(x.device)
 
 
 @torch.no_grad()
-def _class_score(network: OwnNetwork, data: ImageData, held_out: Tensor, settings: OwnTraining) -> tuple[float, float]:
-    """The share of held-out images put in their class, and the share of the largest class among them."""
+def _class_score(
+    network: OwnNetwork, data: ImageData, held_out: Tensor, settings: OwnTraining
+) -> tuple[float, float]:
+    """The share of held-out images put in their class, and the share of the largest class among
+    them."""
     assert data.labels is not None
     labels = data.labels[held_out]
     found = torch.cat([network(data.batch(at))[1].argmax(1) for at in held_out.split(256)])
@@ -148,10 +182,14 @@ def _class_score(network: OwnNetwork, data: ImageData, held_out: Tensor, setting
 
 
 @torch.no_grad()
-def _view_score(network: OwnNetwork, data: ImageData, held_out: Tensor, settings: OwnTraining) -> tuple[float, float]:
-    """The share of held-out images whose other view is found among those of 64, or of all there are; and by chance."""
+def _view_score(
+    network: OwnNetwork, data: ImageData, held_out: Tensor, settings: OwnTraining
+) -> tuple[float, float]:
+    """The share of held-out images whose other view is found among those of 64, or of all there
+    are; and by chance."""
     generator = generator_for(settings.seed, "score")
-    right, galleries = 0.0, [at for at in held_out.split(GALLERY) if len(at) == min(GALLERY, len(held_out))]
+    right = 0.0
+    galleries = [at for at in held_out.split(GALLERY) if len(at) == min(GALLERY, len(held_out))]
     for at in galleries:
         x = data.batch(at)
         found = _similar(network, _viewed(x, generator), _viewed(x, generator)).argmax(1)

@@ -3,14 +3,17 @@
 import torch
 from torch import Tensor
 
-ASSIGNMENT_LIMIT = 2000  # points a side; the assignment takes a second there and grows as their cube
+ASSIGNMENT_LIMIT = (
+    2000  # points a side; the assignment takes a second there and grows as their cube
+)
 
 
 def wasserstein2(x: Tensor, y: Tensor) -> float:
-    """W2 of two samples of equal size (N, ...): the root mean squared distance under the best one-to-one assignment.
+    """W2 of two samples of equal size (N, ...): the root mean squared distance under the best
+    one-to-one assignment.
 
-    Exact, by scipy's linear assignment. Raises ValueError for other shapes or more than ASSIGNMENT_LIMIT points.
-    """
+    Exact, by scipy's linear assignment. Raises ValueError for other shapes or more than
+    ASSIGNMENT_LIMIT points."""
     from scipy.optimize import linear_sum_assignment
 
     if x.shape != y.shape or not 0 < len(x) <= ASSIGNMENT_LIMIT:

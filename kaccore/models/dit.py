@@ -1,7 +1,8 @@
-"""The diffusion transformer, DiT, of Peebles and Xie (arXiv 2212.09748): an image as a sequence of its patches.
+"""The diffusion transformer, DiT, of Peebles and Xie (arXiv 2212.09748): an image as a sequence of
+its patches.
 
-Fixed sine and cosine positions; each block is shifted, scaled and gated by the condition, with all gates at zero at
-first (adaLN-zero), so that a fresh network is the zero field.
+Fixed sine and cosine positions; each block is shifted, scaled and gated by the condition, with all
+gates at zero at first (adaLN-zero), so that a fresh network is the zero field.
 
 The published sizes, `patch` 2 to 8:  S: channels=384, depth=12, heads=6   B: 768, 12, 12   L: 1024, 24, 16
 XL: 1152, 28, 16.  They predict a variance too, which a velocity field has not: their last layer is twice ours.
@@ -19,14 +20,16 @@ TIME_CHANNELS = 256  # sinusoids of the time, whatever the width, as published
 
 
 class DiT(nn.Module):
-    """`model(x, t, labels=None) -> velocity`: x (B, C, H, W) float, t (B,) in [0, 1], labels (B,) int64 or None.
+    """`model(x, t, labels=None) -> velocity`: x (B, C, H, W) float, t (B,) in [0, 1], labels (B,)
+    int64 or None.
 
-    `patch` p makes (size / p)^2 tokens of `channels` numbers each; `depth` blocks of self-attention with `heads` and
-    a perceptron four times as wide; `dropout` on what each adds; `classes` > 0 adds labels, with -1 or None for the
-    null label. `two_times` adds `end` and `augment_dim` > 0 `augment` to the call: see `ConditionEmbedding`.
+    `patch` p makes (size / p)^2 tokens of `channels` numbers each; `depth` blocks of self-attention
+    with `heads` and a perceptron four times as wide; `dropout` on what each adds; `classes` > 0
+    adds labels, with -1 or None for the null label. `two_times` adds `end` and `augment_dim` > 0
+    `augment` to the call: see `ConditionEmbedding`.
 
-    Raises ValueError where `patch` does not divide `size`, or `channels` is not a multiple of `heads` and of 4.
-    """
+    Raises ValueError where `patch` does not divide `size`, or `channels` is not a multiple of
+    `heads` and of 4."""
 
     def __init__(
         self,
@@ -48,9 +51,13 @@ class DiT(nn.Module):
         if heads < 1 or channels % heads:
             raise ValueError(f"heads = {heads}: does not divide channels = {channels}")
         if channels % 4:
-            raise ValueError(f"channels = {channels}: expected a multiple of 4, for sines and cosines of two positions")
+            raise ValueError(
+                f"channels = {channels}: expected a multiple of 4, for sines and cosines of two positions"
+            )
         self.patch = patch
-        self.embed = ConditionEmbedding(TIME_CHANNELS, channels, classes, two_times=two_times, augment_dim=augment_dim)
+        self.embed = ConditionEmbedding(
+            TIME_CHANNELS, channels, classes, two_times=two_times, augment_dim=augment_dim
+        )
         for layer in (self.embed.hidden, self.embed.out, self.embed.label):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.02)
@@ -76,7 +83,9 @@ class DiT(nn.Module):
         for block in self.blocks:
             h = block(h, emb)
         h = self.leave(self.leave_norm(h, emb))
-        return F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch).to(x.dtype)
+        return F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch).to(
+            x.dtype
+        )
 
 
 class Block(nn.Module):
@@ -85,10 +94,13 @@ class Block(nn.Module):
     def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.drop = heads, nn.Dropout(dropout)
-        self.norm_attention, self.norm_mlp = AdaptiveNorm(channels), AdaptiveNorm(channels)
-        self.qkv, self.out = xavier(nn.Linear(channels, 3 * channels)), xavier(nn.Linear(channels, channels))
+        self.norm_attention = AdaptiveNorm(channels)
+        self.norm_mlp = AdaptiveNorm(channels)
+        self.qkv = xavier(nn.Linear(channels, 3 * channels))
+        self.out = xavier(nn.Linear(channels, channels))
         self.gates = zeroed(nn.Linear(channels, 2 * channels))
-        self.hidden, self.mlp_out = xavier(nn.Linear(channels, 4 * channels)), xavier(nn.Linear(4 * channels, channels))
+        self.hidden = xavier(nn.Linear(channels, 4 * channels))
+        self.mlp_out = xavier(nn.Linear(4 * channels, channels))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         gate_attention, gate_mlp = self.gates(emb)[:, None].chunk(2, dim=-1)
@@ -103,7 +115,8 @@ class Block(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """Layer norm without weights of its own, scaled by 1 + a and shifted by b, both linear in the condition."""
+    """Layer norm without weights of its own, scaled by 1 + a and shifted by b, both linear in the
+    condition."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -116,7 +129,8 @@ class AdaptiveNorm(nn.Module):
 
 
 def sine_positions(side: int, channels: int) -> Tensor:
-    """Where each of side x side tokens lies: (side^2, channels), a half for its row and a half for its column."""
+    """Where each of side x side tokens lies: (side^2, channels), a half for its row and a half for
+    its column."""
     frequency = torch.exp(-math.log(10_000) * torch.arange(channels // 4) / (channels // 4))
     angle = torch.arange(side)[:, None] * frequency
     waves = torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,8 +1,10 @@
-"""The ADM U-Net of Dhariwal and Nichol (arXiv 2105.05233), sized down to 8x8 digits or up to the papers' settings.
+"""The ADM U-Net of Dhariwal and Nichol (arXiv 2105.05233), sized down to 8x8 digits or up to the
+papers' settings.
 
-Residual blocks with scale-shift group norm; down- and up-sampling inside residual blocks; self-attention at
-exactly the image sizes that are asked for. `attention` means sizes in pixels here: the published code's
-`attention_resolutions` are down-sampling factors, a well-known source of networks without any attention.
+Residual blocks with scale-shift group norm; down- and up-sampling inside residual blocks;
+self-attention at exactly the image sizes that are asked for. `attention` means sizes in pixels
+here: the published code's `attention_resolutions` are down-sampling factors, a well-known source of
+networks without any attention.
 
 The papers' networks for 32x32 colour images, weight for weight. Both take `attention_in="adm"`.
 
@@ -13,8 +15,8 @@ The papers' networks for 32x32 colour images, weight for weight. Both take `atte
     arXiv 2509.21513: channels=256, multipliers=(1, 2, 2, 3), blocks=3, attention=(16, 8, 4)
        322,644,483   and 1024 for each label: counted from its settings by ADM's rules
 
-Ours differ where weights do not show it: times are scaled by 1000, and a null label has an embedding of its own.
-"""
+Ours differ where weights do not show it: times are scaled by 1000, and a null label has an
+embedding of its own."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,24 +31,27 @@ ATTENTION_IN = ("all", "adm")
 
 
 class UNet(nn.Module):
-    """`model(x, t, labels=None) -> velocity`: x (B, C, H, W) float, t (B,) in [0, 1], labels (B,) int64 or None.
+    """`model(x, t, labels=None) -> velocity`: x (B, C, H, W) float, t (B,) in [0, 1], labels (B,)
+    int64 or None.
 
-    With `two_times` it is called with `end` too, the time (B,) or scalar at which a jump from t ends; with
-    `augment_dim` > 0 it takes `augment` (B, augment_dim), the labels of an augmentation: see `ConditionEmbedding`.
+    With `two_times` it is called with `end` too, the time (B,) or scalar at which a jump from t
+    ends; with `augment_dim` > 0 it takes `augment` (B, augment_dim), the labels of an augmentation:
+    see `ConditionEmbedding`.
 
-    `channels` is the width of the first level, multiplied by each of `multipliers` at the levels below (each half
-    the size of the one above); `patch` p folds p x p pixels into channels first (space to depth), which makes every
-    level p times smaller at about the same number of weights: cheap where channels cost less than pixels; `blocks`
-    residual blocks a level; `attention` the image sizes with self-attention; `head_channels` channels per attention
-    head; `classes` > 0 adds labels, with -1 or None for the null label.
+    `channels` is the width of the first level, multiplied by each of `multipliers` at the levels
+    below (each half the size of the one above); `patch` p folds p x p pixels into channels first
+    (space to depth), which makes every level p times smaller at about the same number of weights:
+    cheap where channels cost less than pixels; `blocks` residual blocks a level; `attention` the
+    image sizes with self-attention; `head_channels` channels per attention head; `classes` > 0 adds
+    labels, with -1 or None for the null label.
 
-    `scale_shift` False: the embedding only shifts, before the second norm. `resample` between the levels: "residual"
-    blocks, or one "conv"olution each. `attention_in`: "all" blocks at the sizes asked for, those that arrive there by
-    resampling and the middle one included, or as in "adm" the ordinary ones and always the middle.
+    `scale_shift` False: the embedding only shifts, before the second norm. `resample` between the
+    levels: "residual" blocks, or one "conv"olution each. `attention_in`: "all" blocks at the sizes
+    asked for, those that arrive there by resampling and the middle one included, or as in "adm" the
+    ordinary ones and always the middle.
 
-    Raises ValueError where a size cannot be halved, attention names a size that no level has, a level's width is not
-    a multiple of `head_channels` there, or a choice is unknown.
-    """
+    Raises ValueError where a size cannot be halved, attention names a size that no level has, a
+    level's width is not a multiple of `head_channels` there, or a choice is unknown."""
 
     def __init__(
         self,
@@ -74,7 +79,9 @@ class UNet(nn.Module):
         sizes = level_sizes(size // patch, len(multipliers))
         check_choices(attention, sizes, resample, attention_in)
         width = 4 * channels
-        self.embed = ConditionEmbedding(channels, width, classes, two_times=two_times, augment_dim=augment_dim)
+        self.embed = ConditionEmbedding(
+            channels, width, classes, two_times=two_times, augment_dim=augment_dim
+        )
         self.enter = nn.Conv2d(image_channels, channels, 3, padding=1)
 
         def block(c_in: int, c_out: int, size: int, place: str = "level") -> nn.Module:
@@ -89,7 +96,10 @@ class UNet(nn.Module):
         self.down, skips = way_down(block, channels, widths, sizes, blocks)
         c = widths[-1]
         self.middle = nn.ModuleList(
-            [block(c, c, sizes[-1], "middle"), ResidualBlock(c, c, width, dropout, scale_shift=scale_shift)]
+            [
+                block(c, c, sizes[-1], "middle"),
+                ResidualBlock(c, c, width, dropout, scale_shift=scale_shift),
+            ]
         )
         self.up = way_up(block, widths, sizes, blocks, skips)
         self.leave_norm = norm(widths[0])
@@ -120,8 +130,8 @@ class UNet(nn.Module):
 def way_down(
     block: Callable[..., nn.Module], c: int, widths: list[int], sizes: list[int], blocks: int
 ) -> tuple[nn.ModuleList, list[int]]:
-    """The blocks from the first level, entered with `c` channels, to the last; and the widths of all it leaves behind
-    for the way up."""
+    """The blocks from the first level, entered with `c` channels, to the last; and the widths of
+    all it leaves behind for the way up."""
     down, skips = nn.ModuleList(), [c]
     for level, (c_level, size) in enumerate(zip(widths, sizes, strict=True)):
         for _ in range(blocks):
@@ -135,9 +145,14 @@ def way_down(
 
 
 def way_up(
-    block: Callable[..., nn.Module], widths: list[int], sizes: list[int], blocks: int, skips: list[int]
+    block: Callable[..., nn.Module],
+    widths: list[int],
+    sizes: list[int],
+    blocks: int,
+    skips: list[int],
 ) -> nn.ModuleList:
-    """The blocks from the last level back to the first; each but those between the levels takes a skip."""
+    """The blocks from the last level back to the first; each but those between the levels takes a
+    skip."""
     up, c, skips = nn.ModuleList(), widths[-1], list(skips)
     for level, (c_level, size) in reversed(list(enumerate(zip(widths, sizes, strict=True)))):
         for _ in range(blocks + 1):
@@ -149,11 +164,11 @@ def way_up(
 
 
 class ResidualBlock(nn.Module):
-    """GN-SiLU-conv, scale and shift by the embedding, GN-SiLU-dropout-conv, a skip, then attention if `heads` > 0.
+    """GN-SiLU-conv, scale and shift by the embedding, GN-SiLU-dropout-conv, a skip, then attention
+    if `heads` > 0.
 
-    Without `scale_shift` the embedding is added before the second norm. At `place` "down" or "up" the block halves or
-    doubles the size of the image.
-    """
+    Without `scale_shift` the embedding is added before the second norm. At `place` "down" or "up"
+    the block halves or doubles the size of the image."""
 
     def __init__(
         self,
@@ -192,7 +207,8 @@ class ResidualBlock(nn.Module):
 
 
 class ConvResample(nn.Module):
-    """Half the size by a convolution of stride 2 (`place` "down"), or twice by nearest pixels and a convolution."""
+    """Half the size by a convolution of stride 2 (`place` "down"), or twice by nearest pixels and a
+    convolution."""
 
     def __init__(self, channels: int, place: str) -> None:
         super().__init__()
@@ -220,7 +236,9 @@ class Attention(nn.Module):
         return x + self.out(h)
 
 
-def check_choices(attention: Sequence[int], sizes: list[int], resample: str, attention_in: str) -> None:
+def check_choices(
+    attention: Sequence[int], sizes: list[int], resample: str, attention_in: str
+) -> None:
     """Raises ValueError where a U-Net of these level `sizes` cannot be what is asked for."""
     strangers = [a for a in attention if a not in sizes]
     if strangers:
@@ -228,7 +246,9 @@ def check_choices(attention: Sequence[int], sizes: list[int], resample: str, att
     if resample not in RESAMPLE:
         raise ValueError(f"resample = {resample!r}: expected one of {', '.join(RESAMPLE)}")
     if attention_in not in ATTENTION_IN:
-        raise ValueError(f"attention_in = {attention_in!r}: expected one of {', '.join(ATTENTION_IN)}")
+        raise ValueError(
+            f"attention_in = {attention_in!r}: expected one of {', '.join(ATTENTION_IN)}"
+        )
 
 
 def level_sizes(size: int, levels: int) -> list[int]:
@@ -246,7 +266,9 @@ def level_sizes(size: int, levels: int) -> list[int]:
 def heads_for(channels: int, head_channels: int) -> int:
     """How many heads of `head_channels` fit; one where a level is narrower than a head."""
     if channels > head_channels and channels % head_channels:
-        raise ValueError(f"attention on {channels} channels: not a multiple of head_channels = {head_channels}")
+        raise ValueError(
+            f"attention on {channels} channels: not a multiple of head_channels = {head_channels}"
+        )
     return max(1, channels // head_channels)
 
 

@@ -1,7 +1,7 @@
 """What a Ray that is started on this machine needs of it, examined before it starts.
 
-Ray's own messages about what is missing come minutes later, once per trial, and name something else.
-"""
+Ray's own messages about what is missing come minutes later, once per trial, and name something
+else."""
 
 import os
 import resource
@@ -17,13 +17,20 @@ from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 
 HERE = "this machine"
-# Ray listens on sockets below its folder, and Linux takes no more than 107 bytes for the path of one
+# Ray listens on sockets below its folder, and Linux takes no more than 107 bytes for the path of
+# one
 SOCKET_BYTES = 107 - len("/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
-# Measured with one worker on two CPUs: 269 threads at most; with 200 Ray does not start, with 250 it gets there after
-# tries that fail. Each CPU more may mean a process more, of 30 threads.
-THREADS, THREADS_FOR_SURE, THREADS_A_CPU = 200, 300, 40
-FILES, FILES_FOR_SURE = 100, 512  # open files of one process: with 64 the raylet dies, 128 are enough for one worker
-DISK_BYTES, DISK_BYTES_FOR_SURE = 1e6, 1e9  # of Ray's folder: session, logs, and objects that find no other room
+# Measured with one worker on two CPUs: 269 threads at most; with 200 Ray does not start, with 250
+# it gets there after tries that fail. Each CPU more may mean a process more, of 30 threads.
+THREADS = 200
+THREADS_FOR_SURE = 300
+THREADS_A_CPU = 40
+# open files of one process: with 64 the raylet dies, 128 are enough for one worker
+FILES = 100
+FILES_FOR_SURE = 512
+# of Ray's folder: session, logs, and objects that find no other room
+DISK_BYTES = 1e6
+DISK_BYTES_FOR_SURE = 1e9
 SHARED = Path("/dev/shm")
 SHARED_BYTES = 64e6  # with less Ray still works, with its objects in its folder
 MEMORY_BYTES = 2e9  # of all processes of a run with one worker, none of which is large
@@ -31,7 +38,8 @@ MEMORY_BYTES = 2e9  # of all processes of a run with one worker, none of which i
 
 @dataclass(frozen=True)
 class RayFolder:
-    """Where a Ray that is started here keeps its sockets and logs; `why` it is not where Ray would put them, if so."""
+    """Where a Ray that is started here keeps its sockets and logs; `why` it is not where Ray would
+    put them, if so."""
 
     path: Path
     why: str = ""
@@ -39,7 +47,8 @@ class RayFolder:
 
 @dataclass
 class Findings:
-    """What keeps Ray from starting here, and, a line each, what may make trouble or is not as asked for."""
+    """What keeps Ray from starting here, and, a line each, what may make trouble or is not as asked
+    for."""
 
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -54,7 +63,8 @@ def check() -> list[str]:
 
 
 def look() -> Findings:
-    """Everything about this machine that matters to a Ray started on it; starts and writes nothing."""
+    """Everything about this machine that matters to a Ray started on it; starts and writes
+    nothing."""
     found = Findings()
     for examined in (_threads, _files, _disk, _shared_memory, _memory, _home):
         for fatal, message in examined():
@@ -66,16 +76,21 @@ def look() -> Findings:
 
 
 def ray_folder() -> RayFolder | None:
-    """Ray's own choice, RAY_TMPDIR/ray, TMPDIR/ray or /tmp/ray, where it will do; else the first folder that does; None
-    where none does."""
+    """Ray's own choice, RAY_TMPDIR/ray, TMPDIR/ray or /tmp/ray, where it will do; else the first
+    folder that does; None where none does."""
     name, wanted = _wanted()
     problem = _unfit(wanted)
     if not problem:
         return RayFolder(wanted)
     own = f"kacflow-{os.getuid()}"  # and "ray" in it: Ray opens the last folder to everybody
-    others = [Path("/tmp/ray"), *(Path(base) / own / "ray" for base in ("/tmp", "/var/tmp", SHARED))]
+    others = [
+        Path("/tmp/ray"),
+        *(Path(base) / own / "ray" for base in ("/tmp", "/var/tmp", SHARED)),
+    ]
     other = next((other for other in others if other != wanted and not _unfit(other)), None)
-    return None if other is None else RayFolder(other, f"not in {wanted} (of {name}), which {problem}")
+    return (
+        None if other is None else RayFolder(other, f"not in {wanted} (of {name}), which {problem}")
+    )
 
 
 def _wanted() -> tuple[str, Path]:
@@ -86,13 +101,18 @@ def _wanted() -> tuple[str, Path]:
 
 def in_words() -> list[str]:
     """What there is for this process, a line a fact, for people."""
-    cpus, memory, threads = machine.cpu_allowance(), machine.memory_allowance(), machine.threads_left()
+    cpus = machine.cpu_allowance()
+    memory = machine.memory_allowance()
+    threads = machine.threads_left()
     folder, (_, files) = ray_folder(), resource.getrlimit(resource.RLIMIT_NOFILE)
     return [
         f"CPUs      {cpus.there} of {cpus.all}" + (f": {cpus.why}" if cpus.why else ""),
-        f"memory    {memory.there / 1e9:.1f} of {memory.all / 1e9:.1f} GB" + (f": {memory.why}" if memory.why else ""),
-        "threads   " + ("no limit" if threads is None else f"{max(0, threads.there)} more, by {threads.why}"),
-        "files     " + ("no limit" if files == resource.RLIM_INFINITY else f"{files} open in a process"),
+        f"memory    {memory.there / 1e9:.1f} of {memory.all / 1e9:.1f} GB"
+        + (f": {memory.why}" if memory.why else ""),
+        "threads   "
+        + ("no limit" if threads is None else f"{max(0, threads.there)} more, by {threads.why}"),
+        "files     "
+        + ("no limit" if files == resource.RLIM_INFINITY else f"{files} open in a process"),
         f"Ray in    {folder.path if folder else 'no folder'}",
     ]
 
@@ -120,11 +140,16 @@ def _threads() -> Iterator[tuple[bool, str]]:
 
 
 def _files() -> Iterator[tuple[bool, str]]:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Ray raises the soft limit to the hard one
+    _, most = resource.getrlimit(
+        resource.RLIMIT_NOFILE
+    )  # Ray raises the soft limit to the hard one
     if most != resource.RLIM_INFINITY and most < FILES_FOR_SURE:
         few = most < FILES
         need = f"Ray needs {FILES}" if few else f"Ray may need {FILES_FOR_SURE}"
-        yield few, f"ulimit -n allows {most} open files in a process, {need}: raise the hard limit (ulimit -Hn)"
+        yield (
+            few,
+            f"ulimit -n allows {most} open files in a process, {need}: raise the hard limit (ulimit -Hn)",
+        )
 
 
 def _disk() -> Iterator[tuple[bool, str]]:
@@ -132,7 +157,10 @@ def _disk() -> Iterator[tuple[bool, str]]:
     if folder is None:
         name, wanted = _wanted()
         what = f"no folder for Ray's own files: {wanted} {_unfit(wanted)}; nor will /tmp, /var/tmp or {SHARED} do"
-        yield True, f"{what}: set {name} to a folder of at most {SOCKET_BYTES - 4} bytes that you can write"
+        yield (
+            True,
+            f"{what}: set {name} to a folder of at most {SOCKET_BYTES - 4} bytes that you can write",
+        )
         return
     if folder.why:
         yield False, f"Ray's own files lie in {folder.path}, {folder.why}"
@@ -140,8 +168,13 @@ def _disk() -> Iterator[tuple[bool, str]]:
     if disk.free < DISK_BYTES_FOR_SURE:
         shared = _shared()
         few = disk.free < (DISK_BYTES if shared is None or shared >= SHARED_BYTES else SHARED_BYTES)
-        need = "Ray cannot keep its own files there" if few else "Ray may need more for its own files"
-        yield few, f"{folder.path} has {disk.free / 1e6:.1f} MB free, {need}: make room, or set RAY_TMPDIR elsewhere"
+        need = (
+            "Ray cannot keep its own files there" if few else "Ray may need more for its own files"
+        )
+        yield (
+            few,
+            f"{folder.path} has {disk.free / 1e6:.1f} MB free, {need}: make room, or set RAY_TMPDIR elsewhere",
+        )
 
 
 def _shared() -> int | None:
@@ -156,19 +189,30 @@ def _shared_memory() -> Iterator[tuple[bool, str]]:
     free = _shared()
     if free is not None and free < SHARED_BYTES:
         what = f"has {free / 1e6:.1f} MB free" if free else "is full, or cannot be written"
-        yield False, f"{SHARED} {what}: Ray keeps its objects on the disk, which is slower (docker run --shm-size=1g)"
+        yield (
+            False,
+            f"{SHARED} {what}: Ray keeps its objects on the disk, which is slower (docker run --shm-size=1g)",
+        )
 
 
 def _memory() -> Iterator[tuple[bool, str]]:
     memory = machine.memory_allowance()
     if memory.there < MEMORY_BYTES:
-        what = f"{memory.there / 1e9:.2f} GB of memory" + (f", by {memory.why}" if memory.why else "")
+        what = f"{memory.there / 1e9:.2f} GB of memory" + (
+            f", by {memory.why}" if memory.why else ""
+        )
         yield False, f"there are {what}: Ray and one worker need about {MEMORY_BYTES / 1e9:g} GB"
 
 
 def _home() -> Iterator[tuple[bool, str]]:
     home = os.path.expanduser("~")
     if home.startswith("~"):
-        yield True, "this user has no home folder, which Ray and MLflow look for: set HOME to a folder"
+        yield (
+            True,
+            "this user has no home folder, which Ray and MLflow look for: set HOME to a folder",
+        )
     elif problem := Folder(home).problem().removeprefix("but "):
-        yield False, f"no home folder at {home}, {problem}: what libraries keep there is made anew each time"
+        yield (
+            False,
+            f"no home folder at {home}, {problem}: what libraries keep there is made anew each time",
+        )

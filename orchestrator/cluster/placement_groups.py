@@ -1,9 +1,9 @@
 """Frees what the dead had reserved on the Ray cluster.
 
-The CPUs and GPUs of a worker group are a placement group that belongs to the coordinator which started it. Ray keeps it
-when the coordinator is killed, and Ray Train's own cleaner asks the dashboard's server, which a cluster started here
-does not have. Two deaths would then leave a two-core machine waiting for ever.
-"""
+The CPUs and GPUs of a worker group are a placement group that belongs to the coordinator which
+started it. Ray keeps it when the coordinator is killed, and Ray Train's own cleaner asks the
+dashboard's server, which a cluster started here does not have. Two deaths would then leave a
+two-core machine waiting for ever."""
 
 import time
 
@@ -19,7 +19,8 @@ class OrphanedGroups:
         self._next = 0.0
 
     def look(self) -> bool:
-        """Every CHECK_SECONDS, remove the placement groups whose creators have died; whether it was time to."""
+        """Every CHECK_SECONDS, remove the placement groups whose creators have died; whether it was
+        time to."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + CHECK_SECONDS
@@ -28,7 +29,8 @@ class OrphanedGroups:
 
 
 def free_orphaned() -> int:
-    """Remove the placement groups that this driver's dead actors have left behind; returns how many there were."""
+    """Remove the placement groups that this driver's dead actors have left behind; returns how many
+    there were."""
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 

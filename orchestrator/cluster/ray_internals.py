@@ -1,7 +1,8 @@
-"""Every private name of Ray's that this project relies on, each behind a function named after the need for it.
+"""Every private name of Ray's that this project relies on, each behind a function named after the
+need for it.
 
-Nothing else imports one. Where a new version of Ray lacks a name, `missing` says which one and what needed it.
-"""
+Nothing else imports one. Where a new version of Ray lacks a name, `missing` says which one and what
+needed it."""
 
 import importlib
 from collections.abc import Iterator
@@ -63,19 +64,25 @@ def missing() -> list[str]:
 
 
 def most_resources() -> dict[str, Any] | None:
-    """The resources to which the connected cluster may grow, as its configuration says; None where it says nothing."""
+    """The resources to which the connected cluster may grow, as its configuration says; None where
+    it says nothing."""
     from ray._private.state import state
 
     return state.get_max_resources_from_cluster_config()
 
 
 def placement_groups() -> list[Any]:
-    """All placement groups as Ray's control store knows them: its public table leaves out who made them, and whether
-    that actor is dead."""
+    """All placement groups as Ray's control store knows them: its public table leaves out who made
+    them, and whether that actor is dead."""
     from ray._private.state import state
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 
-    return list(map(PlacementGroupTableData.FromString, state._connect_and_get_accessor().get_placement_group_table()))
+    return list(
+        map(
+            PlacementGroupTableData.FromString,
+            state._connect_and_get_accessor().get_placement_group_table(),
+        )
+    )
 
 
 def system_memory() -> int:
@@ -87,8 +94,9 @@ def system_memory() -> int:
 
 @contextmanager
 def any_agent_port() -> Iterator[None]:
-    """A Ray that starts within lets its agent listen wherever it can. With ray[serve] it would insist for four seconds
-    on port 52365, which another run on this machine has, or whoever the system gave it to."""
+    """A Ray that starts within lets its agent listen wherever it can. With ray[serve] it would
+    insist for four seconds on port 52365, which another run on this machine has, or whoever the
+    system gave it to."""
     from ray._private.parameter import RayParams
 
     plain = RayParams.__init__
@@ -101,8 +109,8 @@ def any_agent_port() -> Iterator[None]:
 
 @contextmanager
 def uncounted_callbacks() -> Iterator[None]:
-    """Ray Tune within does not count callbacks for its usage statistics, which are off: to do so it imports whatever
-    Ray has for Comet, W&B and MLflow."""
+    """Ray Tune within does not count callbacks for its usage statistics, which are off: to do so it
+    imports whatever Ray has for Comet, W&B and MLflow."""
     from ray.air._internal import usage
 
     plain = usage.tag_callbacks
@@ -121,14 +129,16 @@ def dashboard_url() -> str:
 
 
 def log_folder() -> Path:
-    """Where the Ray of this node, which has to be connected, logs. Raises AttributeError where it is not."""
+    """Where the Ray of this node, which has to be connected, logs. Raises AttributeError where it
+    is not."""
     from ray._private.worker import global_worker
 
     return Path(global_worker.node.get_logs_dir_path())
 
 
 def session_folder() -> Path | None:
-    """Where the Ray of this node has its sockets, logs and spilled objects; None where this process has none."""
+    """Where the Ray of this node has its sockets, logs and spilled objects; None where this process
+    has none."""
     from ray._private import worker
 
     node = worker._global_node
@@ -147,14 +157,15 @@ def autoscaler_status() -> str:
 
 
 def __getattr__(name: str) -> Any:
-    """The names of TRAIN, of which `execution.worker_group` makes a trainer; the first one imports Ray Train."""
+    """The names of TRAIN, of which `execution.worker_group` makes a trainer; the first one imports
+    Ray Train."""
     if name not in TRAIN:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(importlib.import_module(TRAIN[name]), name)
 
 
 def abort_workers(controller: Any) -> None:
-    """End the worker group of a TrainController, which has one or not: its CPUs and GPUs would be reserved as long as
-    this process lives."""
+    """End the worker group of a TrainController, which has one or not: its CPUs and GPUs would be
+    reserved as long as this process lives."""
     if controller._worker_group is not None:
         controller._worker_group.abort()

@@ -10,8 +10,8 @@ from orchestrator.settings.faults import ConfigError, Fault
 
 
 def check_here(experiment: Experiment, source: str) -> list[str]:
-    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor, without GPUs, torch.
-    Returns what may make trouble, a line each."""
+    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor,
+    without GPUs, torch. Returns what may make trouble, a line each."""
     found = look_here(experiment, source)
     if found.faults:
         raise ConfigError(found.faults)
@@ -36,20 +36,27 @@ def resource_faults(experiment: Experiment, source: str, cpus: float, gpus: floa
 
 
 def check_cluster(experiment: Experiment, source: str) -> None:
-    """Raise ConfigError where Ray knows that the connected cluster cannot grow to what the workers need."""
+    """Raise ConfigError where Ray knows that the connected cluster cannot grow to what the workers
+    need."""
     most = _most()
-    if most is not None and (faults := resource_faults(experiment, source, most["CPU"], most["GPU"])):
+    if most is not None and (
+        faults := resource_faults(experiment, source, most["CPU"], most["GPU"])
+    ):
         raise ConfigError(faults)
 
 
 def shortage(experiment: Experiment) -> str:
-    """What the cluster that is connected lacks at the moment, and who is to bring it; empty where it lacks nothing."""
+    """What the cluster that is connected lacks at the moment, and who is to bring it; empty where
+    it lacks nothing."""
     import ray
 
     lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
     if not lacking:
         return ""
-    coming = "; ".join(autoscaler.joining()) or "the autoscaler starts none at the moment, if there is one: ray status"
+    coming = (
+        "; ".join(autoscaler.joining())
+        or "the autoscaler starts none at the moment, if there is one: ray status"
+    )
     return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
 
 
@@ -61,15 +68,20 @@ def resources() -> dict[str, float]:
 
 
 def _too_few(cluster: Cluster, there: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """CPU or GPU, and in words how many of it the workers need and are there, where these are fewer."""
+    """CPU or GPU, and in words how many of it the workers need and are there, where these are
+    fewer."""
     for name, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
         wanted, found = cluster.workers * each, there.get(name, 0.0)
         if wanted > found:
-            yield name, f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {found:g}"
+            yield (
+                name,
+                f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {found:g}",
+            )
 
 
 def _most() -> dict[str, float] | None:
-    """The CPUs and GPUs that the cluster may grow to; None where nobody has told Ray, as on machines of one's own."""
+    """The CPUs and GPUs that the cluster may grow to; None where nobody has told Ray, as on
+    machines of one's own."""
     import ray
 
     limit, there = ray_internals.most_resources(), ray.cluster_resources()

@@ -8,8 +8,8 @@ from orchestrator.settings.tracking_address import as_uri
 
 
 def path(text: str) -> str:
-    """A path, or s3:// address, with ~ and environment variables expanded: a shell does so where ~ begins a word, and
-    not in --out=~/x.png."""
+    """A path, or s3:// address, with ~ and environment variables expanded: a shell does so where ~
+    begins a word, and not in --out=~/x.png."""
     return _expanded(text, as_path)
 
 

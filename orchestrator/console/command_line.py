@@ -19,7 +19,9 @@ from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place
 
-if TYPE_CHECKING:  # at run time these, and torch with them, are imported when the input is known to be sound
+if (
+    TYPE_CHECKING
+):  # at run time these, and torch with them, are imported when the input is known to be sound
     from rich.console import Console
 
 
@@ -35,7 +37,10 @@ def guarded(command: Callable[[], int]) -> int:
     except DamagedError as e:
         from orchestrator.store.integrity import remedy
 
-        print(f"error: {e}\n{remedy(e)}" if "\n" not in str(e) else f"errors:\n{e}\n{remedy(e)}", file=sys.stderr)
+        print(
+            f"error: {e}\n{remedy(e)}" if "\n" not in str(e) else f"errors:\n{e}\n{remedy(e)}",
+            file=sys.stderr,
+        )
         return BAD_INPUT
     except (ConfigError, ConnectionError, CorruptFileError) as e:
         print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
@@ -56,8 +61,8 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process. Where it has planned and no more, which takes neither Ray nor MLflow, it ends at once: torch
-    takes 0.6 s to be taken down piece by piece."""
+    """End this process. Where it has planned and no more, which takes neither Ray nor MLflow, it
+    ends at once: torch takes 0.6 s to be taken down piece by piece."""
     if not {"ray", "mlflow"} & sys.modules.keys():
         with suppress(BrokenPipeError):  # whoever read along has seen enough
             sys.stdout.flush()
@@ -72,7 +77,8 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def storage(args: argparse.Namespace) -> Place:
-    """Where the store of `--storage` lies; raises ConfigError where one is named and is not there."""
+    """Where the store of `--storage` lies; raises ConfigError where one is named and is not
+    there."""
     root = place(args.storage or STORAGE, "--storage")
     if args.storage:
         check_store(root)
@@ -82,7 +88,9 @@ def storage(args: argparse.Namespace) -> Place:
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
     """`--set`, of commands that take an experiment's file; the texts are `overrides`."""
     how = f"{what}, such as --set path.damping=9.0; may be repeated"
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=how)
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=how
+    )
 
 
 def missing(modules: Iterable[str]) -> str:
@@ -98,7 +106,8 @@ def make_console() -> "Console":
 
 
 def run_parser(command: str, about: str) -> argparse.ArgumentParser:
-    """The parser of sweep, train, distill and evaluate: no options but where to run and what to print."""
+    """The parser of sweep, train, distill and evaluate: no options but where to run and what to
+    print."""
     parser = argparse.ArgumentParser(
         prog=f"python -m orchestrator.{command}",
         description=about,
@@ -109,11 +118,18 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
     add_set(parser, "override one setting")
     parser.add_argument(
-        "--only", metavar="KEY=VALUE", action="append", default=[],
+        "--only",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
         help="run only the trials with this value of a swept setting, or one of a list of them; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
-    parser.add_argument("--address", help="a Ray cluster to run on, such as auto or ray://head:10001; default: here")
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would run, and run nothing"
+    )
+    parser.add_argument(
+        "--address", help="a Ray cluster to run on, such as auto or ray://head:10001; default: here"
+    )
     return parser
 
 
@@ -132,7 +148,9 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
     address = connection.address_of(args.address)
-    notes = [] if args.dry_run or address is not None else resources.check_here(experiment, args.file)
+    notes = (
+        [] if args.dry_run or address is not None else resources.check_here(experiment, args.file)
+    )
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
     from orchestrator.cluster.nodes import examination
@@ -143,7 +161,8 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator.work import preflight
 
     console = make_console()
-    unused, left = overrides.without_effect(plan, args.file, args.overrides), overrides.leaving_all(plan, args.only)
+    unused = overrides.without_effect(plan, args.file, args.overrides)
+    left = overrides.leaving_all(plan, args.only)
     for changes in (notes, unused, left):
         for line in changes:
             console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,5 @@
-"""What a sweep leaves for people: results.csv, figures, report.html, and the table that ends a run."""
+"""What a sweep leaves for people: results.csv, figures, report.html, and the table that ends a
+run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +35,9 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     """Print the trials best first, where everything lies, and how to open the MLflow UI."""
     for table in _tables(records):
         console.print(table)
-    for reason, count in Counter(e.error for e in records.endings if e.status == Status.NOT_STARTED).items():
+    for reason, count in Counter(
+        e.error for e in records.endings if e.status == Status.NOT_STARTED
+    ).items():
         say(console, f"{count} trials not started: {reason}")
     for index, ending in enumerate(records.endings):
         if ending.error and ending.status != Status.NOT_STARTED:
@@ -42,14 +45,22 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
             say(console, f"trial {index} {ending.status}: {ending.error}", style)
     print_warnings(records, console)
     for key, what in dict(records.damaged).items():
-        say(console, f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run", "red")
+        say(
+            console,
+            f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run",
+            "red",
+        )
     if records.problem:
         what = f"{short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
         say(console, f"{what}; {remedy}", "red")
     features = Results(records).features
     lines = [f"features  {', '.join(sorted(features))}"] if features else []
-    lines += [f"          {note}" for note in own_features(records.plan, records.store)] if features else []
+    lines += (
+        [f"          {note}" for note in own_features(records.plan, records.store)]
+        if features
+        else []
+    )
     lines += [f"results   {quoted(records.folder / layout.RESULTS)}"]
     lines += [f"report    {quoted(records.folder / layout.REPORT)}"]
     lines += [f"MLflow    {ui_command(records)}"]
@@ -59,20 +70,27 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
         lines.append(line)
     if problem:
         again = command("report", records.folder, "--publish")
-        lines += [f"MLflow could not be written: {problem}", f"publish what is missing with: {again}"]
+        lines += [
+            f"MLflow could not be written: {problem}",
+            f"publish what is missing with: {again}",
+        ]
     for line in lines:
         say(console, line)
 
 
 def _tables(records: Records) -> Iterator[Table]:
-    """The trials best first: a table for those whose numbers compare, and the unmeasured ones below the last."""
-    rows, swept = records.rows(), list(records.plan.trials[0].overrides) if records.plan.trials else []
+    """The trials best first: a table for those whose numbers compare, and the unmeasured ones below
+    the last."""
+    rows = records.rows()
+    swept = list(records.plan.trials[0].overrides) if records.plan.trials else []
     shown = [k for k in SHOWN if any(r.get(k, "") != "" for r in rows)]
     columns = ("trial", "status", *swept, *shown)
     scales = rankings(records)
     groups = {scale: [index for index, _ in best] for scale, best in scales.items()} or {"": []}
     known = {index for indices in groups.values() for index in indices}
-    groups[list(groups)[-1]] += [trial.index for trial in records.plan.trials if trial.index not in known]
+    groups[list(groups)[-1]] += [
+        trial.index for trial in records.plan.trials if trial.index not in known
+    ]
     for scale, indices in groups.items():
         title = f"trials, {scale}, best first" if len(groups) > 1 else "trials, best first"
         said = len(groups) > 1 or records.plan.goal == "evaluation"
@@ -106,7 +124,9 @@ def print_again(records: Records, console: Console, command: str) -> None:
     stages = list(records.plan.stages())
     kept = sum(records.store.done(stage.key) for stage in stages)
     work = records.store.root / layout.WORK
-    begun = sum(bool((work / stage.key / layout.CHECKPOINTS).find("step-*.json")) for stage in stages)
+    begun = sum(
+        bool((work / stage.key / layout.CHECKPOINTS).find("step-*.json")) for stage in stages
+    )
     line = f"{kept} of {len(stages)} stages are kept"
     line += f", {begun} more up to a checkpoint" if begun else ""
     line += f"; the same command goes on: {command}" if command else "; the same command goes on"

@@ -1,7 +1,7 @@
 """What a person sees while a sweep runs: a live table on a terminal, plain lines in a log.
 
-Everything shown is read from the store, where workers leave how far they are; the view can lag but never disturb.
-"""
+Everything shown is read from the store, where workers leave how far they are; the view can lag but
+never disturb."""
 
 import threading
 import time
@@ -33,9 +33,8 @@ WARNINGS = 3  # in the live table: the last few
 class View:
     """Shows the progress of `records` from a thread of its own while the context is open.
 
-    `ours`: it is this process that runs the sweep; to another one all that is finished is done, and what an interrupted
-    run said last is as far as a stage is.
-    """
+    `ours`: it is this process that runs the sweep; to another one all that is finished is done, and
+    what an interrupted run said last is as far as a stage is."""
 
     def __init__(self, records: Records, console: Console, ours: bool = True) -> None:
         self.records, self.console = records, console
@@ -45,12 +44,18 @@ class View:
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
         self._said: set[str] = set(self._before)
-        self._finished: set[str] = set(self._before)  # what is finished stays so, and is not asked for again
+        self._finished: set[str] = set(
+            self._before
+        )  # what is finished stays so, and is not asked for again
         # what a killed run said last
-        self._left_over = {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
+        self._left_over = (
+            {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
+        )
         self._accuracy: dict[str, str] = {}  # of own features that are finished
         self._notices = Notices(records.store.root)
-        self._warned = set(self.warnings()) if ours else set[Notice]()  # said already, by an earlier run
+        self._warned = (
+            set(self.warnings()) if ours else set[Notice]()
+        )  # said already, by an earlier run
         self._lacked = ""
         self._started = time.monotonic()
 
@@ -58,14 +63,21 @@ class View:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
         every = LOOK_SECONDS * self.records.store.root.pace
         if self.console.is_terminal:
-            with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
+            with Live(
+                self.table(), console=self.console, refresh_per_second=4, transient=True
+            ) as live:
                 while not self._stop.wait(every):
                     with suppress(OSError):  # the storage is out of reach: what was seen last stays
                         self._say_news()  # above the table
@@ -93,14 +105,18 @@ class View:
         """The stages of all trials, and what each is called, anew where trials have been added."""
         plan = self.records.plan
         if self._trials != len(plan.trials):
-            self._trials, self.stages, self.names = len(plan.trials), list(plan.stages()), plan.names
+            self._trials = len(plan.trials)
+            self.stages = list(plan.stages())
+            self.names = plan.names
             self._trials_of: dict[str, list[int]] = {}  # by the key of a stage: who needs it
             for trial in plan.trials:
                 for stage in trial.stages():
                     self._trials_of.setdefault(stage.key, []).append(trial.index)
 
     def _line(self, text: str) -> None:
-        self.console.print(f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False)
+        self.console.print(
+            f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False
+        )
 
     def _say_news(self) -> None:
         """A line for whatever has not been said yet: warnings, nodes, finished stages."""
@@ -120,7 +136,9 @@ class View:
                 continue
             self._said.add(stage.key)
             with suppress(KeyError):  # set aside in between
-                self._line(f"{self.names[stage.key]}: {_outcome(stage, self.records.store.result(stage.key))}")
+                self._line(
+                    f"{self.names[stage.key]}: {_outcome(stage, self.records.store.result(stage.key))}"
+                )
 
     def _look_again(self, key: str) -> None:
         """A finished stage was warned of: it may have been set aside, and is then made again."""
@@ -144,7 +162,8 @@ class View:
         return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
 
     def _over(self, stage: Stage) -> str:
-        """How the trials that need the unfinished `stage` have ended; empty while one of them has not."""
+        """How the trials that need the unfinished `stage` have ended; empty while one of them has
+        not."""
         statuses = [self.records.endings[index].status for index in self._trials_of[stage.key]]
         return "" if Status.WAITING in statuses else ", ".join(dict.fromkeys(statuses))
 
@@ -156,7 +175,8 @@ class View:
         return None if progress is None or progress == self._left_over.get(stage.key) else progress
 
     def _state(self, stage: Stage) -> str:
-        """How far `stage` is, in words; empty for a stage that takes no steps and is not worked on."""
+        """How far `stage` is, in words; empty for a stage that takes no steps and is not worked
+        on."""
         if self._done(stage):
             return "found in the store" if stage.key in self._before else "done"
         over, progress = self._over(stage), self._progress(stage)
@@ -164,11 +184,16 @@ class View:
             return describe_progress(progress) if progress and not over else ""
         if progress is None or "step" not in progress:
             return over or (describe_progress(progress) if progress else "waiting")
-        said = f"{over} at step {progress['step']} of {progress['steps']}" if over else describe_progress(progress)
+        said = (
+            f"{over} at step {progress['step']} of {progress['steps']}"
+            if over
+            else describe_progress(progress)
+        )
         return f"{bar(progress['step'], progress['steps'])} {said}"
 
     def table(self, state: str = "") -> Table:
-        """How far everything is; `state` stands in the title, by default how long this view has been looking."""
+        """How far everything is; `state` stands in the title, by default how long this view has
+        been looking."""
         self._name_stages()
         done = sum(e.status == Status.DONE for e in self.records.endings)
         title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
@@ -208,7 +233,8 @@ class View:
 
 
 def describe_progress(p: dict[str, Any]) -> str:
-    """Step, loss, rate and time left of a training stage, or what is done before its first step, in one line."""
+    """Step, loss, rate and time left of a training stage, or what is done before its first step, in
+    one line."""
     if "doing" in p:
         return str(p["doing"])
     parts = [f"step {p['step']} of {p['steps']}"]
@@ -236,7 +262,8 @@ def clock(seconds: float) -> str:
 
 
 def _outcome(stage: Stage, result: Result) -> str:
-    """How long a finished stage took, and what came of it; or that its files are not what was written."""
+    """How long a finished stage took, and what came of it; or that its files are not what was
+    written."""
     try:
         said = [f"done in {result.manifest['seconds']:.0f} s"]
         if stage.kind == "features":

@@ -18,7 +18,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--steps", type=int, help=steps)
     which = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
     p.add_argument("--model", choices=("teacher", "student"), help=which)
-    p.add_argument("--solver", choices=("euler", "midpoint", "heun", "ab2", "rk4"), help="the teacher's solver")
+    p.add_argument(
+        "--solver", choices=("euler", "midpoint", "heun", "ab2", "rk4"), help="the teacher's solver"
+    )
     p.add_argument("--guidance", type=float, help="guidance scale of the teacher; 1 is none")
 
 

@@ -1,5 +1,6 @@
-"""Files that --out names. Nothing is lost by a slip: a file is replaced only where this project has written it, so that
-the same command can be run again, and nothing is written among training images."""
+"""Files that --out names. Nothing is lost by a slip: a file is replaced only where this project has
+written it, so that the same command can be run again, and nothing is written among training
+images."""
 
 import mmap
 import re
@@ -10,8 +11,13 @@ from orchestrator.settings.faults import ConfigError, Fault, describe
 from orchestrator.store.images_read import is_read
 from orchestrator.work.marks import MADE
 
-EXPORTED = re.compile(rb'made_by\\?": ?\\?"kacflow')  # in each format of `export`; in safetensors it is quoted twice
-IN_ARRAYS = (b"seeds.npy", b"settings.npy")  # the names of `sample`'s arrays stand in an npz as they are
+EXPORTED = re.compile(
+    rb'made_by\\?": ?\\?"kacflow'
+)  # in each format of `export`; in safetensors it is quoted twice
+IN_ARRAYS = (
+    b"seeds.npy",
+    b"settings.npy",
+)  # the names of `sample`'s arrays stand in an npz as they are
 
 
 def faults(out: Path) -> list[Fault]:

@@ -1,5 +1,5 @@
-"""What a command line changes about its file, by `--set` and `--only`: what a sweep would not heed is refused, and what
-changes nothing is said."""
+"""What a command line changes about its file, by `--set` and `--only`: what a sweep would not heed
+is refused, and what changes nothing is said."""
 
 import json
 import shlex
@@ -16,15 +16,21 @@ if TYPE_CHECKING:  # a refusal does not wait for planning
 
 LISTED = 20  # values of a swept setting that a message repeats
 # settings that count though no key has them, or whose part in the keys only the data's files tell
-ALWAYS_USED = (*NOT_SWEPT, "data", "evaluation.weights", "evaluation.every", "evaluation.every_samples")
+ALWAYS_USED = (
+    *NOT_SWEPT,
+    "data",
+    "evaluation.weights",
+    "evaluation.every",
+    "evaluation.every_samples",
+)
 
 
 def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> None:
-    """Raise ConfigError where a sweep of `experiment`, which is the file `source` with the `--set` `texts`, varies what
-    one of them sets: its trials would not have that value.
+    """Raise ConfigError where a sweep of `experiment`, which is the file `source` with the `--set`
+    `texts`, varies what one of them sets: its trials would not have that value.
 
-    Allowed is what trials do have where a condition of the sweep fails, and what makes the file's base a sound run.
-    """
+    Allowed is what trials do have where a condition of the sweep fails, and what makes the file's
+    base a sound run."""
     sweep = experiment.sweep
     if sweep is None:
         return
@@ -33,37 +39,59 @@ def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> N
         found = [(key, value) for key, value in _set_by(text).items() if key in sweep.space]
         found = [(key, value) for key, value in found if key not in sweep.conditions]
         if found and _loaded(source, texts, at) is not None:
-            faults += [Fault(f"--set {text}", key, _remedies(experiment, key, value)) for key, value in found]
+            faults += [
+                Fault(f"--set {text}", key, _remedies(experiment, key, value))
+                for key, value in found
+            ]
     if faults:
         raise ConfigError(faults)
 
 
 def without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Iterator[str]:
-    """A line for each of the `--set` `texts` without which `plan`, that of the file `source` with all of them, does the
-    same. Of a sweep that draws its points as it goes only those that leave the settings equal are known."""
+    """A line for each of the `--set` `texts` without which `plan`, that of the file `source` with
+    all of them, does the same. Of a sweep that draws its points as it goes only those that leave
+    the settings equal are known."""
     for at, text in enumerate(texts):
         bare = _loaded(source, texts, at)
         if bare is None:
             continue  # the others cannot be without it
         key = loading.assignment(text, f"--set {text}")[0]
         if bare == plan.experiment:
-            again = next((later for later in texts[at + 1 :] if _set_by(later).keys() & _set_by(text).keys()), None)
-            why = f"{_told(bare, key)} without it" if again is None else f"--set {again} comes after it"
+            again = next(
+                (
+                    later
+                    for later in texts[at + 1 :]
+                    if _set_by(later).keys() & _set_by(text).keys()
+                ),
+                None,
+            )
+            why = (
+                f"{_told(bare, key)} without it"
+                if again is None
+                else f"--set {again} comes after it"
+            )
             yield f"--set {text} changes nothing: {why}"
         elif not _used(plan, bare):
-            who = "no trial uses" if plan.goal == "sweep" and plan.experiment.sweep else "this run does not use"
+            who = (
+                "no trial uses"
+                if plan.goal == "sweep" and plan.experiment.sweep
+                else "this run does not use"
+            )
             yield f"--set {text} changes nothing: {who} {key}"
 
 
 def chosen(plan: "Plan", texts: Sequence[str]) -> set[int] | None:
-    """The trials that `--only` means, None without it; raises ConfigError where it means none or is no key."""
+    """The trials that `--only` means, None without it; raises ConfigError where it means none or is
+    no key."""
     if not texts:
         return None
     found = {trial.index for trial in plan.trials}
     for text in texts:
         found &= _with_value(plan, text)
     if not found:
-        raise ConfigError([Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")])
+        raise ConfigError(
+            [Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")]
+        )
     return found
 
 
@@ -79,11 +107,21 @@ def _with_value(plan: "Plan", text: str) -> set[int]:
     """The trials that one `--only` means."""
     source = f"--only {text}"
     key, value = loading.assignment(text, source)
-    swept = list(plan.experiment.sweep.space) if plan.experiment.sweep is not None and plan.goal == "sweep" else []
+    swept = (
+        list(plan.experiment.sweep.space)
+        if plan.experiment.sweep is not None and plan.goal == "sweep"
+        else []
+    )
     if plan.grows or key not in swept:
         what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
-        raise ConfigError([Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)])
-    wanted = value if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list) else [value]
+        raise ConfigError(
+            [Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)]
+        )
+    wanted = (
+        value
+        if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list)
+        else [value]
+    )
     there = [trial.overrides[key] for trial in plan.trials]
     if absent := [each for each in wanted if each not in there]:
         distinct = [each for k, each in enumerate(there) if each not in there[:k]]
@@ -103,7 +141,8 @@ def _set_by(text: str) -> dict[str, Any]:
 
 
 def _loaded(source: str, texts: Sequence[str], without: int) -> Experiment | None:
-    """The file's experiment with all `texts` but that number `without`; None where it is refused so."""
+    """The file's experiment with all `texts` but that number `without`; None where it is refused
+    so."""
     try:
         return loading.load(source, [*texts[:without], *texts[without + 1 :]])
     except ConfigError:
@@ -115,7 +154,9 @@ def _remedies(experiment: Experiment, key: str, value: Any) -> str:
     entry = experiment.sweep.space[key]
     others = [each for name, each in experiment.sweep.space.items() if name != key]
     # a search by draws has to have something left to draw
-    kind = "choice" if entry.kind != "grid" and all(each.kind == "grid" for each in others) else "grid"
+    kind = (
+        "choice" if entry.kind != "grid" and all(each.kind == "grid" for each in others) else "grid"
+    )
     vary = shlex.quote(f"sweep.space.{key}={{{kind}: [{describe(value)}]}}")
     remedy = f"give the sweep its values with --set {vary}"
     over = ""
@@ -147,12 +188,16 @@ def _used(plan: "Plan", bare: Experiment) -> bool:
 
 
 def _work(plan: "Plan", experiment: Experiment) -> list[list[str]] | None:
-    """The keys of the stages of each trial of `experiment`, planned as `plan` was; None where that cannot be."""
+    """The keys of the stages of each trial of `experiment`, planned as `plan` was; None where that
+    cannot be."""
     from orchestrator.plan.plan import make
 
     assert plan.facts_of is not None
     try:
-        return [[stage.key for stage in t.stages()] for t in make(experiment, plan.facts_of, plan.goal).trials]
+        return [
+            [stage.key for stage in t.stages()]
+            for t in make(experiment, plan.facts_of, plan.goal).trials
+        ]
     except ConfigError:
         return None
 
@@ -164,9 +209,12 @@ def _always_used(one: Experiment, other: Experiment) -> bool:
 
 
 def _flat(experiment: Experiment) -> dict[str, str]:
-    """Every setting as text, by its dotted key; the block `sweep`, which may be null, as a whole."""
+    """Every setting as text, by its dotted key; the block `sweep`, which may be null, as a
+    whole."""
     found: dict[str, str] = {}
     for block, value in experiment.model_dump(mode="json").items():
         fields = value if isinstance(value, dict) and block != "sweep" else {"": value}
-        found |= {f"{block}.{field}".rstrip("."): json.dumps(each) for field, each in fields.items()}
+        found |= {
+            f"{block}.{field}".rstrip("."): json.dumps(each) for field, each in fields.items()
+        }
     return found

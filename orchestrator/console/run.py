@@ -1,4 +1,5 @@
-"""A run from its first line to its table: trials through Ray Tune, MLflow and the report kept up beside them."""
+"""A run from its first line to its table: trials through Ray Tune, MLflow and the report kept up
+beside them."""
 
 import traceback
 from collections.abc import Container
@@ -22,14 +23,21 @@ from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.tracking.publisher import Publisher
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+DONE = 0
+FAILED = 1
+INTERRUPTED = 130
 
 
 def run(
-    records: Records, address: str | None, console: Console, only: Container[int] | None = None, again: str = ""
+    records: Records,
+    address: str | None,
+    console: Console,
+    only: Container[int] | None = None,
+    again: str = "",
 ) -> int:
-    """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all done, 1 some trial
-    failed, 130 interrupted. `again` is the command line that goes on with an interrupted run."""
+    """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all
+    done, 1 some trial failed, 130 interrupted. `again` is the command line that goes on with an
+    interrupted run."""
     connection.quieten(address)
     plan = records.plan if only is None else records.plan.part(only)
     for line in integrity.mend(records.store, list(plan.stages())):
@@ -53,8 +61,8 @@ def run(
 
 
 def _attempt(records: Records, address: str | None, publisher: Publisher) -> int:
-    """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted in every open
-    trial, or DONE, whatever became of single trials."""
+    """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted
+    in every open trial, or DONE, whatever became of single trials."""
     try:
         with connection.terminable():
             if records.unfinished():
@@ -69,7 +77,9 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
         unexplained = [ending for ending in records.endings if ending.status == Status.WAITING]
         why = first_line(e)
         records.update_all(
-            lambda _, e: replace(e, status=Status.FAILED, error=why) if e.status == Status.WAITING else e
+            lambda _, e: (
+                replace(e, status=Status.FAILED, error=why) if e.status == Status.WAITING else e
+            )
         )
         if (unexplained or not records.endings) and not isinstance(e, OSError):
             traceback.print_exc()

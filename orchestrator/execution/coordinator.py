@@ -1,4 +1,5 @@
-"""What Ray Tune runs: trials as coordinators that hold next to nothing, and a callback that notes how they ended."""
+"""What Ray Tune runs: trials as coordinators that hold next to nothing, and a callback that notes
+how they ended."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,8 @@ from orchestrator.sweeps.status import Status
 
 
 def coordinate(config: dict[str, Any], run: Run) -> None:
-    """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts do."""
+    """A Tune trial: complete one trial's stages. It holds no CPU or GPU; the stages that it starts
+    do."""
     trial, leader = read_trial(run, config["trial"], config["sha256"])
     try:
         if early_stopping.stops_early(run.config):
@@ -23,7 +25,13 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
         else:
             complete(trial, run, leader)
     except ReferenceFailedError as e:
-        tune.report({"status": Status.FAILED, "error": str(e), "reference": trial.reference and trial.reference.key})
+        tune.report(
+            {
+                "status": Status.FAILED,
+                "error": str(e),
+                "reference": trial.reference and trial.reference.key,
+            }
+        )
     except (StageFailedError, OSError) as e:
         tune.report({"status": Status.FAILED, "error": str(e)})
     else:
@@ -31,11 +39,13 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
 
 
 class Noting(tune.Callback):
-    """Notes in the driver's records which trials began and how each ended, counts it, and calls `wake` to have it
-    published; and frees what those that were killed had reserved."""
+    """Notes in the driver's records which trials began and how each ended, counts it, and calls
+    `wake` to have it published; and frees what those that were killed had reserved."""
 
     def __init__(self, records: Records, budget: Budget, wake: Callable[[], None]) -> None:
-        self.records, self.budget, self.wake = records, budget, wake
+        self.records = records
+        self.budget = budget
+        self.wake = wake
         self.reservations = OrphanedGroups()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +66,9 @@ class Noting(tune.Callback):
         if stopped := early_stopping.ends_early(result):
             self.records.end(index, Status.STOPPED, stopped)
         else:
-            self.records.end(index, result.get("status", Status.FAILED), result.get("error", "no result"))
+            self.records.end(
+                index, result.get("status", Status.FAILED), result.get("error", "no result")
+            )
         if result.get("reference"):
             self.records.give_up(result["reference"], result["error"])
         self.budget.count(self.records.plan.trials[index])
@@ -66,5 +78,7 @@ class Noting(tune.Callback):
         """A coordinator died, or raised what it should not have."""
         said = str(trial.get_error() or "").splitlines()
         lines = [line for line in said if line.strip() and not line.startswith(" ")]
-        self.records.end(trial.config["trial"], Status.FAILED, lines[-1] if lines else "its coordinator died")
+        self.records.end(
+            trial.config["trial"], Status.FAILED, lines[-1] if lines else "its coordinator died"
+        )
         self.wake()

@@ -1,8 +1,8 @@
-"""Early stopping: what a trial's teacher scores while it trains goes to Ray Tune, whose ASHA stops the poor ones.
+"""Early stopping: what a trial's teacher scores while it trains goes to Ray Tune, whose ASHA stops
+the poor ones.
 
-A trial that is stopped hands its stages over where they stand: their checkpoints stay, and whoever wants them later,
-another trial or another sweep, goes on from there.
-"""
+A trial that is stopped hands its stages over where they stand: their checkpoints stay, and whoever
+wants them later, another trial or another sweep, goes on from there."""
 
 import threading
 from typing import Any
@@ -18,9 +18,9 @@ from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, fids
 def scheduler(plan: Plan) -> Any:
     """What stops poor trials early, of Ray Tune; None where nothing does.
 
-    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and then each time after
-    `reduction_factor` as many, a trial goes on if it is among the best one in `reduction_factor` that came so far.
-    """
+    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and then
+    each time after `reduction_factor` as many, a trial goes on if it is among the best one in
+    `reduction_factor` that came so far."""
     from ray.tune.schedulers import ASHAScheduler
 
     sweep, every = plan.experiment.sweep, plan.experiment.evaluation.every
@@ -29,18 +29,26 @@ def scheduler(plan: Plan) -> Any:
     assert every is not None, "refused by a rule"
     longest = max((t.chain[0].steps for t in plan.trials), default=plan.experiment.teacher.steps)
     return ASHAScheduler(
-        time_attr="step", metric=FID_WHILE_TRAINING, mode="min", max_t=longest, grace_period=sweep.grace_steps or every,
+        time_attr="step",
+        metric=FID_WHILE_TRAINING,
+        mode="min",
+        max_t=longest,
+        grace_period=sweep.grace_steps or every,
         reduction_factor=sweep.reduction_factor,
-        stop_last_trials=False,  # with its last step a teacher's work is done, and its trial's goes on
-    )  # fmt: skip
+        # with its last step a teacher's work is done, and its trial's goes on
+        stop_last_trials=False,
+    )
 
 
 def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
-    """`complete` a trial, telling Ray Tune what its teacher scores; where Tune wants no more, that ends this function
-    as it ends any that it runs, with SystemExit. Raises what `complete` raises."""
+    """`complete` a trial, telling Ray Tune what its teacher scores; where Tune wants no more, that
+    ends this function as it ends any that it runs, with SystemExit. Raises what `complete`
+    raises."""
     from ray import tune
 
-    halt, store, raised = Halt(), Store(run.storage), []
+    halt = Halt()
+    store = Store(run.storage)
+    raised = []
 
     def work() -> None:
         try:

@@ -1,8 +1,8 @@
-"""Runs stages: finds finished ones, runs each missing one in one place only, and waits for others' holding nothing.
+"""Runs stages: finds finished ones, runs each missing one in one place only, and waits for others'
+holding nothing.
 
-A trial is a coordinator. What computes is started from here: one Ray Train worker group for all the missing training
-stages of a chain, and Ray tasks for sampling and features.
-"""
+A trial is a coordinator. What computes is started from here: one Ray Train worker group for all the
+missing training stages of a chain, and Ray tasks for sampling and features."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +26,12 @@ from orchestrator.store.store import Store, disk_refuses
 from orchestrator.work.job import Job, Saving, watch_of, weights_of
 
 POLL_SECONDS = 0.5
-TRIES = 3  # a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this often
+# a stage that fails for no fault of its settings (a lost worker or node, memory) is tried this
+# often
+TRIES = 3
 LEADER_SECONDS = 30.0
-IMAGES_PER_PART = 2048  # an evaluation is split into tasks of so many images: fewer would cost a cold process each
+# an evaluation is split into tasks of so many images: fewer would cost a cold process each
+IMAGES_PER_PART = 2048
 
 
 class StageFailedError(RuntimeError):
@@ -40,7 +43,8 @@ class ReferenceFailedError(StageFailedError):
 
 
 class LostResultError(RuntimeError):
-    """What a stage builds on, `stages`, is damaged or not there any more, and has to be made again first."""
+    """What a stage builds on, `stages`, is damaged or not there any more, and has to be made again
+    first."""
 
     def __init__(self, stages: Sequence[Stage], why: str) -> None:
         self.stages = list(stages)
@@ -53,7 +57,8 @@ class HaltedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation: what the coordinators of all its trials share. `id` differs between invocations."""
+    """One invocation: what the coordinators of all its trials share. `id` differs between
+    invocations."""
 
     id: str
     storage: str
@@ -66,20 +71,20 @@ class Run:
 
     @property
     def ray_folder(self) -> Path:
-        """Where Ray keeps its own files while this invocation runs. It needs a folder and shares nothing through it:
-        checkpoints and results go through the store."""
+        """Where Ray keeps its own files while this invocation runs. It needs a folder and shares
+        nothing through it: checkpoints and results go through the store."""
         if isinstance(self.place, Folder):
             return self.place
         return machine.temporary_folder() / "ray" / self.id
 
 
 def complete(trial: Trial, run: Run, leader: bool = True, halt: Halt | None = None) -> None:
-    """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be, and HaltedError where
-    `halt` has been asked before. What it is measured by comes first: without it nothing is worth training.
+    """Finish every stage of `trial`; raises StageFailedError with the cause where one cannot be,
+    and HaltedError where `halt` has been asked before. What it is measured by comes first: without
+    it nothing is worth training.
 
-    A trial that is no `leader` leaves training to the one whose chain holds its own, so that a chain is trained in
-    one worker group; only where nobody begins does it begin itself.
-    """
+    A trial that is no `leader` leaves training to the one whose chain holds its own, so that a
+    chain is trained in one worker group; only where nobody begins does it begin itself."""
     store, halt = Store(run.storage), halt or Halt()
     for attempt in range(1, TRIES + 1):
         try:
@@ -100,9 +105,17 @@ def _complete(trial: Trial, run: Run, store: Store, leader: bool, halt: Halt) ->
         except StageFailedError as e:
             raise ReferenceFailedError(str(e)) from e
     needs = trial.measured_by()  # a teacher is, while it trains
-    fulfil(trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt, needs)
+    fulfil(
+        trial.chain, store, run.id, lambda stages: train(stages, trial, run), patience, halt, needs
+    )
     if trial.evaluation is not None:
-        fulfil([trial.evaluation], store, run.id, lambda stages: evaluate(stages[0], trial, run), halt=halt)
+        fulfil(
+            [trial.evaluation],
+            store,
+            run.id,
+            lambda stages: evaluate(stages[0], trial, run),
+            halt=halt,
+        )
 
 
 def fulfil(
@@ -114,12 +127,12 @@ def fulfil(
     halt: Halt | None = None,
     needs: Sequence[Stage] = (),
 ) -> None:
-    """Return once the store has every one of `stages` (parents first), by `execute` or by waiting for others. Raises
-    LostResultError where what they build on, or what they `need` beside it, turns out to be damaged.
+    """Return once the store has every one of `stages` (parents first), by `execute` or by waiting
+    for others. Raises LostResultError where what they build on, or what they `need` beside it,
+    turns out to be damaged.
 
-    Leases are only tried for, parents first, and nothing is waited for while one is held: no deadlock. For the first
-    `patience` seconds only others are waited for.
-    """
+    Leases are only tried for, parents first, and nothing is waited for while one is held: no
+    deadlock. For the first `patience` seconds only others are waited for."""
     watches: dict[str, LeaseWatch] = {}
     patient_until, halt = time.monotonic() + patience, halt or Halt()
     while missing := [s for s in stages if not store.done(s.key)]:
@@ -128,7 +141,9 @@ def fulfil(
         if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
             time.sleep(POLL_SECONDS * store.root.pace)
             continue
-        for stage in reversed(missing):  # last first: where the first one's holder is dead, theirs are known to be too
+        for stage in reversed(
+            missing
+        ):  # last first: where the first one's holder is dead, theirs are known to be too
             watches.setdefault(stage.key, LeaseWatch(store.work(stage.key))).look()
         with ExitStack() as held:
             mine: list[tuple[Stage, Lease]] = []
@@ -155,12 +170,19 @@ def _failed_in(stage: Stage, store: Store, run: str) -> bool:
 
 
 def _run_held(
-    held: list[tuple[Stage, Lease]], store: Store, run: str, execute: Callable[[list[Stage]], None],
+    held: list[tuple[Stage, Lease]],
+    store: Store,
+    run: str,
+    execute: Callable[[list[Stage]], None],
     needs: Sequence[Stage],
-) -> None:  # fmt: skip
-    """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns out to be lost. Raises
-    LostResultError, since nothing is waited for while leases are held."""
-    built_on = [s for s in (*integrity.ancestors(stage for stage, _ in held), *needs) if s not in [h for h, _ in held]]
+) -> None:
+    """Run the stages whose leases are held, up to TRIES times; returns early where a lease turns
+    out to be lost. Raises LostResultError, since nothing is waited for while leases are held."""
+    built_on = [
+        s
+        for s in (*integrity.ancestors(stage for stage, _ in held), *needs)
+        if s not in [h for h, _ in held]
+    ]
     for attempt in range(1, TRIES + 1):
         for stage, _ in held:
             if _failed_in(stage, store, run):
@@ -174,7 +196,9 @@ def _run_held(
         except Exception as e:
             if any(lease.gone() for stage, lease in held if not store.done(stage.key)):
                 return  # whoever took this process for dead goes on with the work
-            if lost := integrity.lost_among(store, built_on, isinstance(innermost(e), CorruptFileError)):
+            if lost := integrity.lost_among(
+                store, built_on, isinstance(innermost(e), CorruptFileError)
+            ):
                 for stage in todo:
                     store.clear_failure(stage)
                 raise LostResultError(lost, first_line(e)) from e
@@ -185,7 +209,9 @@ def _run_held(
             }
             if failure["final"] or attempt == TRIES:
                 with suppress(OSError):
-                    store.write_failure(failed, {"traceback": str(e), **failure, "run": run, "final": True})
+                    store.write_failure(
+                        failed, {"traceback": str(e), **failure, "run": run, "final": True}
+                    )
                 raise StageFailedError(failure["cause"]) from e
             store.clear_failure(failed)
 
@@ -210,10 +236,12 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
 
 
 def refer(stage: Stage, trial: Trial, run: Run) -> None:
-    """Train the own features of the data of `trial`, or compute the reference features of it, in a Ray task."""
+    """Train the own features of the data of `trial`, or compute the reference features of it, in a
+    Ray task."""
     import ray
 
-    own, task = trial.config, {"features": "train_features", "reference": "build_reference"}[stage.kind]
+    own = trial.config
+    task = {"features": "train_features", "reference": "build_reference"}[stage.kind]
     ray.get(_task(task, run).remote(stage, run.storage, own.data, weights_of(own)))
 
 
@@ -221,10 +249,14 @@ def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
     """Sample and score in Ray tasks: parts of the images side by side, then the comparison."""
     import ray
 
-    began, data, weights = time.monotonic(), trial.config.data, weights_of(trial.config)
+    began = time.monotonic()
+    data = trial.config.data
+    weights = weights_of(trial.config)
     draw, total = _task("sample_part", run), stage.config["samples"]
     parts = [
-        draw.remote(stage, run.storage, data, weights, replica, first, min(IMAGES_PER_PART, total - first))
+        draw.remote(
+            stage, run.storage, data, weights, replica, first, min(IMAGES_PER_PART, total - first)
+        )
         for replica in range(stage.config["seeds"])
         for first in range(0, total, IMAGES_PER_PART)
     ]
@@ -233,7 +265,8 @@ def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
 
 
 def _task(function: str, run: Run) -> Any:
-    """A function of `evaluation` as a Ray task; only the task's process imports it, and torch with it."""
+    """A function of `evaluation` as a Ray task; only the task's process imports it, and torch with
+    it."""
     import ray
 
     def called(*arguments: Any) -> Any:

@@ -1,5 +1,5 @@
-"""Which trial Ray Tune begins next: those planned, or, where the plan grows, points drawn in the light of those that
-have ended; none where a budget is used up."""
+"""Which trial Ray Tune begins next: those planned, or, where the plan grows, points drawn in the
+light of those that have ended; none where a budget is used up."""
 
 import hashlib
 import pickle
@@ -29,38 +29,52 @@ class Budget:
         self._core_seconds: dict[str, float] = {}
 
     def count(self, trial: Trial) -> None:
-        """Add the computing of an ended trial's stages: of those that are done, and of one that was stopped so far."""
+        """Add the computing of an ended trial's stages: of those that are done, and of one that was
+        stopped so far."""
         cluster, store = self._records.plan.experiment.cluster, self._records.store
         trainer = cluster.workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
         for stage in trial.stages():
             if stage.key not in self._before:
                 seconds = store.seconds(stage.key)
-                self._core_seconds[stage.key] = seconds * (trainer if stage.kind in TRAINING else 1.0)
+                self._core_seconds[stage.key] = seconds * (
+                    trainer if stage.kind in TRAINING else 1.0
+                )
 
     def used_up(self) -> str:
         """Which budget is used up, in words; empty where none is."""
         sweep = self._records.plan.experiment.sweep
         if sweep is None:
             return ""
-        if sweep.max_minutes is not None and time.monotonic() - self._began > 60 * sweep.max_minutes:
+        if (
+            sweep.max_minutes is not None
+            and time.monotonic() - self._began > 60 * sweep.max_minutes
+        ):
             return f"sweep.max_minutes: {sweep.max_minutes:g} minutes are over"
-        if sweep.max_core_hours is not None and sum(self._core_seconds.values()) > 3600 * sweep.max_core_hours:
+        if (
+            sweep.max_core_hours is not None
+            and sum(self._core_seconds.values()) > 3600 * sweep.max_core_hours
+        ):
             return f"sweep.max_core_hours: {sweep.max_core_hours:g} core hours are used up"
         return ""
 
 
 class Proposals(Searcher):
-    """Hands `todo` and then, where the plan grows, drawn trials to Ray Tune, each as its number and a file in the run's
-    folder that its coordinator reads.
+    """Hands `todo` and then, where the plan grows, drawn trials to Ray Tune, each as its number and
+    a file in the run's folder that its coordinator reads.
 
-    Tune begins a new process for each trial that it is handed while others work, and throws it away half started where
-    one of those becomes free first. So after a trial that took less than such a start the next one waits for a free
-    process, and no longer than a start: otherwise trials with nothing to do would fill the memory with processes.
-    """
+    Tune begins a new process for each trial that it is handed while others work, and throws it away
+    half started where one of those becomes free first. So after a trial that took less than such a
+    start the next one waits for a free process, and no longer than a start: otherwise trials with
+    nothing to do would fill the memory with processes."""
 
-    def __init__(self, records: Records, run: Run, todo: Iterable[Trial], leaders: set[int], budget: Budget) -> None:
+    def __init__(
+        self, records: Records, run: Run, todo: Iterable[Trial], leaders: set[int], budget: Budget
+    ) -> None:
         super().__init__()
-        self._records, self._run, self._leaders, self._budget = records, run, leaders, budget
+        self._records = records
+        self._run = run
+        self._leaders = leaders
+        self._budget = budget
         self._next = self._all(list(todo))
         self._open: set[str] = set()
         self._unhurried_until = 0.0
@@ -80,7 +94,9 @@ class Proposals(Searcher):
         self._open.add(trial_id)
         return {"trial": trial.index, "sha256": digest}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """A trial has ended; what it was worth is read from the store."""
         self._open.discard(trial_id)
         if result is not None and result.get("time_total_s", START_SECONDS) < START_SECONDS:
@@ -93,7 +109,9 @@ class Proposals(Searcher):
         """Nothing to restore."""
 
     def _all(self, todo: list[Trial]) -> Iterator[Trial]:
-        yield from (t for t in todo if self._records.endings[t.index].status == Status.WAITING)  # looked at one by one
+        yield from (
+            t for t in todo if self._records.endings[t.index].status == Status.WAITING
+        )  # looked at one by one
         sweep = self._records.plan.experiment.sweep
         while self._records.plan.grows and sweep is not None and sweep.num_trials is not None:
             if self._records.lost or len(self._records.plan.expansion.points) >= sweep.num_trials:
@@ -106,7 +124,8 @@ class Proposals(Searcher):
 
 
 def write_trial(run: Run, trial: Trial, leader: bool) -> str:
-    """Leave `trial` for its coordinator, in a file that lives as long as the run; returns the file's sha256."""
+    """Leave `trial` for its coordinator, in a file that lives as long as the run; returns the
+    file's sha256."""
     placed = replace(trial, config=trial.config.absolute())  # a coordinator runs in another folder
     content, file = pickle.dumps((placed, leader)), _trial_file(run, trial.index)
     file.parent.mkdir(exist_ok=True)
@@ -115,8 +134,8 @@ def write_trial(run: Run, trial: Trial, leader: bool) -> str:
 
 
 def read_trial(run: Run, index: int, sha256: str) -> tuple[Trial, bool]:
-    """What `write_trial` left: written by this very run, as the checksum says that came another way, and so safe to
-    unpickle."""
+    """What `write_trial` left: written by this very run, as the checksum says that came another
+    way, and so safe to unpickle."""
     content = _trial_file(run, index).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise OSError(f"{_trial_file(run, index)} is not what this run has written")

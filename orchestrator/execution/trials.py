@@ -1,7 +1,7 @@
 """The trials of a plan through Ray Tune, each a coordinator that completes its stages.
 
-Running the same command again is how to resume: finished stages are found in the store, unfinished ones continue.
-"""
+Running the same command again is how to resume: finished stages are found in the store, unfinished
+ones continue."""
 
 import shutil
 import uuid
@@ -20,12 +20,16 @@ from orchestrator.sweeps.status import Status
 
 
 def run_trials(records: Records, address: str | None, wake: Callable[[], None]) -> None:
-    """All unfinished trials through Ray Tune; notes each ending as it comes, and calls `wake` to have it published."""
+    """All unfinished trials through Ray Tune; notes each ending as it comes, and calls `wake` to
+    have it published."""
     from orchestrator.execution.proposals import Budget
 
     experiment, budget = records.plan.experiment, Budget(records)
     run_here = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
-    with RunFolder(run_here.place, f"{experiment.name}/{records.plan.id}"), _removed(run_here.ray_folder):
+    with (
+        RunFolder(run_here.place, f"{experiment.name}/{records.plan.id}"),
+        _removed(run_here.ray_folder),
+    ):
         connection.connect(address)
         records.dashboard = connection.dashboard()
         try:
@@ -37,7 +41,9 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
             connection.disconnect()
 
 
-def _tuner(records: Records, run_here: Run, budget: Any, there: dict[str, float], wake: Callable[[], None]) -> Any:
+def _tuner(
+    records: Records, run_here: Run, budget: Any, there: dict[str, float], wake: Callable[[], None]
+) -> Any:
     from ray import tune
 
     from orchestrator.execution import early_stopping
@@ -47,7 +53,8 @@ def _tuner(records: Records, run_here: Run, budget: Any, there: dict[str, float]
     plan = records.plan
     todo = [t for t in plan.running_order() if records.endings[t.index].status == Status.WAITING]
     leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}
-    # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those that work
+    # the head's marker resource instead of a share of a CPU: waiting trials take nothing from those
+    # that work
     held = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(coordinate, run=run_here), held),
@@ -63,13 +70,16 @@ def _tuner(records: Records, run_here: Run, budget: Any, there: dict[str, float]
             storage_path=str(run_here.ray_folder),
             verbose=0,
             callbacks=[Noting(records, budget, wake)],
-            failure_config=tune.FailureConfig(max_failures=TRIES),  # a coordinator that died begins again, and finds
+            failure_config=tune.FailureConfig(
+                max_failures=TRIES
+            ),  # a coordinator that died begins again, and finds
         ),
     )
 
 
 def concurrent_trials(experiment: Experiment, there: dict[str, float]) -> int:
-    """How many trials are under way at once: what the sweep says, or as many worker groups as there is room for."""
+    """How many trials are under way at once: what the sweep says, or as many worker groups as there
+    is room for."""
     sweep, cluster_ = experiment.sweep, experiment.cluster
     if sweep is None:
         return 1

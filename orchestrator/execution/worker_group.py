@@ -1,10 +1,10 @@
 """Starts a Ray Train worker group for a job and waits for its end.
 
-Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group hundreds of megabytes
-for nothing here: torch in the process that trains nothing; an actor for the controller, which works in the process that
-waits for it as well; and the actors that look after Ray datasets, which there are none of, after placement groups
-(`placement_groups` does, also without a dashboard) and after the autoscaler, which sees the placement group that waits.
-"""
+Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group
+hundreds of megabytes for nothing here: torch in the process that trains nothing; an actor for the
+controller, which works in the process that waits for it as well; and the actors that look after Ray
+datasets, which there are none of, after placement groups (`placement_groups` does, also without a
+dashboard) and after the autoscaler, which sees the placement group that waits."""
 
 import asyncio
 import os
@@ -71,14 +71,16 @@ class _Backend(Backend):
             return
         address, port = worker_group.execute_single(0, get_address_and_port)
         joining = [
-            worker_group.execute_single_async(rank, _join, backend_config.backend, address, port, rank, world)
+            worker_group.execute_single_async(
+                rank, _join, backend_config.backend, address, port, rank, world
+            )
             for rank in range(world)
         ]
         ray.get(joining)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        """Part them. That some are dead is no error: Ray Train would stop clearing up, and keep the group's CPUs
-        and GPUs reserved until the driver ends."""
+        """Part them. That some are dead is no error: Ray Train would stop clearing up, and keep the
+        group's CPUs and GPUs reserved until the driver ends."""
         if len(worker_group) > 1:
             with suppress(RayError):
                 ray.get(worker_group.execute_async(_leave), timeout=LEAVE_SECONDS)
@@ -96,8 +98,12 @@ class _Joined(BackendConfig):
 def _join(backend: str, address: str, port: int, rank: int, world: int) -> None:
     import torch.distributed as dist
 
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)  # which torch looks for
-    dist.init_process_group(backend, timeout=timedelta(seconds=JOIN_SECONDS), world_size=world, rank=rank)
+    # which torch looks for
+    os.environ["MASTER_ADDR"] = address
+    os.environ["MASTER_PORT"] = str(port)
+    dist.init_process_group(
+        backend, timeout=timedelta(seconds=JOIN_SECONDS), world_size=world, rank=rank
+    )
 
 
 def _leave() -> None:
@@ -114,7 +120,8 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def fit(job: Job, cluster: Cluster, folder: Path) -> None:
-    """Run `job` on `cluster.workers` workers; `folder` takes Ray's own files. Raises what a worker raised."""
+    """Run `job` on `cluster.workers` workers; `folder` takes Ray's own files. Raises what a worker
+    raised."""
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
@@ -122,13 +129,17 @@ def fit(job: Job, cluster: Cluster, folder: Path) -> None:
         _work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+            num_workers=cluster.workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker=resources,
         ),
         backend_config=_Joined("nccl" if cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             name=f"train-{job.stages[0].key}-{time.time_ns()}",
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=0),  # whoever holds the lease retries, and knows what is worth it
+            failure_config=FailureConfig(
+                max_failures=0
+            ),  # whoever holds the lease retries, and knows what is worth it
         ),
     )
     trainer.fit()

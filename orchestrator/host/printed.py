@@ -1,4 +1,5 @@
-"""Paths and commands as they are printed: a shell takes them as they stand, from where the user stands."""
+"""Paths and commands as they are printed: a shell takes them as they stand, from where the user
+stands."""
 
 import os
 import shlex
@@ -19,7 +20,8 @@ def quoted(place: object) -> str:
 
 
 def command(name: str, *arguments: object) -> str:
-    """The command `python -m orchestrator.<name>` with these arguments, by the Python that runs this."""
+    """The command `python -m orchestrator.<name>` with these arguments, by the Python that runs
+    this."""
     return python("-m", f"orchestrator.{name}", *arguments)
 
 
@@ -29,6 +31,7 @@ def pip(*arguments: str) -> str:
 
 
 def python(*arguments: object) -> str:
-    """A command by the Python that runs this: outside of its environment the name alone finds another, or none."""
+    """A command by the Python that runs this: outside of its environment the name alone finds
+    another, or none."""
     words = (shlex.quote(each) if isinstance(each, str) else quoted(each) for each in arguments)
     return " ".join((quoted(Path(sys.executable or "python3")), *words))

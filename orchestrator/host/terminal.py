@@ -9,8 +9,9 @@ SIMPLE = {"━": "#", "╌": "-", "…": ".", "–": "-", "—": "-", "×": "x",
 
 
 def make_plain() -> None:
-    """From now on stdout and stderr write what their encoding does not have in plain characters: a stand-in that looks
-    alike, or else \\xe4 and the like, so that a file's name stays recognisable. Rich draws its boxes by itself."""
+    """From now on stdout and stderr write what their encoding does not have in plain characters: a
+    stand-in that looks alike, or else \\xe4 and the like, so that a file's name stays recognisable.
+    Rich draws its boxes by itself."""
     codecs.register_error(PLAIN, _plain)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # somebody may have put another object in its place

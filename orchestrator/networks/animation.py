@@ -1,4 +1,5 @@
-"""The way from noise to image as an animation: where the samples are at every step of the solver."""
+"""The way from noise to image as an animation: where the samples are at every step of the
+solver."""
 
 import io
 from collections.abc import Sequence
@@ -14,11 +15,14 @@ from orchestrator.work import pictures
 from orchestrator.work.marks import MADE
 
 SECONDS, HELD = 3.0, 2.0  # the way, and the images at its end
-FASTEST, SLOWEST = 0.04, 0.5  # seconds a frame: faster ones are not shown as meant, slower ones are tedious
+# seconds a frame: faster ones are not shown as meant, slower ones are tedious
+FASTEST = 0.04
+SLOWEST = 0.5
 
 
 class Watched(nn.Module):
-    """A network that keeps what it is asked about: the positions of the images that go through it."""
+    """A network that keeps what it is asked about: the positions of the images that go through
+    it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -30,31 +34,44 @@ class Watched(nn.Module):
         return self.network(x, t, *told, **named)
 
     def positions(self, nfe: int, evaluations: int, guided: bool, images: Tensor) -> Tensor:
-        """Where the samples were before each step, and last the `images` (N, ...): (steps + 1, N, ...).
+        """Where the samples were before each step, and last the `images` (N, ...): (steps + 1, N,
+        ...).
 
-        Sampling costs `nfe` evaluations an image and a step of its solver `evaluations` calls, the first of which is
-        about where the step starts. A guided call asks about each image twice.
+        Sampling costs `nfe` evaluations an image and a step of its solver `evaluations` calls, the
+        first of which is about where the step starts. A guided call asks about each image twice.
         """
         calls = nfe // 2 if guided else nfe
-        batches = [self.asked[k : k + calls : evaluations] for k in range(0, len(self.asked), calls)]
+        batches = [
+            self.asked[k : k + calls : evaluations] for k in range(0, len(self.asked), calls)
+        ]
         if guided:
             batches = [[x[: len(x) // 2] for x in batch] for batch in batches]
-        steps = [torch.cat(parts)[: len(images)] for parts in zip(*batches, strict=True)]  # less what filled a batch up
+        steps = [
+            torch.cat(parts)[: len(images)] for parts in zip(*batches, strict=True)
+        ]  # less what filled a batch up
         return torch.stack([*steps, images])
 
 
 def save_way(path: Path, positions: Tensor, data: ImageData, captions: Sequence[str] = ()) -> None:
-    """`positions` (steps + 1, N, C, H, W) as a GIF, a grid or scatter a frame; the last one stays a while. `captions`:
-    what is written below each image, if anything."""
+    """`positions` (steps + 1, N, C, H, W) as a GIF, a grid or scatter a frame; the last one stays a
+    while. `captions`: what is written below each image, if anything."""
     from PIL import Image
 
     mode = "L" if data.channels == 1 else "RGB"  # a gray palette is exact
-    frames = [Image.open(io.BytesIO(_png(data.from_floats(each), data, captions))).convert(mode) for each in positions]
+    frames = [
+        Image.open(io.BytesIO(_png(data.from_floats(each), data, captions))).convert(mode)
+        for each in positions
+    ]
     buffer = io.BytesIO()
     frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations(len(frames)), loop=0,
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations(len(frames)),
+        loop=0,
         comment=MADE,
-    )  # fmt: skip
+    )
     write_bytes(path, buffer.getvalue())
 
 

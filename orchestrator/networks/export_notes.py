@@ -1,4 +1,5 @@
-"""What is to be known about an exported sampler, as plain values: what goes in, what comes out, how it came to be."""
+"""What is to be known about an exported sampler, as plain values: what goes in, what comes out, how
+it came to be."""
 
 from typing import Any
 
@@ -19,8 +20,11 @@ KAC = (
 )
 
 
-def describe(stage: Stage, data: ImageData, sampler: Sampler, nfe: int, experiment: str) -> dict[str, Any]:
-    """The metadata of an exported `sampler` of the trained `stage`, which costs `nfe` evaluations an image."""
+def describe(
+    stage: Stage, data: ImageData, sampler: Sampler, nfe: int, experiment: str
+) -> dict[str, Any]:
+    """The metadata of an exported `sampler` of the trained `stage`, which costs `nfe` evaluations
+    an image."""
     teacher = stage.lineage()[0]
     network, arguments = building.architecture(teacher, data, two_times=sampler.jumps)
     labelled = teacher.config["label_dropout"] is not None
@@ -31,8 +35,17 @@ def describe(stage: Stage, data: ImageData, sampler: Sampler, nfe: int, experime
         "made_by": "kacflow",
         "experiment": experiment,
         "stage": {"label": stage.label, "key": stage.key},
-        "inputs": {"noise": {"shape": shape, "type": "float32"}, **({"labels": labels} if labelled else {})},
-        "outputs": {"images": {"shape": shape, "type": "float32", "range": [-1, 1] if sampler.bounded else None}},
+        "inputs": {
+            "noise": {"shape": shape, "type": "float32"},
+            **({"labels": labels} if labelled else {}),
+        },
+        "outputs": {
+            "images": {
+                "shape": shape,
+                "type": "float32",
+                "range": [-1, 1] if sampler.bounded else None,
+            }
+        },
         "class_names": list(data.class_names) if labelled else [],
         "nfe": nfe,
         "steps": len(sampler.times) - 1,
@@ -49,7 +62,12 @@ def noise_law(path: dict[str, Any]) -> dict[str, Any]:
     """The law of a path's prior, from which sampling starts."""
     if path["kind"] != "kac":
         return {"law": "normal", "mean": 0.0, "standard_deviation": path["width"]}
-    law = {"law": "kac", "time": 1.0, **{key: path[key] for key in ("damping", "speed", "clock")}, "how": KAC}
+    law = {
+        "law": "kac",
+        "time": 1.0,
+        **{key: path[key] for key in ("damping", "speed", "clock")},
+        "how": KAC,
+    }
     if path["signal"] == "exponential":
         law["plus"] = "exp(-1) times an image of the training data in [-1, 1], drawn at random"
     return law

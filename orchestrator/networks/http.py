@@ -24,20 +24,26 @@ PAGE, PLACE = "page.html", "{{choices}}"
 
 
 class Answers:
-    """GET / is the page. POST /draw, a JSON object of what `Studio.draw` takes, is answered with what it gives, or with
-    status 400 and one line as `error`."""
+    """GET / is the page. POST /draw, a JSON object of what `Studio.draw` takes, is answered with
+    what it gives, or with status 400 and one line as `error`."""
 
-    def __init__(self, source: TrainedRun, begin: Experiment, found: Sequence[str], threads: int) -> None:
+    def __init__(
+        self, source: TrainedRun, begin: Experiment, found: Sequence[str], threads: int
+    ) -> None:
         self.studio = Studio(source, begin, found)
-        # one thread draws, one request after the other; with another number of torch's threads than `sample` has, or
-        # with the one that Ray gives to its workers, sums would round differently
+        # one thread draws, one request after the other; with another number of torch's threads than
+        # `sample` has, or with the one that Ray gives to its workers, sums would round differently
         self.drawing = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
 
     async def __call__(self, request: Request) -> Response:
         """The answer to a request."""
         asked = request.method, request.url.path
-        if request.url.hostname not in HERE:  # another site's page may have a name that is made to mean this machine
-            return PlainTextResponse(f"got the host {request.url.hostname}, expected {' or '.join(HERE)}\n", 400)
+        if (
+            request.url.hostname not in HERE
+        ):  # another site's page may have a name that is made to mean this machine
+            return PlainTextResponse(
+                f"got the host {request.url.hostname}, expected {' or '.join(HERE)}\n", 400
+            )
         if asked == ("GET", "/"):
             return HTMLResponse(page(self.studio.choices()))
         if asked != ("POST", "/draw"):
@@ -49,13 +55,20 @@ class Answers:
         except (RequestError, CorruptFileError) as e:
             return JSONResponse({"error": " ".join(str(e).splitlines())}, 400)
         except ConfigError as e:
-            return JSONResponse({"error": "; ".join(str(replace(fault, source="")) for fault in e.faults)}, 400)
+            return JSONResponse(
+                {"error": "; ".join(str(replace(fault, source="")) for fault in e.faults)}, 400
+            )
 
 
 def page(choices: dict[str, Any]) -> str:
     """The page that offers these choices; it needs no other file and no network."""
     told = json.dumps(choices).replace("<", "\\u003c")  # a class may be called </script>
-    return files("orchestrator.networks").joinpath(PAGE).read_text(encoding="utf-8").replace(PLACE, told)
+    return (
+        files("orchestrator.networks")
+        .joinpath(PAGE)
+        .read_text(encoding="utf-8")
+        .replace(PLACE, told)
+    )
 
 
 async def _object(request: Request) -> dict[str, Any]:

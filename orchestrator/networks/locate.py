@@ -6,11 +6,11 @@
     an MLflow run id    of a stage, a trial or a sweep
     models:/NAME        the registered model, its newest version; also models:/NAME/VERSION, models:/NAME@ALIAS
 
-A name is looked up under --storage, which also takes the place of a FILE's own storage; what MLflow has is looked up in
---tracking-uri. Nothing is trained, and Ray is not started.
+A name is looked up under --storage, which also takes the place of a FILE's own storage; what MLflow
+has is looked up in --tracking-uri. Nothing is trained, and Ray is not started.
 
-Of a sweep without a trial the best trial of a student is meant, as the registered model is, or, without students, the
-best trial. Which network is sampled is one rule for all of them:
+Of a sweep without a trial the best trial of a student is meant, as the registered model is, or,
+without students, the best trial. Which network is sampled is one rule for all of them:
 
     --model             says it
     a stage             is a network itself
@@ -56,12 +56,12 @@ RUN_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What to sample: a store, the trial whose networks lie there, and which of them, teacher or student, is meant
-    where nothing else is asked for. `file`, with the `--set` texts `sets`, is the experiment that trains them.
+    """What to sample: a store, the trial whose networks lie there, and which of them, teacher or
+    student, is meant where nothing else is asked for. `file`, with the `--set` texts `sets`, is the
+    experiment that trains them.
 
-    `origin` says in words where the trial comes from; `names` are those of its sweep's stages, by their keys. `fixed`:
-    one network was pointed at, and no trial.
-    """
+    `origin` says in words where the trial comes from; `names` are those of its sweep's stages, by
+    their keys. `fixed`: one network was pointed at, and no trial."""
 
     name: str
     trial: Trial
@@ -84,11 +84,13 @@ class TrainedRun:
         return self.trial.chain[0]
 
     def called(self, stage: Stage) -> str:
-        """What to call one of the trial's stages: by what tells it apart from the others of its sweep."""
+        """What to call one of the trial's stages: by what tells it apart from the others of its
+        sweep."""
         return self.names.get(stage.key, stage.label)
 
     def network(self, steps: int | None, solver: Any = None, guidance: Any = None) -> str:
-        """Which network is sampled, teacher or student, where only these are asked for: see the rule above."""
+        """Which network is sampled, teacher or student, where only these are asked for: see the
+        rule above."""
         if steps is None or self.fixed:
             return self.model
         student, done = self.trial.students.get(steps), self.store.done
@@ -98,13 +100,15 @@ class TrainedRun:
         return "student" if there else "teacher"
 
     def data(self) -> "ImageData":
-        """The data set as sampling needs it: the real one where it comes with a package or the prior starts from it,
-        else its shape, classes and labels as the store has them. Raises ConfigError where the files are needed and
-        missing."""
+        """The data set as sampling needs it: the real one where it comes with a package or the
+        prior starts from it, else its shape, classes and labels as the store has them. Raises
+        ConfigError where the files are needed and missing."""
         from orchestrator.plan.data import as_images
 
         path, settings = self.config.path, self.config.data
-        if not settings.facts.packaged and not (path.kind == "kac" and path.signal == "exponential"):
+        if not settings.facts.packaged and not (
+            path.kind == "kac" and path.signal == "exponential"
+        ):
             return as_images(self.store.with_labels(self.trial.facts.data))
         try:
             return dataset_info.checked(dataset_info.images(settings), self.teacher)
@@ -114,11 +118,16 @@ class TrainedRun:
 
 
 def locate(
-    text: str, storage: "Place | None" = None, tracking_uri: str | None = None, overrides: Sequence[str] = ()
+    text: str,
+    storage: "Place | None" = None,
+    tracking_uri: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> TrainedRun:
-    """What `text` names; `overrides` are what --set changes of a file. Raises ConfigError that says what is
-    expected."""
-    name, _, number = text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
+    """What `text` names; `overrides` are what --set changes of a file. Raises ConfigError that says
+    what is expected."""
+    name, _, number = (
+        text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
+    )
     if "/" in number:  # an address or a path, and no trial
         name, number = text, ""
     if _is_file(text, name):
@@ -135,7 +144,9 @@ def locate(
     if (path / layout.MANIFEST).exists() and not number:
         return _of_stage(path)
     if path.is_dir():
-        what = "a folder of no known kind: expected a sweep's (plan.json) or a stage's (manifest.json)"
+        what = (
+            "a folder of no known kind: expected a sweep's (plan.json) or a stage's (manifest.json)"
+        )
         raise ConfigError([Fault(text, "", what)])
     if RUN_ID.fullmatch(text):
         return _of_tracked(text, storage, tracking_uri)
@@ -143,29 +154,48 @@ def locate(
 
 
 def _is_file(text: str, name: str) -> bool:
-    """Whether `text`, which is `name` without a trial's number, means an experiment's file, there or not."""
+    """Whether `text`, which is `name` without a trial's number, means an experiment's file, there
+    or not."""
     if text.startswith(MODELS) or Path(text).is_dir():
         return False
-    return Path(text).is_file() or (Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir())
+    return Path(text).is_file() or (
+        Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir()
+    )
 
 
 def _of_file(path: str, overrides: Sequence[str], storage: "Place | None") -> TrainedRun:
     from orchestrator.store.store import Store
 
     config = load(path, overrides)
-    if storage is not None and (also := [text for text in overrides if text.partition("=")[0].strip() == "storage"]):
-        raise ConfigError([Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")])
+    if storage is not None and (
+        also := [text for text in overrides if text.partition("=")[0].strip() == "storage"]
+    ):
+        raise ConfigError(
+            [Fault("--storage", "", f"got {storage}, and --set {also[0]}: expected one of them")]
+        )
     planned = opening.make_plan(config, path, "student")
     where = Store(config.storage if storage is None else storage)
     sets = [*overrides, *([] if storage is None else [f"storage={where.root}"])]
-    return TrainedRun(path, planned.trials[0], config.sampling.model, where, path, planned.names, file=path, sets=sets)
+    return TrainedRun(
+        path,
+        planned.trials[0],
+        config.sampling.model,
+        where,
+        path,
+        planned.names,
+        file=path,
+        sets=sets,
+    )
 
 
 def _of_sweep(folder: Place, number: str, key: str | None = None) -> TrainedRun:
-    """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for, where that is known."""
+    """Trial `number` of a sweep, the best one for none; `key` is what the trial has to be for,
+    where that is known."""
     records = opening.records_of(folder)
     trials, why = records.plan.trials, ""
-    if not number and key is not None:  # a registered model knows what its trial was for, and no number
+    if (
+        not number and key is not None
+    ):  # a registered model knows what its trial was for, and no number
         number = next((str(t.index) for t in trials if t.key == key), "of the model")
     if number:
         index = int(number) if number.isdigit() else -1
@@ -174,24 +204,36 @@ def _of_sweep(folder: Place, number: str, key: str | None = None) -> TrainedRun:
         if records.damaged:  # the best may be one of those
             raise DamagedError(str(records.store.root), records.damaged)
     if not 0 <= index < len(trials):
-        raise ConfigError([Fault(f"{folder}:{number}", "", f"expected a trial from 0 to {len(trials) - 1}")])
+        raise ConfigError(
+            [Fault(f"{folder}:{number}", "", f"expected a trial from 0 to {len(trials) - 1}")]
+        )
     if key is not None and trials[index].key != key:
-        raise ConfigError([Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")])
-    origin = f"trial {index} of {'/'.join(folder.absolute().parts[-2:])}{f' ({why})' if why else ''}"
+        raise ConfigError(
+            [Fault(f"{folder}:{number}", "", "this trial is another than the one that was logged")]
+        )
+    origin = (
+        f"trial {index} of {'/'.join(folder.absolute().parts[-2:])}{f' ({why})' if why else ''}"
+    )
     model = trials[index].config.sampling.model
-    sets = ["sweep=null", *(f"{key}={json.dumps(value)}" for key, value in trials[index].overrides.items())]
+    sets = [
+        "sweep=null",
+        *(f"{key}={json.dumps(value)}" for key, value in trials[index].overrides.items()),
+    ]
     file: Place | str = folder / layout.CONFIG
     if not isinstance(folder, Folder):  # no command takes an experiment from S3
         file = f"{records.plan.experiment.name}.yaml"
     if place_of(records.plan.experiment.storage).absolute() != records.store.root:  # a copy
         sets.append(f"storage={records.store.root}")
     names = records.plan.names
-    return TrainedRun(str(folder), trials[index], model, records.store, origin, names, file=file, sets=sets)
+    return TrainedRun(
+        str(folder), trials[index], model, records.store, origin, names, file=file, sets=sets
+    )
 
 
 def _best(records: "Records") -> tuple[int, str]:
-    """The trial that a sweep stands for, by its number, and why: the best student's, as it is registered, or else the
-    best one; of data whose numbers do not compare the first ones'. Where nothing is measured yet, a trained one."""
+    """The trial that a sweep stands for, by its number, and why: the best student's, as it is
+    registered, or else the best one; of data whose numbers do not compare the first ones'. Where
+    nothing is measured yet, a trained one."""
     from orchestrator.sweeps.ranking import metric_of, scale_of
     from orchestrator.tracking.registry import best
 
@@ -201,14 +243,17 @@ def _best(records: "Records") -> tuple[int, str]:
         what = "student" if first.config.sampling.model == "student" else "trial"
         why = f"the best {what}, {metric} {records.measured(first)[metric]:.4g}"
         told = [f"on {scale_of(records, other)} it is trial {other.index}" for other in others]
-        return first.index, ", ".join([f"{why} on {scale_of(records, first)}" if others else why, *told])
+        return first.index, ", ".join(
+            [f"{why} on {scale_of(records, first)}" if others else why, *told]
+        )
     trained = [t for t in records.plan.trials if records.store.done(t.chain[-1].key)]
     students = [t for t in trained if t.config.sampling.model == "student"]
     return next((t.index for t in (*students, *trained)), 0), "none is measured yet"
 
 
 def _of_stage(folder: Place) -> TrainedRun:
-    """A stage alone knows no experiment: the one that made it is found among the sweeps of its storage."""
+    """A stage alone knows no experiment: the one that made it is found among the sweeps of its
+    storage."""
     from orchestrator.store.store import Store
 
     root, key = folder.absolute().parents[1], folder.absolute().name
@@ -218,16 +263,33 @@ def _of_stage(folder: Place) -> TrainedRun:
             told = (Store(root), f"a trial of {'/'.join(plan_file.parts[-3:-1])}", plan.names, True)
             if trial.chain[0].key == key:
                 return TrainedRun(str(folder), trial, "teacher", *told)
-            steps = next((steps for steps, student in trial.students.items() if student.key == key), None)
+            steps = next(
+                (steps for steps, student in trial.students.items() if student.key == key), None
+            )
             if steps is not None:
-                values = {"sampling.model": "student", "sampling.solver": "euler", "sampling.steps": steps}
-                config = override(trial.config, {**values, "sampling.guidance": 1.0, "sampling.times": None})
+                values = {
+                    "sampling.model": "student",
+                    "sampling.solver": "euler",
+                    "sampling.steps": steps,
+                }
+                config = override(
+                    trial.config, {**values, "sampling.guidance": 1.0, "sampling.times": None}
+                )
                 return TrainedRun(str(folder), replace(trial, config=config), "student", *told)
-    raise ConfigError([Fault(str(folder), "", "no sweep under this storage has this stage as a teacher or student")])
+    raise ConfigError(
+        [
+            Fault(
+                str(folder),
+                "",
+                "no sweep under this storage has this stage as a teacher or student",
+            )
+        ]
+    )
 
 
 def sweep_folder(text: str, storage: Place) -> Place:
-    """The folder of the sweep that `text` is, or that it names under `storage`; raises ConfigError."""
+    """The folder of the sweep that `text` is, or that it names under `storage`; raises
+    ConfigError."""
     folder = opening.place(text)
     if (folder / layout.PLAN).exists():
         return folder
@@ -240,11 +302,14 @@ def sweep_folder(text: str, storage: Place) -> Place:
 
 
 def newest(name: str, storage: Place, expected: str = RUN) -> Place:
-    """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was run last. Raises
-    ConfigError, with the names there are, and with what else was `expected`, where there is none."""
+    """The folder of the sweep of `storage` called `name`, or `name/id`: of several the one that was
+    run last. Raises ConfigError, with the names there are, and with what else was `expected`, where
+    there is none."""
     root = storage / layout.SWEEPS
     there = root.find(layout.ANY_PLAN)
-    called = [plan for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))]
+    called = [
+        plan for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))
+    ]
     if called:
         return (max(called, key=begun) if len(called) > 1 else called[0]).parent
     names = ", ".join(sorted({plan.parent.parent.name for plan in there})) or "none"
@@ -258,7 +323,9 @@ def _of_tracked(text: str, storage: Place, uri: str | None) -> TrainedRun:
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)
     if run.stage_key:
         if not (storage / layout.STAGES / run.stage_key / layout.MANIFEST).exists():
-            what = f"its stage {run.stage_key} is not under {storage}: say with --storage where it is"
+            what = (
+                f"its stage {run.stage_key} is not under {storage}: say with --storage where it is"
+            )
             raise ConfigError([Fault(text, "", what)])
         return _of_stage(storage / layout.STAGES / run.stage_key)
     folder = storage / layout.SWEEPS / run.experiment / run.sweep_id

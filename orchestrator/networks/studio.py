@@ -1,4 +1,5 @@
-"""What may be asked of the networks of one run, and the images that they answer with: all of the playground but HTTP.
+"""What may be asked of the networks of one run, and the images that they answer with: all of the
+playground but HTTP.
 
 It draws what `orchestrator.sample` draws for the same settings, and says by which command.
 """
@@ -27,19 +28,23 @@ from orchestrator.work.marks import marked
 from orchestrator.work.requests import RequestError, check_fields, number
 
 ASKED = ("model", "steps", "solver", "guidance", "labels", "seed", "count")
-COUNT, MOST = 16, 256  # images of a request unless it says so, and at most: more would keep the page waiting
+# images of a request unless it says so, and at most: more would keep the page waiting
+COUNT = 16
+MOST = 256
 MOST_STEPS = 1000  # of the teacher, for the same reason
 
 
 class Studio:
     """The networks of `source`, each read when it is first asked for.
 
-    `begin` is what the page begins with; `found` are the arguments by which a command finds `source`.
-    """
+    `begin` is what the page begins with; `found` are the arguments by which a command finds
+    `source`."""
 
     def __init__(self, source: TrainedRun, begin: Experiment, found: Sequence[str]) -> None:
         placed = replace(source.trial, config=source.config.absolute())
-        self.source, self.begin, self.found = replace(source, trial=placed), begin.sampling, list(found)
+        self.source = replace(source, trial=placed)
+        self.begin = begin.sampling
+        self.found = list(found)
         self.data = self.source.data()
         self.teacher, self.read = source.teacher, dict[str, nn.Module]()
         self.points = isinstance(self.data, PointData)
@@ -51,7 +56,12 @@ class Studio:
         begin, usual = self.begin, self.source.config.sampling.labels
         turns = [usual] if isinstance(usual, int) else usual or []
         names = self.data.class_names if self.labelled else ()
-        started = {"model": begin.model, "steps": begin.steps, "solver": begin.solver, "guidance": begin.guidance}
+        started = {
+            "model": begin.model,
+            "steps": begin.steps,
+            "solver": begin.solver,
+            "guidance": begin.guidance,
+        }
         return {
             "name": self.found[0],
             "origin": self.source.origin,
@@ -59,19 +69,25 @@ class Studio:
             "points": self.points,
             "networks": self._networks(),
             "classes": list(names),
-            "unasked": f"as the run has them: {', '.join(names[k] for k in turns)}" if turns else "as in the data",
+            "unasked": f"as the run has them: {', '.join(names[k] for k in turns)}"
+            if turns
+            else "as in the data",
             "most": MOST,
             "begin": {**started, "labels": [], "seed": 0, "count": self.count},
         }
 
     def draw(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The images of a request as PNG files in base64, for points one scatter of them; their classes' names, NFE,
-        seconds an image, the network's name, and the command that draws the same.
+        """The images of a request as PNG files in base64, for points one scatter of them; their
+        classes' names, NFE, seconds an image, the network's name, and the command that draws the
+        same.
 
         Raises RequestError and ConfigError, which say what cannot be had.
         """
         check_fields(request, ASKED)
-        count, seed = number(request, "count", self.count, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
+        count, seed = (
+            number(request, "count", self.count, 1, MOST),
+            number(request, "seed", 0, 0, 2**63 - 1),
+        )
         given = {**self._network(request), "labels": self._numbers(request.get("labels"))}
         config = sampling_choice.settled(self.source, given)
         stage = sampling_choice.pick(self.source, config)
@@ -79,7 +95,9 @@ class Studio:
         setting = config.sampling.model_dump(mode="json")
         labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
         if stage.key not in self.read:
-            self.read[stage.key] = building.trained(self.source.store, stage, self.data).to(device())
+            self.read[stage.key] = building.trained(self.source.store, stage, self.data).to(
+                device()
+            )
         model = self.read[stage.key]
         began = time.perf_counter()
         samples = draw(stage, setting, model, self.data, range(count), seed, labels)
@@ -94,8 +112,9 @@ class Studio:
         }
 
     def _network(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings by which a request says which network is to be sampled, and how: what it leaves out is as the
-        page begins, and, where it says how many steps alone, as for every command."""
+        """The settings by which a request says which network is to be sampled, and how: what it
+        leaves out is as the page begins, and, where it says how many steps alone, as for every
+        command."""
         steps = number(request, "steps", self.begin.steps, 1, MOST_STEPS)
         solver, guidance, model = (request.get(name) for name in ("solver", "guidance", "model"))
         by_steps = request.get("steps") is not None
@@ -107,13 +126,17 @@ class Studio:
         if isinstance(labels, list):
             return [self._numbers(each) for each in labels]
         try:
-            return sampling_choice.class_number(self.source, labels) if isinstance(labels, str) else labels
+            return (
+                sampling_choice.class_number(self.source, labels)
+                if isinstance(labels, str)
+                else labels
+            )
         except ConfigError as e:
             raise RequestError(f"labels: {e.faults[0].message}") from None
 
     def _networks(self) -> dict[str, dict[str, Any]]:
-        """The trained ones of teacher and student: the step counts they have, None where any will do, what else they
-        take, and how the page begins with them."""
+        """The trained ones of teacher and student: the step counts they have, None where any will
+        do, what else they take, and how the page begins with them."""
         config, done = self.source.config, self.source.store.done
         found: dict[str, dict[str, Any]] = {}
         counts = [n for n, student in self.source.trial.students.items() if done(student.key)]
@@ -128,15 +151,20 @@ class Studio:
             }
         if counts:
             found["student"] = {
-                "steps": sorted(counts), "begin": max(counts), "solvers": [], "guided": False,
+                "steps": sorted(counts),
+                "begin": max(counts),
+                "solvers": [],
+                "guided": False,
                 "built_in": config.distill.guidance,
-            }  # fmt: skip
+            }
         return found
 
     def _files(self, samples: Samples) -> list[bytes]:
         drawn: Tensor = self.data.from_floats(samples.images)
         if isinstance(self.data, PointData):
-            return [marked(pictures.scatter_png(drawn.flatten(1), self.data.points))]  # as `sample` writes it
+            return [
+                marked(pictures.scatter_png(drawn.flatten(1), self.data.points))
+            ]  # as `sample` writes it
         return [pictures.png(image) for image in drawn]
 
     def _command(self, given: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""What is known of a data set beside its images: enough to plan, to sample and to write reports without its files.
+"""What is known of a data set beside its images: enough to plan, to sample and to write reports
+without its files.
 
-`read` reads the files, or what a package ships. `foresee` is for a dry run: it writes and fetches nothing, and where
-the files are not here it goes by what is known of the data set by its name.
-"""
+`read` reads the files, or what a package ships. `foresee` is for a dry run: it writes and fetches
+nothing, and where the files are not here it goes by what is known of the data set by its name."""
 
 import base64
 import hashlib
@@ -30,9 +30,9 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set without its images. `labels` (N,) int64; None where there are none, or they were not asked for.
-    `count` and `size` are None where only the missing files tell; `notes` say in words what was done to the images, or
-    that they are missing."""
+    """A data set without its images. `labels` (N,) int64; None where there are none, or they were
+    not asked for. `count` and `size` are None where only the missing files tell; `notes` say in
+    words what was done to the images, or that they are missing."""
 
     name: str
     fingerprint: str
@@ -72,13 +72,20 @@ def of_plain(noted: Mapping[str, Any], labels: Labels | None = None) -> DatasetI
 def pack_labels(labels: Labels) -> str:
     """Labels as a short text; `unpack_labels` is the way back."""
     small = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
-    return json.dumps({"type": small.dtype.str, "data": base64.b64encode(zlib.compress(small.tobytes(), 9)).decode()})
+    return json.dumps(
+        {
+            "type": small.dtype.str,
+            "data": base64.b64encode(zlib.compress(small.tobytes(), 9)).decode(),
+        }
+    )
 
 
 def unpack_labels(text: str) -> Labels:
     """The labels in what `pack_labels` made; raises ValueError or KeyError for anything else."""
     noted = json.loads(text)
-    return np.frombuffer(zlib.decompress(base64.b64decode(noted["data"])), noted["type"]).astype(np.int64)
+    return np.frombuffer(zlib.decompress(base64.b64decode(noted["data"])), noted["type"]).astype(
+        np.int64
+    )
 
 
 def by_name(settings: Data, fingerprint: str, notes: tuple[str, ...] = ()) -> DatasetInfo:
@@ -86,14 +93,17 @@ def by_name(settings: Data, fingerprint: str, notes: tuple[str, ...] = ()) -> Da
     facts = settings.facts
     names = tuple(map(str, range(facts.classes or 0)))
     count = settings.limit if facts.count is None and settings.limit is not None else facts.count
-    return DatasetInfo(settings.name, fingerprint, count, facts.channels, facts.size, names, facts.points, notes)
+    return DatasetInfo(
+        settings.name, fingerprint, count, facts.channels, facts.size, names, facts.points, notes
+    )
 
 
 def read(settings: Data) -> DatasetInfo:
-    """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError, as `images`.
+    """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError,
+    as `images`.
 
-    What a package ships is read without torch: a driver then takes half the memory, and begins two seconds earlier.
-    """
+    What a package ships is read without torch: a driver then takes half the memory, and begins two
+    seconds earlier."""
     if settings.name in arrays.SHIPPED:
         pixels, labels = arrays.SHIPPED[settings.name]()
         names = tuple(map(str, range(settings.facts.classes or 0)))
@@ -107,15 +117,22 @@ def read(settings: Data) -> DatasetInfo:
 def of_images(data: "ImageData") -> DatasetInfo:
     """What is to be kept of `data`."""
     return DatasetInfo(
-        data.name, data.fingerprint, len(data), data.channels, data.size, data.class_names,
-        DATA_FACTS[data.name].points, tuple(getattr(data, "notes", ())),
+        data.name,
+        data.fingerprint,
+        len(data),
+        data.channels,
+        data.size,
+        data.class_names,
+        DATA_FACTS[data.name].points,
+        tuple(getattr(data, "notes", ())),
         None if data.labels is None else data.labels.numpy(),
-    )  # fmt: skip
+    )
 
 
 def foresee(settings: Data) -> DatasetInfo:
-    """The same for a dry run. Where the files are missing, or were never decoded, the fingerprint is a stand-in, and a
-    note says so; nothing is written or fetched. Raises ValueError for files that cannot be used."""
+    """The same for a dry run. Where the files are missing, or were never decoded, the fingerprint
+    is a stand-in, and a note says so; nothing is written or fetched. Raises ValueError for files
+    that cannot be used."""
     if settings.facts.packaged:
         return read(settings)
     from kaccore.data import look
@@ -124,22 +141,33 @@ def foresee(settings: Data) -> DatasetInfo:
         found = look(**settings.model_dump(exclude={"flip"}))
     except FileNotFoundError as e:
         return by_name(settings, _stand_in(settings), (f"{WARNING}the data are missing: {e}",))
-    undecoded = () if found.fingerprint else ("the images are not decoded yet: keys are unknown until a run has begun",)
+    undecoded = (
+        ()
+        if found.fingerprint
+        else ("the images are not decoded yet: keys are unknown until a run has begun",)
+    )
     return DatasetInfo(
-        found.name, found.fingerprint or _stand_in(settings), found.count, found.channels, found.size,
-        found.class_names, notes=(*found.notes, *undecoded),
-    )  # fmt: skip
+        found.name,
+        found.fingerprint or _stand_in(settings),
+        found.count,
+        found.channels,
+        found.size,
+        found.class_names,
+        notes=(*found.notes, *undecoded),
+    )
 
 
 def _stand_in(settings: Data) -> str:
     """A text in the place of a fingerprint that nobody knows: other settings, other texts."""
-    content = json.dumps(settings.model_dump(mode="json", exclude={"cache", "download", "flip"}), sort_keys=True)
+    content = json.dumps(
+        settings.model_dump(mode="json", exclude={"cache", "download", "flip"}), sort_keys=True
+    )
     return f"{UNKNOWN}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def as_images(info: DatasetInfo) -> "ImageData":
-    """`info` as the data set that sampling takes: of the right shape, with its labels and classes, and with images that
-    are all black and take no memory. Never train on it or compare with it."""
+    """`info` as the data set that sampling takes: of the right shape, with its labels and classes,
+    and with images that are all black and take no memory. Never train on it or compare with it."""
     import torch
 
     from kaccore.data import ImageData, PointData
@@ -147,7 +175,9 @@ def as_images(info: DatasetInfo) -> "ImageData":
     assert info.size is not None, "a folder has a size"
     count = len(info.labels) if info.labels is not None else info.count or 1
     kind, dtype = (PointData, torch.float32) if info.points else (ImageData, torch.uint8)
-    blank = torch.zeros(1, info.channels, info.size, info.size, dtype=dtype).expand(count, -1, -1, -1)
+    blank = torch.zeros(1, info.channels, info.size, info.size, dtype=dtype).expand(
+        count, -1, -1, -1
+    )
     labels = None
     if info.classes:
         known = np.arange(count) % info.classes if info.labels is None else info.labels
@@ -158,7 +188,8 @@ def as_images(info: DatasetInfo) -> "ImageData":
 
 
 def images(settings: Data) -> "ImageData":
-    """The data set that a trial's `settings` mean; raises ValueError or OSError where it cannot be read."""
+    """The data set that a trial's `settings` mean; raises ValueError or OSError where it cannot be
+    read."""
     from kaccore.data import load
 
     return load(**settings.model_dump(exclude={"flip"}))
@@ -168,10 +199,17 @@ def checked(data: "ImageData", stage: Stage) -> "ImageData":
     """`data`; raises ValueError where `stage` was planned with other images."""
     if data.fingerprint != stage.data["fingerprint"]:
         found = data.fingerprint[:12]
-        raise ValueError(f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's")
+        raise ValueError(
+            f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's"
+        )
     return data
 
 
 def sizes(data: "ImageData") -> dict[str, int]:
     """How much data there is and how it is shaped, as a manifest keeps it."""
-    return {"count": len(data), "channels": data.channels, "size": data.size, "classes": data.classes}
+    return {
+        "count": len(data),
+        "channels": data.channels,
+        "size": data.size,
+        "classes": data.classes,
+    }

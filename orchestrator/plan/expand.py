@@ -7,14 +7,17 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
 
 
-def expand(experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()) -> Expansion:
-    """Every trial of a grid or random search; of one by optuna those of the `points` that it has drawn so far.
+def expand(
+    experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()
+) -> Expansion:
+    """Every trial of a grid or random search; of one by optuna those of the `points` that it has
+    drawn so far.
 
-    Keys are in the file's order, the last one fastest; a run without a sweep is one trial. Combinations that cannot be
-    (a student at a step count that its chain has not, or what a constraint forbids) are skipped with their reason.
-    Raises ConfigError, named after `source` (or else the experiment), where values are wrong in combination, each
-    told once, and where nothing is left to run.
-    """
+    Keys are in the file's order, the last one fastest; a run without a sweep is one trial.
+    Combinations that cannot be (a student at a step count that its chain has not, or what a
+    constraint forbids) are skipped with their reason. Raises ConfigError, named after `source` (or
+    else the experiment), where values are wrong in combination, each told once, and where nothing
+    is left to run."""
     if experiment.sweep is None:
         return Expansion([TrialSpec(0, {}, experiment)])
     space, found = PointSpace(experiment, source or experiment.name), Expansion()

@@ -1,7 +1,8 @@
-"""Points drawn from a sweep's space by Optuna's samplers: at random, or where earlier trials were good (TPE).
+"""Points drawn from a sweep's space by Optuna's samplers: at random, or where earlier trials were
+good (TPE).
 
-Point number k comes from (seed, k) and, for TPE, from what is known then: a rerun of the same command draws on.
-"""
+Point number k comes from (seed, k) and, for TPE, from what is known then: a rerun of the same
+command draws on."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,12 @@ from random import Random
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
@@ -26,14 +32,16 @@ DIGITS = 6  # significant ones of a drawn number: more is noise in tables and na
 
 
 def add_all(space: PointSpace, found: Expansion) -> None:
-    """Draw at random until `found` has `num_trials` points. A space of fewer points ends earlier."""
+    """Draw at random until `found` has `num_trials` points. A space of fewer points ends
+    earlier."""
     assert space.sweep.num_trials is not None
     while len(found.points) < space.sweep.num_trials and add_next(space, found, []):
         pass
 
 
 def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> bool:
-    """Draw the next point that can be run and is new, and add its trials to `found`; False where there is none left.
+    """Draw the next point that can be run and is new, and add its trials to `found`; False where
+    there is none left.
 
     Raises ConfigError where not even a first one can be found, or values are wrong in combination.
     """
@@ -48,7 +56,9 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
     if found.trials:
         return False
     reason = f"; the last: {found.skipped[-1].reason}" if found.skipped else ""
-    raise ConfigError([Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")])
+    raise ConfigError(
+        [Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")]
+    )
 
 
 @contextmanager
@@ -57,7 +67,9 @@ def _silent() -> Iterator[None]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        with warnings.catch_warnings(
+            action="ignore", category=optuna.exceptions.ExperimentalWarning
+        ):
             yield
     finally:
         optuna.logging.set_verbosity(before)
@@ -66,11 +78,15 @@ def _silent() -> Iterator[None]:
 def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) -> Point:
     seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
     distributions = {key: _distribution(entry) for key, entry in space.drawn.items()}
-    study = optuna.create_study(direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed))
+    study = optuna.create_study(
+        direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
+    )
     for each in known:
         state = TrialState.RUNNING if each.value is None else TrialState.COMPLETE
         params = {key: _inward(space.drawn[key], value) for key, value in each.point.items()}
-        study.add_trial(create_trial(params=params, distributions=distributions, value=each.value, state=state))
+        study.add_trial(
+            create_trial(params=params, distributions=distributions, value=each.value, state=state)
+        )
     params = study.ask(distributions).params
     return {key: _outward(space.drawn[key], value) for key, value in params.items()}
 
@@ -78,20 +94,30 @@ def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) 
 def _sampler(space: PointSpace, seed: int) -> BaseSampler:
     if space.sweep.search == "random":
         return RandomSampler(seed)
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True)  # points in the making count as poor ones
+    return TPESampler(
+        seed=seed, multivariate=True, constant_liar=True
+    )  # points in the making count as poor ones
 
 
 def _distribution(entry: SpaceEntry) -> BaseDistribution:
     if entry.kind == "choice":
         return CategoricalDistribution(range(len(entry.values)))  # by number: values may be lists
     low, high = entry.values
-    return IntDistribution(low, high) if entry.kind == "int" else FloatDistribution(low, high, log=entry.kind == LOG)
+    return (
+        IntDistribution(low, high)
+        if entry.kind == "int"
+        else FloatDistribution(low, high, log=entry.kind == LOG)
+    )
 
 
 def _outward(entry: SpaceEntry, value: Any) -> Any:
     if entry.kind == "choice":
         return entry.values[value]
-    return value if entry.kind == "int" else min(max(float(f"{value:.{DIGITS}g}"), entry.values[0]), entry.values[1])
+    return (
+        value
+        if entry.kind == "int"
+        else min(max(float(f"{value:.{DIGITS}g}"), entry.values[0]), entry.values[1])
+    )
 
 
 def _inward(entry: SpaceEntry, value: Any) -> Any:

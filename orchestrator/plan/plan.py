@@ -18,14 +18,25 @@ from orchestrator.plan.students import student_for, students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 
-UNHASHED = ("storage", "tracking", "cluster", "checkpoint")  # where and how a run is done, not what is run
-EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")  # how much of it
+UNHASHED = (
+    "storage",
+    "tracking",
+    "cluster",
+    "checkpoint",
+)  # where and how a run is done, not what is run
+EXTENT = (
+    "num_trials",
+    "learn_from",
+    "max_concurrent_trials",
+    "max_minutes",
+    "max_core_hours",
+)  # how much of it
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What planning a trial needs to know beside its settings: its data, and the name of the `features` that its
-    `evaluation.features` means."""
+    """What planning a trial needs to know beside its settings: its data, and the name of the
+    `features` that its `evaluation.features` means."""
 
     data: DatasetInfo
     features: str
@@ -46,8 +57,8 @@ def alike(fingerprint: str, features: str) -> FactsOf:
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of the results: a complete configuration, the training stages it needs, and its evaluation if any.
-    `students`: all that its chain may have, by their step counts."""
+    """One row of the results: a complete configuration, the training stages it needs, and its
+    evaluation if any. `students`: all that its chain may have, by their step counts."""
 
     index: int
     overrides: dict[str, Any]
@@ -67,11 +78,14 @@ class Trial:
     @property
     def title(self) -> str:
         """The swept settings in short, for people."""
-        return ", ".join(f"{short_key(key)} {value}" for key, value in self.overrides.items()) or self.config.name
+        return (
+            ", ".join(f"{short_key(key)} {value}" for key, value in self.overrides.items())
+            or self.config.name
+        )
 
     def stages(self) -> tuple[Stage, ...]:
-        """All stages of the trial in the order in which they are run, parents first: what it is measured by, what it
-        trains, its evaluation."""
+        """All stages of the trial in the order in which they are run, parents first: what it is
+        measured by, what it trains, its evaluation."""
         last = () if self.evaluation is None else (self.evaluation,)
         return (*self.measured_by(), *self.chain, *last)
 
@@ -82,15 +96,20 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of an experiment, those combinations that were left out, and an id that equal plans share."""
+    """All trials of an experiment, those combinations that were left out, and an id that equal
+    plans share."""
 
     experiment: Experiment
-    goal: str  # how far a run goes: teacher, student, evaluation or sweep, as by train, distill, evaluate and sweep
+    # how far a run goes: teacher, student, evaluation or sweep, as by train, distill, evaluate and
+    # sweep
+    goal: str
     trials: tuple[Trial, ...]
     skipped: tuple[Skipped, ...]
     expansion: Expansion
     facts_of: FactsOf | None = field(default=None, compare=False)  # of trials that are drawn later
-    recorded: str = field(default="", compare=False)  # the id, where the plan was read from a sweep's folder
+    recorded: str = field(
+        default="", compare=False
+    )  # the id, where the plan was read from a sweep's folder
 
     @property
     def grows(self) -> bool:
@@ -100,11 +119,18 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """10 hexadecimal digits: the same command again gives the same id, and so finds its folder and runs."""
+        """10 hexadecimal digits: the same command again gives the same id, and so finds its folder
+        and runs."""
         if self.recorded:
             return self.recorded
-        content: list[Any] = [self.experiment.name, self.goal, [(t.overrides, t.key) for t in self.trials]]
-        if self.grows:  # which trials it has does not say which sweep it is, and more of them may be asked for later
+        content: list[Any] = [
+            self.experiment.name,
+            self.goal,
+            [(t.overrides, t.key) for t in self.trials],
+        ]
+        # which trials it has does not say which sweep it is, and more of them may be asked for
+        # later
+        if self.grows:
             whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
             assert self.facts_of is not None
@@ -113,7 +139,8 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
-        """The plan with one more point, chosen in the light of what is `known`; None where there is no new one."""
+        """The plan with one more point, chosen in the light of what is `known`; None where there is
+        no new one."""
         from orchestrator.plan import optuna_points
 
         space = PointSpace(self.experiment, self.experiment.name)
@@ -133,8 +160,8 @@ class Plan:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What to call each stage, by its key: its label, and where several have the same one the swept settings by
-        which they differ."""
+        """What to call each stage, by its key: its label, and where several have the same one the
+        swept settings by which they differ."""
         return _named((s.label, s.key, t) for t in self.trials for s in t.stages())
 
     @cached_property
@@ -143,8 +170,8 @@ class Plan:
         return _named((t.facts.data.name, t.facts.fingerprint, t) for t in self.trials)
 
     def on_data(self, features: str, trial: Trial) -> str:
-        """`features`, with the name of the trial's data where the plan has several data sets: numbers compare within
-        what is called the same."""
+        """`features`, with the name of the trial's data where the plan has several data sets:
+        numbers compare within what is called the same."""
         names = self.data_names
         return f"{features} on {names[trial.facts.fingerprint]}" if len(names) > 1 else features
 
@@ -157,7 +184,8 @@ class Plan:
         return replace(self, trials=tuple(t for t in self.trials if t.index in indices))
 
     def leaders(self) -> list[Trial]:
-        """The trials with the longest chains: everything that any trial needs trained is in one of theirs."""
+        """The trials with the longest chains: everything that any trial needs trained is in one of
+        theirs."""
         chosen: list[Trial] = []
         for trial in sorted(self.trials, key=lambda t: -len(t.chain)):
             if not any(trial.chain[-1].key in {s.key for s in t.chain} for t in chosen):
@@ -165,14 +193,17 @@ class Plan:
         return chosen
 
     def running_order(self) -> list[Trial]:
-        """Leaders first, so that one worker group trains a whole chain; the others by how soon theirs will be there."""
+        """Leaders first, so that one worker group trains a whole chain; the others by how soon
+        theirs will be there."""
         leaders = self.leaders()
-        return leaders + sorted((t for t in self.trials if t not in leaders), key=lambda t: len(t.chain))
+        return leaders + sorted(
+            (t for t in self.trials if t not in leaders), key=lambda t: len(t.chain)
+        )
 
 
 def _named(found: Iterable[tuple[str, str, Trial]]) -> dict[str, str]:
-    """Names, by key, of what has a label, a key, and trials that need it; what has one label is told apart by the swept
-    settings of its trials."""
+    """Names, by key, of what has a label, a key, and trials that need it; what has one label is
+    told apart by the swept settings of its trials."""
     alike: dict[str, dict[str, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     for label, key, trial in found:
         alike[label][key].append(trial)
@@ -185,29 +216,44 @@ def _named(found: Iterable[tuple[str, str, Trial]]) -> dict[str, str]:
 def _told_apart(label: str, found: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
     """Names of what has the same `label`, by key, each given with the trials that need it."""
     values = {key: _common(trials) for key, trials in found.items()}
-    shared = [name for name in next(iter(values.values())) if all(name in each for each in values.values())]
-    differ = [name for name in shared if len({json.dumps(each[name]) for each in values.values()}) > 1]
+    shared = [
+        name
+        for name in next(iter(values.values()))
+        if all(name in each for each in values.values())
+    ]
+    differ = [
+        name for name in shared if len({json.dumps(each[name]) for each in values.values()}) > 1
+    ]
     names = {
         key: ", ".join([label, *(f"{short_key(name)} {plain(each[name])}" for name in differ)])
         for key, each in values.items()
     }
-    counts = Counter(names.values())  # no trial needs two of one label: the first trial of each tells the rest apart
-    return {key: name if counts[name] == 1 else f"{name} of trial {found[key][0].index}" for key, name in names.items()}
+    counts = Counter(
+        names.values()
+    )  # no trial needs two of one label: the first trial of each tells the rest apart
+    return {
+        key: name if counts[name] == 1 else f"{name} of trial {found[key][0].index}"
+        for key, name in names.items()
+    }
 
 
 def _common(trials: Sequence[Trial]) -> dict[str, Any]:
     """The swept settings that all of the trials have the same value of."""
     first, *others = trials
-    return {k: v for k, v in first.overrides.items() if all(t.overrides.get(k) == v for t in others)}
+    return {
+        k: v for k, v in first.overrides.items() if all(t.overrides.get(k) == v for t in others)
+    }
 
 
 def short_key(key: str) -> str:
-    """A dotted key for people: path.damping is the damping, path.kind the path, data.name the data."""
+    """A dotted key for people: path.damping is the damping, path.kind the path, data.name the
+    data."""
     return key.removesuffix(".kind").removesuffix(".name").rsplit(".", 1)[-1]
 
 
 def plain(value: Any) -> str:
-    """A swept value for people: text as it is, numbers in four digits, lists and null as YAML has them."""
+    """A swept value for people: text as it is, numbers in four digits, lists and null as YAML has
+    them."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
@@ -219,17 +265,28 @@ def skipped_lines(plan: Plan) -> list[str]:
     return [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
 
 
-def make(experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()) -> Plan:
-    """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the `points` drawn so far), or
-    the one of its base. `facts_of` a trial's configuration tells what its data and features are."""
-    expansion = expand(experiment if goal == "sweep" else override(experiment, {"sweep": None}), points=points)
+def make(
+    experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()
+) -> Plan:
+    """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the
+    `points` drawn so far), or the one of its base. `facts_of` a trial's configuration tells what
+    its data and features are."""
+    expansion = expand(
+        experiment if goal == "sweep" else override(experiment, {"sweep": None}), points=points
+    )
     return _planned(experiment, goal, facts_of, expansion)
 
 
 def _planned(
-    experiment: Experiment, goal: str, facts_of: FactsOf, expansion: Expansion, known: tuple[Trial, ...] = ()
+    experiment: Experiment,
+    goal: str,
+    facts_of: FactsOf,
+    expansion: Expansion,
+    known: tuple[Trial, ...] = (),
 ) -> Plan:
-    fresh = tuple(_trial(spec, facts_of(spec.config), goal) for spec in expansion.trials[len(known) :])
+    fresh = tuple(
+        _trial(spec, facts_of(spec.config), goal) for spec in expansion.trials[len(known) :]
+    )
     return Plan(experiment, goal, known + fresh, tuple(expansion.skipped), expansion, facts_of)
 
 
@@ -253,22 +310,39 @@ def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
 def model_content(config: Experiment) -> dict[str, Any]:
     """The settings of the network that its kind uses."""
     used = {
-        "unet": {"channels", "multipliers", "blocks", "attention", "head_channels", "patch", "dropout", "scale_shift",
-                 "attention_in", "resample"},
+        "unet": {
+            "channels",
+            "multipliers",
+            "blocks",
+            "attention",
+            "head_channels",
+            "patch",
+            "dropout",
+            "scale_shift",
+            "attention_in",
+            "resample",
+        },
         "dit": {"channels", "depth", "head_channels", "patch", "dropout"},
         "mlp": {"channels", "depth"},
-    }  # fmt: skip
+    }
     return config.model.model_dump(mode="json", include={"kind"} | used[config.model.kind])
 
 
 def path_content(config: Experiment) -> dict[str, Any]:
     """The settings of the path that its kind uses: an unused one cannot change a key."""
-    used = {"kac": ("damping", "speed", "signal", "clock"), "diffusion": ("schedule",), "flow_matching": ()}
+    used = {
+        "kac": ("damping", "speed", "signal", "clock"),
+        "diffusion": ("schedule",),
+        "flow_matching": (),
+    }
     path = config.path
     content = {"kind": path.kind, **{k: getattr(path, k) for k in used[path.kind]}}
     if path.kind != "kac":
-        # the width of the Kac prior unless given, so that a sweep over path.kind compares at equal width
-        content["width"] = path.width if path.width is not None else _kac_width(path.damping, path.speed)
+        # the width of the Kac prior unless given, so that a sweep over path.kind compares at equal
+        # width
+        content["width"] = (
+            path.width if path.width is not None else _kac_width(path.damping, path.speed)
+        )
     return content
 
 
@@ -277,7 +351,9 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     teacher = teacher_stage(config, facts.fingerprint)
     taught = students(config, teacher)
 
-    def planned(*chain: Stage, reference: Stage | None = None, evaluation: Stage | None = None) -> Trial:
+    def planned(
+        *chain: Stage, reference: Stage | None = None, evaluation: Stage | None = None
+    ) -> Trial:
         own = (spec.index, spec.overrides, config)
         return Trial(*own, chain, facts, taught, reference, evaluation, spec.point)
 
@@ -289,7 +365,9 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     if goal == "student":
         every = [stage for student in taught.values() for stage in student.training()]
         return planned(*dict.fromkeys(every), reference=watching)
-    trained = teacher if sampling.model == "teacher" else student_for(config, teacher, sampling.steps)
+    trained = (
+        teacher if sampling.model == "teacher" else student_for(config, teacher, sampling.steps)
+    )
     content = {
         "sampling": stated(sampling.model_dump(mode="json", exclude={"model"})),
         "samples": evaluation.samples,
@@ -305,12 +383,20 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
 
 def reference_stage(config: Experiment, facts: Facts) -> Stage:
     """The real images as the features of a run see them."""
-    content = {"data": {"name": config.data.name, "fingerprint": facts.fingerprint}, "features": facts.features,
-               "weights_sha256": config.evaluation.weights_sha256}  # fmt: skip
+    content = {
+        "data": {"name": config.data.name, "fingerprint": facts.fingerprint},
+        "features": facts.features,
+        "weights_sha256": config.evaluation.weights_sha256,
+    }
     if facts.features != OWN:
         return Stage("reference", content, label="reference")
-    # not of the run's seed: the numbers of all seeds compare, with each other and with those of other runs
-    own = Stage("features", {"data": content["data"], "training": asdict(OwnTraining())}, label="own features")
+    # not of the run's seed: the numbers of all seeds compare, with each other and with those of
+    # other runs
+    own = Stage(
+        "features",
+        {"data": content["data"], "training": asdict(OwnTraining())},
+        label="own features",
+    )
     return Stage("reference", {**content, "features": own_name(own.key)}, (own,), "reference")
 
 

@@ -1,5 +1,5 @@
-"""plan.json: a plan as a sweep's folder keeps it. Reading it back needs no data, no planning, and no particular FORMAT:
-each stage has the key under which its result lies."""
+"""plan.json: a plan as a sweep's folder keeps it. Reading it back needs no data, no planning, and
+no particular FORMAT: each stage has the key under which its result lies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +16,8 @@ VERSION = 2  # of the file; raised when an older version of this module could no
 
 
 def to_plain(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON takes it; `of_plain` is the way back. Its `stages` are those that the trials need, its `others`
-    the students that no trial samples."""
+    """The plan as JSON takes it; `of_plain` is the way back. Its `stages` are those that the trials
+    need, its `others` the students that no trial samples."""
     needed = {stage.key: stage for stage in plan.stages()}
     chains: list[dict[str, str]] = []  # the students of each trial: many trials have the same
     places: dict[str, int] = {}
@@ -27,7 +27,12 @@ def to_plain(plan: Plan) -> dict[str, Any]:
         students = {str(steps): stage.key for steps, stage in trial.students.items()}
         place = places.setdefault(repr(students), len(chains))
         chains += [students] if place == len(chains) else []
-        others |= {s.key: s for student in trial.students.values() for s in student.training() if s.key not in needed}
+        others |= {
+            s.key: s
+            for student in trial.students.values()
+            for s in student.training()
+            if s.key not in needed
+        }
         trials.append(
             {
                 "trial": trial.index,
@@ -57,8 +62,8 @@ def to_plain(plan: Plan) -> dict[str, Any]:
 
 
 def of_noted(noted: Mapping[str, Any], experiment: Experiment) -> Plan:
-    """The plan of `experiment` in what `to_plain` made. Raises ValueError where another version of this project made
-    it, KeyError or TypeError where it is damaged."""
+    """The plan of `experiment` in what `to_plain` made. Raises ValueError where another version of
+    this project made it, KeyError or TypeError where it is damaged."""
     if noted.get("version") != VERSION:
         raise ValueError(f"plan.json is of version {noted.get('version', 1)}, expected {VERSION}")
     datasets = {key: of_plain(each) for key, each in noted["datasets"].items()}
@@ -93,15 +98,20 @@ def _restore(key: str, written: Mapping[str, Any], stages: dict[str, Stage]) -> 
 
 
 def _trial(
-    each: Mapping[str, Any], noted: Mapping[str, Any], base: Mapping[str, Any], stages: Mapping[str, Stage],
+    each: Mapping[str, Any],
+    noted: Mapping[str, Any],
+    base: Mapping[str, Any],
+    stages: Mapping[str, Stage],
     datasets: Mapping[str, DatasetInfo],
-) -> Trial:  # fmt: skip
+) -> Trial:
     own = [stages[key] for key in each["stages"]]
     only = {stage.kind: stage for stage in own if stage.kind not in TRAINING}
     return Trial(
         each["trial"],
         each["overrides"],
-        Experiment.model_validate(with_values(base, each["overrides"])),  # its rules were kept when it was planned
+        Experiment.model_validate(
+            with_values(base, each["overrides"])
+        ),  # its rules were kept when it was planned
         tuple(stage for stage in own if stage.kind in TRAINING),
         Facts(datasets[each["data"]], each["features"]),
         {int(steps): stages[key] for steps, key in noted["students"][each["students"]].items()},

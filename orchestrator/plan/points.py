@@ -1,9 +1,8 @@
 """The sweep block as trials: each a complete single run.
 
-A *point* is one value for each setting that is drawn (choice, uniform, loguniform, int); every point is combined with
-the whole grid of the others. A grid search has one point, the empty one; random and optuna draw theirs:
-`optuna_points`.
-"""
+A *point* is one value for each setting that is drawn (choice, uniform, loguniform, int); every
+point is combined with the whole grid of the others. A grid search has one point, the empty one;
+random and optuna draw theirs: `optuna_points`."""
 
 import json
 from collections.abc import Mapping
@@ -24,8 +23,8 @@ Point = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Trial number `index`: `config` is the base with `overrides` (dotted key -> value) and without a sweep. `point`
-    is the number of the draw that it belongs to."""
+    """Trial number `index`: `config` is the base with `overrides` (dotted key -> value) and without
+    a sweep. `point` is the number of the draw that it belongs to."""
 
     index: int
     overrides: dict[str, Any]
@@ -55,7 +54,9 @@ class Expansion:
     trials: list[TrialSpec] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)  # the trials' settings: conditions make some of them equal
+    seen: set[str] = field(
+        default_factory=set
+    )  # the trials' settings: conditions make some of them equal
 
     def copy(self) -> "Expansion":
         """The same, to be added to."""
@@ -74,37 +75,50 @@ class PointSpace:
         self.grid = {key: entry.values for key, entry in entries.items() if entry.kind == "grid"}
         self.drawn = {key: entry for key, entry in entries.items() if entry.kind != "grid"}
         settings = sweepable(Experiment)
-        self.conditions = {key: Expression(text, settings) for key, text in self.sweep.conditions.items()}
+        self.conditions = {
+            key: Expression(text, settings) for key, text in self.sweep.conditions.items()
+        }
         self.constraints = [Expression(text, settings) for text in self.sweep.constraints]
 
     def add(self, point: Point, found: Expansion) -> int:
-        """Add the trials of `point`, combined with the grid, to `found`; returns how many there are. Raises ConfigError
-        where values are wrong in combination."""
+        """Add the trials of `point`, combined with the grid, to `found`; returns how many there
+        are. Raises ConfigError where values are wrong in combination."""
         faults: list[Fault] = []
         before = len(found.trials)
         for values in product(*self.grid.values()):
             combination = {**dict(zip(self.grid, values, strict=True)), **point}
             written = self._conditioned({key: combination[key] for key in self.sweep.space})
             config, wrong = examine(with_values(self.base, written))
-            overrides = {key: config.value(key) for key in self.sweep.space}  # as the run has them: 25 is 25.0
-            misfits = [replace(in_space(fault, written), source=self.source) for fault in wrong if not fault.pairing]
+            overrides = {
+                key: config.value(key) for key in self.sweep.space
+            }  # as the run has them: 25 is 25.0
+            misfits = [
+                replace(in_space(fault, written), source=self.source)
+                for fault in wrong
+                if not fault.pairing
+            ]
             faults += misfits
             text = json.dumps(overrides)
             if misfits or text in found.seen:
                 continue
             found.seen.add(text)
-            reason = "; ".join(f"{fault.key}: {fault.message}" for fault in wrong) or self._forbidden(config)
+            reason = "; ".join(
+                f"{fault.key}: {fault.message}" for fault in wrong
+            ) or self._forbidden(config)
             if reason:
                 found.skipped.append(Skipped(overrides, reason))
             else:
-                found.trials.append(TrialSpec(len(found.trials), overrides, config, len(found.points)))
+                found.trials.append(
+                    TrialSpec(len(found.trials), overrides, config, len(found.points))
+                )
         if faults:
             raise ConfigError(faults)
         found.points.append(point)
         return len(found.trials) - before
 
     def _conditioned(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` without those whose condition does not hold, given the others so far: the base has them then."""
+        """`values` without those whose condition does not hold, given the others so far: the base
+        has them then."""
         kept: dict[str, Any] = {}
         settings = self.base
         for key, value in values.items():

@@ -1,4 +1,5 @@
-"""What students an experiment's `distill` block means: which stages, who teaches whom, and on which grids."""
+"""What students an experiment's `distill` block means: which stages, who teaches whom, and on which
+grids."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,7 +7,10 @@ from typing import Any
 from orchestrator.plan.stage import Stage, stated
 from orchestrator.settings.experiment import Experiment
 
-CHAINS = ("endpoint", "progressive")  # a student for each step count; the other distillers train one for them all
+CHAINS = (
+    "endpoint",
+    "progressive",
+)  # a student for each step count; the other distillers train one for them all
 
 
 def students(config: Experiment, teacher: Stage) -> dict[int, Stage]:
@@ -19,7 +23,11 @@ def students(config: Experiment, teacher: Stage) -> dict[int, Stage]:
 
 def student_for(config: Experiment, teacher: Stage, steps: int) -> Stage:
     """The student that is sampled in `steps` steps."""
-    return students(config, teacher)[steps] if config.distill.kind in CHAINS else _only(config, teacher)
+    return (
+        students(config, teacher)[steps]
+        if config.distill.kind in CHAINS
+        else _only(config, teacher)
+    )
 
 
 def step_counts(config: Experiment) -> list[int]:
@@ -41,7 +49,9 @@ def intervals_text(config: Experiment) -> str:
 
 
 def _chain(config: Experiment, teacher: Stage) -> dict[int, Stage]:
-    distill, found, before = config.distill, {}, teacher
+    distill = config.distill
+    found = {}
+    before = teacher
     first = 2 * distill.intervals[0] if distill.kind == "progressive" else distill.teacher_steps
     for i, (count, intervals) in enumerate(pairwise((first, *distill.intervals))):
         by_teacher = i == 0 or not distill.chained
@@ -49,8 +59,12 @@ def _chain(config: Experiment, teacher: Stage) -> dict[int, Stage]:
             "distiller": distill.kind,
             "intervals": intervals,
             "substeps": (first if by_teacher else count) // intervals,
-            "solver": distill.teacher_solver if by_teacher else "euler",  # a student is integrated on its own grid
-            "guidance": distill.guidance if by_teacher else 1.0,  # and carries its teacher's guidance already
+            "solver": distill.teacher_solver
+            if by_teacher
+            else "euler",  # a student is integrated on its own grid
+            "guidance": distill.guidance
+            if by_teacher
+            else 1.0,  # and carries its teacher's guidance already
             "target": distill.target,
             "huber": distill.huber,
             "start": distill.start if i else "previous",
@@ -60,17 +74,25 @@ def _chain(config: Experiment, teacher: Stage) -> dict[int, Stage]:
         }
         if distill.times is not None:
             content["times"] = list(distill.times[:: distill.intervals[0] // intervals])
-            content["inner"] = None if by_teacher else list(distill.times[:: distill.intervals[0] // count])
+            content["inner"] = (
+                None if by_teacher else list(distill.times[:: distill.intervals[0] // count])
+            )
         origin = teacher if by_teacher else before
         start = (before,) if distill.start == "previous" and before is not origin else ()
-        label = f"student {intervals}" if distill.kind == "endpoint" else f"student {distill.kind} {intervals}"
+        label = (
+            f"student {intervals}"
+            if distill.kind == "endpoint"
+            else f"student {distill.kind} {intervals}"
+        )
         before = found[intervals] = Stage("student", stated(content), (origin, *start), label)
     return found
 
 
 def _only(config: Experiment, teacher: Stage) -> Stage:
     distill = config.distill
-    steps = sum(_at(distill.steps, i) for i in range(len(distill.intervals)))  # the training of a whole chain
+    steps = sum(
+        _at(distill.steps, i) for i in range(len(distill.intervals))
+    )  # the training of a whole chain
     content: dict[str, Any] = {
         "distiller": distill.kind,
         "guidance": distill.guidance,
@@ -85,7 +107,16 @@ def _only(config: Experiment, teacher: Stage) -> Stage:
 
 
 def _optimise(config: Experiment, steps: int, lr: float) -> dict[str, Any]:
-    shared = ("batch_size", "ema", "schedule", "restarts", "warmup", "clip", "accumulate", "precision")
+    shared = (
+        "batch_size",
+        "ema",
+        "schedule",
+        "restarts",
+        "warmup",
+        "clip",
+        "accumulate",
+        "precision",
+    )
     return stated({"steps": steps, "lr": lr, **{k: getattr(config.distill, k) for k in shared}})
 
 

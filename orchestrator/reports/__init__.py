@@ -1,1 +1,2 @@
-"""A sweep's report: one HTML page with interactive figures, PNG figures, and the numbers behind them."""
+"""A sweep's report: one HTML page with interactive figures, PNG figures, and the numbers behind
+them."""

@@ -1,7 +1,8 @@
-"""What a sweep has measured, ready to be shown: trials that differ in their seed alone as one, with mean and spread.
+"""What a sweep has measured, ready to be shown: trials that differ in their seed alone as one, with
+mean and spread.
 
-FID, KID, precision and recall mean nothing across feature extractors and data sets, so everything is asked for by
-`features`: the extractor's name, and that of the data where a sweep has several.
+FID, KID, precision and recall mean nothing across feature extractors and data sets, so everything
+is asked for by `features`: the extractor's name, and that of the data where a sweep has several.
 """
 
 import json
@@ -23,7 +24,8 @@ LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
 
 
 class Spread(NamedTuple):
-    """The mean over so many `trials` and their standard deviation; of a single trial that of its sampling seeds."""
+    """The mean over so many `trials` and their standard deviation; of a single trial that of its
+    sampling seeds."""
 
     mean: float
     std: float = 0.0
@@ -48,7 +50,11 @@ class SeedGroup:
     def status(self) -> str:
         """The one status of all, or how many have which."""
         counts = Counter(self.statuses)
-        return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {status}" for status, n in counts.items())
+        return (
+            next(iter(counts))
+            if len(counts) == 1
+            else ", ".join(f"{n} {status}" for status, n in counts.items())
+        )
 
 
 class Results:
@@ -71,25 +77,34 @@ class Results:
     @cached_property
     def features(self) -> list[str]:
         """The feature extractors that numbers rest on, in the order of the trials."""
-        return list(dict.fromkeys(name for t in self.records.plan.trials if (name := self.features_of(t))))
+        return list(
+            dict.fromkeys(name for t in self.records.plan.trials if (name := self.features_of(t)))
+        )
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics that were measured: first what the trials are ranked by, then the others that were asked for."""
+        """The metrics that were measured: first what the trials are ranked by, then the others that
+        were asked for."""
         asked = dict.fromkeys((self.metric, *self.records.plan.experiment.evaluation.metrics))
         return [m for m in asked if any(m in s.values for s in self.settings)]
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What each swept setting is called: its last word where that is its own, else its whole key."""
+        """What each swept setting is called: its last word where that is its own, else its whole
+        key."""
         keys = dict.fromkeys(key for trial in self.records.plan.trials for key in trial.overrides)
         short = Counter(short_key(key) for key in keys)
         return {key: short_key(key) if short[short_key(key)] == 1 else key for key in keys}
 
     def measured(self, features: str, *needed: str) -> list[SeedGroup]:
-        """The settings with numbers for the metric and all that is `needed` on these features, best first."""
+        """The settings with numbers for the metric and all that is `needed` on these features, best
+        first."""
         wanted = (self.metric, *needed)
-        return [s for s in self.settings if s.features == features and all(name in s.values for name in wanted)]
+        return [
+            s
+            for s in self.settings
+            if s.features == features and all(name in s.values for name in wanted)
+        ]
 
     def better(self, values: Iterable[float]) -> float:
         """The best of `values`."""
@@ -101,21 +116,27 @@ class Results:
         return said or self.network(setting.trials[0])
 
     def network(self, trial: Trial) -> str:
-        """Which network is sampled: the teacher with its solver, or a student with its distiller and chain."""
+        """Which network is sampled: the teacher with its solver, or a student with its distiller
+        and chain."""
         sampling, distiller = trial.config.sampling, trial.config.distill.kind
         if sampling.model == "teacher":
             return f"teacher, {sampling.solver}"
         return f"student {'' if distiller == 'endpoint' else f'{distiller} '}{intervals_text(trial.config)}"
 
     def line(self, trial: Trial) -> str:
-        """The network with every swept setting that concerns it, but for seed and number of steps."""
+        """The network with every swept setting that concerns it, but for seed and number of
+        steps."""
         told = {"sampling.steps", "sampling.model", "sampling.solver", "distill.kind", "seed"}
         told |= {"distill.intervals"} if trial.config.distill.kind in CHAINS else set()
         teacher = trial.config.sampling.model == "teacher"
         shown = {
-            k: v for k, v in trial.overrides.items() if k not in told and not (teacher and k.startswith("distill."))
+            k: v
+            for k, v in trial.overrides.items()
+            if k not in told and not (teacher and k.startswith("distill."))
         }
-        return ", ".join([self.network(trial), *(f"{self.names[k]} {plain(v)}" for k, v in shown.items())])
+        return ", ".join(
+            [self.network(trial), *(f"{self.names[k]} {plain(v)}" for k, v in shown.items())]
+        )
 
     def numbers(self, trial: Trial) -> dict[str, float]:
         """The finite numbers among what `trial` measured."""
@@ -123,12 +144,13 @@ class Results:
         return {k: v for k, v in found if isinstance(v, int | float) and math.isfinite(v)}
 
     def features_of(self, trial: Trial) -> str:
-        """The features that the numbers of `trial` rest on, with the data where there are several: numbers of others
-        are on another scale. Empty where it is not measured."""
+        """The features that the numbers of `trial` rest on, with the data where there are several:
+        numbers of others are on another scale. Empty where it is not measured."""
         return scale_of(self.records, trial)
 
     def spread(self, trials: Iterable[Trial], name: str) -> Spread | None:
-        """Mean and spread of a measure; trials that share one evaluation count once. None where nobody has it."""
+        """Mean and spread of a measure; trials that share one evaluation count once. None where
+        nobody has it."""
         by_key = {trial.key: self.numbers(trial) for trial in trials}
         found = [numbers for numbers in by_key.values() if name in numbers]
         if not found:
@@ -143,12 +165,18 @@ class Results:
         measured = {name(t): f for t in reversed(trials) if (f := self.features_of(t))}
         groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
         for trial in trials:
-            groups[name(trial), self.features_of(trial) or measured.get(name(trial), "")].append(trial)
+            groups[name(trial), self.features_of(trial) or measured.get(name(trial), "")].append(
+                trial
+            )
         found = []
         for (_, features), group in groups.items():
             keys = dict.fromkeys(k for t in group for k in self.numbers(t))
             values = {k: spread for k in keys if (spread := self.spread(group, k)) is not None}
-            found.append(SeedGroup(tuple(group), tuple(endings[t.index].status for t in group), features, values))
+            found.append(
+                SeedGroup(
+                    tuple(group), tuple(endings[t.index].status for t in group), features, values
+                )
+            )
         return sorted(found, key=self._rank)
 
     def _rank(self, setting: SeedGroup) -> tuple[bool, int, float]:

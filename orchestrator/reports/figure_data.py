@@ -15,7 +15,8 @@ from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD
 from orchestrator.sweeps.teacher_fids import fids
 
-TICKS = 12  # a setting with more values than this has an axis of numbers in place of one tick for each value
+# a setting with more values than this has an axis of numbers in place of one tick for each value
+TICKS = 12
 LINES = 14  # so many lines are told apart: every further one is gray
 CURVES = 40  # loss curves of one kind at most
 CURVE_POINTS = 100
@@ -27,7 +28,8 @@ GRAY = "#BBBBBB"
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y with its spread) in the order of x; `prominent` lines are told apart by colour and marker."""
+    """Points (x, y with its spread) in the order of x; `prominent` lines are told apart by colour
+    and marker."""
 
     label: str
     points: tuple[tuple[float, Spread], ...]
@@ -43,8 +45,9 @@ class Front(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The best value of the metric for each pair of damping and speed, and how many settings that is the best of.
-    `grid`: whether the pairs are the cells of a table and not points somewhere between."""
+    """The best value of the metric for each pair of damping and speed, and how many settings that
+    is the best of. `grid`: whether the pairs are the cells of a table and not points somewhere
+    between."""
 
     values: dict[tuple[float, float], float]
     settings: int
@@ -52,7 +55,8 @@ class Field(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """One axis of parallel coordinates: where each setting is on it, and the ticks with their texts."""
+    """One axis of parallel coordinates: where each setting is on it, and the ticks with their
+    texts."""
 
     name: str
     values: list[float]
@@ -61,7 +65,8 @@ class Axis(NamedTuple):
 
 
 def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
-    """The metric against NFE, a line for every network: teachers first. Only the best lines are prominent."""
+    """The metric against NFE, a line for every network: teachers first. Only the best lines are
+    prominent."""
     found: dict[str, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     for trial in results.records.plan.trials:
         numbers = results.numbers(trial)
@@ -70,9 +75,15 @@ def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
     small = results.small_is_good if metric == results.metric else metric in SMALL_IS_GOOD
     lines = []
     for label, by_nfe in found.items():
-        points = [(float(n), s) for n, trials in sorted(by_nfe.items()) if (s := results.spread(trials, metric))]
+        points = [
+            (float(n), s)
+            for n, trials in sorted(by_nfe.items())
+            if (s := results.spread(trials, metric))
+        ]
         lines.append(Line(label, tuple(points), label.startswith("student")))
-    best = sorted(lines, key=lambda v: min(p.mean if small else -p.mean for _, p in v.points))[:LINES]
+    best = sorted(lines, key=lambda v: min(p.mean if small else -p.mean for _, p in v.points))[
+        :LINES
+    ]
     chosen = {line.label for line in best}
     lines.sort(key=lambda v: v.student)  # and in the order of the trials
     return [Line(v.label, v.points, v.student, v.label in chosen) for v in lines]
@@ -86,9 +97,13 @@ def field(results: Results, features: str) -> Field | None:
         return None
     cells: dict[tuple[float, float], list[float]] = defaultdict(list)
     for setting in measured:
-        cells[setting.overrides[keys[0]], setting.overrides[keys[1]]].append(setting.values[results.metric].mean)
+        cells[setting.overrides[keys[0]], setting.overrides[keys[1]]].append(
+            setting.values[results.metric].mean
+        )
     grid = all(sweep.space[key].kind in ("grid", "choice") for key in keys)
-    return Field({pair: results.better(v) for pair, v in cells.items()}, max(map(len, cells.values())), grid)
+    return Field(
+        {pair: results.better(v) for pair, v in cells.items()}, max(map(len, cells.values())), grid
+    )
 
 
 def axes(results: Results, features: str) -> list[Axis]:
@@ -118,7 +133,8 @@ def front(results: Results, features: str) -> Front | None:
 
 
 def by_network(results: Results, settings: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
-    """The settings by the network that is sampled: teachers first, then in the order of the trials."""
+    """The settings by the network that is sampled: teachers first, then in the order of the
+    trials."""
     found: dict[str, list[SeedGroup]] = defaultdict(list)
     for setting in sorted(settings, key=lambda s: s.trials[0].index):
         found[results.network(setting.trials[0])].append(setting)
@@ -126,23 +142,32 @@ def by_network(results: Results, settings: list[SeedGroup]) -> dict[str, list[Se
 
 
 def loss_curves(results: Results, kind: str) -> tuple[list[Line], int]:
-    """The loss by training step of the finished stages of a kind, those of the best trials first, and how many
-    finished stages there are in all: only so many are shown."""
+    """The loss by training step of the finished stages of a kind, those of the best trials first,
+    and how many finished stages there are in all: only so many are shown."""
     store, names = results.records.store, results.records.plan.names
     ranked = [trial for setting in results.settings for trial in setting.trials]
-    stages = dict.fromkeys(s for t in ranked for s in t.chain if s.kind == kind and store.done(s.key))
+    stages = dict.fromkeys(
+        s for t in ranked for s in t.chain if s.kind == kind and store.done(s.key)
+    )
     best = {s.key for s in ranked[0].chain} if ranked else set()
     lines: list[Line] = []
     for stage in list(stages)[:CURVES]:
         points = _losses(results, stage)
         if points:
-            lines.append(Line(names[stage.key], points, kind == "student", stage.key in best or len(lines) < LINES))
+            lines.append(
+                Line(
+                    names[stage.key],
+                    points,
+                    kind == "student",
+                    stage.key in best or len(lines) < LINES,
+                )
+            )
     return lines, len(stages)
 
 
 def fid_curves(results: Results) -> dict[str, tuple[list[Line], int]]:
-    """What teachers scored while they trained, also those that were stopped early, as `loss_curves`: those on each
-    data set and each kind of features apart, under its name."""
+    """What teachers scored while they trained, also those that were stopped early, as
+    `loss_curves`: those on each data set and each kind of features apart, under its name."""
     store, plan = results.records.store, results.records.plan
     ranked = [trial for setting in results.settings for trial in setting.trials]
     found: dict[str, dict[Stage, list[dict[str, float]]]] = defaultdict(dict)
@@ -154,13 +179,19 @@ def fid_curves(results: Results) -> dict[str, tuple[list[Line], int]]:
 
 def _curves(found: dict[Stage, list[dict[str, float]]], names: dict[str, str]) -> list[Line]:
     return [
-        Line(names[stage.key], tuple((p["step"], Spread(p["fid"])) for p in scores), False, number < LINES)
+        Line(
+            names[stage.key],
+            tuple((p["step"], Spread(p["fid"])) for p in scores),
+            False,
+            number < LINES,
+        )
         for number, (stage, scores) in enumerate(list(found.items())[:CURVES])
     ]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis from `low` to `high`: the wider it is the fewer within a decade."""
+    """Round numbers for a logarithmic axis from `low` to `high`: the wider it is the fewer within a
+    decade."""
     subs: tuple[float, ...] = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)
     if high < 4 * low:
         subs = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)
@@ -177,16 +208,21 @@ def wide(values: Iterable[float]) -> bool:
 
 
 def _axis(name: str, values: list[Any]) -> Axis:
-    """Few values, or any that is no number, get a tick each, in order; many numbers an axis of numbers."""
+    """Few values, or any that is no number, get a tick each, in order; many numbers an axis of
+    numbers."""
     distinct = list({json.dumps(v): v for v in values}.values())
     numbers = [v for v in distinct if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) == len(distinct) > TICKS:
         return _numbers(name, values, wide(numbers))
     others = [v for v in distinct if v not in numbers or isinstance(v, bool)]
     order = [json.dumps(v) for v in (*sorted(numbers), *others)]
-    shown = range(0, len(order), -(-len(order) // (2 * TICKS)))  # more texts than that would lie upon each other
+    shown = range(
+        0, len(order), -(-len(order) // (2 * TICKS))
+    )  # more texts than that would lie upon each other
     texts = [_shortened(plain(json.loads(order[i]))) for i in shown]
-    return Axis(name, [float(order.index(json.dumps(v))) for v in values], [float(i) for i in shown], texts)
+    return Axis(
+        name, [float(order.index(json.dumps(v))) for v in values], [float(i) for i in shown], texts
+    )
 
 
 def _numbers(name: str, values: list[float], log: bool) -> Axis:
@@ -214,4 +250,8 @@ def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
         return ()
     every = max(1, len(noted) // CURVE_POINTS)
     kept = [*noted[:-1:every], *noted[-1:]]
-    return tuple((float(p["step"]), Spread(float(f"{p['loss']:.4g}"))) for p in kept if math.isfinite(p["loss"]))
+    return tuple(
+        (float(p["step"]), Spread(float(f"{p['loss']:.4g}")))
+        for p in kept
+        if math.isfinite(p["loss"])
+    )

@@ -56,13 +56,18 @@ def page(records: Records) -> str:
         f"<script>{SCRIPT}</script>",
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(plan.experiment.name)}</title>'
-    head += f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    head += (
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
+    )
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    )
 
 
 def _summary(results: Results) -> str:
     """What was run, how it ended, and what is best."""
-    plan, counts = results.records.plan, Counter(e.status for e in results.records.endings)
+    plan = results.records.plan
+    counts = Counter(e.status for e in results.records.endings)
     trials = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none"
     lines = [f"Sweep {plan.id}. Trials: {trials}."]
     for features in results.features:
@@ -70,31 +75,47 @@ def _summary(results: Results) -> str:
         if measured:
             best, end = measured[0], "lowest" if results.small_is_good else "highest"
             value = spread_text(best.values[results.metric])
-            lines.append(f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}.")
-    lines += [f"{note}." for note in own_features(plan, results.records.store)] if results.features else []
+            lines.append(
+                f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}."
+            )
+    lines += (
+        [f"{note}." for note in own_features(plan, results.records.store)]
+        if results.features
+        else []
+    )
     if len(results.features) > 1:
-        lines.append("Numbers of different features or data do not compare: each has figures and a table of its own.")
+        lines.append(
+            "Numbers of different features or data do not compare: each has figures and a table of its own."
+        )
     if not any(results.measured(features) for features in results.features):
         lines.append("No trial is measured.")
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
 def _figures(results: Results) -> list[str]:
-    """The interactive figures, plotly's code once before them, and the pictures that only PNGs have."""
+    """The interactive figures, plotly's code once before them, and the pictures that only PNGs
+    have."""
     from orchestrator.reports.plotly_figures import charts
 
     parts, found = [], list(charts(results))
     if found:
         from plotly.offline import get_plotlyjs
 
-        parts = [f"<script>{get_plotlyjs()}</script>", "<noscript>The figures need JavaScript.</noscript>"]
+        parts = [
+            f"<script>{get_plotlyjs()}</script>",
+            "<noscript>The figures need JavaScript.</noscript>",
+        ]
     for chart in found:
         drawn = chart.figure.to_html(
-            full_html=False, include_plotlyjs=False, div_id=f"chart-{chart.name}",
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=f"chart-{chart.name}",
             config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": UNUSED},
-        )  # fmt: skip
+        )
         title, note = html.escape(chart.title), html.escape(chart.note)
-        parts.append(f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{drawn}</section>')
+        parts.append(
+            f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{drawn}</section>'
+        )
     ways = results.records.folder / layout.FIGURES / "trajectories.png"
     if ways.exists():
         image = f'<img class="figure" alt="trajectories" src="{_inline("image/png", ways.read_bytes())}">'
@@ -118,7 +139,8 @@ def _strips(results: Results, features: str) -> str:
 
 
 def _strip_row(strip: Strip) -> str:
-    label, kind = html.escape(strip.label), "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
+    label = html.escape(strip.label)
+    kind = "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
     image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
     return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
 
@@ -128,12 +150,18 @@ def _data(panel: Panel) -> str:
     info, name = panel.info, html.escape(panel.name)
     count = "" if info.count is None else f"{info.count:,} {'points' if info.points else 'images'}"
     more = f" and {info.classes - CLASSES} more" if info.classes > CLASSES else ""
-    classes = f", {info.classes} classes: {', '.join(info.class_names[:CLASSES])}{more}" if info.classes else ""
+    classes = (
+        f", {info.classes} classes: {', '.join(info.class_names[:CLASSES])}{more}"
+        if info.classes
+        else ""
+    )
     lines = "".join(f"<li>{html.escape(note)}</li>" for note in info.notes)
     image = ""
     if panel.png is not None:
         image = f'<img class="figure" alt="training images: {name}" src="{_inline("image/png", panel.png)}">'
-    said = f'<p class="note">{html.escape(count + classes)}</p>{f"<ul>{lines}</ul>" if lines else ""}'
+    said = (
+        f'<p class="note">{html.escape(count + classes)}</p>{f"<ul>{lines}</ul>" if lines else ""}'
+    )
     return f'<section class="chart"><h2>Training images: {name}</h2>{said}{image}</section>'
 
 
@@ -147,9 +175,15 @@ def _tables(results: Results) -> list[str]:
     parts = []
     for features, settings in _by_features(results, results.settings).items():
         of = f" ({html.escape(features)})" if len(results.features) > 1 else ""
-        parts += [f"<h2>Trials{of}, best first</h2>", f'<p class="note">{note}</p>', table(results, settings)]
+        parts += [
+            f"<h2>Trials{of}, best first</h2>",
+            f'<p class="note">{note}</p>',
+            table(results, settings),
+        ]
     if together:
-        alone = "".join(table(results, settings) for settings in _by_features(results, results.single).values())
+        alone = "".join(
+            table(results, settings) for settings in _by_features(results, results.single).values()
+        )
         parts.append(f"<details><summary>Every trial alone</summary>{alone}</details>")
     return parts
 
@@ -167,8 +201,12 @@ def _problems(results: Results) -> str:
     records, lines = results.records, list[str]()
     for trial, ending in records.entries():
         if ending.error and ending.status != Status.NOT_STARTED:
-            settings = ", ".join(f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items())
-            lines.append(f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}")
+            settings = ", ".join(
+                f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items()
+            )
+            lines.append(
+                f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}"
+            )
     left = Counter(e.error for e in records.endings if e.status == Status.NOT_STARTED)
     lines += [f"{count} not started: {reason}" for reason, count in left.items()]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
@@ -176,12 +214,19 @@ def _problems(results: Results) -> str:
 
 
 def _warnings(records: Records) -> str:
-    """What was warned of when the data were read, and by workers and tasks, the latest last; and what is damaged."""
+    """What was warned of when the data were read, and by workers and tasks, the latest last; and
+    what is damaged."""
     found = notices.of_plan(records.plan, records.store.root)
-    lines = [f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}" if n.time else str(n)
-             for n in found]  # fmt: skip
+    lines = [
+        f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}"
+        if n.time
+        else str(n)
+        for n in found
+    ]
     names = records.plan.names
-    lines += [f"{names.get(key, 'stage')} {key}: {what}" for key, what in dict(records.damaged).items()]
+    lines += [
+        f"{names.get(key, 'stage')} {key}: {what}" for key, what in dict(records.damaged).items()
+    ]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f"<h2>Warnings</h2><ul>{items}</ul>" if lines else ""
 
@@ -205,7 +250,10 @@ def _reproduce(records: Records) -> str:
     installed = "\n".join(f"{package}=={version}" for package, version in versions.items())
     blocks = (
         (f"Save the configuration below as {name}, and run", command),
-        ("What it was run with" if noted else "What is installed where this page was made", f"{said}\n\n{installed}"),
+        (
+            "What it was run with" if noted else "What is installed where this page was made",
+            f"{said}\n\n{installed}",
+        ),
         ("Configuration, defaults included", plan.experiment.to_yaml()),
     )
     return "<h2>How to reproduce</h2>" + "".join(

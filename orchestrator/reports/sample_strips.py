@@ -29,7 +29,8 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Strip:
-    """The first samples of one evaluation side by side, under the same seed as every other strip's."""
+    """The first samples of one evaluation side by side, under the same seed as every other
+    strip's."""
 
     label: str
     nfe: int
@@ -46,15 +47,20 @@ class Strip:
 
 
 def strips(results: Results, features: str) -> tuple[list[Strip], int]:
-    """A strip for each network and NFE, those of the best networks, and how many there could be. Teachers come first,
-    then it goes by the order of the trials, and for each network by falling NFE."""
+    """A strip for each network and NFE, those of the best networks, and how many there could be.
+    Teachers come first, then it goes by the order of the trials, and for each network by falling
+    NFE."""
     networks: dict[str, dict[str, tuple[Trial, Spread | None]]] = defaultdict(dict)
     for trial, value in _of_one_seed(results, features):
         networks[results.line(trial)].setdefault(trial.key, (trial, value))
     found: list[tuple[bool, int, list[Strip]]] = []
     for label, members in networks.items():
         room = ROWS - sum(len(made) for _, _, made in found)
-        made = [s for trial, value in list(members.values())[:room] if (s := _strip(results, trial, value))]
+        made = [
+            s
+            for trial, value in list(members.values())[:room]
+            if (s := _strip(results, trial, value))
+        ]
         first = min(trial.index for trial, _ in members.values())
         found.append((label.startswith("student"), first, sorted(made, key=lambda s: -s.nfe)))
     ordered = sorted(found, key=lambda f: f[:2])
@@ -63,8 +69,12 @@ def strips(results: Results, features: str) -> tuple[list[Strip], int]:
 
 def _of_one_seed(results: Results, features: str) -> list[tuple[Trial, Spread | None]]:
     """The measured trials under the seed that most of them share, best settings first."""
-    measured = [(t, s.values.get(results.metric)) for s in results.settings for t in s.trials
-                if results.numbers(t) and s.features == features]  # fmt: skip
+    measured = [
+        (t, s.values.get(results.metric))
+        for s in results.settings
+        for t in s.trials
+        if results.numbers(t) and s.features == features
+    ]
     seeds = Counter(t.config.seed for t, _ in sorted(measured, key=lambda m: m[0].index))
     return [(t, value) for t, value in measured if t.config.seed == seeds.most_common(1)[0][0]]
 
@@ -75,12 +85,14 @@ def _strip(results: Results, trial: Trial, value: Spread | None) -> Strip | None
     if tiles is None or not len(tiles):
         return None
     nfe = int(results.numbers(trial).get("nfe", 0))
-    return Strip(results.line(trial), nfe, value, _joined(tiles), tiles.shape[1] <= EXACT or len(tiles) == 1)
+    return Strip(
+        results.line(trial), nfe, value, _joined(tiles), tiles.shape[1] <= EXACT or len(tiles) == 1
+    )
 
 
 def _tiles(results: Results, stage: Stage) -> Pixels | None:
-    """The first samples, (N, H, W, 3), or one picture of all of them where they are points; None where there are none
-    that can be read: a report is made of what is there."""
+    """The first samples, (N, H, W, 3), or one picture of all of them where they are points; None
+    where there are none that can be read: a report is made of what is there."""
     try:
         result = results.records.store.result(stage.key)
         if result.has("samples.npz"):
@@ -115,7 +127,12 @@ def _small(images: Pixels) -> Pixels:
     if images.shape[1] <= LARGEST:
         return images
     size = (LARGEST, LARGEST)
-    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)) for image in images])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+            for image in images
+        ]
+    )
 
 
 def _joined(tiles: Pixels) -> Pixels:

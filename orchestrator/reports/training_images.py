@@ -9,8 +9,8 @@ from orchestrator.sweeps.records import Records
 
 
 class Panel(NamedTuple):
-    """A data set: what to call it, what is known of it, and some of its images as a PNG file, None where no reference
-    has kept any."""
+    """A data set: what to call it, what is known of it, and some of its images as a PNG file, None
+    where no reference has kept any."""
 
     name: str
     info: DatasetInfo
@@ -20,7 +20,10 @@ class Panel(NamedTuple):
 def panels(records: Records) -> list[Panel]:
     """A panel for each data set of the sweep, in the order of the trials."""
     plan = records.plan
-    return [Panel(plan.data_names[info.fingerprint], info, _png(records, info)) for info in plan.datasets()]
+    return [
+        Panel(plan.data_names[info.fingerprint], info, _png(records, info))
+        for info in plan.datasets()
+    ]
 
 
 def _png(records: Records, info: DatasetInfo) -> bytes | None:

@@ -31,15 +31,24 @@ document.querySelectorAll("table.sortable").forEach(table => {
 
 
 def table(results: Results, settings: list[SeedGroup]) -> str:
-    """The settings in the order given, one row each, as HTML; columns that are empty everywhere are left out."""
+    """The settings in the order given, one row each, as HTML; columns that are empty everywhere are
+    left out."""
     rows = [_row(results, setting) for setting in settings]
-    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if any(row.get(c, ("", ""))[0] for row in rows)]
-    head = "".join(f'<th scope="col"><button type="button">{html.escape(c)}</button></th>' for c in columns)
+    columns = [
+        c
+        for c in dict.fromkeys(c for row in rows for c in row)
+        if any(row.get(c, ("", ""))[0] for row in rows)
+    ]
+    head = "".join(
+        f'<th scope="col"><button type="button">{html.escape(c)}</button></th>' for c in columns
+    )
     body = ""
     for setting, row in zip(settings, rows, strict=True):
         cells = "".join(_cell(*row.get(c, ("", ""))) for c in columns)
         kind = "done" if set(setting.statuses) == {Status.DONE} else "open"
-        body += f'<tr class="{"failed" if Status.FAILED in setting.statuses else kind}">{cells}</tr>'
+        body += (
+            f'<tr class="{"failed" if Status.FAILED in setting.statuses else kind}">{cells}</tr>'
+        )
     head = f"<thead><tr>{head}</tr></thead>"
     return f'<div class="scroll"><table class="sortable">{head}<tbody>{body}</tbody></table></div>'
 
@@ -65,7 +74,9 @@ def _row(results: Results, setting: SeedGroup) -> dict[str, tuple[str, Any]]:
     row["seed"] = (", ".join(seeds), seeds[0])
     if len(results.features) > 1:
         row["features"] = (setting.features, setting.features)
-    for name in dict.fromkeys((*MEASURES[:1], results.metric, *results.metrics, *MEASURES, *OF_POINTS)):
+    for name in dict.fromkeys(
+        (*MEASURES[:1], results.metric, *results.metrics, *MEASURES, *OF_POINTS)
+    ):
         found = setting.values.get(name)
         row[said(name)] = (spread_text(found), "" if found is None else repr(found.mean))
     return row

@@ -3,7 +3,13 @@
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from orchestrator.settings.faults import describe
 
@@ -13,7 +19,8 @@ FORMS = "{grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [l
 
 
 class SpaceEntry(BaseModel):
-    """One of the forms above: `kind` and its `values`, those to try or (low, high), both included."""
+    """One of the forms above: `kind` and its `values`, those to try or (low, high), both
+    included."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +51,8 @@ class SpaceEntry(BaseModel):
 
     @property
     def tried(self) -> tuple[Any, ...]:
-        """Every value of a list, and the ends of a range as they are drawn: where they are sound all between is."""
+        """Every value of a list, and the ends of a range as they are drawn: where they are sound
+        all between is."""
         return self.values if self.kind in (*LISTS, "int") else tuple(map(float, self.values))
 
 
@@ -62,4 +70,6 @@ def _range_problem(kind: str, values: Any) -> str | None:
 def _is_number(value: Any, whole: bool) -> bool:
     if isinstance(value, bool):
         return False
-    return isinstance(value, int) if whole else isinstance(value, int | float) and math.isfinite(value)
+    return (
+        isinstance(value, int) if whole else isinstance(value, int | float) and math.isfinite(value)
+    )

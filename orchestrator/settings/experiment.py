@@ -1,4 +1,5 @@
-"""An experiment: all its settings as one frozen value. `loading` makes it from a file and checks it."""
+"""An experiment: all its settings as one frozen value. `loading` makes it from a file and checks
+it."""
 
 from typing import Any
 
@@ -23,7 +24,8 @@ from orchestrator.settings.sweep_block import Sweep
 
 
 class Experiment(Block):
-    """One complete run, and, in `sweep`, what to vary of it. Built by `loading`: `load`, `parse` and `override`."""
+    """One complete run, and, in `sweep`, what to vary of it. Built by `loading`: `load`, `parse`
+    and `override`."""
 
     name: Name = Field(
         description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
@@ -37,10 +39,14 @@ class Experiment(Block):
     path: Path = Field(description="The way from data to noise.")
     model: Model = Field(default=Model(), description="The network.")
     teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
-    distill: Distill = Field(default=Distill(), description="Distillation into students of few steps.")
+    distill: Distill = Field(
+        default=Distill(), description="Distillation into students of few steps."
+    )
     sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
     evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
-    checkpoint: Checkpoint = Field(default=Checkpoint(), description="How often unfinished training is saved.")
+    checkpoint: Checkpoint = Field(
+        default=Checkpoint(), description="How often unfinished training is saved."
+    )
     cluster: Cluster = Field(default=Cluster(), description="Workers and what each of them holds.")
     tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
     sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
@@ -52,10 +58,16 @@ class Experiment(Block):
         return plain[field] if field else plain
 
     def absolute(self) -> "Experiment":
-        """The same for processes that run in other folders: with absolute paths of the data and of weights."""
-        return self.model_copy(update={"data": self.data.absolute(), "evaluation": self.evaluation.absolute()})
+        """The same for processes that run in other folders: with absolute paths of the data and of
+        weights."""
+        return self.model_copy(
+            update={"data": self.data.absolute(), "evaluation": self.evaluation.absolute()}
+        )
 
     def to_yaml(self) -> str:
-        """All settings, defaults included, as a file that `load` reads back to an equal experiment."""
+        """All settings, defaults included, as a file that `load` reads back to an equal
+        experiment."""
         plain = self.model_dump(mode="json")
-        return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        return yaml.safe_dump(
+            plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
+        )

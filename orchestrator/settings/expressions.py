@@ -1,9 +1,9 @@
-"""Conditions and constraints of a sweep as text: `damping * 1 >= speed`, `sampling.model == "teacher"`.
+"""Conditions and constraints of a sweep as text: `damping * 1 >= speed`, `sampling.model ==
+"teacher"`.
 
-Python's syntax, and of it only settings by their dotted key (or its last word where that is unambiguous), numbers,
-text, true, false, null, arithmetic, comparisons, `in`, `and`, `or` and `not`. Nothing can be called, and no attribute
-of anything but a setting be reached.
-"""
+Python's syntax, and of it only settings by their dotted key (or its last word where that is
+unambiguous), numbers, text, true, false, null, arithmetic, comparisons, `in`, `and`, `or` and
+`not`. Nothing can be called, and no attribute of anything but a setting be reached."""
 
 import ast
 import operator
@@ -25,7 +25,8 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 class Expression:
-    """A checked expression over settings. Raises ValueError, with what is wrong, for any other text.
+    """A checked expression over settings. Raises ValueError, with what is wrong, for any other
+    text.
 
     `settings` are the dotted keys that there are.
     """
@@ -37,11 +38,14 @@ class Expression:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise ValueError("cannot be read: expected something like path.damping * 1 >= path.speed") from None
+            raise ValueError(
+                "cannot be read: expected something like path.damping * 1 >= path.speed"
+            ) from None
         self.keys = tuple(dict.fromkeys(self._named(self._tree)))
 
     def holds(self, value: Callable[[str], Any]) -> bool:
-        """Whether it is true where `value(key)` are the settings. Raises ValueError where it cannot be computed."""
+        """Whether it is true where `value(key)` are the settings. Raises ValueError where it cannot
+        be computed."""
         try:
             return bool(self._value(self._tree, value))
         except (TypeError, ZeroDivisionError, OverflowError) as e:
@@ -53,7 +57,10 @@ class Expression:
         if isinstance(node, ast.Name | ast.Attribute):
             if _dotted(node) not in WORDS:
                 yield self._setting(_dotted(node))
-        elif not (isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | bool | None)):
+        elif not (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, int | float | str | bool | None)
+        ):
             for part in self._parts(node):
                 yield from self._named(part)
 
@@ -120,4 +127,6 @@ def _dotted(node: ast.expr) -> str:
         return f"{_dotted(node.value)}.{node.attr}"
     if isinstance(node, ast.Name):
         return node.id
-    raise ValueError(f"{ast.unparse(node)!r} is not allowed before a dot: expected a setting such as path.damping")
+    raise ValueError(
+        f"{ast.unparse(node)!r} is not allowed before a dot: expected a setting such as path.damping"
+    )

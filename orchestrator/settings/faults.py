@@ -15,11 +15,12 @@ PASSWORD = re.compile(r"(://[^/@\s:]*):[^/\s]*@")  # in http://user:password@hos
 
 @dataclass(frozen=True)
 class Fault:
-    """`source` is a file or `--set key=value`; `key` is dotted, empty where a fault belongs to no key.
+    """`source` is a file or `--set key=value`; `key` is dotted, empty where a fault belongs to no
+    key.
 
-    `involves` names the other fields that a cross-field rule read. `pairing` tells settings that are sound but
-    cannot be combined (a sweep skips such a trial) from settings that are wrong (nothing starts).
-    """
+    `involves` names the other fields that a cross-field rule read. `pairing` tells settings that
+    are sound but cannot be combined (a sweep skips such a trial) from settings that are wrong
+    (nothing starts)."""
 
     source: str
     key: str
@@ -41,7 +42,9 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.faults)))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[Fault]]]:
-        return ConfigError, (self.faults,)  # the default would hand the text to __init__ when it is unpickled
+        return ConfigError, (
+            self.faults,
+        )  # the default would hand the text to __init__ when it is unpickled
 
 
 def masked(text: str) -> str:
@@ -59,7 +62,9 @@ def _flow(value: Any, depth: int) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):  # Python refuses to print an integer of more than 4300 digits
-        return str(value) if value.bit_length() < 100 else f"an integer of {value.bit_length()} bits"
+        return (
+            str(value) if value.bit_length() < 100 else f"an integer of {value.bit_length()} bits"
+        )
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else f"{value} (not finite)"
     if isinstance(value, str):
@@ -83,7 +88,8 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 
 def unknown_key(name: str, siblings: Sequence[str], elsewhere: Iterable[str] = ()) -> str:
-    """The message for a key that is not among `siblings`; `elsewhere` are the dotted keys of the whole file."""
+    """The message for a key that is not among `siblings`; `elsewhere` are the dotted keys of the
+    whole file."""
     elsewhere = list(elsewhere)
     start = f"unknown key {describe(name)}"
     if "." in name and name in elsewhere:  # `path.damping: 1` at the top of a file

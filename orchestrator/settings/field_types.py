@@ -1,4 +1,5 @@
-"""The kinds of values that settings have: ranges, lists, names, each with what is said where a value is none."""
+"""The kinds of values that settings have: ranges, lists, names, each with what is said where a
+value is none."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,7 +15,9 @@ T = TypeVar("T")
 
 
 def as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # YAML has lists, frozen models hold tuples
+    return (
+        tuple(value) if isinstance(value, list) else value
+    )  # YAML has lists, frozen models hold tuples
 
 
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
@@ -27,9 +30,13 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
 def _chain(counts: tuple[int, ...]) -> tuple[int, ...]:
     for before, after in pairwise(counts):
         if after >= before:
-            raise ValueError(f"got {describe(counts)}, expected falling counts: {after} after {before}")
+            raise ValueError(
+                f"got {describe(counts)}, expected falling counts: {after} after {before}"
+            )
         if before % after:
-            raise ValueError(f"got {describe(counts)}, each count has to divide the one before: {after} after {before}")
+            raise ValueError(
+                f"got {describe(counts)}, each count has to divide the one before: {after} after {before}"
+            )
     return counts
 
 
@@ -41,7 +48,9 @@ def falling(times: tuple[float, ...]) -> tuple[float, ...]:
 
 def gpus(count: float) -> float:
     if count > 1 and count != int(count):
-        raise ValueError(f"got {describe(count)}, expected a share from 0 to 1 or a whole number of GPUs")
+        raise ValueError(
+            f"got {describe(count)}, expected a share from 0 to 1 or a whole number of GPUs"
+        )
     return count
 
 
@@ -66,7 +75,9 @@ NotNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Huber = Annotated[float, Ge(1e-6), Le(1e6)]
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")]
+Text = Annotated[
+    str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Say("non-empty text on one line")
+]
 Storage = Annotated[Text, AfterValidator(checked), Say("a folder or s3://BUCKET/PREFIX")]
 FilePath = Annotated[Text, AfterValidator(checked_path)]
 Uri = Annotated[Text, AfterValidator(checked_uri)]
@@ -76,21 +87,40 @@ Name = Annotated[
     Say("1 to 100 letters, digits, hyphens, underscores or dots, not starting with a dot"),
 ]
 Colour = Annotated[
-    str, AfterValidator(colour), Say('a colour: a name such as white, or hex such as "#20a0ff" in quotes')
+    str,
+    AfterValidator(colour),
+    Say('a colour: a name such as white, or hex such as "#20a0ff" in quotes'),
 ]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")]
+Sha256 = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")
+]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
 Labels = Annotated[tuple[Whole, ...], BeforeValidator(as_tuple), MinLen(1)]
 Sizes = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), AfterValidator(unique)]
-Intervals = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(_chain)]
+Intervals = Annotated[
+    tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(_chain)
+]
 Features = Literal[
-    "auto", "digits-cnn-v1", "mnist-cnn-v1", "own", "inception-v3-compat", "dinov2-vit-l-14", "dinov2-vit-b-14",
-    "dinov2-vit-s-14", "points",
-]  # fmt: skip
-Metric = Literal["fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"]
-Diagnostics = Annotated[tuple[Literal["memorisation", "gap"], ...], BeforeValidator(as_tuple), AfterValidator(unique)]
-Metrics = Annotated[tuple[Metric, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(unique)]
+    "auto",
+    "digits-cnn-v1",
+    "mnist-cnn-v1",
+    "own",
+    "inception-v3-compat",
+    "dinov2-vit-l-14",
+    "dinov2-vit-b-14",
+    "dinov2-vit-s-14",
+    "points",
+]
+Metric = Literal[
+    "fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"
+]
+Diagnostics = Annotated[
+    tuple[Literal["memorisation", "gap"], ...], BeforeValidator(as_tuple), AfterValidator(unique)
+]
+Metrics = Annotated[
+    tuple[Metric, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(unique)
+]
 Solver = Literal["euler", "midpoint", "heun", "ab2", "rk4"]
 Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "bfloat16"]

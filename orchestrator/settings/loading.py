@@ -1,8 +1,7 @@
 """An experiment file as a checked value: `load`, `parse`, `override`.
 
-A file is refused before anything starts, with all its faults at once. Nothing heavy is imported here: a refusal takes
-a fraction of a second.
-"""
+A file is refused before anything starts, with all its faults at once. Nothing heavy is imported
+here: a refusal takes a fraction of a second."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path as File
@@ -19,14 +18,18 @@ from orchestrator.settings.rules import broken
 from orchestrator.settings.schema import inner_block, leaves
 from orchestrator.settings.space import space_faults, with_values
 
-# What stands in for a required setting that is missing or wrong, so that the rules about the others can still be tried.
+# What stands in for a required setting that is missing or wrong, so that the rules about the others
+# can still be tried.
 STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
 
 
 def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
-    """The experiment in the file `path` with `a.b=value` texts applied; raises ConfigError with every fault."""
-    values, origins, faults = [], [], []
+    """The experiment in the file `path` with `a.b=value` texts applied; raises ConfigError with
+    every fault."""
+    values = []
+    origins = []
+    faults = []
     for text in overrides:
         try:
             key, value = assignment(text, f"--set {text}")
@@ -43,21 +46,25 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
 
 
 def parse(data: Any, source: str = "experiment") -> Experiment:
-    """The experiment in a mapping as YAML gives it; raises ConfigError with every fault, each named after `source`."""
+    """The experiment in a mapping as YAML gives it; raises ConfigError with every fault, each named
+    after `source`."""
     return _checked(data, source)
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """`experiment` with dotted keys set anew; raises ConfigError that names `override key=value`."""
+    """`experiment` with dotted keys set anew; raises ConfigError that names `override
+    key=value`."""
     origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
-    return _checked(experiment.model_dump(mode="json"), experiment.name, list(values.items()), origins)
+    return _checked(
+        experiment.model_dump(mode="json"), experiment.name, list(values.items()), origins
+    )
 
 
 def examine(data: Any) -> tuple[Experiment, list[Fault]]:
     """The experiment in `data` and its faults, without sources.
 
-    Where there are faults the experiment has defaults in the place of what is wrong, and must not be run.
-    """
+    Where there are faults the experiment has defaults in the place of what is wrong, and must not
+    be run."""
     faults: list[Fault] = []
     try:
         experiment = Experiment.model_validate(data)
@@ -76,8 +83,8 @@ def _checked(
     faults: Iterable[Fault] = (),
     typed: bool = False,
 ) -> Experiment:
-    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what. `typed`: a user has
-    written it, and this project has not."""
+    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what.
+    `typed`: a user has written it, and this project has not."""
     named = list(faults)
     sources = dict(origins)  # of a key that is set twice the last one counts
     for key, value in values:
@@ -89,14 +96,18 @@ def _checked(
     data, slips = written.settled(data) if typed else (data, [])
     experiment, found = examine(data)
     told = {fault.key for fault in slips}  # once is enough
-    named += [_from(fault, source, sources) for fault in (*slips, *(f for f in found if f.key not in told))]
+    named += [
+        _from(fault, source, sources)
+        for fault in (*slips, *(f for f in found if f.key not in told))
+    ]
     if named:
         raise ConfigError(named)
     return experiment
 
 
 def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
-    """The fault with its source: what set its key, or else what set a field that its rule reads, or else the file."""
+    """The fault with its source: what set its key, or else what set a field that its rule reads, or
+    else the file."""
     for key in (fault.key, *fault.involves):
         for name, origin in sources.items():
             if key == name or key.startswith(f"{name}."):
@@ -105,7 +116,8 @@ def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
 
 
 def assignment(text: str, source: str) -> tuple[str, Any]:
-    """`a.b=value` as key and value, the value read as YAML; raises ConfigError, named after `source`."""
+    """`a.b=value` as key and value, the value read as YAML; raises ConfigError, named after
+    `source`."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError([Fault(source, "", "expected KEY=VALUE such as path.damping=5.0")])
@@ -125,7 +137,11 @@ def _key_problem(key: str) -> str | None:
         return None
     block, _, field = key.partition(".")
     inner = inner_block(Experiment.model_fields[block]) if field and block in blocks else None
-    return unknown_key(field, list(inner.model_fields), settings) if inner else unknown_key(key, blocks, settings)
+    return (
+        unknown_key(field, list(inner.model_fields), settings)
+        if inner
+        else unknown_key(key, blocks, settings)
+    )
 
 
 def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
@@ -137,7 +153,9 @@ def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
     return with_values(sound, missing)
 
 
-def _keep(model: type[BaseModel], part: Mapping[str, Any], bad: set[str], prefix: str = "") -> dict[str, Any]:
+def _keep(
+    model: type[BaseModel], part: Mapping[str, Any], bad: set[str], prefix: str = ""
+) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         key = prefix + name

@@ -1,4 +1,5 @@
-"""Pydantic's errors in the words of the person who wrote the file: what was got, what was expected, how to write it."""
+"""Pydantic's errors in the words of the person who wrote the file: what was got, what was expected,
+how to write it."""
 
 import math
 import types
@@ -12,7 +13,12 @@ from pydantic.fields import FieldInfo
 from orchestrator.settings.faults import Fault, describe, nearest, unknown_key
 from orchestrator.settings.schema import atoms, inner_block, leaves
 
-BOUNDS: dict[type, tuple[str, str]] = {Gt: (">", "gt"), Ge: (">=", "ge"), Lt: ("<", "lt"), Le: ("<=", "le")}
+BOUNDS: dict[type, tuple[str, str]] = {
+    Gt: (">", "gt"),
+    Ge: (">=", "ge"),
+    Lt: ("<", "lt"),
+    Le: ("<=", "le"),
+}
 NOUNS: dict[type, tuple[str, str]] = {
     int: ("an integer", "integers"),
     float: ("a number", "numbers"),
@@ -48,7 +54,11 @@ def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = Fal
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"a mapping with the keys {', '.join(annotation.model_fields)}"
-    bounds = [f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1])}" for m in metadata if type(m) in BOUNDS]
+    bounds = [
+        f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1])}"
+        for m in metadata
+        if type(m) in BOUNDS
+    ]
     noun = NOUNS[annotation][plural] if annotation in NOUNS else "a value"
     return " ".join([noun, " and ".join(bounds)]).strip()
 
@@ -59,14 +69,18 @@ def translate(error: ValidationError, model: type[BaseModel], data: Any) -> list
     for item in error.errors(include_url=False):
         key, message = _message(item, model, data)
         own_words = item["type"] == "value_error"  # our validators know more than the type says
-        place = key, item["type"] == "extra_forbidden"  # "path.speed" at the top of a file is not the speed of path
+        place = (
+            key,
+            item["type"] == "extra_forbidden",
+        )  # "path.speed" at the top of a file is not the speed of path
         if own_words or place not in messages:
             messages[place] = message
     return [Fault("", key, message) for (key, _), message in messages.items()]
 
 
 def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
-    """The dotted key and the message of one pydantic error. A union's or a list's errors all lead to its field."""
+    """The dotted key and the message of one pydantic error. A union's or a list's errors all lead
+    to its field."""
     path: list[Any] = []
     block: type[BaseModel] | None = root
     field: FieldInfo | None = None
@@ -117,7 +131,13 @@ def _value_hint(value: Any, kinds: set[Any]) -> str:
         number = _as_number(value, whole=float not in kinds)
         if number:
             return f"; {describe(value)} is text, write {number}"
-    if isinstance(value, float) and float not in kinds and int in kinds and value.is_integer() and abs(value) < 1e15:
+    if (
+        isinstance(value, float)
+        and float not in kinds
+        and int in kinds
+        and value.is_integer()
+        and abs(value) < 1e15
+    ):
         return f"; write {int(value)}"
     if isinstance(value, str) and value.lower() in ("none", "nil") and type(None) in kinds:
         return "; write null"
@@ -132,7 +152,8 @@ def _value_hint(value: Any, kinds: set[Any]) -> str:
 
 
 def _as_number(text: str, whole: bool) -> str | None:
-    """How YAML 1.1 wants a number written that it took for text: 2e-4 as 2.0e-4, 1.5e3 as 1.5e+3."""
+    """How YAML 1.1 wants a number written that it took for text: 2e-4 as 2.0e-4, 1.5e3 as
+    1.5e+3."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,5 @@
-"""The fields of a model of settings, read from its types: blocks, dotted keys, what a type is made of."""
+"""The fields of a model of settings, read from its types: blocks, dotted keys, what a type is made
+of."""
 
 import types
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,5 @@
-"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are made by `plan.points`."""
+"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are made by
+`plan.points`."""
 
 import json
 import math
@@ -29,11 +30,16 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
             sweep = result.get("sweep")
             sweep = dict(sweep) if isinstance(sweep, dict) else {}
             space = sweep.get("space")
-            sweep["space"] = {**(space if isinstance(space, dict) else {}), field.removeprefix("space."): value}
+            sweep["space"] = {
+                **(space if isinstance(space, dict) else {}),
+                field.removeprefix("space."): value,
+            }
             result["sweep"] = sweep
         elif field:
             within = result.get(block)
-            if within is None or isinstance(within, dict):  # else the block itself is the fault, and is kept to be told
+            if within is None or isinstance(
+                within, dict
+            ):  # else the block itself is the fault, and is kept to be told
                 result[block] = {**(within or {}), field: value}
         else:
             result[key] = value
@@ -46,7 +52,8 @@ def sweepable(model: type[BaseModel]) -> list[str]:
 
 
 def space_faults(experiment: Experiment) -> list[Fault]:
-    """What is wrong with `experiment.sweep`, each value tried alone in the base run; no sources yet."""
+    """What is wrong with `experiment.sweep`, each value tried alone in the base run; no sources
+    yet."""
     sweep = experiment.sweep
     if sweep is None:
         return []
@@ -58,9 +65,17 @@ def space_faults(experiment: Experiment) -> list[Fault]:
         else:
             faults.extend(_value_faults(experiment, sweep, key, entry.tried))
     points = 1 if sweep.num_trials is None else sweep.num_trials
-    size = points * math.prod(len(entry.values) for entry in sweep.space.values() if entry.kind == "grid")
+    size = points * math.prod(
+        len(entry.values) for entry in sweep.space.values() if entry.kind == "grid"
+    )
     if size > MAX_TRIALS:
-        faults.append(Fault("", "sweep.space", f"the grid has {size} combinations, expected at most {MAX_TRIALS}"))
+        faults.append(
+            Fault(
+                "",
+                "sweep.space",
+                f"the grid has {size} combinations, expected at most {MAX_TRIALS}",
+            )
+        )
     return faults + list(_expression_faults(experiment, sweep))
 
 
@@ -77,7 +92,9 @@ def _expression_faults(experiment: Experiment, sweep: Sweep) -> Iterator[Fault]:
     settings = sweepable(type(experiment))
     for key, text in sweep.conditions.items():
         if key not in sweep.space:
-            yield Fault("", f"sweep.conditions.{key}", f"{key} is not swept, expected a key of sweep.space")
+            yield Fault(
+                "", f"sweep.conditions.{key}", f"{key} is not swept, expected a key of sweep.space"
+            )
         yield from _expression_fault(f"sweep.conditions.{key}", text, settings)
     for text in sweep.constraints:
         yield from _expression_fault("sweep.constraints", text, settings)
@@ -96,7 +113,11 @@ def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
     if not touched:
         return fault
     first, *others = touched
-    beside = " with " + ", ".join(f"{key} {describe(overrides[key])}" for key in others) if others else ""
+    beside = (
+        " with " + ", ".join(f"{key} {describe(overrides[key])}" for key in others)
+        if others
+        else ""
+    )
     subject = "" if fault.key == first else f"{fault.key} "
     message = f"value {describe(overrides[first])}{beside}: {subject}{fault.message}"
     return replace(fault, key=f"sweep.space.{first}", message=message)
@@ -115,7 +136,9 @@ def _key_problem(experiment: Experiment, key: str) -> str | None:
     return unknown_key(key, swept, elsewhere=swept)
 
 
-def _value_faults(experiment: Experiment, sweep: Sweep, key: str, values: tuple[Any, ...]) -> Iterator[Fault]:
+def _value_faults(
+    experiment: Experiment, sweep: Sweep, key: str, values: tuple[Any, ...]
+) -> Iterator[Fault]:
     base = {**experiment.model_dump(mode="json"), "sweep": None}
     first: dict[str, Any] = {}
     for value in values:
@@ -123,11 +146,17 @@ def _value_faults(experiment: Experiment, sweep: Sweep, key: str, values: tuple[
         try:
             trial = type(experiment).model_validate(data)
         except ValidationError as error:
-            yield from (in_space(fault, {key: value}) for fault in translate(error, type(experiment), data))
+            yield from (
+                in_space(fault, {key: value}) for fault in translate(error, type(experiment), data)
+            )
             continue
         if key == "evaluation.metrics" and sweep.metric not in trial.evaluation.metrics:
-            yield in_space(Fault("", key, f"without {sweep.metric}, which is sweep.metric"), {key: value})
-        same = json.dumps(trial.value(key))  # as the run will have it: 1 and 1.0 are one learning rate
+            yield in_space(
+                Fault("", key, f"without {sweep.metric}, which is sweep.metric"), {key: value}
+            )
+        same = json.dumps(
+            trial.value(key)
+        )  # as the run will have it: 1 and 1.0 are one learning rate
         if same in first:
             yield Fault("", f"sweep.space.{key}", f"value {describe(value)} stands twice")
         first.setdefault(same, value)

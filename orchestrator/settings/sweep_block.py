@@ -1,4 +1,5 @@
-"""The `sweep` block of an experiment file: what to vary, how trials are chosen, and how much of it is run.
+"""The `sweep` block of an experiment file: what to vary, how trials are chosen, and how much of it
+is run.
 
 What it demands of the other blocks stands in `rules.of_sweeps`, its space in `space`.
 """
@@ -13,13 +14,19 @@ from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.field_types import Count, Metric, Positive, Text, as_tuple, fits
 from orchestrator.settings.messages import Say
 
-Space = Annotated[dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")]
+Space = Annotated[
+    dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")
+]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]
 
 
 class Sweep(Block):
-    metric: Metric = Field(default="fid", description="What ranks the trials: one of evaluation.metrics.")
-    mode: Literal["min", "max"] = Field(default="min", description="Which end of the metric is best: min or max.")
+    metric: Metric = Field(
+        default="fid", description="What ranks the trials: one of evaluation.metrics."
+    )
+    mode: Literal["min", "max"] = Field(
+        default="min", description="Which end of the metric is best: min or max."
+    )
     search: Literal["grid", "random", "optuna"] = Field(
         default="grid",
         description="How trials are chosen: grid, every combination; random; optuna, where earlier were good (TPE).",
@@ -49,7 +56,8 @@ class Sweep(Block):
         "evaluation.every has measured.",
     )
     grace_steps: Count | None = Field(
-        default=None, description="Teacher steps before which asha stops nobody, >= 1; null: evaluation.every."
+        default=None,
+        description="Teacher steps before which asha stops nobody, >= 1; null: evaluation.every.",
     )
     reduction_factor: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
         default=3,
@@ -57,10 +65,12 @@ class Sweep(Block):
         "further apart each time.",
     )
     max_concurrent_trials: Count | None = Field(
-        default=None, description="Trials at once, >= 1; null: as many as there are CPUs and GPUs for."
+        default=None,
+        description="Trials at once, >= 1; null: as many as there are CPUs and GPUs for.",
     )
     max_minutes: Positive | None = Field(
-        default=None, description="Minutes after which no further trial is begun, > 0; null: no such budget."
+        default=None,
+        description="Minutes after which no further trial is begun, > 0; null: no such budget.",
     )
     max_core_hours: Positive | None = Field(
         default=None,

@@ -1,4 +1,5 @@
-"""Which addresses of tracking stores can work: a server's, an SQLite file's, or that of another database."""
+"""Which addresses of tracking stores can work: a server's, an SQLite file's, or that of another
+database."""
 
 import re
 from urllib.parse import urlsplit
@@ -19,9 +20,9 @@ SERVER_SLIP = re.compile(r"(https?):/{0,3}(?=[^/])(.+)", re.IGNORECASE)
 
 
 def meant_uri(text: str) -> str:
-    """What a user means who writes `text` for a tracking store, environment variables in a file's path replaced by
-    their values; raises ValueError, with the nearest address that works, where it is none, and where a password is in
-    it, which would be written down with the settings."""
+    """What a user means who writes `text` for a tracking store, environment variables in a file's
+    path replaced by their values; raises ValueError, with the nearest address that works, where it
+    is none, and where a password is in it, which would be written down with the settings."""
     scheme, _, rest = text.partition("://")
     kind = scheme.partition("+")[0]
     if match := SQLITE_FILE.fullmatch(text):
@@ -34,7 +35,9 @@ def meant_uri(text: str) -> str:
         raise ValueError(f"got {describe(text)}, expected {EXPECTED}{hint}")
     if _password(text):
         remedy = LOGIN if scheme in SERVERS else OF_DATABASE
-        raise ValueError(f"got {describe(text)}, expected no password, which would be written down: {remedy}")
+        raise ValueError(
+            f"got {describe(text)}, expected no password, which would be written down: {remedy}"
+        )
     return text
 
 
@@ -77,5 +80,7 @@ def _nearest(text: str) -> str:
         return text.replace("postgres", "postgresql", 1)
     if HOST_AND_PORT.fullmatch(text):
         return f"http://{text}"
-    looks_like_file = ":" not in text and ("/" in text or text.endswith((".db", ".sqlite", ".sqlite3")))
+    looks_like_file = ":" not in text and (
+        "/" in text or text.endswith((".db", ".sqlite", ".sqlite3"))
+    )
     return f"sqlite:///{text}" if looks_like_file else ""

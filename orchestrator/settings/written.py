@@ -1,6 +1,6 @@
-"""Places as users write them in a file of settings, or with --set: environment variables are replaced by their values,
-and what can only be a slip is refused. What this project has kept of settings is not looked at so: a sweep is read
-without the variables of the shell that ran it."""
+"""Places as users write them in a file of settings, or with --set: environment variables are
+replaced by their values, and what can only be a slip is refused. What this project has kept of
+settings is not looked at so: a sweep is read without the variables of the shell that ran it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,9 +10,13 @@ from orchestrator.settings.faults import Fault
 from orchestrator.settings.tracking_address import meant_uri
 
 PLACES: Mapping[str, Callable[[str], str]] = {
-    "storage": meant, "data.root": meant, "data.cache": meant, "evaluation.weights": meant, "tracking.uri": meant_uri,
+    "storage": meant,
+    "data.root": meant,
+    "data.cache": meant,
+    "evaluation.weights": meant,
+    "tracking.uri": meant_uri,
     "data.split": nameable,
-}  # fmt: skip
+}
 
 
 def settled(data: Any) -> tuple[Any, list[Fault]]:
@@ -24,8 +28,11 @@ def settled(data: Any) -> tuple[Any, list[Fault]]:
     return data, faults
 
 
-def _changed(data: Any, path: list[str], settle: Callable[[str], str], key: str, faults: list[Fault]) -> Any:
-    """`data` with every text at and below `path` settled; what is wrong with one is added to `faults`, under `key`."""
+def _changed(
+    data: Any, path: list[str], settle: Callable[[str], str], key: str, faults: list[Fault]
+) -> Any:
+    """`data` with every text at and below `path` settled; what is wrong with one is added to
+    `faults`, under `key`."""
     if path:
         if not isinstance(data, dict) or path[0] not in data:
             return data

@@ -1,8 +1,8 @@
-"""Reads a YAML file (or a value) into plain dicts, lists and scalars, and says exactly where it cannot.
+"""Reads a YAML file (or a value) into plain dicts, lists and scalars, and says exactly where it
+cannot.
 
-YAML 1.1 reads some texts in ways nobody means: 010 is eight, 1:30 is ninety. Those are refused here, dates stay text,
-and what is left (`2e-4` is text, `no` is false) the fields' types catch.
-"""
+YAML 1.1 reads some texts in ways nobody means: 010 is eight, 1:30 is ninety. Those are refused
+here, dates stay text, and what is left (`2e-4` is text, `no` is false) the fields' types catch."""
 
 import codecs
 import re
@@ -17,21 +17,33 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from orchestrator.settings.faults import ConfigError, Fault, describe
 
 MAX_BYTES = 1_000_000  # a file of settings has a few kilobytes
-MAX_NODES = 50_000  # with every alias written out: nine lines of aliases can stand for a billion values
+MAX_NODES = (
+    50_000  # with every alias written out: nine lines of aliases can stand for a billion values
+)
 MAX_DEPTH = 50
 
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # that of UTF-32 begins with the same bytes, or a zero
+UTF_16 = (
+    codecs.BOM_UTF16_LE,
+    codecs.BOM_UTF16_BE,
+)  # that of UTF-32 begins with the same bytes, or a zero
 CORE = "tag:yaml.org,2002:"
-PLAIN_TAGS = {CORE + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
+PLAIN_TAGS = {
+    CORE + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
+}
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader without dates and without the `=` scalar; a scalar that does not fit its tag is a YAML error."""
+    """SafeLoader without dates and without the `=` scalar; a scalar that does not fit its tag is a
+    YAML error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (the name and the type are PyYAML's)
-        start: [(tag, pattern) for tag, pattern in pairs if tag not in (CORE + "timestamp", CORE + "value")]
+        start: [
+            (tag, pattern)
+            for tag, pattern in pairs
+            if tag not in (CORE + "timestamp", CORE + "value")
+        ]
         for start, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -51,12 +63,15 @@ def read(path: str | Path) -> dict[str, Any]:
     if data is None:
         raise _error(source, "the file is empty, expected settings such as name: and data:")
     if not isinstance(data, dict):
-        raise _error(source, f"the top level is {describe(data)}, expected a mapping such as name: my-run")
+        raise _error(
+            source, f"the top level is {describe(data)}, expected a mapping such as name: my-run"
+        )
     return data
 
 
 def load_text(text: str, source: str) -> Any:
-    """The one YAML document in `text`, None where there is none; faults are named after `source`."""
+    """The one YAML document in `text`, None where there is none; faults are named after
+    `source`."""
     loader = None
     try:
         loader = Loader(text)
@@ -92,14 +107,20 @@ def _text(path: Path, source: str) -> str:
         raise _error(source, "this is not a regular file, expected a YAML file")
     if raw is None:
         raise _error(source, f"larger than {MAX_BYTES} bytes, expected a file of settings")
-    if raw.startswith(UTF_16) or b"\0" in raw[:2]:  # without a mark every other byte of plain text is zero
-        raise _error(source, "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8")
+    if (
+        raw.startswith(UTF_16) or b"\0" in raw[:2]
+    ):  # without a mark every other byte of plain text is zero
+        raise _error(
+            source, "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8"
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
-        raise _error(source, f"line {line}: not UTF-8 text ({byte}), save the file as UTF-8") from None
+        raise _error(
+            source, f"line {line}: not UTF-8 text ({byte}), save the file as UTF-8"
+        ) from None
 
 
 def _error(source: str, message: str) -> ConfigError:
@@ -117,7 +138,11 @@ def _explain(error: yaml.YAMLError, text: str) -> str:
     if error.context == "expected a single document in the stream":
         problem = "a second document starts here, expected one document in a file"
     elif "cannot start any token" in problem and "\\t" in problem:
-        problem = "a tab, indent with spaces" if _indents(text, error.problem_mark) else "a tab, write a space"
+        problem = (
+            "a tab, indent with spaces"
+            if _indents(text, error.problem_mark)
+            else "a tab, write a space"
+        )
     mark = error.problem_mark or error.context_mark
     return f"{_place(mark)}: {problem}" if mark else problem
 
@@ -132,7 +157,8 @@ def _place(mark: yaml.Mark) -> str:
 
 
 def _faults(root: Node) -> Iterator[str]:
-    """What is wrong in the tree before anything is built from it; stops at a tree that must not be walked on."""
+    """What is wrong in the tree before anything is built from it; stops at a tree that must not be
+    walked on."""
     too_large = _unbounded(root)
     if too_large:
         yield too_large
@@ -161,7 +187,8 @@ def _children(node: Node) -> list[Node]:
 
 
 def _unbounded(root: Node) -> str | None:
-    """Why the tree has no usable size: an alias inside its own anchor, too deep, or too many values when expanded."""
+    """Why the tree has no usable size: an alias inside its own anchor, too deep, or too many values
+    when expanded."""
     measured: dict[int, tuple[int, int]] = {}  # of each node seen: how many values, how many levels
     open_nodes: set[int] = set()
 
@@ -174,11 +201,16 @@ def _unbounded(root: Node) -> str | None:
         if id(node) not in measured:
             open_nodes.add(id(node))
             inner = [measure(child, depth + 1) for child in _children(node)]
-            measured[id(node)] = 1 + sum(size for size, _ in inner), 1 + max((levels for _, levels in inner), default=0)
+            measured[id(node)] = (
+                1 + sum(size for size, _ in inner),
+                1 + max((levels for _, levels in inner), default=0),
+            )
             open_nodes.discard(id(node))
         size, levels = measured[id(node)]
         if size > MAX_NODES:
-            raise ValueError(f"{place}: more than {MAX_NODES} values once its aliases are written out")
+            raise ValueError(
+                f"{place}: more than {MAX_NODES} values once its aliases are written out"
+            )
         if depth + levels > MAX_DEPTH + 1:  # through aliases
             raise ValueError(f"{place}: nested deeper than {MAX_DEPTH} levels")
         return size, levels
@@ -214,7 +246,9 @@ def _key_faults(node: MappingNode) -> Iterator[str]:
         elif isinstance(key, ScalarNode) and key.tag == CORE + "str":
             name = key.value
         else:
-            shown = f"{key.value} ({key.tag.removeprefix(CORE)})" if isinstance(key, ScalarNode) else ""
+            shown = (
+                f"{key.value} ({key.tag.removeprefix(CORE)})" if isinstance(key, ScalarNode) else ""
+            )
             yield f"{place}: the key {shown or 'made of a list or mapping'} is not text, put quotes around it"
             continue
         if name in first:

@@ -30,7 +30,8 @@ class Folder(PosixPath):
             return []
 
     def read_text(self, encoding: str | None = "utf-8", errors: str | None = None) -> str:
-        """The text of the file, which this project writes in UTF-8 whatever the locale of this process."""
+        """The text of the file, which this project writes in UTF-8 whatever the locale of this
+        process."""
         return super().read_text(encoding, errors)
 
     def put(self, data: bytes) -> None:
@@ -91,8 +92,9 @@ class Folder(PosixPath):
         drafted.rename(self)
 
     def adopted(self, marker: str) -> bool:
-        """Whether `adopt` has put something here, by the word of the machine that has the disk: `exists` may tell what
-        this one remembers of a shared folder from half a minute ago, until it makes something there."""
+        """Whether `adopt` has put something here, by the word of the machine that has the disk:
+        `exists` may tell what this one remembers of a shared folder from half a minute ago, until
+        it makes something there."""
         try:
             self.mkdir(parents=True)
         except FileExistsError:
@@ -132,8 +134,11 @@ class Folder(PosixPath):
         return _refusal(existing)
 
     def nearest(self) -> "Folder":
-        """Itself, or the first folder or file above it that is there; raises OSError where that cannot be told."""
-        return next(each for each in (self.absolute(), *self.absolute().parents) if each._is_there())
+        """Itself, or the first folder or file above it that is there; raises OSError where that
+        cannot be told."""
+        return next(
+            each for each in (self.absolute(), *self.absolute().parents) if each._is_there()
+        )
 
     def _is_there(self) -> bool:
         try:
@@ -144,7 +149,8 @@ class Folder(PosixPath):
 
 
 def _refusal(folder: Path) -> str:
-    """Why no folder can be made in `folder`, which the rights alone do not tell of /proc and its like; tried once."""
+    """Why no folder can be made in `folder`, which the rights alone do not tell of /proc and its
+    like; tried once."""
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".kacflow-", dir=folder))
     except OSError as e:

@@ -1,4 +1,5 @@
-"""What must not be written where the training images of a folder lie: it would be read as one of them."""
+"""What must not be written where the training images of a folder lie: it would be read as one of
+them."""
 
 import os
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ from orchestrator.settings.blocks import Data
 
 
 def is_read(place: str | os.PathLike[str], data: Data) -> bool:
-    """Whether what lies at `place`, there or not, is among what is read as the images of `data`. Names that begin with
-    a dot are not looked at."""
+    """Whether what lies at `place`, there or not, is among what is read as the images of `data`.
+    Names that begin with a dot are not looked at."""
     if data.name != "folder" or data.root is None:
         return False
     root = os.path.realpath(os.path.join(expanded(data.root), data.split or ""))

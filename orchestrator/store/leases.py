@@ -1,11 +1,11 @@
 """Leases: at most one process works on a stage, and a dead one's work passes on by itself.
 
-A lease is a file work/<key>/lease.<n>, created exclusively, in which its holder raises a counter every few seconds. A
-waiter that sees the counter of the newest lease stand still for STALE_SECONDS *of its own monotonic clock* creates
-lease.<n+1>, which only one can; the old holder finds it at its next beat, its workers at their next step, and they
-give up. No host's clock is compared with another's, and nothing is left that a rerun must clean up. Both times are a
-folder's; elsewhere they are longer, by the `pace` of the place.
-"""
+A lease is a file work/<key>/lease.<n>, created exclusively, in which its holder raises a counter
+every few seconds. A waiter that sees the counter of the newest lease stand still for STALE_SECONDS
+*of its own monotonic clock* creates lease.<n+1>, which only one can; the old holder finds it at its
+next beat, its workers at their next step, and they give up. No host's clock is compared with
+another's, and nothing is left that a rerun must clean up. Both times are a folder's; elsewhere they
+are longer, by the `pace` of the place."""
 
 import json
 import os
@@ -47,15 +47,17 @@ def beat_seconds(folder: Place) -> float:
 
 
 class Lease:
-    """A lease, held once it is `begun`; a context manager that releases it. `check` raises LeaseLostError once it is
-    lost."""
+    """A lease, held once it is `begun`; a context manager that releases it. `check` raises
+    LeaseLostError once it is lost."""
 
     def __init__(self, path: Place) -> None:
         self.path, self.lost = path, False
         self.number = int(path.name.split(".")[1])
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{path.parent.name}")
+        self._thread = threading.Thread(
+            target=self._keep, daemon=True, name=f"lease-{path.parent.name}"
+        )
 
     def begun(self) -> bool:
         """Take the lease; False where another was faster."""
@@ -65,7 +67,12 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self._stop.set()
         self._thread.join()
         if not self.lost:
@@ -78,8 +85,11 @@ class Lease:
         return self.lost
 
     def hand_over(self) -> None:
-        """Let whoever waits for the stage go on with it at once; this process's own workers stop as if it were lost."""
-        with suppress(OSError):  # the stage is finished, or the storage refuses; and silence does as well
+        """Let whoever waits for the stage go on with it at once; this process's own workers stop as
+        if it were lost."""
+        with suppress(
+            OSError
+        ):  # the stage is finished, or the storage refuses; and silence does as well
             (self.path.parent / f"lease.{self.number + 1}").create(self._said("released"))
 
     def check(self) -> None:
@@ -96,7 +106,9 @@ class Lease:
             except FileNotFoundError:
                 return  # the stage is finished and its work folder gone
             except OSError:
-                continue  # full, read-only or out of reach: the next beat tries again, and waiters judge by silence
+                # full, read-only or out of reach: the next beat tries again, and waiters judge by
+                # silence
+                continue
 
     def _write(self, state: str) -> None:
         self._beats += 1
@@ -107,7 +119,8 @@ class Lease:
 
 
 class Halt:
-    """Another thread's wish that no more be done for a trial: `ask` it, and its leases are handed over."""
+    """Another thread's wish that no more be done for a trial: `ask` it, and its leases are handed
+    over."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
@@ -131,7 +144,8 @@ class Halt:
 
 
 class LeaseWatch:
-    """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder last moved."""
+    """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder
+    last moved."""
 
     def __init__(self, folder: Where) -> None:
         self.folder = place_of(folder)
@@ -158,7 +172,9 @@ class LeaseWatch:
         try:
             if not lease.begun():
                 return None
-        except FileNotFoundError:  # the stage has been finished, and its work folder removed, in between
+        except (
+            FileNotFoundError
+        ):  # the stage has been finished, and its work folder removed, in between
             return None
         for old in numbers:  # what everybody has long been past
             if old < number:

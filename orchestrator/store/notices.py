@@ -1,4 +1,5 @@
-"""Warnings about stages. Ray's workers print where nobody looks, so a warning travels through the store.
+"""Warnings about stages. Ray's workers print where nobody looks, so a warning travels through the
+store.
 
     notices/<stage key>/<digest of the text>.json     text, label, host, time
 
@@ -29,8 +30,8 @@ SHOWN = 20  # of a list of warnings that is printed
 
 
 class Notice(NamedTuple):
-    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since 1970. One about
-    data has neither host nor time."""
+    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since
+    1970. One about data has neither host nor time."""
 
     key: str
     label: str
@@ -43,15 +44,20 @@ class Notice(NamedTuple):
 
 
 def keep(root: Place, stage: Stage, text: str) -> None:
-    """Keep the warning `text` about `stage` in the store at `root`, once however often it is given. Never an error: a
-    disk that is full, or a store out of reach, must not turn a warning into a failure."""
+    """Keep the warning `text` about `stage` in the store at `root`, once however often it is given.
+    Never an error: a disk that is full, or a store out of reach, must not turn a warning into a
+    failure."""
     text = _one_line(text)
     notice = {"text": text, "label": stage.label, "host": socket.gethostname(), "time": time.time()}
-    place = root / layout.NOTICES / stage.key / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    place = (
+        root / layout.NOTICES / stage.key / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    )
     with suppress(OSError):
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.note(json.dumps(notice).encode())  # all of it or nothing, also on a full disk; one of several stays
+            place.note(
+                json.dumps(notice).encode()
+            )  # all of it or nothing, also on a full disk; one of several stays
 
 
 class Notices:
@@ -65,12 +71,20 @@ class Notices:
         """The warnings about the stages `keys`, the oldest first."""
         for place in self._folder.find("*/*.json"):
             if str(place) not in self._read and place.parent.name in keys:
-                with suppress(OSError, ValueError, KeyError, TypeError):  # removed, or damaged: it warns of nothing
+                with suppress(
+                    OSError, ValueError, KeyError, TypeError
+                ):  # removed, or damaged: it warns of nothing
                     said = json.loads(place.read_text())
                     self._read[str(place)] = Notice(
-                        place.parent.name, str(said["label"]), str(said["text"]), str(said["host"]), float(said["time"])
+                        place.parent.name,
+                        str(said["label"]),
+                        str(said["text"]),
+                        str(said["host"]),
+                        float(said["time"]),
                     )
-        return sorted((n for n in self._read.values() if n.key in keys), key=lambda n: (n.time, n.text))
+        return sorted(
+            (n for n in self._read.values() if n.key in keys), key=lambda n: (n.time, n.text)
+        )
 
 
 def about(root: Place, stages: Iterable[Stage]) -> list[Notice]:
@@ -79,7 +93,8 @@ def about(root: Place, stages: Iterable[Stage]) -> list[Notice]:
 
 
 def of_plan(plan: "Plan", root: Place) -> list[Notice]:
-    """The warnings about the data of `plan`, and about its stages in the store at `root`, the oldest first."""
+    """The warnings about the data of `plan`, and about its stages in the store at `root`, the
+    oldest first."""
     data = [
         Notice(info.fingerprint, info.name, note.removeprefix(WARNING), "", 0.0)
         for info in plan.datasets()
@@ -90,12 +105,16 @@ def of_plan(plan: "Plan", root: Place) -> list[Notice]:
 
 
 def lines(found: Iterable[Notice], most: int = SHOWN) -> list[str]:
-    """How many warnings there are, and the last few of them, a line each; nothing where there are none."""
+    """How many warnings there are, and the last few of them, a line each; nothing where there are
+    none."""
     said = list(map(str, found))
     if not said:
         return []
     count = f"{len(said)} warning{'s' * (len(said) > 1)}"
-    return [f"{count}:" if len(said) <= most else f"{count}, the last {most}:", *(f"  {text}" for text in said[-most:])]
+    return [
+        f"{count}:" if len(said) <= most else f"{count}, the last {most}:",
+        *(f"  {text}" for text in said[-most:]),
+    ]
 
 
 def forget(root: Place, key: str) -> None:
@@ -105,8 +124,9 @@ def forget(root: Place, key: str) -> None:
 
 @contextmanager
 def heard(root: Place, stage: Stage) -> Iterator[None]:
-    """While the context is open, Python warnings that code of this project gives are kept as warnings about `stage`,
-    beside what Python does with them. Each is given once, also where this process has given it for another stage."""
+    """While the context is open, Python warnings that code of this project gives are kept as
+    warnings about `stage`, beside what Python does with them. Each is given once, also where this
+    process has given it for another stage."""
     with warnings.catch_warnings():
         warnings.filterwarnings("default", module=rf"({'|'.join(OURS)})(\.|$)")
         show = warnings.showwarning

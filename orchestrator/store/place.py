@@ -1,4 +1,5 @@
-"""What the store asks of the place where it lies, a folder or a prefix in an S3 bucket, and how a place fails.
+"""What the store asks of the place where it lies, a folder or a prefix in an S3 bucket, and how a
+place fails.
 
 Every operation raises StorageError, or another OSError, where the storage does not do it.
 """
@@ -14,7 +15,8 @@ class StorageError(ConnectionError):
 
 
 class StorageRefusedError(StorageError):
-    """The same, and it will not when asked again at once: credentials, rights, a bucket that is not there."""
+    """The same, and it will not when asked again at once: credentials, rights, a bucket that is not
+    there."""
 
 
 class Place(Protocol):
@@ -44,12 +46,13 @@ class Place(Protocol):
     def unlink(self, missing_ok: bool = False) -> None: ...
 
     def find(self, pattern: str) -> "list[Place]":
-        """What matches `pattern`, such as */manifest.json, below this, sorted; nothing where this is not there."""
+        """What matches `pattern`, such as */manifest.json, below this, sorted; nothing where this
+        is not there."""
         ...
 
     def put(self, data: bytes) -> None:
-        """Write the file atomically and durably: a reader, and a machine that loses its power, has all of it or
-        nothing."""
+        """Write the file atomically and durably: a reader, and a machine that loses its power, has
+        all of it or nothing."""
         ...
 
     def put_json(self, value: Any) -> None:
@@ -57,16 +60,18 @@ class Place(Protocol):
         ...
 
     def note(self, data: bytes) -> None:
-        """Write the file atomically and quickly: a reader has all of it or nothing, a loss of power may undo it."""
+        """Write the file atomically and quickly: a reader has all of it or nothing, a loss of power
+        may undo it."""
         ...
 
     def rewrite(self, data: bytes) -> None:
-        """`note` anew what this very object has created. Raises FileNotFoundError where it was removed."""
+        """`note` anew what this very object has created. Raises FileNotFoundError where it was
+        removed."""
         ...
 
     def create(self, data: bytes) -> bool:
-        """Write a file that is not there yet; False where it is. Of several that try only one gets True: `data` has to
-        be of this writer alone."""
+        """Write a file that is not there yet; False where it is. Of several that try only one gets
+        True: `data` has to be of this writer alone."""
         ...
 
     def set_aside(self, suffix: str) -> None:
@@ -74,12 +79,13 @@ class Place(Protocol):
         ...
 
     def modified(self) -> float:
-        """When the file was written last, in seconds since 1970. Raises FileNotFoundError where there is none."""
+        """When the file was written last, in seconds since 1970. Raises FileNotFoundError where
+        there is none."""
         ...
 
     def listing(self) -> dict[str, tuple[int, int]]:
-        """The files directly below this: the bytes of each, and when it was written, in nanoseconds since 1970; empty
-        where this is not there."""
+        """The files directly below this: the bytes of each, and when it was written, in nanoseconds
+        since 1970; empty where this is not there."""
         ...
 
     def local(self, anew: bool = False) -> Path:
@@ -91,33 +97,38 @@ class Place(Protocol):
         ...
 
     def draft(self) -> Path:
-        """An empty folder on this machine in which this process gathers what `adopt` is to put in place."""
+        """An empty folder on this machine in which this process gathers what `adopt` is to put in
+        place."""
         ...
 
     def adopt(self, drafted: Path, marker: str, said: dict[str, Any]) -> None:
-        """Put the files of `drafted` here, and with them the JSON file `marker`, which says that they are whole: a
-        reader who finds it finds all. Raises an OSError where another process was faster, whose files stay."""
+        """Put the files of `drafted` here, and with them the JSON file `marker`, which says that
+        they are whole: a reader who finds it finds all. Raises an OSError where another process was
+        faster, whose files stay."""
         ...
 
     def adopted(self, marker: str) -> bool:
-        """Whether `adopt` has put something here, without a cache of this machine between: `exists` may tell what a
-        shared folder held half a minute ago."""
+        """Whether `adopt` has put something here, without a cache of this machine between: `exists`
+        may tell what a shared folder held half a minute ago."""
         ...
 
     def withdraw(self, marker: str, aside: Any, keep: bool = False) -> None:
-        """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that nobody reads, where it
-        lies then if it is to `keep`. Raises FileNotFoundError where nothing is here."""
+        """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that
+        nobody reads, where it lies then if it is to `keep`. Raises FileNotFoundError where nothing
+        is here."""
         ...
 
     def staged(self) -> AbstractContextManager[Path]:
-        """A folder on this machine whose files are in this place when the context ends without an error."""
+        """A folder on this machine whose files are in this place when the context ends without an
+        error."""
         ...
 
     def fetched(self, *names: str) -> AbstractContextManager[Path]:
-        """A folder on this machine that has, while the context is open, those of the files `names` that are there."""
+        """A folder on this machine that has, while the context is open, those of the files `names`
+        that are there."""
         ...
 
     def problem(self) -> str:
-        """Why no store can be written here, in words that begin with "but"; empty where one can. Writes nothing that
-        stays."""
+        """Why no store can be written here, in words that begin with "but"; empty where one can.
+        Writes nothing that stays."""
         ...

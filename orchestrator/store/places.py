@@ -1,4 +1,5 @@
-"""Where a store lies, from what users write: a folder that all machines see, or a prefix in an S3 bucket."""
+"""Where a store lies, from what users write: a folder that all machines see, or a prefix in an S3
+bucket."""
 
 import os
 from typing import TypeAlias
@@ -11,8 +12,8 @@ Where: TypeAlias = str | os.PathLike[str] | Place  # what can be said in the pla
 
 
 def place_of(where: Where) -> Place:
-    """The place that a text (a folder's path, which may begin with ~, or s3://BUCKET/PREFIX) or a path means; raises
-    ValueError for others."""
+    """The place that a text (a folder's path, which may begin with ~, or s3://BUCKET/PREFIX) or a
+    path means; raises ValueError for others."""
     if not isinstance(where, str):
         return Folder(where) if isinstance(where, os.PathLike) else where
     found = bucket_and_prefix(where)

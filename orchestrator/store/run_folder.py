@@ -1,4 +1,5 @@
-"""What a run leaves in the store while it lasts: removed at its end, and what dead runs have left with it."""
+"""What a run leaves in the store while it lasts: removed at its end, and what dead runs have left
+with it."""
 
 import time
 from contextlib import ExitStack
@@ -9,11 +10,14 @@ from orchestrator.store.places import Where, place_of
 
 
 class RunFolder:
-    """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being run. Its
-    neighbours whose lease nobody keeps up any more, what killed runs have left, are removed with it."""
+    """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being
+    run. Its neighbours whose lease nobody keeps up any more, what killed runs have left, are
+    removed with it."""
 
     def __init__(self, folder: Where, sweep: str) -> None:
-        self.folder, self.sweep, self._held = place_of(folder), sweep, ExitStack()
+        self.folder = place_of(folder)
+        self.sweep = sweep
+        self._held = ExitStack()
         self._neighbours: list[LeaseWatch] = []
 
     def __enter__(self) -> "RunFolder":
@@ -27,8 +31,14 @@ class RunFolder:
         (self.folder / "sweep.json").put_json({"sweep": self.sweep})
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._held.close()  # first: a beat during the removal would put a file into a folder that is to be empty
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        # first: a beat during the removal would put a file into a folder that is to be empty
+        self._held.close()
         for watch in self._neighbours:
             if watch.try_take() is not None:
                 watch.folder.clear()
@@ -36,8 +46,9 @@ class RunFolder:
 
 
 def clear_after_the_dead(parent: Where) -> None:
-    """Remove what killed runs have left in `parent`, for a run that has nothing to do and so no scratch of its own.
-    Waits until each holder of a lease there has moved, or has been silent for so long that it is dead."""
+    """Remove what killed runs have left in `parent`, for a run that has nothing to do and so no
+    scratch of its own. Waits until each holder of a lease there has moved, or has been silent for
+    so long that it is dead."""
     watches = [LeaseWatch(p) for p in place_of(parent).find("*") if p.is_dir()]
     for watch in watches:
         watch.look()

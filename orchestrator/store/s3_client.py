@@ -1,4 +1,5 @@
-"""The connection to S3, and its faults in words: what is wrong with `storage`, and what to do about it."""
+"""The connection to S3, and its faults in words: what is wrong with `storage`, and what to do about
+it."""
 
 import threading
 import time
@@ -11,8 +12,19 @@ from orchestrator.store.place import StorageError, StorageRefusedError
 
 T = TypeVar("T")
 
-ATTEMPTS = 5  # of each request by botocore, with growing pauses; it gives up sooner where very many fail
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds before it is asked to begin anew: two minutes in all
+ATTEMPTS = (
+    5  # of each request by botocore, with growing pauses; it gives up sooner where very many fail
+)
+PAUSES = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    15.0,
+    30.0,
+    60.0,
+)  # seconds before it is asked to begin anew: two minutes in all
 HASTY = 2  # so many of them for a service that has never answered this process: it may well be none
 REACHED = threading.Event()
 RIGHTS = "s3:ListBucket on the bucket and s3:GetObject, s3:PutObject and s3:DeleteObject on what is in it"
@@ -35,7 +47,8 @@ REFUSALS = {
     "IllegalLocationConstraintException": ELSEWHERE,
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
 }
-NO_CREDENTIALS = {  # botocore's own exceptions, by their names: it raises them before it asks anybody
+# botocore's own exceptions, by their names: it raises them before it asks anybody
+NO_CREDENTIALS = {
     "NoCredentialsError": f"no credentials are found: {LOG_IN}",
     "PartialCredentialsError": f"the credentials are not complete: {LOG_IN}",
     "CredentialRetrievalError": f"the credentials cannot be had: {LOG_IN}",
@@ -62,8 +75,8 @@ def client() -> Any:
 
 
 def ask(address: str, bucket: str, question: Callable[[Any], T]) -> T:
-    """What `question` gets of the client. Raises FileNotFoundError, or StorageRefusedError, or, once it has failed for
-    long, StorageError, each on `address`."""
+    """What `question` gets of the client. Raises FileNotFoundError, or StorageRefusedError, or,
+    once it has failed for long, StorageError, each on `address`."""
     for number, pause in enumerate((*PAUSES, None)):
         try:
             with _asking(address, bucket):
@@ -100,19 +113,27 @@ def _asking(address: str, bucket: str) -> Iterator[None]:
         if code in ("NoSuchKey", "404"):
             raise FileNotFoundError(f"{address}: no such object") from None
         raise _answered(address, _said(code, bucket), e) from None
-    except (BotoCoreError, Boto3Error, RetriesExceededError, HTTPError) as e:  # the last: a refusal that broke off
+    except (
+        BotoCoreError,
+        Boto3Error,
+        RetriesExceededError,
+        HTTPError,
+    ) as e:  # the last: a refusal that broke off
         if (name := type(e).__name__) in NO_CREDENTIALS:
             raise StorageRefusedError(f"{address}: {NO_CREDENTIALS[name]}") from None
         text = str(e).strip().rstrip(".")
-        raise StorageError(f"{address}: {text}: check the network and AWS_ENDPOINT_URL_S3") from None
+        raise StorageError(
+            f"{address}: {text}: check the network and AWS_ENDPOINT_URL_S3"
+        ) from None
 
 
 def region_problem(s3: Any, bucket: str) -> str:
-    """What is wrong with the region that is set on this machine, in words that begin with "but"; empty where it is the
-    bucket's or none is set. A question for `ask`."""
+    """What is wrong with the region that is set on this machine, in words that begin with "but";
+    empty where it is the bucket's or none is set. A question for `ask`."""
     from boto3.session import Session
 
-    here, there = Session().region_name, s3.head_bucket(Bucket=bucket).get("BucketRegion")
+    here = Session().region_name
+    there = s3.head_bucket(Bucket=bucket).get("BucketRegion")
     if here is None or there is None or here == there:
         return ""
     return f"but the bucket lies in {there} and the region here is {here}: set AWS_DEFAULT_REGION={there}"
@@ -137,4 +158,6 @@ def _said(code: str, bucket: str) -> str:
 def _answered(address: str, code: str, error: Exception) -> StorageError:
     if code in REFUSALS:
         return StorageRefusedError(f"{address}: {REFUSALS[code]}")
-    return StorageError(f"{address}: {str(error).strip()}: run the same command again when it answers")
+    return StorageError(
+        f"{address}: {str(error).strip()}: run the same command again when it answers"
+    )

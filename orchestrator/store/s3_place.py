@@ -6,9 +6,9 @@ S3 has neither folders nor renames. In their stead:
     rewrite     a PUT with If-Match changes what this writer wrote last, and brings nothing back that was removed
     adopt       files go below a name of their own; the manifest that says which is created last
 
-An answer may be lost where the question was not. botocore asks again, and then a conditional PUT is refused for the
-sake of itself: what was refused is read back, and is this writer's own where the content is.
-"""
+An answer may be lost where the question was not. botocore asks again, and then a conditional PUT is
+refused for the sake of itself: what was refused is read back, and is this writer's own where the
+content is."""
 
 import json
 import shutil
@@ -33,13 +33,18 @@ TRIES = 6  # of a conditional PUT that met another
 
 
 class S3Place:
-    """An object, or all objects below it, of a bucket; what it shares with Path does what Path's does."""
+    """An object, or all objects below it, of a bucket; what it shares with Path does what Path's
+    does."""
 
     pace: ClassVar[int] = 5  # each look costs a request: leases beat every 10 s
     near: ClassVar[bool] = False
 
-    def __init__(self, bucket: str, key: str | PurePosixPath = "", modified: float | None = None) -> None:
-        self.bucket, self._path, self._modified = bucket, PurePosixPath(key), modified
+    def __init__(
+        self, bucket: str, key: str | PurePosixPath = "", modified: float | None = None
+    ) -> None:
+        self.bucket = bucket
+        self._path = PurePosixPath(key)
+        self._modified = modified
         self._etag, self._sent = "", b""  # of what this very object wrote last
 
     def __str__(self) -> str:
@@ -117,14 +122,20 @@ class S3Place:
         """Objects, and what would be folders."""
         steps = pattern.split("/")
         fixed = pattern.split("*")[0]
-        flat = "/" in pattern[len(fixed) :]  # the listing goes to the bottom where a folder's name is not known
+        flat = (
+            "/" in pattern[len(fixed) :]
+        )  # the listing goes to the bottom where a folder's name is not known
         found: dict[str, Place] = {}
         for key, modified in self._list(self._prefix() + fixed, "" if flat else "/"):
             below = key[len(self._prefix()) :].split("/")
             name = "/".join(below[: len(steps)])
-            fits = len(below) >= len(steps) and all(fnmatchcase(*each) for each in zip(below, steps, strict=False))
+            fits = len(below) >= len(steps) and all(
+                fnmatchcase(*each) for each in zip(below, steps, strict=False)
+            )
             if fits:
-                found[name] = S3Place(self.bucket, self._path / name, modified if len(below) == len(steps) else None)
+                found[name] = S3Place(
+                    self.bucket, self._path / name, modified if len(below) == len(steps) else None
+                )
         return [found[name] for name in sorted(found)]
 
     def put(self, data: bytes) -> None:
@@ -143,26 +154,37 @@ class S3Place:
             raise FileNotFoundError(f"{self}: removed or changed by another")
 
     def set_aside(self, suffix: str) -> None:
-        origin, target = {"Bucket": self.bucket, "Key": self.key}, self.with_suffix(suffix)
+        origin = {"Bucket": self.bucket, "Key": self.key}
+        target = self.with_suffix(suffix)
         self._ask("copy_object", Key=target.key, CopySource=origin)
         self.unlink()
 
     def modified(self) -> float:
-        return self._head()["LastModified"].timestamp() if self._modified is None else self._modified
+        return (
+            self._head()["LastModified"].timestamp() if self._modified is None else self._modified
+        )
 
     def listing(self) -> dict[str, tuple[int, int]]:
-        below = [each for page in self._pages(self._prefix(), "/") for each in page.get("Contents", ())]
-        return {PurePosixPath(e["Key"]).name: (e["Size"], int(e["LastModified"].timestamp() * 1e9)) for e in below}
+        below = [
+            each for page in self._pages(self._prefix(), "/") for each in page.get("Contents", ())
+        ]
+        return {
+            PurePosixPath(e["Key"]).name: (e["Size"], int(e["LastModified"].timestamp() * 1e9))
+            for e in below
+        }
 
     def local(self, anew: bool = False) -> Path:
-        """A copy that other processes of this user on this machine find again, as long as the object stays as it is."""
+        """A copy that other processes of this user on this machine find again, as long as the
+        object stays as it is."""
         return copy_of(f"{self} {self._head()['ETag']}", self.name, self._download, anew)
 
     def clear(self) -> None:
         with suppress(OSError):
             keys = [{"Key": key} for key, _ in self._list(self._prefix())]
             for start in range(0, len(keys), 1000):  # S3's limit for one request
-                self._ask("delete_objects", Delete={"Objects": keys[start : start + 1000], "Quiet": True})
+                self._ask(
+                    "delete_objects", Delete={"Objects": keys[start : start + 1000], "Quiet": True}
+                )
 
     def draft(self) -> Path:
         return Path(mkdtemp(prefix=DRAFTS))
@@ -236,11 +258,15 @@ class S3Place:
         return self._ask("head_object", Key=self.key)
 
     def _list(self, prefix: str, delimiter: str = "") -> Iterator[tuple[str, float | None]]:
-        """The keys that start with `prefix`, and when they were written; with a `delimiter` also what would be folders,
-        instead of what is below them."""
+        """The keys that start with `prefix`, and when they were written; with a `delimiter` also
+        what would be folders, instead of what is below them."""
         for page in self._pages(prefix, delimiter):
-            yield from ((each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ()))
-            yield from ((each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ()))
+            yield from (
+                (each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ())
+            )
+            yield from (
+                (each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ())
+            )
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
         more: dict[str, str] = {}
@@ -266,7 +292,9 @@ class S3Place:
 
         def put(s3: Any) -> tuple[int, str]:
             try:
-                return 200, s3.put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)["ETag"]
+                return 200, s3.put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)[
+                    "ETag"
+                ]
             except ClientError as e:
                 status = e.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status in (409, 412):
@@ -282,9 +310,15 @@ class S3Place:
                 except FileNotFoundError:  # removed in between
                     return False
                 if there != data:
-                    if "IfMatch" not in condition or there != before or etag == condition["IfMatch"]:
+                    if (
+                        "IfMatch" not in condition
+                        or there != before
+                        or etag == condition["IfMatch"]
+                    ):
                         return False
-                    condition["IfMatch"] = etag  # this writer's own, whose answer was lost altogether
+                    condition["IfMatch"] = (
+                        etag  # this writer's own, whose answer was lost altogether
+                    )
                     continue
             if status != 409:
                 self._etag = etag
@@ -301,7 +335,11 @@ class S3Place:
 
         def copy(s3: Any) -> None:
             for key in keys:
-                s3.copy({"Bucket": self.bucket, "Key": (self / key).key}, self.bucket, (target / key).key)
+                s3.copy(
+                    {"Bucket": self.bucket, "Key": (self / key).key},
+                    self.bucket,
+                    (target / key).key,
+                )
 
         self._asked(copy)
 

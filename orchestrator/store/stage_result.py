@@ -1,4 +1,5 @@
-"""A finished stage as readers see it: its folder, what its manifest says, and files whose checksums are compared."""
+"""A finished stage as readers see it: its folder, what its manifest says, and files whose checksums
+are compared."""
 
 import hashlib
 import json
@@ -15,22 +16,26 @@ if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigab
     from torch import Tensor
 
 
-
 class DamagedError(CorruptFileError):
-    """Finished results in the store at `root` are not what was written: by their keys, `found` says what is wrong."""
+    """Finished results in the store at `root` are not what was written: by their keys, `found` says
+    what is wrong."""
 
     def __init__(self, root: str, found: dict[str, str]) -> None:
         self.root, self.found = root, found
         super().__init__("\n".join(f"{root}/stages/{key}: {what}" for key, what in found.items()))
 
     def __reduce__(self) -> tuple[type["DamagedError"], tuple[str, dict[str, str]]]:
-        return DamagedError, (self.root, self.found)  # a worker raises it, and a coordinator reads it
+        return DamagedError, (
+            self.root,
+            self.found,
+        )  # a worker raises it, and a coordinator reads it
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished stage: its folder and what its manifest says. Whatever reads a file compares its checksum and raises
-    DamagedError where the file is not what was written, and FileNotFoundError where the result has no such file."""
+    """A finished stage: its folder and what its manifest says. Whatever reads a file compares its
+    checksum and raises DamagedError where the file is not what was written, and FileNotFoundError
+    where the result has no such file."""
 
     folder: Place
 
@@ -57,18 +62,21 @@ class Result:
         return name in self.manifest["files"]
 
     def sizes(self) -> dict[str, list[int]]:
-        """The bytes of each file, and when it was written in nanoseconds; raises DamagedError where one is missing or
-        has another size than was written."""
+        """The bytes of each file, and when it was written in nanoseconds; raises DamagedError where
+        one is missing or has another size than was written."""
         there = (self.folder / self.manifest.get("at", "")).listing()
         for name, said in self.manifest["files"].items():
             if name not in there:
                 raise self._damaged(f"{name} is missing")
             if there[name][0] != said["bytes"]:
-                raise self._damaged(f"{name} is damaged (it has {there[name][0]} bytes, expected {said['bytes']})")
+                raise self._damaged(
+                    f"{name} is damaged (it has {there[name][0]} bytes, expected {said['bytes']})"
+                )
         return {name: list(there[name]) for name in self.manifest["files"]}
 
     def path(self, name: str) -> Path:
-        """A file of this result on this machine, its checksum verified; or its manifest, which has none."""
+        """A file of this result on this machine, its checksum verified; or its manifest, which has
+        none."""
         if name == MANIFEST:
             return (self.folder / MANIFEST).local()
         file, sha256 = self.file(name), self._sha256(name)

@@ -1,4 +1,5 @@
-"""The store: the content key of a stage -> the folder with its result. It is the truth; MLflow and reports are views.
+"""The store: the content key of a stage -> the folder with its result. It is the truth; MLflow and
+reports are views.
 
     stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds, what made it) and the
                      stage's files
@@ -11,9 +12,9 @@
     verified.json    the files of results that were compared with their checksums
     families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
 
-A result is gathered aside and put in place as a whole, so a reader sees all of it or nothing: in a folder by a rename,
-on S3 by a manifest that is written last and says in `at` below what name the files lie.
-"""
+A result is gathered aside and put in place as a whole, so a reader sees all of it or nothing: in a
+folder by a rename, on S3 by a manifest that is written last and says in `at` below what name the
+files lie."""
 
 import errno
 import json
@@ -38,13 +39,15 @@ LAYOUT = 1  # raise it when folders or files change so that an older version wou
 
 
 class Store:
-    """The results under `root` (the experiment's `storage`); every node of a cluster must see the same place."""
+    """The results under `root` (the experiment's `storage`); every node of a cluster must see the
+    same place."""
 
     def __init__(self, root: Where) -> None:
         self.root = place_of(root).absolute()
 
     def layout(self) -> int:
-        """The version of the layout that the store was written with; this version's own where there is none yet."""
+        """The version of the layout that the store was written with; this version's own where there
+        is none yet."""
         try:
             return int(json.loads((self.root / layout.LAYOUT).read_text())["layout"])
         except FileNotFoundError:
@@ -69,7 +72,9 @@ class Store:
         except FileNotFoundError:
             return info
         except (ValueError, KeyError, zlib.error) as e:
-            raise CorruptFileError(f"{self._labels(info)}: {e}; remove it and run the sweep again") from None
+            raise CorruptFileError(
+                f"{self._labels(info)}: {e}; remove it and run the sweep again"
+            ) from None
 
     def _labels(self, info: DatasetInfo) -> Place:
         return self.root / layout.LABELS / f"{info.fingerprint[:20]}.json"
@@ -79,7 +84,8 @@ class Store:
         return (self.root / layout.STAGES / key / MANIFEST).exists()
 
     def surely_done(self, key: str) -> bool:
-        """`done`, asked in a way that costs more and is never behind what other machines have written."""
+        """`done`, asked in a way that costs more and is never behind what other machines have
+        written."""
         return (self.root / layout.STAGES / key).adopted(MANIFEST)
 
     def result(self, key: str) -> Result:
@@ -109,9 +115,11 @@ class Store:
         """An empty folder in which the files of `stage`'s result are gathered before `publish`."""
         return self.work(stage.key).draft()
 
-    def publish(self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None) -> Result:
-        """Make `gathered` the result of `stage` in one step; the unfinished work is removed. `data`: the sizes of the
-        data it was made of, for its manifest.
+    def publish(
+        self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None
+    ) -> Result:
+        """Make `gathered` the result of `stage` in one step; the unfinished work is removed.
+        `data`: the sizes of the data it was made of, for its manifest.
 
         Where another process was faster its result stays: equal keys mean equal results.
         """
@@ -122,21 +130,26 @@ class Store:
             if not self.done(stage.key):
                 if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                self.set_aside(stage, f"{MANIFEST} is missing")  # results come whole: somebody has removed it
+                self.set_aside(
+                    stage, f"{MANIFEST} is missing"
+                )  # results come whole: somebody has removed it
                 target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
         self.discard_work(stage.key)
         return Result(target)
 
     def remove(self, key: str) -> None:
         """Remove the finished result of `key`, and the warnings about it."""
-        (self.root / layout.STAGES / key).withdraw(MANIFEST, self.root / layout.WORK / f"removed-{key}")
+        (self.root / layout.STAGES / key).withdraw(
+            MANIFEST, self.root / layout.WORK / f"removed-{key}"
+        )
         for noted in (self.root / layout.FAMILIES).find(f"*/*-{key}"):
             noted.unlink()
         notices.forget(self.root, key)
 
     def set_aside(self, stage: Stage, what: str) -> str:
-        """Move the damaged result of `stage` to where no reader looks, and warn of it. What was done, in words; empty
-        where another process has done it. The caller holds the stage's lease."""
+        """Move the damaged result of `stage` to where no reader looks, and warn of it. What was
+        done, in words; empty where another process has done it. The caller holds the stage's
+        lease."""
         folder = self.root / layout.DAMAGED
         numbers = [int(p.name.rpartition("-")[2]) for p in folder.find(f"{stage.key}-*")]
         aside = folder / f"{stage.key}-{max(numbers, default=0) + 1}"
@@ -164,7 +177,9 @@ class Store:
         """(steps, key) of the finished stages of `stage`'s family, by steps."""
         if stage.family is None:
             return []
-        noted = [p.name.split("-") for p in (self.root / layout.FAMILIES / stage.family).find("*-*")]
+        noted = [
+            p.name.split("-") for p in (self.root / layout.FAMILIES / stage.family).find("*-*")
+        ]
         return sorted((int(steps), key) for steps, key in noted if self.done(key))
 
     def discard_work(self, key: str) -> None:
@@ -172,8 +187,8 @@ class Store:
         (self.root / layout.WORK / key).clear()
 
     def warn(self, stage: Stage, text: str) -> None:
-        """Print the warning `text` about `stage`, and keep it for the view, the report and `status`: once, and never
-        an error."""
+        """Print the warning `text` about `stage`, and keep it for the view, the report and
+        `status`: once, and never an error."""
         notices.tell(self.root, stage, text)
 
     def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
@@ -197,7 +212,8 @@ class Store:
 
 
 def disk_refuses(error: BaseException) -> bool:
-    """Whether `error` says that the storage refuses, as a full or read-only disk: no use in trying again at once."""
+    """Whether `error` says that the storage refuses, as a full or read-only disk: no use in trying
+    again at once."""
     if isinstance(error, StorageRefusedError):
         return True
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -205,10 +221,14 @@ def disk_refuses(error: BaseException) -> bool:
 
 def with_remedy(error: OSError) -> str:
     """What `error` says, and what to do about it."""
-    return str(error) if isinstance(error, StorageError) else f"{error}: make room or make it writable"
+    return (
+        str(error) if isinstance(error, StorageError) else f"{error}: make room or make it writable"
+    )
 
 
-def _manifest(stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None) -> dict[str, Any]:
+def _manifest(
+    stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None
+) -> dict[str, Any]:
     files = {
         p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
         for p in sorted(gathered.iterdir())

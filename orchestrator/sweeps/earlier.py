@@ -10,8 +10,9 @@ from orchestrator.sweeps.records import Records
 
 
 def earlier_points(records: Records, source: str) -> list[Known]:
-    """What the sweeps in `sweep.learn_from` have measured, as points of this one's space; raises ConfigError where one
-    is not there. Trials whose metric has other features, or that lie outside the space, teach nothing."""
+    """What the sweeps in `sweep.learn_from` have measured, as points of this one's space; raises
+    ConfigError where one is not there. Trials whose metric has other features, or that lie outside
+    the space, teach nothing."""
     sweep = records.plan.experiment.sweep
     if sweep is None or not sweep.learn_from:
         return []
@@ -20,7 +21,10 @@ def earlier_points(records: Records, source: str) -> list[Known]:
         folders = (records.store.root / layout.SWEEPS).find(name if "/" in name else f"{name}/*")
         folders = [folder for folder in folders if (folder / layout.PLAN).exists()]
         if not folders:
-            there = [p.parent.parent.name for p in (records.store.root / layout.SWEEPS).find(layout.ANY_PLAN)]
+            there = [
+                p.parent.parent.name
+                for p in (records.store.root / layout.SWEEPS).find(layout.ANY_PLAN)
+            ]
             what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
             raise ConfigError([Fault(source, "sweep.learn_from", what)])
         for folder in folders:
@@ -32,8 +36,8 @@ def earlier_points(records: Records, source: str) -> list[Known]:
 
 
 def known_elsewhere(records: Records, plan: Plan) -> list[Known]:
-    """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it and are measured on
-    the same data with the same features."""
+    """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it
+    and are measured on the same data with the same features."""
     sweep, found = plan.experiment.sweep, []
     assert sweep is not None and plan.facts_of is not None
     reference = reference_stage(plan.experiment, plan.facts_of(plan.experiment))

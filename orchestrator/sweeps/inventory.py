@@ -1,4 +1,5 @@
-"""What lies in a store: its finished stages, the sweeps that need them, and which of those are being run."""
+"""What lies in a store: its finished stages, the sweeps that need them, and which of those are
+being run."""
 
 import json
 import time
@@ -17,8 +18,8 @@ DAMAGED = "damaged"
 
 @dataclass(frozen=True)
 class StoredStage:
-    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the sweeps that need it. The
-    kind of one whose manifest cannot be read is DAMAGED."""
+    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the
+    sweeps that need it. The kind of one whose manifest cannot be read is DAMAGED."""
 
     key: str
     kind: str
@@ -31,7 +32,8 @@ class StoredStage:
 def entries(root: Place) -> list[StoredStage]:
     """All finished stages of the store at `root`, the newest first."""
     plans, now = _plans(root), time.time()
-    needs, names = {name: set(plan["stages"]) for name, plan in plans.items()}, _names(plans.values())
+    needs = {name: set(plan["stages"]) for name, plan in plans.items()}
+    names = _names(plans.values())
     found = []
     for path in (root / layout.STAGES).find(f"*/{layout.MANIFEST}"):
         key = path.parent.name
@@ -40,10 +42,16 @@ def entries(root: Place) -> list[StoredStage]:
             manifest = Result(path.parent).manifest
             size = sum(f["bytes"] for f in manifest["files"].values())
             name = names.get(key, manifest["label"])
-            found.append(StoredStage(key, manifest["kind"], name, size, now - manifest["finished"], needed_by))
+            found.append(
+                StoredStage(
+                    key, manifest["kind"], name, size, now - manifest["finished"], needed_by
+                )
+            )
         except DamagedError as e:
             size = sum(size for size, _ in path.parent.listing().values())
-            found.append(StoredStage(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by))
+            found.append(
+                StoredStage(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by)
+            )
     return sorted(found, key=lambda e: e.age)
 
 
@@ -61,13 +69,16 @@ def _plans(root: Place) -> dict[str, dict[str, Any]]:
             planned["stages"].items()
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             what = f"{path} is damaged ({type(e).__name__}: {e}), so that nobody knows which stages its sweep needs"
-            raise CorruptFileError(f"{what}: run its experiment again, which writes it anew") from None
+            raise CorruptFileError(
+                f"{what}: run its experiment again, which writes it anew"
+            ) from None
         found[f"{path.parent.parent.name}/{path.parent.name}"] = planned
     return found
 
 
 def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """What to call each stage, by its key: as the sweep does that has to say most to tell its own apart."""
+    """What to call each stage, by its key: as the sweep does that has to say most to tell its own
+    apart."""
     found: dict[str, str] = {}
     for plan in plans:
         for key, stage in plan["stages"].items():
@@ -78,7 +89,8 @@ def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 def running(root: Place) -> set[str]:
-    """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems to be."""
+    """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems
+    to be."""
     before = {folder: _beat(folder) for folder in (root / layout.RAY).find("*") if folder.is_dir()}
     found: set[str] = set()
     until = time.monotonic() + leases.stale_seconds(root)
@@ -92,9 +104,12 @@ def running(root: Place) -> set[str]:
 
 
 def unneeded(found: Iterable[StoredStage], keep: Iterable[str]) -> list[StoredStage]:
-    """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns `keep`."""
+    """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns
+    `keep`."""
     patterns = list(keep)
-    return [e for e in found if not any(matches(sweep, p) for sweep in e.needed_by for p in patterns)]
+    return [
+        e for e in found if not any(matches(sweep, p) for sweep in e.needed_by for p in patterns)
+    ]
 
 
 def matches(sweep: str, pattern: str) -> bool:
@@ -103,7 +118,8 @@ def matches(sweep: str, pattern: str) -> bool:
 
 
 def _beat(folder: Place) -> str:
-    """What the newest lease of a running sweep's folder says; empty where it was released, or never was."""
+    """What the newest lease of a running sweep's folder says; empty where it was released, or never
+    was."""
     try:
         text = (folder / f"lease.{leases.newest(folder)}").read_text()
     except OSError:

@@ -1,4 +1,5 @@
-"""A sweep's folder: what was planned, how each trial ended, and the results table made of both and the store.
+"""A sweep's folder: what was planned, how each trial ended, and the results table made of both and
+the store.
 
 sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
 """
@@ -27,8 +28,15 @@ from orchestrator.store.store import Store, with_remedy
 from orchestrator.sweeps.status import Status
 
 MEASURES = (
-    "nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy",
-)  # fmt: skip
+    "nfe",
+    "fid",
+    "fid_features",
+    "kid",
+    "precision",
+    "recall",
+    "seconds_per_image",
+    "kinetic_path_energy",
+)
 
 NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
@@ -54,7 +62,8 @@ class TrialEntry(NamedTuple):
 
 
 class State(NamedTuple):
-    """A plan and the ending of each of its trials, which go together: whoever reads has both from one moment."""
+    """A plan and the ending of each of its trials, which go together: whoever reads has both from
+    one moment."""
 
     plan: Plan
     endings: tuple[Ending, ...]
@@ -63,22 +72,30 @@ class State(NamedTuple):
 class Records:
     """The endings of all trials of a plan, kept in the sweep's folder, and the results table.
 
-    The threads of the driver, the view and the publisher share it. What they read is one value, `state`, which is
-    replaced as a whole under a lock and never changed: no reader sees a plan with another plan's endings.
-    """
+    The threads of the driver, the view and the publisher share it. What they read is one value,
+    `state`, which is replaced as a whole under a lock and never changed: no reader sees a plan with
+    another plan's endings."""
 
     def __init__(self, plan: Plan, store: Store, endings: Iterable[Ending] = ()) -> None:
         self.state = State(plan, tuple(endings) or (Ending(),) * len(plan.trials))
         self.store = store
-        self.earlier: list[Known] = []  # what other sweeps have measured, for one that learns from them
+        self.earlier: list[
+            Known
+        ] = []  # what other sweeps have measured, for one that learns from them
         self.began = time.time()  # in seconds since 1970, when this run was
         self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
-        self.begun: set[int] = set()  # the numbers of the trials that Ray Tune has started in this run
+        self.begun: set[int] = (
+            set()
+        )  # the numbers of the trials that Ray Tune has started in this run
         self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
         self.lost = False  # whether what trials are measured by cannot be had, in this run
         self.problem = ""  # why the folder could not be written last, if it could not
-        self.damaged: dict[str, str] = {}  # by their keys results that were found not to be what was written, and why
-        self._aside: set[str] = set()  # the keys of those that were set aside, and not made again by when this was read
+        self.damaged: dict[
+            str, str
+        ] = {}  # by their keys results that were found not to be what was written, and why
+        self._aside: set[str] = (
+            set()
+        )  # the keys of those that were set aside, and not made again by when this was read
         self._lock = threading.RLock()
         self._measured: dict[str, dict[str, Any]] = {}
         self._copied: set[str] = set()  # sample grids that this folder has
@@ -97,7 +114,9 @@ class Records:
     def entries(self) -> list[TrialEntry]:
         """Every trial with its ending, both of this moment."""
         plan, endings = self.state
-        return [TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)]
+        return [
+            TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)
+        ]
 
     def update(self, index: int, **changes: Any) -> None:
         """Change the ending of trial number `index`, such as its `status`."""
@@ -107,7 +126,9 @@ class Records:
         """Replace every ending by what `changed` makes of its trial's number and it."""
         with self._lock:
             plan, endings = self.state
-            self.state = State(plan, tuple(changed(index, ending) for index, ending in enumerate(endings)))
+            self.state = State(
+                plan, tuple(changed(index, ending) for index, ending in enumerate(endings))
+            )
 
     @property
     def folder(self) -> Place:
@@ -115,7 +136,8 @@ class Records:
         return self.store.root / layout.SWEEPS / self.plan.experiment.name / self.plan.id
 
     def open(self) -> None:
-        """Make the folder with the plan and the configuration; trials that are not done are to be run."""
+        """Make the folder with the plan and the configuration; trials that are not done are to be
+        run."""
         self.store.open()
         self.began = time.time()
         for name in ("figures", "samples"):
@@ -126,14 +148,23 @@ class Records:
         (self.folder / layout.CONFIG).put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
-        over = {Status.DONE, *([Status.STOPPED] if sweep is not None and sweep.scheduler != "none" else [])}
-        self.update_all(lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error=""))
+        over = {
+            Status.DONE,
+            *([Status.STOPPED] if sweep is not None and sweep.scheduler != "none" else []),
+        }
+        self.update_all(
+            lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error="")
+        )
 
     def read_endings(self, finished: Container[str] = ()) -> None:
-        """How trials ended, as trials.json has it; those whose result is in the store are done, whoever ran them.
-        `finished`: keys of results that are known to have been there, and are not asked for."""
+        """How trials ended, as trials.json has it; those whose result is in the store are done,
+        whoever ran them. `finished`: keys of results that are known to have been there, and are not
+        asked for."""
         try:
-            before = [(e.pop("key"), Ending(**e)) for e in json.loads((self.folder / layout.TRIALS).read_text())]
+            before = [
+                (e.pop("key"), Ending(**e))
+                for e in json.loads((self.folder / layout.TRIALS).read_text())
+            ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             before = []
         plan, self._aside = self.plan, self.store.lost()
@@ -151,7 +182,10 @@ class Records:
         """Whether there is a trial to be run, or one to be drawn."""
         plan, sweep = self.plan, self.plan.experiment.sweep
         wanted = (sweep.num_trials or 0) if plan.grows and sweep is not None else 0
-        return any(e.status == Status.WAITING for e in self.endings) or len(plan.expansion.points) < wanted
+        return (
+            any(e.status == Status.WAITING for e in self.endings)
+            or len(plan.expansion.points) < wanted
+        )
 
     def choose(self, indices: Container[int], reason: str) -> None:
         """Leave out the trials that are not among `indices`, for `reason`."""
@@ -163,18 +197,26 @@ class Records:
         self.update_all(left)
 
     def give_up(self, reference: str, error: str) -> None:
-        """Note as failed, with `error`, every open trial that is measured by the stage `reference`: that stage cannot
-        be completed, so nothing is to be trained for them. A plan that grows is not drawn from any more."""
+        """Note as failed, with `error`, every open trial that is measured by the stage `reference`:
+        that stage cannot be completed, so nothing is to be trained for them. A plan that grows is
+        not drawn from any more."""
         self.lost = True
-        lost = {t.index for t in self.plan.trials if t.reference is not None and t.reference.key == reference}
+        lost = {
+            t.index
+            for t in self.plan.trials
+            if t.reference is not None and t.reference.key == reference
+        }
         self.update_all(
             lambda i, e: (
-                replace(e, status=Status.FAILED, error=error) if i in lost and e.status == Status.WAITING else e
+                replace(e, status=Status.FAILED, error=error)
+                if i in lost and e.status == Status.WAITING
+                else e
             )
         )
 
     def interrupt(self) -> None:
-        """End the trials that are still open: those that had begun are interrupted, the others were not started."""
+        """End the trials that are still open: those that had begun are interrupted, the others were
+        not started."""
         begun = set(self.begun)
 
         def ended(index: int, ending: Ending) -> Ending:
@@ -191,20 +233,23 @@ class Records:
         return any(e.status == Status.INTERRUPTED or e.error == NOT_BEGUN for e in self.endings)
 
     def draw(self) -> list[Trial]:
-        """Add one more point to a plan that grows, in the light of what is measured so far: its trials, none where
-        there is no new point."""
+        """Add one more point to a plan that grows, in the light of what is measured so far: its
+        trials, none where there is no new point."""
         plan = self.plan.drawn([*self.earlier, *self._known()])
         if plan is None:
             return []
         fresh = plan.trials[len(self.plan.trials) :]
-        endings = tuple(Ending(Status.DONE if self.finished(trial) else Status.WAITING) for trial in fresh)
+        endings = tuple(
+            Ending(Status.DONE if self.finished(trial) else Status.WAITING) for trial in fresh
+        )
         with self._lock:
             self.state = State(plan, self.endings + endings)
         self._write_plan()
         return list(fresh)
 
     def _known(self) -> list[Known]:
-        """Every point with the mean of its trials' metric, None while one of them is not over; without failed ones."""
+        """Every point with the mean of its trials' metric, None while one of them is not over;
+        without failed ones."""
         sweep, by_point = self.plan.experiment.sweep, defaultdict(list)
         assert sweep is not None
         for trial, ending in self.entries():
@@ -219,29 +264,35 @@ class Records:
         return known
 
     def finished(self, trial: Trial) -> bool:
-        """Whether everything that `trial` is for lies in the store, and nothing that it builds on was set aside."""
+        """Whether everything that `trial` is for lies in the store, and nothing that it builds on
+        was set aside."""
         return self._whole(trial) and self.store.done(trial.key)
 
     def _whole(self, trial: Trial) -> bool:
         return self._aside.isdisjoint(stage.key for stage in trial.stages())
 
     def follow(self, before: "Records") -> None:
-        """`read_endings`, of what is looked at again and again: what `before`, of the same store, has seen finished and
-        measured is not asked for once more, unless it was set aside."""
+        """`read_endings`, of what is looked at again and again: what `before`, of the same store,
+        has seen finished and measured is not asked for once more, unless it was set aside."""
         done = {trial.key for trial, ending in before.entries() if ending.status == Status.DONE}
         self.read_endings(done)
-        self._measured = {key: value for key, value in before._measured.items() if key in done - self._aside}
+        self._measured = {
+            key: value for key, value in before._measured.items() if key in done - self._aside
+        }
 
     def end(self, index: int, status: str, error: str = "") -> None:
         """Note how trial number `index` ended; an `error` begins with the label of its stage."""
         self.update(index, status=status, error=self._told_apart(index, error))
         began = time.monotonic()
-        if began - self._saved[0] >= 20 * self._saved[1]:  # hundreds of trials are written down now and then, not each
+        if (
+            began - self._saved[0] >= 20 * self._saved[1]
+        ):  # hundreds of trials are written down now and then, not each
             self.try_save()
             self._saved = (time.monotonic(), time.monotonic() - began)
 
     def _told_apart(self, index: int, error: str) -> str:
-        """`error` with its stage called as in the rest of the sweep, where others have the same label."""
+        """`error` with its stage called as in the rest of the sweep, where others have the same
+        label."""
         plan = self.plan
         for stage in plan.trials[index].stages():
             if error.startswith(f"{stage.label}: "):
@@ -249,7 +300,8 @@ class Records:
         return error
 
     def try_save(self) -> None:
-        """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the work goes on."""
+        """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the
+        work goes on."""
         try:
             self.save()
             self.problem = ""
@@ -258,16 +310,21 @@ class Records:
 
     def save(self) -> None:
         """Write trials.json and results.csv, and copy the trials' sample grids."""
-        (self.folder / layout.TRIALS).put_json([{"key": t.key, **vars(e)} for t, e in self.entries()])
+        (self.folder / layout.TRIALS).put_json(
+            [{"key": t.key, **vars(e)} for t, e in self.entries()]
+        )
         rows = self.rows()
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n")
+        writer = csv.DictWriter(
+            text, fieldnames=list(rows[0] if rows else ("trial", "status")), lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(rows)
         (self.folder / layout.RESULTS).put(text.getvalue().encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a trial, the columns of results.csv: of what only points have, those that are asked for."""
+        """One row a trial, the columns of results.csv: of what only points have, those that are
+        asked for."""
         asked = self.plan.experiment.evaluation.metrics
         measures = (*MEASURES, *(metric for metric in OF_POINTS if metric in asked))
         rows = []
@@ -288,11 +345,14 @@ class Records:
         return rows
 
     def measured(self, trial: Trial) -> dict[str, Any]:
-        """The metrics of a finished evaluation; empty where there is none, and where they are `damaged`."""
+        """The metrics of a finished evaluation; empty where there is none, and where they are
+        `damaged`."""
         if trial.evaluation is None:
             return {}
         key = trial.evaluation.key
-        if key not in self._measured:  # read once: what is finished does not change, and hundreds of trials are asked
+        if (
+            key not in self._measured
+        ):  # read once: what is finished does not change, and hundreds of trials are asked
             if not self.store.done(key):
                 return {}
             try:
@@ -306,7 +366,8 @@ class Records:
         return self._measured[key]
 
     def _samples(self, trial: Trial) -> str:
-        """The trial's sample grid in this folder, copied from the store; its path relative to the folder."""
+        """The trial's sample grid in this folder, copied from the store; its path relative to the
+        folder."""
         name = f"samples/trial-{trial.index:03d}.png"
         if name not in self._copied:
             if not (self.folder / name).exists():
@@ -319,11 +380,14 @@ class Records:
         return name
 
     def made_by(self) -> dict[str, str]:
-        """What made this sweep's plan last, as plan.json has it; empty in one of an earlier version."""
+        """What made this sweep's plan last, as plan.json has it; empty in one of an earlier
+        version."""
         return json.loads((self.folder / layout.PLAN).read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:
-        (self.folder / layout.PLAN).put_json({"made_by": made_by(), BEGUN: self.began, **plan_file.to_plain(self.plan)})
+        (self.folder / layout.PLAN).put_json(
+            {"made_by": made_by(), BEGUN: self.began, **plan_file.to_plain(self.plan)}
+        )
 
 
 def _cell(value: Any) -> Any:

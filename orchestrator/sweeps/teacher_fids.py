@@ -1,4 +1,5 @@
-"""What a trial's teacher scores while it trains: read from the store by whoever stops, tracks or draws it."""
+"""What a trial's teacher scores while it trains: read from the store by whoever stops, tracks or
+draws it."""
 
 import json
 

@@ -8,8 +8,8 @@ from orchestrator.tracking.uri import absolute, sqlite_file
 
 
 def connect(uri: str, say: Callable[[str], None]) -> Any:
-    """A client of the tracking store `uri`. A database in a file is made, or brought up to date, which `say` is told;
-    raises ConfigError where that cannot be."""
+    """A client of the tracking store `uri`. A database in a file is made, or brought up to date,
+    which `say` is told; raises ConfigError where that cannot be."""
     quieten()
     from mlflow import MlflowClient
 
@@ -30,5 +30,9 @@ def quieten() -> None:
 
     import mlflow  # noqa: F401
 
-    for name in ("mlflow", "mlflow.store.db.utils", "alembic"):  # each sets its own level when imported
+    for name in (
+        "mlflow",
+        "mlflow.store.db.utils",
+        "alembic",
+    ):  # each sets its own level when imported
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised too

@@ -1,8 +1,8 @@
 """MLflow's database in an SQLite file: made as a whole, brought up to date, and told where it lies.
 
-MLflow writes down where artifacts are as whole addresses. A store that is moved would send new ones to its old place,
-and one that is copied would write over the original's; `follow` makes them lie beside the database again.
-"""
+MLflow writes down where artifacts are as whole addresses. A store that is moved would send new ones
+to its old place, and one that is copied would write over the original's; `follow` makes them lie
+beside the database again."""
 
 import fcntl
 import os
@@ -21,20 +21,24 @@ from orchestrator.tracking.uri import sqlite_uri
 ARTIFACTS = "mlartifacts"
 BUSY_SECONDS = 20.0  # as MLflow waits for others who write
 ADDRESSES = (  # the columns in which MLflow has an artifact's whole address
-    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
-    ("model_versions", "source"), ("model_versions", "storage_location"),
-)  # fmt: skip
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def artifacts_of(file: Path, experiment: str) -> str:
-    """The address of the folder beside the database `file` in which an experiment's artifacts lie."""
+    """The address of the folder beside the database `file` in which an experiment's artifacts
+    lie."""
     return f"{_beside(file)}/{quote(experiment)}"
 
 
 def prepare(file: Path) -> list[str]:
-    """Make the database `file` where it is missing, and bring the tables of an older MLflow up to date, of which a
-    backup stays beside it; returns what there is to say. Raises ConfigError where a newer MLflow has written it, or
-    where it cannot be read or written."""
+    """Make the database `file` where it is missing, and bring the tables of an older MLflow up to
+    date, of which a backup stays beside it; returns what there is to say. Raises ConfigError where
+    a newer MLflow has written it, or where it cannot be read or written."""
     with _explained(file):
         return _prepared(file)
 
@@ -56,8 +60,9 @@ def _prepared(file: Path) -> list[str]:
 
 
 def follow(file: Path) -> list[str]:
-    """Where the database `file` and the artifacts beside it were moved or copied from another place, make it say so of
-    every artifact; returns what there is to say. Raises ConfigError where it cannot be read or written."""
+    """Where the database `file` and the artifacts beside it were moved or copied from another
+    place, make it say so of every artifact; returns what there is to say. Raises ConfigError where
+    it cannot be read or written."""
     with _explained(file):
         return _followed(file)
 
@@ -73,19 +78,28 @@ def _followed(file: Path) -> list[str]:
                 if _has(database, table, column):
                     what = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
                     database.execute(what, (here, len(there) + 1, len(there) + 1, f"{there}/"))
-            told.append(f"{short(file)} came from {_path(there).parent}: its artifacts are now looked for beside it")
+            told.append(
+                f"{short(file)} came from {_path(there).parent}: its artifacts are now looked for beside it"
+            )
         database.execute("COMMIT")
-        names = [name for name, at in _experiments(database) if at.startswith(f"{here}/") and not _path(at).exists()]
+        names = [
+            name
+            for name, at in _experiments(database)
+            if at.startswith(f"{here}/") and not _path(at).exists()
+        ]
     if names:
         again = f"make them again from the store: rm {quoted(file)}, and publish its sweeps again"
-        told.append(f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: bring them too, "
-                    f"or {again}")  # fmt: skip
+        told.append(
+            f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: bring them too, "
+            f"or {again}"
+        )
     return told
 
 
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
-    """What SQLite says of `file`, also through SQLAlchemy, is raised as a ConfigError with the remedy."""
+    """What SQLite says of `file`, also through SQLAlchemy, is raised as a ConfigError with the
+    remedy."""
     try:
         yield
     except Exception as e:
@@ -109,8 +123,9 @@ def _remedy(file: Path, error: sqlite3.Error) -> str:
 
 
 def _make(file: Path) -> None:
-    """A new database, made aside and put in place as a whole: MLflow cannot go on with one that a full disk, or a
-    killed process, has left half made. Where another process is faster, its database stays."""
+    """A new database, made aside and put in place as a whole: MLflow cannot go on with one that a
+    full disk, or a killed process, has left half made. Where another process is faster, its
+    database stays."""
     from mlflow import MlflowClient
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -125,14 +140,18 @@ def _make(file: Path) -> None:
 
 
 def _upgrade(file: Path, found: str, newest: str) -> list[str]:
-    """Upgrade a copy, and put it in the place of the original, which becomes the backup: nothing is lost on the way."""
+    """Upgrade a copy, and put it in the place of the original, which becomes the backup: nothing is
+    lost on the way."""
     import mlflow
     from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
 
     with _alone(file.parent), _aside(file) as aside:
         if _revision(file) != found:  # another process has been faster
             return []
-        with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as old, closing(sqlite3.connect(aside)) as new:
+        with (
+            closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as old,
+            closing(sqlite3.connect(aside)) as new,
+        ):
             old.backup(new)
         engine = create_sqlalchemy_engine(sqlite_uri(aside))
         _upgrade_db(engine)
@@ -144,7 +163,8 @@ def _upgrade(file: Path, found: str, newest: str) -> list[str]:
 
 
 def _backup(file: Path, revision: str) -> Path:
-    """A second name, or a copy, of `file` that says its revision; of an earlier backup nothing is lost."""
+    """A second name, or a copy, of `file` that says its revision; of an earlier backup nothing is
+    lost."""
     first = file.with_name(f"{file.name}.backup-{revision}")
     for backup in (first, *(first.with_name(f"{first.name}.{number}") for number in range(2, 100))):
         with suppress(FileExistsError):
@@ -156,14 +176,22 @@ def _backup(file: Path, revision: str) -> Path:
                 with backup.open("xb") as copy, file.open("rb") as original:
                     shutil.copyfileobj(original, copy)
             return backup
-    raise ConfigError([Fault(str(file), "", f"a hundred backups lie beside it: remove those called {first.name}*")])
+    raise ConfigError(
+        [
+            Fault(
+                str(file), "", f"a hundred backups lie beside it: remove those called {first.name}*"
+            )
+        ]
+    )
 
 
 def _too_new(file: Path, found: str, newest: str) -> str:
     import mlflow
 
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as database:
-        told = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'mlflow_version'").fetchall()
+        told = database.execute(
+            "SELECT DISTINCT value FROM tags WHERE key = 'mlflow_version'"
+        ).fetchall()
     writer = max((version for (version,) in told), key=_in_numbers, default="")
     newer = f" {writer}" if _in_numbers(writer) > _in_numbers(mlflow.__version__) else ""
     what = f"it has the tables of a newer MLflow{newer} ({found}) than this one, {mlflow.__version__} ({newest})"
@@ -191,7 +219,10 @@ def _known() -> set[str]:
     from alembic.script import ScriptDirectory
     from mlflow.store.db.utils import _get_alembic_config
 
-    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
+    return {
+        script.revision
+        for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()
+    }
 
 
 def _beside(file: Path) -> str:
@@ -208,11 +239,15 @@ def _experiments(database: sqlite3.Connection) -> list[tuple[str, str]]:
 
 
 def _elsewhere(database: sqlite3.Connection, here: str) -> Iterator[str]:
-    """The other folders in which experiments that this project has made have their artifacts. What other programs have
-    put into the database is theirs; and one folder may have several names."""
+    """The other folders in which experiments that this project has made have their artifacts. What
+    other programs have put into the database is theirs; and one folder may have several names."""
     found = [(at, f"/{quote(name)}") for name, at in _experiments(database)]
     for folder in sorted({at.removesuffix(end) for at, end in found if at.endswith(end)} - {here}):
-        if folder.startswith("file:") and folder.endswith(f"/{ARTIFACTS}") and not _same(_path(folder), _path(here)):
+        if (
+            folder.startswith("file:")
+            and folder.endswith(f"/{ARTIFACTS}")
+            and not _same(_path(folder), _path(here))
+        ):
             yield folder
 
 
@@ -237,7 +272,10 @@ def _aside(file: Path) -> Iterator[Path]:
     try:
         yield aside
     finally:
-        for left in (aside, *(aside.with_name(f"{aside.name}-{end}") for end in ("journal", "wal", "shm"))):
+        for left in (
+            aside,
+            *(aside.with_name(f"{aside.name}-{end}") for end in ("journal", "wal", "shm")),
+        ):
             left.unlink(missing_ok=True)
 
 

@@ -1,4 +1,5 @@
-"""What the store says, in MLflow's words: metrics, data set inputs and tags, made of manifests and curves alone."""
+"""What the store says, in MLflow's words: metrics, data set inputs and tags, made of manifests and
+curves alone."""
 
 import json
 import math
@@ -35,7 +36,8 @@ def made_by_tags(made_by: dict[str, str]) -> dict[str, str]:
 
 
 def curves(stage: Stage, result: Result) -> "list[Metric]":
-    """Loss and rate of a training by step, and `system/...`, what it took of its machine, each at its own time."""
+    """Loss and rate of a training by step, and `system/...`, what it took of its machine, each at
+    its own time."""
     from mlflow.entities import Metric
 
     start, end = begin_and_end(result.manifest)
@@ -47,23 +49,36 @@ def curves(stage: Stage, result: Result) -> "list[Metric]":
         found += scores(result.json(FIDS), start, end, stage.steps)
     for p in result.json(layout.SYSTEM) if result.has(layout.SYSTEM) else ():
         at = min(end, start + round(1000 * p["seconds"]))
-        found += [Metric(f"system/{k}", v, at, int(p["step"])) for k, v in p.items() if k not in ("step", "seconds")]
+        found += [
+            Metric(f"system/{k}", v, at, int(p["step"]))
+            for k, v in p.items()
+            if k not in ("step", "seconds")
+        ]
     return found
 
 
-def scores(fids: list[dict[str, float]], start: int, end: int, steps: int | None = None) -> "list[Metric]":
-    """What a teacher scored while it trained for `steps`, by default up to the last score, from `start` to `end`."""
+def scores(
+    fids: list[dict[str, float]], start: int, end: int, steps: int | None = None
+) -> "list[Metric]":
+    """What a teacher scored while it trained for `steps`, by default up to the last score, from
+    `start` to `end`."""
     from mlflow.entities import Metric
 
     last = steps or (fids[-1]["step"] if fids else 1)
     return [
-        Metric(FID_WHILE_TRAINING, p["fid"], start + round((end - start) * p["step"] / last), int(p["step"]))
+        Metric(
+            FID_WHILE_TRAINING,
+            p["fid"],
+            start + round((end - start) * p["step"] / last),
+            int(p["step"]),
+        )
         for p in fids
     ]
 
 
 def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
-    """A data set as an input of a run, its classes by their names; `context`: what it was used for."""
+    """A data set as an input of a run, its classes by their names; `context`: what it was used
+    for."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     source = {"tags": {"mlflow.source.name": f"kaccore.data.load({data.name!r})"}}
@@ -71,16 +86,27 @@ def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
     profile: dict[str, Any] = {"fingerprint": data.fingerprint}
     if data.count is not None and data.size is not None:
         shape = [data.count, data.channels, data.size, data.size]
-        profile |= {"num_rows": shape[0], "num_elements": math.prod(shape), "shape": shape, "classes": data.classes}
+        profile |= {
+            "num_rows": shape[0],
+            "num_elements": math.prod(shape),
+            "shape": shape,
+            "classes": data.classes,
+        }
         profile |= {"class_names": list(data.class_names)} if data.classes else {}
-        schema = {"mlflow_tensorspec": {
-            "features": _tensor("float32" if data.points else "uint8", [-1, *shape[1:]]),
-            "targets": _tensor("int64", [-1]) if data.classes else None,
-        }}  # fmt: skip
+        schema = {
+            "mlflow_tensorspec": {
+                "features": _tensor("float32" if data.points else "uint8", [-1, *shape[1:]]),
+                "targets": _tensor("int64", [-1]) if data.classes else None,
+            }
+        }
     dataset = Dataset(
-        data.name, data.fingerprint[:DIGEST], "code", json.dumps(source),
-        schema=None if schema is None else json.dumps(schema), profile=json.dumps(profile, ensure_ascii=False),
-    )  # fmt: skip
+        data.name,
+        data.fingerprint[:DIGEST],
+        "code",
+        json.dumps(source),
+        schema=None if schema is None else json.dumps(schema),
+        profile=json.dumps(profile, ensure_ascii=False),
+    )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 

@@ -18,11 +18,18 @@ def ui_command(records: Records) -> str:
         return masked(uri)
     uri = tracking_uri(uri, records.store.root)
     file = sqlite_file(uri)
-    return python("-m", "mlflow", "ui", "--backend-store-uri", masked(uri) if file is None else sqlite_uri(short(file)))
+    return python(
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        masked(uri) if file is None else sqlite_uri(short(file)),
+    )
 
 
 def kept_elsewhere(records: Records) -> str:
-    """That the embedded database is not in the store, and why, or that it should not be; empty where neither is so."""
+    """That the embedded database is not in the store, and why, or that it should not be; empty
+    where neither is so."""
     root = records.store.root
     if records.plan.experiment.tracking.uri is not None or not isinstance(root, Folder):
         return ""
@@ -33,14 +40,19 @@ def kept_elsewhere(records: Records) -> str:
     if found.file.parent == root:
         remedy = "and this machine has no other disk: set tracking.uri to a server"
         return f"MLflow's database {short(found.file)} may be damaged: {why}, {remedy}"
-    unused = f"; {short(root / found.file.name)} is not used" if (root / found.file.name).exists() else ""
+    unused = (
+        f"; {short(root / found.file.name)} is not used"
+        if (root / found.file.name).exists()
+        else ""
+    )
     again = command("report", records.folder, "--publish")
     return f"MLflow's database is kept in {found.file}: {why}{unused}; elsewhere it is made again by {again}"
 
 
 def best_filters(records: Records) -> list[str]:
-    """What to type into the search field of the experiment's page to see this sweep's trials, of more than COMPARED the
-    best alone: one for each data set and extractor of features, whose numbers do not compare."""
+    """What to type into the search field of the experiment's page to see this sweep's trials, of
+    more than COMPARED the best alone: one for each data set and extractor of features, whose
+    numbers do not compare."""
     from orchestrator.sweeps.ranking import metric_of, rankings
     from orchestrator.tracking.tracker import comparable
 

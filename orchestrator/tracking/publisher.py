@@ -16,14 +16,16 @@ AGAIN_SECONDS = 10.0
 
 
 class Publisher:
-    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up the work.
+    """Publishes to MLflow from a thread of its own: a slow or dead tracking server does not hold up
+    the work.
 
-    One process at a time publishes an experiment's runs, under a lease: of two sweeps of one name the later finds
-    what the earlier has logged.
-    """
+    One process at a time publishes an experiment's runs, under a lease: of two sweeps of one name
+    the later finds what the earlier has logged."""
 
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
-        self.records, self.problem, self.say = records, "", say
+        self.records = records
+        self.problem = ""
+        self.say = say
         self._tracker: Any = None
         self.turns = records.store.root / layout.PUBLISHING / records.plan.experiment.name
         self._watch = leases.LeaseWatch(self.turns)
@@ -53,8 +55,8 @@ class Publisher:
             time.sleep(leases.beat_seconds(self.turns) / 4)
 
     def attempt(self, status: str | None = None) -> bool:
-        """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that fails `problem`
-        says why. False where another process is publishing at the moment."""
+        """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that
+        fails `problem` says why. False where another process is publishing at the moment."""
         try:
             self.turns.mkdir(parents=True, exist_ok=True)
             lease = self._watch.try_take()
@@ -63,13 +65,19 @@ class Publisher:
             with lease:
                 self._publish(lease.number, status)
             self.problem = ""
-        except Exception as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
-            self._tracker = None  # it may have stopped half-way: look at what is there before going on
+        except (
+            Exception
+        ) as e:  # whatever MLflow or its server does, the sweep goes on and the store has it all
+            self._tracker = (
+                None  # it may have stopped half-way: look at what is there before going on
+            )
             self.problem = self._explained(e)
         return True
 
     def _publish(self, turn: int, status: str | None) -> None:
-        if self._tracker is None or turn != self._turn + 1:  # another process may have published since
+        if (
+            self._tracker is None or turn != self._turn + 1
+        ):  # another process may have published since
             from orchestrator.tracking.tracker import Tracker
 
             self._tracker = Tracker(self.records, self.say)
@@ -81,11 +89,14 @@ class Publisher:
     def _run(self) -> None:
         for line in self._foreseen():
             self.say(line)
-        while self._woken():  # not at once: importing MLflow would hold up the start of Ray by seconds
+        while (
+            self._woken()
+        ):  # not at once: importing MLflow would hold up the start of Ray by seconds
             self.attempt()
 
     def _foreseen(self) -> Iterator[str]:
-        """What can be said before there is anything to publish. Only for a server MLflow is imported so early."""
+        """What can be said before there is anything to publish. Only for a server MLflow is
+        imported so early."""
         if line := kept_elsewhere(self.records):
             yield line
         uri = self.records.plan.experiment.tracking.uri
@@ -112,8 +123,8 @@ class Publisher:
         return f"{type(error).__name__}: {said.splitlines()[0] if said else ''}"
 
     def _woken(self) -> bool:
-        """Wait until there is something new, or AGAIN_SECONDS: stages finish, and servers come back, without a word.
-        False at the end."""
+        """Wait until there is something new, or AGAIN_SECONDS: stages finish, and servers come
+        back, without a word. False at the end."""
         try:
             return self._wakes.get(timeout=AGAIN_SECONDS)
         except queue.Empty:

@@ -1,7 +1,8 @@
-"""The best network of a sweep as a version of a registered MLflow model that is called as the experiment is.
+"""The best network of a sweep as a version of a registered MLflow model that is called as the
+experiment is.
 
-A version is recognised by its tags (`sweep_id`, `stage_key`, `trial_key`): publishing again registers nothing twice.
-"""
+A version is recognised by its tags (`sweep_id`, `stage_key`, `trial_key`): publishing again
+registers nothing twice."""
 
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +22,12 @@ REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 
 
 def register(client: Any, records: Records, run: Any) -> None:
-    """Register the best network of `records`, unless it is no sweep, or not over, or nothing was measured; `run` is its
-    own run, which keeps the files."""
-    over = all(e.status.well or e.status == Status.FAILED for e in records.endings) and not records.interrupted()
+    """Register the best network of `records`, unless it is no sweep, or not over, or nothing was
+    measured; `run` is its own run, which keeps the files."""
+    over = (
+        all(e.status.well or e.status == Status.FAILED for e in records.endings)
+        and not records.interrupted()
+    )
     for trial in best(records) if over and records.plan.goal == "sweep" else ():
         _register(client, records, run, trial)
 
@@ -32,9 +36,12 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
     sizes = trial.facts.data.sizes()  # all known: a network has been trained on these data
     name, stage = records.plan.experiment.name, trial.chain[-1]
     tags = {"sweep_id": records.plan.id, "stage_key": stage.key, "trial_key": trial.key}
-    if any(tags.items() <= v.tags.items() for v in client.search_model_versions(f"name = '{name}'")):
+    if any(
+        tags.items() <= v.tags.items() for v in client.search_model_versions(f"name = '{name}'")
+    ):
         return
-    place = f"model/{trial.key}"  # a sweep that is extended may have another best, and the old one stays
+    # a sweep that is extended may have another best, and the old one stays
+    place = f"model/{trial.key}"
     with TemporaryDirectory() as folder:
         network = Path(folder) / "network"
         network_folder.write(network, trial.config, stage, records.store.result(stage.key), sizes)
@@ -45,12 +52,14 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
     within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
     what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
     source = f"{run.info.artifact_uri}/{place}"
-    client.create_model_version(name, source, run_id=run.info.run_id, tags=tags, description=fit(what, DESCRIPTION))
+    client.create_model_version(
+        name, source, run_id=run.info.run_id, tags=tags, description=fit(what, DESCRIPTION)
+    )
 
 
 def best(records: Records) -> list[Trial]:
-    """The best measured trial of a student whose network is in the store, or, without students, of a teacher: of each
-    data set and feature extractor the best."""
+    """The best measured trial of a student whose network is in the store, or, without students, of
+    a teacher: of each data set and feature extractor the best."""
     found = []
     for scale in rankings(records).values():
         measured = [records.plan.trials[index] for index, _ in scale]
@@ -77,7 +86,9 @@ def _save(folder: Path, network: Path, steps: int) -> None:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
-    numbers: list[Any] = [ColSpec(DataType.long, name, required=False) for name in ("count", "seed", "steps")]
+    numbers: list[Any] = [
+        ColSpec(DataType.long, name, required=False) for name in ("count", "seed", "steps")
+    ]
     labels = [ColSpec(Array(DataType.long), "labels", required=False)]
     example: dict[str, Any] = {"count": 4, "seed": 0, "steps": steps}
     pyfunc.save_model(

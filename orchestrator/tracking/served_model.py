@@ -1,8 +1,9 @@
-"""What `mlflow models serve` runs. MLflow keeps this file beside the weights and executes it; nothing is unpickled.
+"""What `mlflow models serve` runs. MLflow keeps this file beside the weights and executes it;
+nothing is unpickled.
 
-A request is one or more records of `count`, `seed`, `steps` and `labels`, all of them optional; the answer has one of
-`images` and `nfe` for each. The package itself must be installed where it is served.
-"""
+A request is one or more records of `count`, `seed`, `steps` and `labels`, all of them optional; the
+answer has one of `images` and `nfe` for each. The package itself must be installed where it is
+served."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ class Images(PythonModel):
         """One answer for each record of `model_input`."""
         records = model_input.to_dict("records")
         try:
-            return [self.sampler.draw({k: v for k, v in record.items() if not _absent(v)}) for record in records]
+            return [
+                self.sampler.draw({k: v for k, v in record.items() if not _absent(v)})
+                for record in records
+            ]
         except RequestError as e:
             raise MlflowException.invalid_parameter_value(str(e)) from None
 

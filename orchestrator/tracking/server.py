@@ -1,4 +1,5 @@
-"""What is wrong with a tracking server, and what to do about it: told by exceptions and HTTP statuses, not by words."""
+"""What is wrong with a tracking server, and what to do about it: told by exceptions and HTTP
+statuses, not by words."""
 
 import os
 import shlex
@@ -8,15 +9,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-QUESTION = "/api/2.0/mlflow/experiments/search"  # what publishing begins with; it takes a login and a host's name
+# what publishing begins with; it takes a login and a host's name
+QUESTION = "/api/2.0/mlflow/experiments/search"
 ANSWER_SECONDS = 10
-UNKNOWN_HOST = "Invalid Host"  # how MLflow's server begins its 403 for a name that it was not told of
+UNKNOWN_HOST = (
+    "Invalid Host"  # how MLflow's server begins its 403 for a name that it was not told of
+)
 NO_SERVER = "no tracking server answers there"
 
 
 def problem(uri: str) -> str:
-    """What is wrong with the server at `uri`, with the remedy; empty where it answers, takes the login and is of this
-    client's major version. Asks it twice, for ANSWER_SECONDS at the most each."""
+    """What is wrong with the server at `uri`, with the remedy; empty where it answers, takes the
+    login and is of this client's major version. Asks it twice, for ANSWER_SECONDS at the most
+    each."""
     import mlflow
 
     try:
@@ -26,7 +31,9 @@ def problem(uri: str) -> str:
         version = _ask(uri, "/version", "GET")
     except Exception as e:  # also of a file of logins that cannot be read, say
         return explained(e, uri) or f"{type(e).__name__}: {_first_line(e)}"
-    server = version.text.strip() if version.status_code == 200 else mlflow.__version__  # it does not tell
+    server = (
+        version.text.strip() if version.status_code == 200 else mlflow.__version__
+    )  # it does not tell
     if server.split(".")[0] == mlflow.__version__.split(".")[0]:
         return ""
     what = f"the server there is MLflow {server}, this client {mlflow.__version__}"
@@ -34,7 +41,8 @@ def problem(uri: str) -> str:
 
 
 def explained(error: BaseException, uri: str) -> str:
-    """What a failed request to the server at `uri` means, with the remedy; empty where `error` is of another kind."""
+    """What a failed request to the server at `uri` means, with the remedy; empty where `error` is
+    of another kind."""
     from mlflow.exceptions import MlflowException, RestException
     from requests import exceptions
     from urllib3.exceptions import ReadTimeoutError
@@ -43,7 +51,10 @@ def explained(error: BaseException, uri: str) -> str:
     for kinds, explain in (
         ((exceptions.ProxyError,), _proxy_fails),
         ((exceptions.SSLError,), _not_trusted),
-        ((exceptions.Timeout, ReadTimeoutError), _silent),  # requests makes the second a ConnectionError
+        (
+            (exceptions.Timeout, ReadTimeoutError),
+            _silent,
+        ),  # requests makes the second a ConnectionError
         ((exceptions.RetryError,), _fails),
         ((exceptions.RequestException,), _no_answer),
     ):
@@ -61,8 +72,15 @@ def _ask(uri: str, endpoint: str, method: str, **content: Any) -> Any:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    return http_request(get_default_host_creds(uri), endpoint, method, max_retries=0, raise_on_status=False,
-                        timeout=ANSWER_SECONDS, **content)  # fmt: skip
+    return http_request(
+        get_default_host_creds(uri),
+        endpoint,
+        method,
+        max_retries=0,
+        raise_on_status=False,
+        timeout=ANSWER_SECONDS,
+        **content,
+    )
 
 
 def _by_status(status: int, text: str, uri: str, of_mlflow: bool) -> str:
@@ -97,14 +115,20 @@ def _not_trusted(uri: str, behind: list[BaseException]) -> str:
 
 
 def _silent(uri: str, behind: list[BaseException]) -> str:
-    through = f", asked through the proxy {proxy}: {_around(uri)}" if (proxy := proxy_of(uri)) else ""
-    remedy = "" if through else ": see whether it is overloaded, or a firewall drops what is sent to it"
+    through = (
+        f", asked through the proxy {proxy}: {_around(uri)}" if (proxy := proxy_of(uri)) else ""
+    )
+    remedy = (
+        "" if through else ": see whether it is overloaded, or a firewall drops what is sent to it"
+    )
     return f"it does not answer in time{through}{remedy}"
 
 
 def _fails(uri: str, behind: list[BaseException]) -> str:
     if proxy := proxy_of(uri):
-        return f"requests to it go through the proxy {proxy}, and fail again and again: {_around(uri)}"
+        return (
+            f"requests to it go through the proxy {proxy}, and fail again and again: {_around(uri)}"
+        )
     return "the tracking server there fails again and again: see what it logs, and whether its database answers"
 
 
@@ -117,12 +141,16 @@ def _no_answer(uri: str, behind: list[BaseException]) -> str:
 
 
 def proxy_of(uri: str) -> str:
-    """The proxy through which requests to `uri` go, by http_proxy, all_proxy and no_proxy, without its password; empty
-    for none."""
+    """The proxy through which requests to `uri` go, by http_proxy, all_proxy and no_proxy, without
+    its password; empty for none."""
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(uri, get_environ_proxies(uri)) or ""
-    return f"{urlsplit(proxy).scheme}://{urlsplit(proxy).netloc.rpartition('@')[2]}" if "://" in proxy else proxy
+    return (
+        f"{urlsplit(proxy).scheme}://{urlsplit(proxy).netloc.rpartition('@')[2]}"
+        if "://" in proxy
+        else proxy
+    )
 
 
 def _around(uri: str) -> str:
@@ -139,7 +167,8 @@ def _is_object(answer: Any) -> bool:
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
-    """`error` and all that led to it: what it was raised from, or while, and what requests and urllib3 wrap."""
+    """`error` and all that led to it: what it was raised from, or while, and what requests and
+    urllib3 wrap."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop(0)

@@ -1,8 +1,9 @@
-"""MLflow as a view of the store: `publish` makes what is missing there, once, and can be called at any time.
+"""MLflow as a view of the store: `publish` makes what is missing there, once, and can be called at
+any time.
 
-The driver is the only process that writes. A run is recognised by tags (`sweep_id`, `stage_key`, `trial_key`), so
-publishing again, after a crash or with an empty database, gives the same runs and no double ones.
-"""
+The driver is the only process that writes. A run is recognised by tags (`sweep_id`, `stage_key`,
+`trial_key`), so publishing again, after a crash or with an empty database, gives the same runs and
+no double ones."""
 
 import time
 from collections.abc import Callable
@@ -18,11 +19,22 @@ from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids
 from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
-from orchestrator.tracking.entities import MADE_BY, begin_and_end, curves, dataset_input, made_by_tags, scores
+from orchestrator.tracking.entities import (
+    MADE_BY,
+    begin_and_end,
+    curves,
+    dataset_input,
+    made_by_tags,
+    scores,
+)
 from orchestrator.tracking.runs import NewRun
 
 PARENT = "mlflow.parentRunId"
-STATUSES = {Status.DONE: "FINISHED", Status.FAILED: "FAILED", Status.STOPPED: "KILLED"}  # of trials that are over
+STATUSES = {
+    Status.DONE: "FINISHED",
+    Status.FAILED: "FAILED",
+    Status.STOPPED: "KILLED",
+}  # of trials that are over
 HEADLINE = {  # the settings that every trial logs, beside what is swept; the rest is in config.yaml
     "damping": "path.damping",
     "speed": "path.speed",
@@ -41,9 +53,9 @@ def tracking_uri(records: Records) -> str:
 
 
 class Tracker:
-    """Publishes one sweep. Construction connects; it makes an embedded database, which takes some seconds, or brings it
-    up to date, and makes it follow a store that was moved: `say` is told so in a line. Raises ConfigError where that
-    cannot be."""
+    """Publishes one sweep. Construction connects; it makes an embedded database, which takes some
+    seconds, or brings it up to date, and makes it follow a store that was moved: `say` is told so
+    in a line. Raises ConfigError where that cannot be."""
 
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
@@ -69,16 +81,24 @@ class Tracker:
         for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
             self.records.measured(trial)
-            if ending.status in STATUSES and name not in self.published and trial.key not in self.records.damaged:
+            if (
+                ending.status in STATUSES
+                and name not in self.published
+                and trial.key not in self.records.damaged
+            ):
                 self.published[name] = self._publish_trial(trial, ending.status, ending.error)
             if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
                 self.records.update(trial.index, mlflow_run_id=run_id)
 
     def close(self, status: str) -> None:
-        """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or KILLED), and, unless it
-        was killed, register its best network."""
+        """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or
+        KILLED), and, unless it was killed, register its best network."""
         folder = self.records.folder
-        for file in (folder / layout.REPORT, folder / layout.RESULTS, *(folder / layout.FIGURES).find("*.png")):
+        for file in (
+            folder / layout.REPORT,
+            folder / layout.RESULTS,
+            *(folder / layout.FIGURES).find("*.png"),
+        ):
             if file.exists():
                 self.client.log_artifact(self.parent, str(file.local()))
         self.client.log_artifact(self.parent, str((folder / layout.CONFIG).local()))
@@ -94,7 +114,9 @@ class Tracker:
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         location = None
-        if self._file is not None:  # what MLflow would choose is a folder where this process happens to stand
+        if (
+            self._file is not None
+        ):  # what MLflow would choose is a folder where this process happens to stand
             from orchestrator.tracking.database import artifacts_of
 
             location = artifacts_of(self._file, name)
@@ -102,7 +124,9 @@ class Tracker:
 
     def _parent(self) -> str:
         plan, made_by = self.records.plan, made_by_tags(self.records.made_by())
-        found = self.client.search_runs([self.experiment], f"tags.kind = 'sweep' and tags.sweep_id = '{plan.id}'")
+        found = self.client.search_runs(
+            [self.experiment], f"tags.kind = 'sweep' and tags.sweep_id = '{plan.id}'"
+        )
         if found:
             run_id = str(found[0].info.run_id)
             self.client.update_run(run_id, status="RUNNING")
@@ -120,13 +144,16 @@ class Tracker:
                 self.client.set_tag(run_id, name, value)
 
     def _already(self) -> dict[str, str]:
-        """What MLflow has: stages of this experiment by key, this sweep's trials whose ending is still so."""
+        """What MLflow has: stages of this experiment by key, this sweep's trials whose ending is
+        still so."""
         found: dict[str, str] = {}
         for run in self._all_runs("tags.stage_key LIKE '%'"):
             tags = run.data.tags
             if run.info.status != "RUNNING":
                 found[tags["stage_key"]] = run.info.run_id
-            elif tags[PARENT] == self.parent:  # a process was killed, or a server lost, while this was published
+            elif (
+                tags[PARENT] == self.parent
+            ):  # a process was killed, or a server lost, while this was published
                 self.client.delete_run(run.info.run_id)
         for run in self._all_runs(f"tags.kind = 'trial' and tags.`{PARENT}` = '{self.parent}'"):
             index = int(run.data.tags["trial"])
@@ -139,7 +166,9 @@ class Tracker:
     def _all_runs(self, query: str) -> list[Any]:
         runs, token = [], None
         while True:
-            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
+            page = self.client.search_runs(
+                [self.experiment], query, max_results=1000, page_token=token
+            )
             runs += page
             token = page.token
             if not token:
@@ -151,11 +180,21 @@ class Tracker:
         tags = {"kind": stage.kind, "stage_key": stage.key, PARENT: self.parent}
         tags |= made_by_tags(result.manifest.get("made_by", {}))
         run = NewRun(self.client, self.experiment, self.records.plan.names[stage.key], tags, start)
-        data = next(t.facts.data for t in self.records.plan.trials if stage.key in (s.key for s in t.stages()))
+        data = next(
+            t.facts.data
+            for t in self.records.plan.trials
+            if stage.key in (s.key for s in t.stages())
+        )
         self.client.log_inputs(run.id, [dataset_input(data, "training")])
         path, optimise = stage.lineage()[0].config["path"], stage.config["optimise"]
-        settings = {"path": path["kind"], **{k: v for k, v in path.items() if k in HEADLINE}, **optimise}
-        run.params(settings | {k: stage.config[k] for k in ("intervals", "distiller") if k in stage.config})
+        settings = {
+            "path": path["kind"],
+            **{k: v for k, v in path.items() if k in HEADLINE},
+            **optimise,
+        }
+        run.params(
+            settings | {k: stage.config[k] for k in ("intervals", "distiller") if k in stage.config}
+        )
         run.metrics(curves(stage, result))
         run.end("FINISHED", end)
         self.published[stage.key] = run.id
@@ -168,15 +207,26 @@ class Tracker:
         made_by = {}
         if store.done(trial.key):
             manifest = store.result(trial.key).manifest
-            (start, end), made_by = begin_and_end(manifest), made_by_tags(manifest.get("made_by", {}))
+            (start, end), made_by = (
+                begin_and_end(manifest),
+                made_by_tags(manifest.get("made_by", {})),
+            )
         tags = {"kind": "trial", "sweep_id": self.records.plan.id, PARENT: self.parent}
-        tags |= {"trial": str(trial.index), "trial_key": trial.key, **comparable(self.records, trial)}
-        tags |= {"data.size": str(trial.facts.data.size)} if trial.facts.data.size is not None else {}
+        tags |= {
+            "trial": str(trial.index),
+            "trial_key": trial.key,
+            **comparable(self.records, trial),
+        }
+        tags |= (
+            {"data.size": str(trial.facts.data.size)} if trial.facts.data.size is not None else {}
+        )
         tags |= {"error": error} if error else {}
         run = NewRun(self.client, self.experiment, trial.title, tags | made_by, start)
         self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "evaluation")])
         metrics = [
-            Metric(k, float(v), end, 0) for k, v in measured.items() if k != "samples" and isinstance(v, int | float)
+            Metric(k, float(v), end, 0)
+            for k, v in measured.items()
+            if k != "samples" and isinstance(v, int | float)
         ]
         if status == Status.STOPPED:
             metrics += scores(fids(store, trial), start, end)
@@ -191,15 +241,16 @@ class Tracker:
 
 
 def comparable(records: Records, trial: Trial) -> dict[str, str]:
-    """The tags that say which other trials' numbers compare with this one's: `data`, the name of its data set and 8
-    digits of the fingerprint, and of a measured one `fid_features`."""
+    """The tags that say which other trials' numbers compare with this one's: `data`, the name of
+    its data set and 8 digits of the fingerprint, and of a measured one `fid_features`."""
     data, measured = trial.facts.data, records.measured(trial)
     tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
     return tags | ({"fid_features": str(measured["fid_features"])} if measured else {})
 
 
 def parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a trial's run: the headline settings, and whatever else is swept under its dotted key."""
+    """The parameters of a trial's run: the headline settings, and whatever else is swept under its
+    dotted key."""
     values = {name: trial.config.value(key) for name, key in HEADLINE.items()}
     values["intervals"] = intervals_text(trial.config)
     if "nfe" in measured:

@@ -1,8 +1,9 @@
-"""Where MLflow's tracking store is: a server's address, or an SQLite file, which SQLAlchemy writes and reads as a URI.
+"""Where MLflow's tracking store is: a server's address, or an SQLite file, which SQLAlchemy writes
+and reads as a URI.
 
-The embedded store is `mlflow.db` under `storage`, unless that lies on a network file system: SQLite's locks do not hold
-there, and the database is then kept on a disk of this machine. It is a view of the store and can be made again.
-"""
+The embedded store is `mlflow.db` under `storage`, unless that lies on a network file system:
+SQLite's locks do not hold there, and the database is then kept on a disk of this machine. It is a
+view of the store and can be made again."""
 
 import hashlib
 import os
@@ -17,13 +18,14 @@ from orchestrator.store.place import Place
 
 NAME = "mlflow.db"
 SPECIAL = frozenset("%?#")  # what a URI gives a meaning of its own
-DRIVER = "sqlite+pysqlite"  # with it MLflow leaves a quoted path to SQLAlchemy; else it makes a folder called as quoted
+# with it MLflow leaves a quoted path to SQLAlchemy; else it makes a folder called as quoted
+DRIVER = "sqlite+pysqlite"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embedded tracking store: its SQLite `file` and, where that is not in the store itself, or should not be, the
-    `network` file system on which the store lies, such as nfs4."""
+    """The embedded tracking store: its SQLite `file` and, where that is not in the store itself, or
+    should not be, the `network` file system on which the store lies, such as nfs4."""
 
     file: Path
     network: str = ""
@@ -41,7 +43,8 @@ def embedded(root: Folder) -> Embedded:
 
 
 def tracking_uri(setting: str | None, root: Place) -> str:
-    """The tracking store: what `tracking.uri` says, or the embedded one of `root`, which is then a folder."""
+    """The tracking store: what `tracking.uri` says, or the embedded one of `root`, which is then a
+    folder."""
     if setting is not None:
         return expanded_uri(setting)
     assert isinstance(root, Folder), "settings without tracking.uri are refused for a store on S3"
@@ -73,14 +76,15 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def absolute(uri: str) -> str:
-    """`uri` with its SQLite file's whole path. MLflow keeps one engine a URI: a relative one would go on to mean a file
-    of the folder in which the process was first."""
+    """`uri` with its SQLite file's whole path. MLflow keeps one engine a URI: a relative one would
+    go on to mean a file of the folder in which the process was first."""
     file = sqlite_file(uri)
     return uri if file is None or file.is_absolute() else sqlite_uri(file.absolute())
 
 
 def local_file(uri: str) -> Path | None:
-    """The file or folder of this machine that `uri` means; None for a server or another database."""
+    """The file or folder of this machine that `uri` means; None for a server or another
+    database."""
     if uri.startswith("file:"):
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
@@ -90,9 +94,12 @@ def local_file(uri: str) -> Path | None:
 
 
 def _local(root: Path) -> Path | None:
-    """The folder on a disk of this machine for the database of the store `root`; None where there is none."""
+    """The folder on a disk of this machine for the database of the store `root`; None where there
+    is none."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kacflow"
-    mine = Path(tempfile.gettempdir()) / f"kacflow-{os.getuid()}"  # where the home is on the network too
+    mine = (
+        Path(tempfile.gettempdir()) / f"kacflow-{os.getuid()}"
+    )  # where the home is on the network too
     free = [caches] if mine.exists() and mine.stat().st_uid != os.getuid() else [caches, mine]
     real = os.path.realpath(root)
     name = f"{Path(real).name}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:12]}"

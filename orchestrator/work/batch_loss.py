@@ -16,7 +16,9 @@ from kaccore.training import BatchLoss, batch_indices, shard_of
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building
 
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor]
+Loss = Callable[
+    [nn.Module, torch.Tensor, torch.Tensor | None, torch.Generator, slice], torch.Tensor
+]
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class Group:
     device: torch.device
 
 
-def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group) -> BatchLoss:
-    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a student, `averaged` the
-    one whose weights are the average of those in training."""
+def batch_loss(
+    stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group
+) -> BatchLoss:
+    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a
+    student, `averaged` the one whose weights are the average of those in training."""
     teacher = stage.lineage()[0]
     seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
-    accumulate, flipped = stage.config["optimise"].get("accumulate", 1), stage.config.get("flip", False)
+    accumulate, flipped = (
+        stage.config["optimise"].get("accumulate", 1),
+        stage.config.get("flip", False),
+    )
     labelled = teacher.config["label_dropout"] is not None and data.classes > 0
     path = building.path(teacher, data)
     if frozen is None:
@@ -43,10 +50,17 @@ def batch_loss(stage: Stage, frozen: nn.Module | None, data: ImageData, averaged
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
-        generator = generator_for(seed, stage.stream, part, 0, device=group.device)  # all workers draw the same
-        labels = sent(data.labels[index], group.device) if labelled and data.labels is not None else None
+        generator = generator_for(
+            seed, stage.stream, part, 0, device=group.device
+        )  # all workers draw the same
+        labels = (
+            sent(data.labels[index], group.device) if labelled and data.labels is not None else None
+        )
         x0 = data.batch(index, group.device)
-        x0, shard = flip(x0, generator) if flipped else x0, shard_of(len(x0), group.rank, group.world)
+        x0, shard = (
+            flip(x0, generator) if flipped else x0,
+            shard_of(len(x0), group.rank, group.world),
+        )
         return loss(model, x0, labels, generator, shard)
 
     return of_part
@@ -56,13 +70,19 @@ def _teacher_loss(stage: Stage, path: building.Path) -> Loss:
     dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
 
     def loss(
-        model: nn.Module, x0: torch.Tensor, labels: torch.Tensor | None, generator: torch.Generator, shard: slice
+        model: nn.Module,
+        x0: torch.Tensor,
+        labels: torch.Tensor | None,
+        generator: torch.Generator,
+        shard: slice,
     ) -> torch.Tensor:
         if labels is not None:
             labels = drop_labels(labels, dropout, generator)
         if not chance:
             return flow_matching_loss(model, path, x0, labels, generator, shard)
         x0, told = augment(x0, generator, chance)
-        return flow_matching_loss(partial(model, augment=told[shard]), path, x0, labels, generator, shard)
+        return flow_matching_loss(
+            partial(model, augment=told[shard]), path, x0, labels, generator, shard
+        )
 
     return loss

@@ -1,4 +1,5 @@
-"""From the plain settings that a stage carries to kaccore's objects. One place, used wherever a stage runs."""
+"""From the plain settings that a stage carries to kaccore's objects. One place, used wherever a
+stage runs."""
 
 import copy
 from collections.abc import Callable
@@ -28,20 +29,24 @@ from orchestrator.store.store import Store
 
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:
-    """The network of a chain, with freshly drawn weights that depend on the teacher's seed alone; with `two_times` one
-    that is also told where its step ends.
+    """The network of a chain, with freshly drawn weights that depend on the teacher's seed alone;
+    with `two_times` one that is also told where its step ends.
 
-    Channels last in memory: the convolutions' backward pass is a fifth faster so, on CPUs as on GPUs.
-    """
+    Channels last in memory: the convolutions' backward pass is a fifth faster so, on CPUs as on
+    GPUs."""
     kind, arguments = architecture(teacher, data, two_times)
     torch.manual_seed(derive_seed(teacher.config["seed"], "weights"))
     return kind(**arguments).to(memory_format=torch.channels_last)
 
 
-def architecture(teacher: Stage, data: ImageData, two_times: bool = False) -> tuple[type[nn.Module], dict[str, Any]]:
+def architecture(
+    teacher: Stage, data: ImageData, two_times: bool = False
+) -> tuple[type[nn.Module], dict[str, Any]]:
     """The class of a chain's network, and the plain arguments that it is made with."""
     settings = {k: v for k, v in teacher.config["model"].items() if k != "kind"}
-    options: dict[str, Any] = {"classes": 0 if teacher.config["label_dropout"] is None else data.classes}
+    options: dict[str, Any] = {
+        "classes": 0 if teacher.config["label_dropout"] is None else data.classes
+    }
     options |= {"two_times": two_times} if two_times else {}
     options |= {"augment_dim": AUGMENT_DIM} if teacher.config.get("augment") else {}
     kind, of_data = NETWORKS[teacher.config["model"]["kind"]]
@@ -63,14 +68,16 @@ def trained(store: Store, stage: Stage, data: ImageData) -> nn.Module:
 
 
 def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """The network of a teacher or student with its finished `weights`, in evaluation mode on the CPU."""
+    """The network of a teacher or student with its finished `weights`, in evaluation mode on the
+    CPU."""
     model = network(stage.lineage()[0], data, two_times=stage.jumps)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
 def student(store: Store, stage: Stage, data: ImageData) -> nn.Module:
-    """What is trained as the student `stage`, started from averaged weights of the student before it or its teacher."""
+    """What is trained as the student `stage`, started from averaged weights of the student before
+    it or its teacher."""
     start = stage.parents[-1] if stage.config.get("start") != "teacher" else stage.lineage()[0]
     model = network(stage.lineage()[0], data, two_times=stage.jumps)
     model.load_state_dict(averaged(store, start), strict=not stage.jumps)  # its end is new
@@ -78,8 +85,13 @@ def student(store: Store, stage: Stage, data: ImageData) -> nn.Module:
 
 
 def paired(stage: Stage, model: nn.Module) -> nn.Module:
-    """What the distiller of the student `stage` trains: `model`, or a pair of it with a fake field."""
-    return InversePair(model, copy.deepcopy(model)) if stage.config["distiller"] == "inverse" else model
+    """What the distiller of the student `stage` trains: `model`, or a pair of it with a fake
+    field."""
+    return (
+        InversePair(model, copy.deepcopy(model))
+        if stage.config["distiller"] == "inverse"
+        else model
+    )
 
 
 def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
@@ -88,9 +100,12 @@ def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
 
 
 def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -> Distiller:
-    """The loss of the student `stage` over its frozen `teacher`; `target` is the moving average of the student."""
+    """The loss of the student `stage` over its frozen `teacher`; `target` is the moving average of
+    the student."""
     config = stage.config
-    settings: dict[str, Any] = {k: config[k] for k in ("intervals", "solver", "guidance", "huber") if k in config}
+    settings: dict[str, Any] = {
+        k: config[k] for k in ("intervals", "solver", "guidance", "huber") if k in config
+    }
     if config["distiller"] == "inverse":
         return InverseDistiller(teacher, path, guidance=config["guidance"])
     if config["distiller"] == "consistency":
@@ -101,7 +116,9 @@ def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -
         settings["times"] = torch.tensor(config["times"])
         settings["inner"] = None if config["inner"] is None else torch.tensor(config["inner"])
         del settings["intervals"]
-    return EndpointDistiller(teacher, path, substeps=config["substeps"], target=config["target"], **settings)
+    return EndpointDistiller(
+        teacher, path, substeps=config["substeps"], target=config["target"], **settings
+    )
 
 
 def path(teacher: Stage, data: ImageData) -> Path:

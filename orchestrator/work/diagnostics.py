@@ -1,5 +1,5 @@
-"""What is looked at beside the metrics: how trajectories move, what is near the training images, how far a student
-strays from its teacher."""
+"""What is looked at beside the metrics: how trajectories move, what is near the training images,
+how far a student strays from its teacher."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ from orchestrator.plan.stage import Stage
 from orchestrator.work import building, pictures
 
 GAP_SAMPLES = 256
-GAP_SUBSTEPS = 32  # of the teacher on the whole way at least, for the curve between the student's times
+GAP_SUBSTEPS = (
+    32  # of the teacher on the whole way at least, for the curve between the student's times
+)
 TRAINING_IMAGES = 50_000  # the first so many are compared with
 NEAREST_SHOWN = 16
 
 
 def of_trajectories(energy: Tensor, summary: TrajectorySummary) -> dict[str, float]:
-    """Kinetic path energy in all, early and late, the largest velocity of a coordinate, and how many were faster than
-    light: of a path without a bound none can be, and the number is left out."""
+    """Kinetic path energy in all, early and late, the largest velocity of a coordinate, and how
+    many were faster than light: of a path without a bound none can be, and the number is left
+    out."""
     values = {
         "kinetic_path_energy": float(energy.mean()),
         "kinetic_path_energy_early": float(summary.early_energy.mean()),
@@ -44,13 +47,18 @@ def nearest(images: Tensor, data: ImageData) -> Nearest:
 
 
 def of_memorisation(found: Nearest, energy: Tensor) -> dict[str, float]:
-    """The share of copies, the mean distance to the nearest training image, and its rank correlation with energy."""
+    """The share of copies, the mean distance to the nearest training image, and its rank
+    correlation with energy."""
     values = {
         "memorisation_fraction": memorisation_fraction(found.distances),
         "nearest_distance": float(found.distances[:, 0].mean()),
     }
     correlation = rank_correlation(energy, found.distances[:, 0])
-    return values if correlation.rho != correlation.rho else values | {"energy_distance_rank": correlation.rho}
+    return (
+        values
+        if correlation.rho != correlation.rho
+        else values | {"energy_distance_rank": correlation.rho}
+    )
 
 
 def save_nearest(folder: Path, images: Tensor, found: Tensor, data: ImageData) -> None:
@@ -61,16 +69,38 @@ def save_nearest(folder: Path, images: Tensor, found: Tensor, data: ImageData) -
     pictures.save_grid(folder / "nearest.png", torch.cat(rows))
 
 
-def of_gap(teacher: nn.Module, student: Any, stage: Stage, path: building.Path, shape: tuple[int, ...], labels: Any,
-           folder: Path) -> dict[str, float]:  # fmt: skip
-    """How far the student is from its first teacher at the ends of its steps and on the way, with the bound on the
-    latter; the curves are gap.json and gap.png in `folder`."""
-    steps, guidance = stage.config["sampling"]["steps"], stage.parents[0].lineage()[1].config["guidance"]
+def of_gap(
+    teacher: nn.Module,
+    student: Any,
+    stage: Stage,
+    path: building.Path,
+    shape: tuple[int, ...],
+    labels: Any,
+    folder: Path,
+) -> dict[str, float]:
+    """How far the student is from its first teacher at the ends of its steps and on the way, with
+    the bound on the latter; the curves are gap.json and gap.png in `folder`."""
+    steps, guidance = (
+        stage.config["sampling"]["steps"],
+        stage.parents[0].lineage()[1].config["guidance"],
+    )
     gap = endpoint_to_path_gap(
-        teacher, student, path, shape, intervals=steps, substeps=max(2, -(-GAP_SUBSTEPS // steps)),
-        seed=stage.config["seed"], guidance=guidance, labels=labels,
-    )  # fmt: skip
-    curves: dict[str, Any] = {"times": gap.times, "ends": gap.ends, "rms": gap.rms.distance, "bound": gap.rms.bound}
+        teacher,
+        student,
+        path,
+        shape,
+        intervals=steps,
+        substeps=max(2, -(-GAP_SUBSTEPS // steps)),
+        seed=stage.config["seed"],
+        guidance=guidance,
+        labels=labels,
+    )
+    curves: dict[str, Any] = {
+        "times": gap.times,
+        "ends": gap.ends,
+        "rms": gap.rms.distance,
+        "bound": gap.rms.bound,
+    }
     curves |= {"w2": gap.w2.distance, "w2_bound": gap.w2.bound} if gap.w2 else {}
     write_json(folder / "gap.json", {k: v.tolist() for k, v in curves.items()})
     pictures.save_gap(folder / "gap.png", gap)

@@ -1,4 +1,5 @@
-"""Sampling and scoring, as functions for Ray tasks: warm processes keep the model, the data and the features."""
+"""Sampling and scoring, as functions for Ray tasks: warm processes keep the model, the data and the
+features."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -41,8 +42,9 @@ REAL_SPLITS = 3  # of the real images, for what a perfect model would score
 
 
 class Part(NamedTuple):
-    """Some of an evaluation's images, `first` and on: what an extractor says of them, how they came to be, and what
-    they are near to. The images themselves, as the data has them, are kept of the first few alone."""
+    """Some of an evaluation's images, `first` and on: what an extractor says of them, how they came
+    to be, and what they are near to. The images themselves, as the data has them, are kept of the
+    first few alone."""
 
     outputs: Outputs
     labels: Tensor | None
@@ -67,9 +69,16 @@ def _heard(task: Task[P, T]) -> Task[P, T]:
 
 @_heard
 def sample_part(
-    stage: Stage, storage: str, where: Data, weights: FeatureWeights, replica: int, first: int, count: int
+    stage: Stage,
+    storage: str,
+    where: Data,
+    weights: FeatureWeights,
+    replica: int,
+    first: int,
+    count: int,
 ) -> Part:
-    """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number `replica`."""
+    """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number
+    `replica`."""
     trained, data = stage.parents[0], data_of(stage, where)
     model = network(storage, trained, where).to(device())
     setting = stage.config["sampling"]
@@ -81,10 +90,22 @@ def sample_part(
     images = data.from_floats(samples.images)
     features, extraction = measured_with(stage.parents[1], Store(storage), weights)
     outputs = extract_with_logits(images, features, device=device(), **extraction)
-    found = diagnostics.nearest(samples.images, data) if "memorisation" in stage.config["diagnostics"] else None
+    found = (
+        diagnostics.nearest(samples.images, data)
+        if "memorisation" in stage.config["diagnostics"]
+        else None
+    )
     assert samples.trajectory is not None, "a part has images"
-    return Part(outputs, labels, images[: max(0, kept(data) - first)], samples.nfe, samples.kinetic_path_energy,
-                samples.trajectory, found, seconds)  # fmt: skip
+    return Part(
+        outputs,
+        labels,
+        images[: max(0, kept(data) - first)],
+        samples.nfe,
+        samples.kinetic_path_energy,
+        samples.trajectory,
+        found,
+        seconds,
+    )
 
 
 def kept(data: ImageData) -> int:
@@ -93,10 +114,16 @@ def kept(data: ImageData) -> int:
 
 
 def draw(
-    stage: Stage, setting: dict[str, Any], model: nn.Module, data: ImageData, indices: range, seed: int,
+    stage: Stage,
+    setting: dict[str, Any],
+    model: nn.Module,
+    data: ImageData,
+    indices: range,
+    seed: int,
     labels: Tensor | None,
-) -> Samples:  # fmt: skip
-    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as `setting` asks."""
+) -> Samples:
+    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as
+    `setting` asks."""
     path = building.path(stage.lineage()[0], data)
     shape = (len(indices), data.channels, data.size, data.size)
     common = {"steps": setting["steps"], "seed": seed, "labels": labels, "first": indices.start}
@@ -104,14 +131,21 @@ def draw(
         return sample_consistency(model, path, shape, gamma=setting.get("gamma", 0.0), **common)
     times = stage.config.get("times") or setting.get("times")
     return sample(
-        model, path, shape, solver=setting["solver"], guidance=setting["guidance"],
-        shaping=setting.get("shaping", 0.0), times=None if times is None else torch.tensor(times), **common,
-    )  # fmt: skip
+        model,
+        path,
+        shape,
+        solver=setting["solver"],
+        guidance=setting["guidance"],
+        shaping=setting.get("shaping", 0.0),
+        times=None if times is None else torch.tensor(times),
+        **common,
+    )
 
 
 @_heard
 def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part) -> dict[str, Any]:
-    """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and return it."""
+    """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and
+    return it."""
     began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
     reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
     data = data_of(stage, where)
@@ -119,7 +153,11 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
     scores = [_compare(group, reference, data, stage) for group in groups]
     metrics = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-    spread = {f"{k}_std": float(np.std([s[k] for s in scores], ddof=1)) for k in scores[0]} if seeds > 1 else {}
+    spread = (
+        {f"{k}_std": float(np.std([s[k] for s in scores], ddof=1)) for k in scores[0]}
+        if seeds > 1
+        else {}
+    )
     energy = torch.cat([p.energy for p in parts])
     gathered = store.gather(stage)
     images = torch.cat([p.images for p in groups[0]])
@@ -129,7 +167,9 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
         "fid_features": reference.features,
         "nfe": parts[0].nfe,
         "seconds_per_image": sum(p.seconds for p in parts) / (stage.config["samples"] * seeds),
-        **diagnostics.of_trajectories(energy, TrajectorySummary.join([p.trajectory for p in parts])),
+        **diagnostics.of_trajectories(
+            energy, TrajectorySummary.join([p.trajectory for p in parts])
+        ),
         **_memorisation(parts, energy, images, data, gathered),
         **_gap(stage, storage, where, data, gathered),
         **_likelihood(stage, storage, where, data),
@@ -137,20 +177,27 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
     }
     write_json(gathered / layout.METRICS, result)
     labels = [p.labels for p in groups[0] if p.labels is not None]
-    pictures.save_npz(gathered / "samples.npz", images, torch.cat(labels)[: len(images)] if labels else None)
+    pictures.save_npz(
+        gathered / "samples.npz", images, torch.cat(labels)[: len(images)] if labels else None
+    )
     pictures.save_samples(gathered / layout.SAMPLES, images, data)
     store.publish(stage, gathered, seconds + time.perf_counter() - began)
     return result
 
 
-def _compare(parts: Sequence[Part], reference: Reference, data: ImageData, stage: Stage) -> dict[str, float]:
-    """The metrics of one sampling seed's images; beside FID what a perfect model would score with so few."""
+def _compare(
+    parts: Sequence[Part], reference: Reference, data: ImageData, stage: Stage
+) -> dict[str, float]:
+    """The metrics of one sampling seed's images; beside FID what a perfect model would score with
+    so few."""
     metrics, seed = stage.config["metrics"], stage.config["seed"]
     features = torch.cat([p.outputs.features for p in parts])
     logits = torch.cat([p.outputs.logits for p in parts])
     values = compare(features, reference, [m for m in metrics if m in METRICS], seed, logits)
     if "fid" in metrics:
-        values["fid_of_real"] = perfect_model_fid(reference.matrix, len(features), seed, REAL_SPLITS).mean
+        values["fid_of_real"] = perfect_model_fid(
+            reference.matrix, len(features), seed, REAL_SPLITS
+        ).mean
     if "fid_per_class" in metrics and parts[0].labels is not None and data.labels is not None:
         labels = torch.cat([p.labels for p in parts if p.labels is not None])
         by_class = per_class_fid(features, labels, reference.matrix, data.labels).fid
@@ -167,12 +214,16 @@ def _memorisation(
     if not found:
         return {}
     if not isinstance(data, PointData):
-        diagnostics.save_nearest(folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data)
+        diagnostics.save_nearest(
+            folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data
+        )
     distances, indices = (torch.cat(each) for each in zip(*found, strict=True))
     return diagnostics.of_memorisation(Nearest(distances, indices), energy)
 
 
-def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path) -> dict[str, float]:
+def _gap(
+    stage: Stage, storage: str, where: Data, data: ImageData, folder: Path
+) -> dict[str, float]:
     trained = stage.parents[0]
     if "gap" not in stage.config["diagnostics"] or trained.kind == "teacher":
         return {}
@@ -182,14 +233,18 @@ def _gap(stage: Stage, storage: str, where: Data, data: ImageData, folder: Path)
     teaching, taught = (network(storage, each, where).to(device()) for each in (teacher, trained))
     if trained.jumps:
         taught = UniformJumps(taught, stage.config["sampling"]["steps"])
-    return diagnostics.of_gap(teaching, taught, stage, building.path(teacher, data), shape, labels, folder)
+    return diagnostics.of_gap(
+        teaching, taught, stage, building.path(teacher, data), shape, labels, folder
+    )
 
 
 def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dict[str, float]:
     if "log_likelihood" not in stage.config["metrics"]:
         return {}
     trained = stage.parents[0]
-    return point_metrics.likelihood(stage, network(storage, trained, where), building.path(trained.lineage()[0], data))
+    return point_metrics.likelihood(
+        stage, network(storage, trained, where), building.path(trained.lineage()[0], data)
+    )
 
 
 @_heard
@@ -217,16 +272,22 @@ def train_features(stage: Stage, storage: str, where: Data, weights: FeatureWeig
     store.publish(stage, gathered, time.perf_counter() - began)
 
 
-def measured_with(reference: Stage, store: Store, weights: FeatureWeights) -> tuple[str, dict[str, Any]]:
-    """The features of a `reference` stage, and where their weights are: in the store, if they are the data's own."""
+def measured_with(
+    reference: Stage, store: Store, weights: FeatureWeights
+) -> tuple[str, dict[str, Any]]:
+    """The features of a `reference` stage, and where their weights are: in the store, if they are
+    the data's own."""
     for own in reference.parents:
         return reference.config["features"], {"weights": store.result(own.key).path(OWN_FILE)}
     return reference.config["features"], {"weights": weights.path, "weights_sha256": weights.sha256}
 
 
-def choose_labels(wanted: int | list[int] | None, data: ImageData, seed: int, indices: range) -> Tensor | None:
-    """The labels of images number `indices`: `wanted` in turn, or, for None, the data's own in a random order, so
-    that as many images as the data has get each label exactly as often. None for data without labels."""
+def choose_labels(
+    wanted: int | list[int] | None, data: ImageData, seed: int, indices: range
+) -> Tensor | None:
+    """The labels of images number `indices`: `wanted` in turn, or, for None, the data's own in a
+    random order, so that as many images as the data has get each label exactly as often. None for
+    data without labels."""
     if data.labels is None:
         return None
     at = torch.tensor(indices)
@@ -240,7 +301,8 @@ def choose_labels(wanted: int | list[int] | None, data: ImageData, seed: int, in
 def labels_for(
     trained: Stage, wanted: int | list[int] | None, data: ImageData, seed: int, indices: range
 ) -> Tensor | None:
-    """The labels with which a `trained` teacher or student draws: see `choose_labels`; None where it knows none."""
+    """The labels with which a `trained` teacher or student draws: see `choose_labels`; None where
+    it knows none."""
     known = trained.lineage()[0].config["label_dropout"] is not None
     return choose_labels(wanted, data, seed, indices) if known else None
 
@@ -257,7 +319,8 @@ def network(storage: str, stage: Stage, where: Data) -> nn.Module:
 
 
 def data_of(stage: Stage, where: Data) -> ImageData:
-    """The data set of `stage`, from where a trial's settings say that it lies; see `plan.data.checked`."""
+    """The data set of `stage`, from where a trial's settings say that it lies; see
+    `plan.data.checked`."""
     return dataset_info.checked(_images(where), stage)
 
 

@@ -1,8 +1,8 @@
 """What a sweep will take, before it is started: parameters, memory, and time.
 
-The steps of small networks are timed here. Of large ones, of which a step may take a minute on a CPU, the operations
-are counted, and a convolution is timed for how many of them this machine does in a second.
-"""
+The steps of small networks are timed here. Of large ones, of which a step may take a minute on a
+CPU, the operations are counted, and a convolution is timed for how many of them this machine does
+in a second."""
 
 import math
 import resource
@@ -28,17 +28,23 @@ from orchestrator.work.batch_loss import Group, batch_loss
 LARGEST = 5e6  # parameters of a network that is timed
 TIMED_IMAGES = 64
 START_SECONDS = 40.0  # of Ray and of a worker group, whatever the sweep
-MOMENTS = 8  # bytes a parameter of Adam's, which a timed step does without: to make one takes a second of imports
-BYTES = {"teacher": 20, "student": 24}  # a parameter: weight, gradient, average, two moments; a student's teacher
+# bytes a parameter of Adam's, which a timed step does without: to make one takes a second of
+# imports
+MOMENTS = 8
+BYTES = {
+    "teacher": 20,
+    "student": 24,
+}  # a parameter: weight, gradient, average, two moments; a student's teacher
 BACKWARD = 3  # forward passes that a forward and a backward pass cost
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`parameters` of the largest network; `state_bytes` a worker needs for weights and what belongs to them, whatever
-    the batch; `memory_bytes` that this process took with one step (0: none was timed); `seconds` of all that is to do,
-    of which a step takes `step_seconds` on average (None: nothing is to be trained); `operations` where they were
-    counted, and not steps timed, at `rate` of them in a second."""
+    """`parameters` of the largest network; `state_bytes` a worker needs for weights and what
+    belongs to them, whatever the batch; `memory_bytes` that this process took with one step (0:
+    none was timed); `seconds` of all that is to do, of which a step takes `step_seconds` on average
+    (None: nothing is to be trained); `operations` where they were counted, and not steps timed, at
+    `rate` of them in a second."""
 
     parameters: int
     state_bytes: int
@@ -50,8 +56,8 @@ class Forecast:
 
 
 def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> Forecast:
-    """The forecast of what `store` lacks of `plan`, with `at_once` stages under way at a time on this machine;
-    `copies`: how many times as many trials there will be, like those of the plan."""
+    """The forecast of what `store` lacks of `plan`, with `at_once` stages under way at a time on
+    this machine; `copies`: how many times as many trials there will be, like those of the plan."""
     todo = [stage for stage in plan.stages() if not store.done(stage.key)]
     training = [stage for stage in todo if stage.kind in TRAINING]
     data = {s.key: _shaped(t.facts.data) for t in reversed(plan.trials) for s in t.chain}
@@ -64,10 +70,18 @@ def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> For
     large = parameters > LARGEST
     a_step = _counted(training, data) if large else _timed(training, data)
     took = {stage.key: a_step[stage.key] * stage.steps for stage in training}
-    evaluations = [t for t in plan.trials if t.evaluation is not None and not store.done(t.evaluation.key)]
-    sampling = {t.key: _evaluations(t) * _evaluation_seconds(t.chain[-1], data[t.chain[-1].key]) for t in evaluations}
-    # what hangs on each other runs one after the other: no less than the longest chain, no less than a fair share
-    ways = [sum(took.get(s.key, 0.0) for s in t.chain) + sampling.get(t.key, 0.0) for t in plan.trials]
+    evaluations = [
+        t for t in plan.trials if t.evaluation is not None and not store.done(t.evaluation.key)
+    ]
+    sampling = {
+        t.key: _evaluations(t) * _evaluation_seconds(t.chain[-1], data[t.chain[-1].key])
+        for t in evaluations
+    }
+    # what hangs on each other runs one after the other: no less than the longest chain, no less
+    # than a fair share
+    ways = [
+        sum(took.get(s.key, 0.0) for s in t.chain) + sampling.get(t.key, 0.0) for t in plan.trials
+    ]
     total = copies * (sum(took.values()) + sum(sampling.values()))
     steps = sum(stage.steps for stage in training)
     mean_step = sum(took.values()) / steps if steps else None
@@ -90,7 +104,8 @@ def _count(stage: Stage, data: ImageData) -> int:
 
 
 def _timed(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, float]:
-    """The seconds of a step of each stage, by key; stages whose steps cost the same are timed once."""
+    """The seconds of a step of each stage, by key; stages whose steps cost the same are timed
+    once."""
     seconds: dict[str, float] = {}
     found = {}
     for stage in stages:
@@ -113,13 +128,15 @@ def _counted(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, f
 
 
 def passes(stage: Stage) -> float:
-    """How many forward passes of the network a training step of `stage` costs for each image, a backward pass being
-    two."""
+    """How many forward passes of the network a training step of `stage` costs for each image, a
+    backward pass being two."""
     config = stage.config
     if stage.kind == "teacher":
         return BACKWARD
     guided = 2 if config["guidance"] != 1.0 else 1
-    if config["distiller"] == "inverse":  # the fake field and the generator in turn, under the frozen teacher
+    if (
+        config["distiller"] == "inverse"
+    ):  # the fake field and the generator in turn, under the frozen teacher
         return 2 * BACKWARD + 1 + guided
     taught = config.get("substeps", 1) * EVALUATIONS[config.get("solver", "euler")] * guided
     return BACKWARD + taught + (1 if config["distiller"] == "consistency" else 0)
@@ -169,7 +186,11 @@ def _step_seconds(stage: Stage, data: ImageData) -> float:
     frozen = None
     model = building.network(teacher, data)
     if stage is not teacher:
-        frozen = building.network(teacher, data, two_times=stage.parents[0].jumps).eval().requires_grad_(False)
+        frozen = (
+            building.network(teacher, data, two_times=stage.parents[0].jumps)
+            .eval()
+            .requires_grad_(False)
+        )
         model = building.paired(stage, building.network(teacher, data, two_times=stage.jumps))
     settings = building.optimiser_settings(stage)
     loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group)
@@ -182,10 +203,17 @@ def _step_seconds(stage: Stage, data: ImageData) -> float:
 
 
 def _evaluations(trial: Trial) -> float:
-    """How many evaluations of the network, of TIMED_IMAGES each, the evaluation of a trial takes."""
+    """How many evaluations of the network, of TIMED_IMAGES each, the evaluation of a trial
+    takes."""
     setting, evaluation = trial.config.sampling, trial.config.evaluation
     images = evaluation.samples * evaluation.seeds
-    return images / TIMED_IMAGES * setting.steps * EVALUATIONS[setting.solver] * (2 if setting.guidance != 1 else 1)
+    return (
+        images
+        / TIMED_IMAGES
+        * setting.steps
+        * EVALUATIONS[setting.solver]
+        * (2 if setting.guidance != 1 else 1)
+    )
 
 
 def _evaluation_seconds(stage: Stage, data: ImageData) -> float:
@@ -210,22 +238,26 @@ _EVALUATIONS: dict[str, float] = {}
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has held: what a worker on a CPU takes, give or take Ray's own."""
+    """The most memory that this process has held: what a worker on a CPU takes, give or take Ray's
+    own."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def in_words(found: Forecast, at_once: int, holders: int = 0) -> list[str]:
-    """The forecast for people, a line a fact; `holders`: how many workers have a network in this machine's own memory
-    at a time."""
+    """The forecast for people, a line a fact; `holders`: how many workers have a network in this
+    machine's own memory at a time."""
     lines = []
     if found.parameters:
         state = f"{found.state_bytes / 1e9:.2g} GB of weights, averages and moments a worker"
         lines.append(f"network   {found.parameters:,} parameters; {state}, activations come on top")
-    wanted, there = holders * max(found.memory_bytes, found.state_bytes), machine.memory()
+    wanted = holders * max(found.memory_bytes, found.state_bytes)
+    there = machine.memory()
     if wanted > there:
         why = f"{holders} workers at a time take {wanted / 1e9:.1f} GB, and {there / 1e9:.1f} GB may be used"
-        lines.append(f"memory    {why}: lower sweep.max_concurrent_trials, cluster.workers or the batch")
+        lines.append(
+            f"memory    {why}: lower sweep.max_concurrent_trials, cluster.workers or the batch"
+        )
     if found.step_seconds is None:
         return lines
     here = f"estimate  about {_duration(found.seconds)} on this machine, {at_once} at a time"

@@ -1,4 +1,5 @@
-"""What is asked of a worker group or a task: plain data, which whoever asks holds without importing torch."""
+"""What is asked of a worker group or a task: plain data, which whoever asks holds without importing
+torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from orchestrator.settings.experiment import Experiment
 
 
 class FeatureWeights(NamedTuple):
-    """A weights file for the feature extractor, with its checksum; (None, None): the extractor's own."""
+    """A weights file for the feature extractor, with its checksum; (None, None): the extractor's
+    own."""
 
     path: str | None = None
     sha256: str | None = None
@@ -17,8 +19,8 @@ class FeatureWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class Saving:
-    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest `keep` checkpoints
-    stay, and the best one."""
+    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest
+    `keep` checkpoints stay, and the best one."""
 
     steps: int
     minutes: float
@@ -27,7 +29,8 @@ class Saving:
 
 @dataclass(frozen=True)
 class Watch:
-    """Every so many steps `samples` images of the teacher are compared with `reference`, a finished stage."""
+    """Every so many steps `samples` images of the teacher are compared with `reference`, a finished
+    stage."""
 
     every: int
     samples: int

@@ -12,8 +12,8 @@ POINTS = 200  # beyond, every other one is dropped, and samples are taken half a
 
 
 class SystemUse:
-    """Samples of this process and of the GPU `device`, if it is one: `points`, oldest first, each with its `step` and
-    the `seconds` for which the stage had been trained.
+    """Samples of this process and of the GPU `device`, if it is one: `points`, oldest first, each
+    with its `step` and the `seconds` for which the stage had been trained.
 
     cpu_percent    of one core, since the sample before: four busy threads are 400
     memory_mb      resident memory
@@ -49,9 +49,14 @@ class SystemUse:
         self.points, self.every = state["points"], state["every"]
 
     def _now(self) -> dict[str, float]:
-        found = {"cpu_percent": self._process.cpu_percent(), "memory_mb": self._process.memory_info().rss / 1e6}
+        found = {
+            "cpu_percent": self._process.cpu_percent(),
+            "memory_mb": self._process.memory_info().rss / 1e6,
+        }
         if self.device.type == "cuda":
-            with suppress(Exception):  # whatever a driver answers, or refuses to: no training ends over it
+            with suppress(
+                Exception
+            ):  # whatever a driver answers, or refuses to: no training ends over it
                 free, total = torch.cuda.mem_get_info(self.device)
                 found["gpu_memory_mb"] = (total - free) / 1e6
                 found["gpu_percent"] = float(torch.cuda.utilization(self.device))

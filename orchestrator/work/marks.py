@@ -1,4 +1,5 @@
-"""The mark by which this project knows its own pictures, so that a command does not replace somebody's photo."""
+"""The mark by which this project knows its own pictures, so that a command does not replace
+somebody's photo."""
 
 import struct
 import zlib

@@ -26,8 +26,8 @@ MOST = 4096  # images of one request: more would hold up everybody else's
 
 
 class NetworkSampler:
-    """Draws images from the network in such a folder. Raises ValueError where it was written by another version of this
-    project, which may build another network from the same configuration."""
+    """Draws images from the network in such a folder. Raises ValueError where it was written by
+    another version of this project, which may build another network from the same configuration."""
 
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -35,20 +35,25 @@ class NetworkSampler:
         self.teacher = teacher_stage(self.config, facts["fingerprint"])
         self.stage = self._stage(self.config)
         if self.stage.key != facts["stage"]:
-            raise ValueError(f"{folder}: written by another version of this project: expected stage {facts['stage']}")
+            raise ValueError(
+                f"{folder}: written by another version of this project: expected stage {facts['stage']}"
+            )
         self.data = _data(self.config, facts["data"])
         weights = read_tensors(folder / WEIGHTS, facts["sha256"])
         model = building.with_weights(self.stage, self.data, weights)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def draw(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`images`, `count` (1) of them, (count, H, W, C) in 0 to 255, or `points` (count, 2), and their `nfe`; image k
-        of a `seed` (0) is always the same. `steps` and `labels`, which are taken in turn, are by default the
-        configuration's, labels else 0, 1, 2 ... Raises RequestError."""
+        """`images`, `count` (1) of them, (count, H, W, C) in 0 to 255, or `points` (count, 2), and
+        their `nfe`; image k of a `seed` (0) is always the same. `steps` and `labels`, which are
+        taken in turn, are by default the configuration's, labels else 0, 1, 2 ... Raises
+        RequestError."""
         check_fields(request, ASKED)
         count, seed = number(request, "count", 1, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
         setting = self._setting(request)
-        wanted = setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
+        wanted = (
+            setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
+        )
         labels = labels_for(self.stage, wanted, self.data, seed, range(count))
         samples = draw(self.stage, setting, self.model, self.data, range(count), seed, labels)
         drawn = self.data.from_floats(samples.images)
@@ -67,7 +72,9 @@ class NetworkSampler:
                 raise RequestError(f"labels: got {labels}, but this network knows none")
             last = self.data.classes - 1
             if not labels or not all(whole(label) and 0 <= label <= last for label in labels):
-                raise RequestError(f"labels: got {labels}, expected some of the classes 0 to {last}")
+                raise RequestError(
+                    f"labels: got {labels}, expected some of the classes 0 to {last}"
+                )
             values["sampling.labels"] = [int(label) for label in labels]
         try:
             return override(self.config, values).sampling.model_dump(mode="json")
@@ -77,10 +84,18 @@ class NetworkSampler:
     def _steps(self, steps: int) -> int:
         if self.stage is self.teacher:
             return steps
-        possible = [n for n, student in students(self.config, self.teacher).items() if student == self.stage]
+        possible = [
+            n for n, student in students(self.config, self.teacher).items() if student == self.stage
+        ]
         if steps not in possible:
-            there = str(possible[0]) if len(possible) == 1 else f"one of {', '.join(map(str, possible))}"
-            raise RequestError(f"steps: got {steps}, but this is {self.stage.label}: expected {there}")
+            there = (
+                str(possible[0])
+                if len(possible) == 1
+                else f"one of {', '.join(map(str, possible))}"
+            )
+            raise RequestError(
+                f"steps: got {steps}, but this is {self.stage.label}: expected {there}"
+            )
         return steps
 
     def _stage(self, sampled: Experiment) -> Stage:
@@ -90,12 +105,15 @@ class NetworkSampler:
 
 
 def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
-    """What sampling has to know of the data: its shape and how many classes there are, or, for a prior that starts from
-    noised data, all of it, from where the configuration says that it lies."""
+    """What sampling has to know of the data: its shape and how many classes there are, or, for a
+    prior that starts from noised data, all of it, from where the configuration says that it
+    lies."""
     if sampled.path.kind == "kac" and sampled.path.signal == "exponential":
         return data.images(sampled.data)
     points = DATA_FACTS[sampled.data.name].points
     kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)
     names = tuple(map(str, range(sizes["classes"])))
-    return kind(sampled.data.name, none, torch.zeros(0, dtype=torch.int64) if names else None, names)
+    return kind(
+        sampled.data.name, none, torch.zeros(0, dtype=torch.int64) if names else None, names
+    )

@@ -31,8 +31,8 @@ SCATTERED = 1000  # points shown at most: those of the data in so many places hi
 def save_samples(
     path: Path, samples: Tensor, data: ImageData, captions: Sequence[str] = (), mark: bool = False
 ) -> None:
-    """`samples`, shaped and typed as `data.images`, as PNG; `captions`: what is written below each image, if
-    anything; `mark`: this project knows it as its own."""
+    """`samples`, shaped and typed as `data.images`, as PNG; `captions`: what is written below each
+    image, if anything; `mark`: this project knows it as its own."""
     if isinstance(data, PointData):
         file = scatter_png(samples.flatten(1), data.points)
     else:
@@ -46,21 +46,29 @@ def names_of(labels: Tensor | None, data: ImageData) -> list[str]:
 
 
 def file_names(count: int, seed: int, labels: Tensor | None, data: ImageData) -> list[str]:
-    """Names for the files of so many images of a seed: 00003-cat-seed0.png, without a class where there are none."""
+    """Names for the files of so many images of a seed: 00003-cat-seed0.png, without a class where
+    there are none."""
     safe = _safe(data.class_names)
-    middle = ["" for _ in range(count)] if labels is None else [f"-{safe[k]}" for k in labels.tolist()]
+    middle = (
+        ["" for _ in range(count)] if labels is None else [f"-{safe[k]}" for k in labels.tolist()]
+    )
     return [f"{k:05d}{name}-seed{seed}.png" for k, name in enumerate(middle)]
 
 
 def _safe(names: Sequence[str]) -> list[str]:
-    """Classes' names as every file system takes them, with the class's number where two would be alike."""
+    """Classes' names as every file system takes them, with the class's number where two would be
+    alike."""
     safe = [re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME].strip("_.") for name in names]
     lower = [name.lower() for name in safe]  # some file systems do not tell cases apart
-    return [each if each and lower.count(each.lower()) == 1 else f"{k}_{each}" for k, each in enumerate(safe)]
+    return [
+        each if each and lower.count(each.lower()) == 1 else f"{k}_{each}"
+        for k, each in enumerate(safe)
+    ]
 
 
 def save_each(folder: Path, images: Tensor, names: Sequence[str]) -> None:
-    """uint8 (N, C, H, W) as a PNG each under these `names` in `folder`, which is new or empty; all of them or none."""
+    """uint8 (N, C, H, W) as a PNG each under these `names` in `folder`, which is new or empty; all
+    of them or none."""
     folder = folder.absolute()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     aside.mkdir()
@@ -97,8 +105,8 @@ def scatter_png(points: Tensor, real: Tensor) -> bytes:
 
 
 def save_grid(path: Path, images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> None:
-    """uint8 (N, C, H, W) as a PNG grid, row by row, small images enlarged by whole pixels; `captions`: what is written
-    below each image, if anything, shortened to its width."""
+    """uint8 (N, C, H, W) as a PNG grid, row by row, small images enlarged by whole pixels;
+    `captions`: what is written below each image, if anything, shortened to its width."""
     write_bytes(path, grid_png(images, columns, captions))
 
 
@@ -112,7 +120,10 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
     scale = max(1, TILE // width, math.ceil(min(room, WIDEST) / width))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     if captions:
-        lines = {text: _caption(text, big.shape[-1]).expand(big.shape[1], -1, -1) for text in dict.fromkeys(captions)}
+        lines = {
+            text: _caption(text, big.shape[-1]).expand(big.shape[1], -1, -1)
+            for text in dict.fromkeys(captions)
+        }
         big = torch.cat([big, torch.stack([lines[text] for text in captions])], dim=-2)
     grid = make_grid(big, nrow=columns, padding=2, pad_value=128)
     buffer = io.BytesIO()
@@ -121,19 +132,22 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
 
 
 def panel(data: ImageData, count: int = 64) -> bytes:
-    """`count` images of a data set as a network sees them, spread over its classes, each with its class's name below,
-    as a PNG file; large ones made smaller; points as a scatter."""
+    """`count` images of a data set as a network sees them, spread over its classes, each with its
+    class's name below, as a PNG file; large ones made smaller; points as a scatter."""
     chosen = spread_over_classes(data, count)
     if isinstance(data, PointData):
         return scatter_png(data.points[chosen], data.points)
     images = data.images[chosen]
     if data.size > LARGEST:
         images = torch.nn.functional.interpolate(images, LARGEST, mode="bicubic", antialias=True)
-    return grid_png(images, captions=names_of(None if data.labels is None else data.labels[chosen], data))
+    return grid_png(
+        images, captions=names_of(None if data.labels is None else data.labels[chosen], data)
+    )
 
 
 def spread_over_classes(data: ImageData, count: int) -> Tensor:
-    """Indices of at most `count` images, in the order of their classes: as many of each as there are, evenly apart."""
+    """Indices of at most `count` images, in the order of their classes: as many of each as there
+    are, evenly apart."""
     if data.labels is None:
         return torch.tensor(spread(len(data), count))
     members = [(data.labels == label).nonzero().flatten() for label in range(data.classes)]
@@ -144,7 +158,9 @@ def spread_over_classes(data: ImageData, count: int) -> Tensor:
         for k, each in enumerate(filled):
             if shares[k] < len(each) and sum(shares) < count:
                 shares[k] += 1
-    return torch.cat([each[spread(len(each), share)] for each, share in zip(filled, shares, strict=True)])
+    return torch.cat(
+        [each[spread(len(each), share)] for each, share in zip(filled, shares, strict=True)]
+    )
 
 
 def _caption(text: str, width: int) -> Tensor:
@@ -169,10 +185,12 @@ def _font() -> Any:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", CAPTION)
 
 
-def save_npz(path: Path, images: Tensor, labels: Tensor | None = None, twice: bool = False, **beside: Any) -> None:
-    """uint8 (N, C, H, W) as `images` (N, H, W, C) in a compressed npz, floats (N, 2, 1, 1) as `points` (N, 2); with it
-    `labels` (N,), if there are any, and the arrays `beside`. `twice`: the images also as `arr_0`, where other tools
-    expect them."""
+def save_npz(
+    path: Path, images: Tensor, labels: Tensor | None = None, twice: bool = False, **beside: Any
+) -> None:
+    """uint8 (N, C, H, W) as `images` (N, H, W, C) in a compressed npz, floats (N, 2, 1, 1) as
+    `points` (N, 2); with it `labels` (N,), if there are any, and the arrays `beside`. `twice`: the
+    images also as `arr_0`, where other tools expect them."""
     if images.is_floating_point():
         arrays: dict[str, Any] = {"points": images.flatten(1).numpy()}
     else:
@@ -185,7 +203,8 @@ def save_npz(path: Path, images: Tensor, labels: Tensor | None = None, twice: bo
 
 
 def save_gap(path: Path, gap: Gap) -> None:
-    """Student against teacher along the path: root-mean-square distance and W2, each with its bound, as PNG."""
+    """Student against teacher along the path: root-mean-square distance and W2, each with its
+    bound, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -196,7 +215,13 @@ def save_gap(path: Path, gap: Gap) -> None:
         if curve is not None:
             axes.plot(gap.times, curve.distance, color=colour, label=f"{name} distance")
             axes.plot(gap.times, curve.bound, color=colour, linestyle="--", label=f"{name} bound")
-    axes.plot(gap.times[gap.ends], gap.rms.distance[gap.ends], "o", color="black", label="ends of the student's steps")
+    axes.plot(
+        gap.times[gap.ends],
+        gap.rms.distance[gap.ends],
+        "o",
+        color="black",
+        label="ends of the student's steps",
+    )
     axes.invert_xaxis()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("time t: noise (1) to data (0)")

@@ -19,21 +19,22 @@ WAYS, WAY_STEPS = 45, 100  # trajectories drawn, five of each mode, and their st
 
 
 def distances(points: Tensor, seed: int) -> dict[str, float]:
-    """`w2` of the first W2_POINTS of `points` (N, 2) to as many fresh points of the data, and `w2_of_real`: what as
-    many points of the data itself would score."""
+    """`w2` of the first W2_POINTS of `points` (N, 2) to as many fresh points of the data, and
+    `w2_of_real`: what as many points of the data itself would score."""
     count = min(W2_POINTS, len(points))
     fresh, others = (_fresh(count, seed, which).points for which in ("w2", "w2 of real"))
     return {"w2": wasserstein2(points[:count], fresh), "w2_of_real": wasserstein2(others, fresh)}
 
 
 def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str, float]:
-    """`log_likelihood`, in nats: the mean of fresh points under the flow of the `model` that `stage` samples, each
-    under its own label where the model has labels, and `log_likelihood_of_real`: the data's own density of them.
+    """`log_likelihood`, in nats: the mean of fresh points under the flow of the `model` that
+    `stage` samples, each under its own label where the model has labels, and
+    `log_likelihood_of_real`: the data's own density of them.
 
-    It is that of the flow in continuous time, whatever the steps that samples take. Points that the flow cannot
-    generate (it would have to start outside the Kac prior's light cone) are left out of the mean, and
-    `log_likelihood_impossible` is their share. Empty where there is no flow or no density of the prior: for students of
-    consistency and inverse, and for an exponential signal.
+    It is that of the flow in continuous time, whatever the steps that samples take. Points that the
+    flow cannot generate (it would have to start outside the Kac prior's light cone) are left out of
+    the mean, and `log_likelihood_impossible` is their share. Empty where there is no flow or no
+    density of the prior: for students of consistency and inverse, and for an exponential signal.
     """
     trained = stage.parents[0]
     teacher = trained.lineage()[0]
@@ -44,22 +45,35 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     known = labels if teacher.config["label_dropout"] is not None else None
     device = next(model.parameters()).device
     found = log_likelihood(
-        model, path, points.to(device), steps=LIKELIHOOD_STEPS, labels=None if known is None else known.to(device),
+        model,
+        path,
+        points.to(device),
+        steps=LIKELIHOOD_STEPS,
+        labels=None if known is None else known.to(device),
         guidance=stage.config["sampling"]["guidance"],
-    ).log_density.cpu()  # fmt: skip
+    ).log_density.cpu()
     possible = found.isfinite()
     values = {"log_likelihood_impossible": float((~possible).double().mean())}
     if possible.any():
         values["log_likelihood"] = float(found[possible].mean())
-    return values | {"log_likelihood_of_real": float(mixture.log_density(points.double(), known).mean())}
+    return values | {
+        "log_likelihood_of_real": float(mixture.log_density(points.double(), known).mean())
+    }
 
 
 def ways(teacher: Stage, model: nn.Module, path: building.Path) -> Tensor:
-    """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same seed, and so the same
-    draws, for all teachers; their labels, where there are any, are the modes in turn."""
-    labels = None if teacher.config["label_dropout"] is None else torch.arange(WAYS) % len(mixture.CENTRES)
+    """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same
+    seed, and so the same draws, for all teachers; their labels, where there are any, are the modes
+    in turn."""
+    labels = (
+        None
+        if teacher.config["label_dropout"] is None
+        else torch.arange(WAYS) % len(mixture.CENTRES)
+    )
     shape = (WAYS, 2, 1, 1)
-    return trajectories(model, path, shape, solver="ab2", steps=WAY_STEPS, seed=0, labels=labels).flatten(2)
+    return trajectories(
+        model, path, shape, solver="ab2", steps=WAY_STEPS, seed=0, labels=labels
+    ).flatten(2)
 
 
 def _fresh(count: int, seed: int, purpose: str) -> mixture.LabelledPoints:

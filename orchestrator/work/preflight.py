@@ -1,5 +1,5 @@
-"""What trials need beside their data, looked at before anything starts: what their images are measured with is needed
-last, when everything is trained."""
+"""What trials need beside their data, looked at before anything starts: what their images are
+measured with is needed last, when everything is trained."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -8,7 +8,14 @@ from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 from kaccore.files import file_sha256
-from kaccore.metrics.features import OFFICIAL, OWN, OWN_LEAST_IMAGES, check_hash, features_for, standard_number
+from kaccore.metrics.features import (
+    OFFICIAL,
+    OWN,
+    OWN_LEAST_IMAGES,
+    check_hash,
+    features_for,
+    standard_number,
+)
 from orchestrator.plan.plan import Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import ConfigError, Fault
@@ -18,8 +25,8 @@ ANSWER_SECONDS = 20.0
 
 
 class Weights(NamedTuple):
-    """The weights that `features` take: in the file `path`, None: the official ones, with the checksum `sha256`, None:
-    theirs."""
+    """The weights that `features` take: in the file `path`, None: the official ones, with the
+    checksum `sha256`, None: theirs."""
 
     features: str
     path: str | None
@@ -27,7 +34,8 @@ class Weights(NamedTuple):
 
 
 def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
-    """The weights that the evaluations of `configs` take, each once; none for features that need no file."""
+    """The weights that the evaluations of `configs` take, each once; none for features that need no
+    file."""
     found = []
     for config in configs:
         asked = config.evaluation.absolute()
@@ -38,21 +46,27 @@ def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
 
 
 def weights_faults(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """What is wrong with weights on this machine: files that cannot be read, or hold something else. Official ones that
-    are not here yet are no fault: see `fetch`."""
+    """What is wrong with weights on this machine: files that cannot be read, or hold something
+    else. Official ones that are not here yet are no fault: see `fetch`."""
     for weights in needed:
         official = OFFICIAL[weights.features]
         path = Path(weights.path) if weights.path is not None else official.path
         if weights.path is None and not path.exists():
             continue
         try:
-            check_hash(path, _sha256(path, path.stat().st_mtime_ns), weights.sha256, weights.features)
+            check_hash(
+                path, _sha256(path, path.stat().st_mtime_ns), weights.sha256, weights.features
+            )
         except OSError as e:
             what = f"got {path}, which cannot be read ({e.strerror or e})"
-            remedy = f"expected a file with the weights of {weights.features}, such as {official.url}"
+            remedy = (
+                f"expected a file with the weights of {weights.features}, such as {official.url}"
+            )
             yield Fault(source, "evaluation.weights", f"{what}, {remedy}")
         except ValueError as e:
-            key = "evaluation.weights_sha256" if weights.sha256 is not None else "evaluation.weights"
+            key = (
+                "evaluation.weights_sha256" if weights.sha256 is not None else "evaluation.weights"
+            )
             yield Fault(source, key, _in_full(str(e)))
 
 
@@ -62,7 +76,8 @@ def to_fetch(needed: Iterable[Weights]) -> list[str]:
 
 
 def unreachable(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """A fault for each server from which official weights are to be fetched and that does not answer from here."""
+    """A fault for each server from which official weights are to be fetched and that does not
+    answer from here."""
     for features in to_fetch(needed):
         official = OFFICIAL[features]
         try:
@@ -70,11 +85,14 @@ def unreachable(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
         except OSError as e:
             what = f"got null, and the weights of {features} cannot be fetched ({e})"
             remedy = f"fetch {official.url} elsewhere, then give its path as evaluation.weights"
-            yield Fault(source, "evaluation.weights", f"{what}: {remedy}, or put it at {official.path}")
+            yield Fault(
+                source, "evaluation.weights", f"{what}: {remedy}, or put it at {official.path}"
+            )
 
 
 def fetch(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """Fetch the official weights that are not on this machine yet; a fault for each that cannot be had."""
+    """Fetch the official weights that are not on this machine yet; a fault for each that cannot be
+    had."""
     for features in to_fetch(needed):
         from kaccore.metrics.extractors import fetch_official_weights
 
@@ -94,9 +112,12 @@ def data_faults(trials: Iterable[Trial], source: str) -> Iterator[Fault]:
             yield Fault(source, "evaluation.features", f"{what} {count} images, {remedy}")
 
 
-def before_start(trials: Iterable[Trial], store: Store, source: str, dry: bool = False) -> list[Weights]:
-    """The weights that `trials` are measured with, as far as `store` has not their results yet. Raises ConfigError
-    where they, or data that suit the features, are not here; official weights are fetched, unless it is a `dry` run."""
+def before_start(
+    trials: Iterable[Trial], store: Store, source: str, dry: bool = False
+) -> list[Weights]:
+    """The weights that `trials` are measured with, as far as `store` has not their results yet.
+    Raises ConfigError where they, or data that suit the features, are not here; official weights
+    are fetched, unless it is a `dry` run."""
     open_ones = [t for t in trials if t.reference is not None and not store.done(t.key)]
     needed = weights_needed(t.config for t in open_ones)
     faults = [*data_faults(open_ones, source), *weights_faults(needed, source)]
@@ -109,7 +130,10 @@ def before_start(trials: Iterable[Trial], store: Store, source: str, dry: bool =
 
 def left_to_fetch(needed: Iterable[Weights]) -> list[str]:
     """What a dry run has left to be fetched, in words."""
-    return [f"the weights of {name} would be fetched from {OFFICIAL[name].url}" for name in to_fetch(needed)]
+    return [
+        f"the weights of {name} would be fetched from {OFFICIAL[name].url}"
+        for name in to_fetch(needed)
+    ]
 
 
 def _in_full(message: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 
 class RequestError(ValueError):
-    """A request that cannot be served as it is; the message names the field, what was got and what is expected."""
+    """A request that cannot be served as it is; the message names the field, what was got and what
+    is expected."""
 
 
 def check_fields(request: Iterable[str], known: tuple[str, ...]) -> None:
@@ -16,7 +17,8 @@ def check_fields(request: Iterable[str], known: tuple[str, ...]) -> None:
 
 
 def number(request: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
-    """The whole number that `request` has as `name`, `default` where it has none; raises RequestError."""
+    """The whole number that `request` has as `name`, `default` where it has none; raises
+    RequestError."""
     value = request.get(name)
     if value is None:
         return default

@@ -10,12 +10,17 @@ from orchestrator.store.store import Store
 from orchestrator.work.evaluation import draw, labels_for, measured_with
 from orchestrator.work.job import Watch
 
-SAMPLING = {"solver": "ab2", "steps": 20, "guidance": 1.0}  # of every teacher, however its trials sample
+SAMPLING = {
+    "solver": "ab2",
+    "steps": 20,
+    "guidance": 1.0,
+}  # of every teacher, however its trials sample
 
 
 def fid(watch: Watch, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> float:
-    """FID of the network that `stage` trains, always of the same noise: biased up by few images, and so to be compared
-    with others of as many alone. `model` is in evaluation mode, as averaged networks are."""
+    """FID of the network that `stage` trains, always of the same noise: biased up by few images,
+    and so to be compared with others of as many alone. `model` is in evaluation mode, as averaged
+    networks are."""
     features, extraction = measured_with(watch.reference, store, watch.weights)
     seed = derive_seed(stage.config["seed"], "watch")
     device, indices = str(next(model.parameters()).device), range(watch.samples)

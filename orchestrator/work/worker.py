@@ -1,4 +1,5 @@
-"""What runs on each Ray Train worker: the missing stages of a chain, one after the other, each saved as it ends."""
+"""What runs on each Ray Train worker: the missing stages of a chain, one after the other, each
+saved as it ends."""
 
 import traceback
 from contextlib import suppress
@@ -37,14 +38,17 @@ def train_stages(job: Job) -> None:
         except LeaseLostError:
             raise  # another process goes on with the stage: nothing has failed
         except Exception as e:
-            with suppress(OSError):  # a full disk takes no last words; the cause travels with the exception too
+            with suppress(
+                OSError
+            ):  # a full disk takes no last words; the cause travels with the exception too
                 last_words(stage, job, e)
             raise
         ray.train.report({"finished": stage.key})
 
 
 def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
-    """Train one stage from its last checkpoint, or its start, to its end; rank 0 writes the result."""
+    """Train one stage from its last checkpoint, or its start, to its end; rank 0 writes the
+    result."""
     store = Store(job.storage)
     if store.done(stage.key):
         return
@@ -55,7 +59,9 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.lineage()[0]
     data = dataset_info.checked(dataset_info.images(job.data), stage)
-    model = building.network(stage, data) if stage is teacher else building.student(store, stage, data)
+    model = (
+        building.network(stage, data) if stage is teacher else building.student(store, stage, data)
+    )
     model = _placed(model, group.device)
     if job.compile:
         model.compile()
@@ -63,12 +69,20 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     training = Training(model, building.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    frozen = None if stage is teacher else _placed(building.trained(store, stage.parents[0], data), group.device)
-    for step, metrics in training.run(batch_loss(stage, frozen, data, training.ema.model, group), group.rank):
+    frozen = (
+        None
+        if stage is teacher
+        else _placed(building.trained(store, stage.parents[0], data), group.device)
+    )
+    for step, metrics in training.run(
+        batch_loss(stage, frozen, data, training.ema.model, group), group.rank
+    ):
         if group.rank == 0:
             fid = None
             if job.watch is not None and job.watch.due(stage, step):
-                from orchestrator.work import teacher_fid  # torchvision too, seconds that most teachers can spare
+                from orchestrator.work import (
+                    teacher_fid,
+                )  # torchvision too, seconds that most teachers can spare
 
                 fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
@@ -79,25 +93,28 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
 
 
 def _placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` on `device`; on a GPU, where convolutions are then faster, with channels that lie side by side. On a CPU
-    that was measured to make no difference."""
+    """`model` on `device`; on a GPU, where convolutions are then faster, with channels that lie
+    side by side. On a CPU that was measured to make no difference."""
     model = model.to(device)
     return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
 
 def last_words(stage: Stage, job: Job, error: Exception) -> None:
-    """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where others have taken it
-    over meanwhile, or finished it, as while this node was cut off."""
+    """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where
+    others have taken it over meanwhile, or finished it, as while this node was cut off."""
     store = Store(job.storage)
     if newest(store.root / layout.WORK / stage.key) != job.leases[job.stages.index(stage)]:
         return
-    final = disk_refuses(error) or (isinstance(error, ValueError) and not isinstance(error, CorruptFileError))
+    final = disk_refuses(error) or (
+        isinstance(error, ValueError) and not isinstance(error, CorruptFileError)
+    )
     failure = {
         "run": job.run,
         "final": final,
         "cause": cause(stage, error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    # the first rank to fail is the cause, unless another knows better: its peers only see the group break
+    # the first rank to fail is the cause, unless another knows better: its peers only see the group
+    # break
     if final or not (store.work(stage.key) / layout.FAILURE).exists():
         store.write_failure(stage, failure)

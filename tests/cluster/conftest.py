@@ -35,7 +35,8 @@ def undisturbed(alone: tuple[Path, subprocess.Popen[str]]) -> Path:
 
 @pytest.fixture(scope="session")
 def lab(alone: tuple[Path, subprocess.Popen[str]]) -> Iterator[Lab]:
-    """A cluster that was launched once for all tests, while the run goes on that it is compared with."""
+    """A cluster that was launched once for all tests, while the run goes on that it is compared
+    with."""
     assert os.geteuid() == 0, "hosts of one machine need root"
     folder = Path(tempfile.mkdtemp(prefix="kac-lab-"))
     folder.chmod(0o711)  # PostgreSQL's own user has to get through to its folder

@@ -1,9 +1,10 @@
-"""Hosts on one machine: each has a network, processes, a name and a home of its own, and an sshd; the disk is shared.
+"""Hosts on one machine: each has a network, processes, a name and a home of its own, and an sshd;
+the disk is shared.
 
-A host is a network, mount, pid and uts namespace whose first process is tini; when that is killed everything on the
-host is gone, as when a machine loses its power. `desk` is the researcher's own machine, from which the cluster is
-launched. Needs root and Debian's openssh-server, rsync, tini and iproute2.
-"""
+A host is a network, mount, pid and uts namespace whose first process is tini; when that is killed
+everything on the host is gone, as when a machine loses its power. `desk` is the researcher's own
+machine, from which the cluster is launched. Needs root and Debian's openssh-server, rsync, tini and
+iproute2."""
 
 import fcntl
 import os
@@ -18,10 +19,22 @@ import psutil
 from commands import REPOSITORY
 
 NETWORK, BRIDGE = "10.78.0", "kac-bridge"
-ADDRESSES = {name: f"{NETWORK}.{n}" for n, name in enumerate(("desk", "head", "w1", "w2", "w3"), start=1)}
+ADDRESSES = {
+    name: f"{NETWORK}.{n}" for n, name in enumerate(("desk", "head", "w1", "w2", "w3"), start=1)
+}
 LOCK = Path("/run/kac-hosts.lock")
-SSH_OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=5")
-PRIVATE = ("/root", "/tmp/ray", "/tmp/ray_tmp_mount", "/run/postgresql")  # what two machines would not share
+SSH_OPTIONS = (
+    "StrictHostKeyChecking=no",
+    "UserKnownHostsFile=/dev/null",
+    "LogLevel=ERROR",
+    "ConnectTimeout=5",
+)
+PRIVATE = (
+    "/root",
+    "/tmp/ray",
+    "/tmp/ray_tmp_mount",
+    "/run/postgresql",
+)  # what two machines would not share
 SSHD = """\
 ListenAddress {address}
 HostKey {folder}/host_key
@@ -34,7 +47,11 @@ MaxStartups 100
 MaxSessions 100
 Subsystem sftp internal-sftp
 """
-SHARED = (sys.base_prefix, sys.prefix, str(REPOSITORY))  # what may lie under /root, and is wanted on each host
+SHARED = (
+    sys.base_prefix,
+    sys.prefix,
+    str(REPOSITORY),
+)  # what may lie under /root, and is wanted on each host
 BEGIN = """\
 hostname {name}
 {mounts}
@@ -48,7 +65,9 @@ class Host:
     """One host; it is up from construction to `down`."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.address, self.folder = name, ADDRESSES[name], folder
+        self.name = name
+        self.address = ADDRESSES[name]
+        self.folder = folder
         self.own, self.space = folder / name, f"kac-{name}"
         self._plug_in()
         self._process = self._start()
@@ -66,15 +85,28 @@ class Host:
         (self.own / "root/.ssh/authorized_keys").write_text((self.folder / "key.pub").read_text())
         (self.own / "sshd_config").write_text(SSHD.format(address=self.address, folder=self.folder))
         hidden = [path for path in SHARED if path.startswith("/root/")]
-        mounts = [f"mkdir -p {self.own}{path} && mount --bind {path} {self.own}{path}" for path in hidden]
+        mounts = [
+            f"mkdir -p {self.own}{path} && mount --bind {path} {self.own}{path}" for path in hidden
+        ]
         for path in PRIVATE:
             Path(path).mkdir(parents=True, exist_ok=True)
             (self.own / path[1:]).mkdir(parents=True, exist_ok=True)
             mounts.append(f"mount --rbind {self.own}{path} {path}")
         Path("/run/sshd").mkdir(exist_ok=True)
-        script = BEGIN.format(name=self.name, own=self.own, folder=self.folder, mounts="\n".join(mounts))
+        script = BEGIN.format(
+            name=self.name, own=self.own, folder=self.folder, mounts="\n".join(mounts)
+        )
         # dies with this process, and all that runs on the host with it
-        spaces = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
+        spaces = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            "unshare",
+            "--mount",
+            "--uts",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]
         with (self.own / "sshd.log").open("wb") as log:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.space, *spaces, "--mount-proc", "bash", "-euc", script],
@@ -92,12 +124,31 @@ class Host:
     def processes(self) -> list[psutil.Process]:
         """What runs on the host beside its first process and the sshd."""
         found = self.first.children(recursive=True)
-        return [p for p in found if not named(p).startswith("sshd") and p.status() != psutil.STATUS_ZOMBIE]
+        return [
+            p
+            for p in found
+            if not named(p).startswith("sshd") and p.status() != psutil.STATUS_ZOMBIE
+        ]
 
     def command(self, *arguments: str, **environment: str) -> list[str]:
-        """`arguments` as a command that, given to this machine, runs on the host without going through its sshd."""
-        fresh = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "PATH": os.environ["PATH"], **environment}
-        spaces = ["nsenter", f"--target={self.first.pid}", "--net", "--mount", "--uts", "--pid", "--wd=/root"]
+        """`arguments` as a command that, given to this machine, runs on the host without going
+        through its sshd."""
+        fresh = {
+            "HOME": "/root",
+            "USER": "root",
+            "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            **environment,
+        }
+        spaces = [
+            "nsenter",
+            f"--target={self.first.pid}",
+            "--net",
+            "--mount",
+            "--uts",
+            "--pid",
+            "--wd=/root",
+        ]
         return [*spaces, "env", "-i", *(f"{k}={v}" for k, v in fresh.items()), *arguments]
 
     def unplug(self) -> None:
@@ -117,21 +168,29 @@ class Host:
 
 
 class Hosts(Mapping[str, Host]):
-    """The hosts called `names`, up while the context is open; their private files and keys lie below `folder`."""
+    """The hosts called `names`, up while the context is open; their private files and keys lie
+    below `folder`."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder, self._names, self.key = folder, names, folder / "key"
+        self._folder = folder
+        self._names = names
+        self.key = folder / "key"
         self._hosts: dict[str, Host] = {}
 
     def __enter__(self) -> "Hosts":
         for key in ("key", "host_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._folder / key], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._folder / key],
+                check=True,
+            )
         known = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
         (self._folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
         self._turn = LOCK.open("w")
         fcntl.flock(self._turn, fcntl.LOCK_EX)  # names and addresses are one run's at a time
         _remove_what_a_killed_run_left()
-        ip("link", "add", BRIDGE, "type", "bridge")  # without an address: no other program here can reach the hosts
+        ip(
+            "link", "add", BRIDGE, "type", "bridge"
+        )  # without an address: no other program here can reach the hosts
         ip("link", "set", BRIDGE, "up")
         try:
             for name in self._names:
@@ -150,10 +209,16 @@ class Hosts(Mapping[str, Host]):
             time.sleep(0.1)
         return host
 
-    def ssh(self, name: str, command: str, asking: str = "desk") -> subprocess.CompletedProcess[str]:
-        """What `command` says on the host `name`, where it is given by ssh from the host `asking`."""
+    def ssh(
+        self, name: str, command: str, asking: str = "desk"
+    ) -> subprocess.CompletedProcess[str]:
+        """What `command` says on the host `name`, where it is given by ssh from the host
+        `asking`."""
         return subprocess.run(
-            self.by_ssh(name, command, asking), stdin=subprocess.DEVNULL, capture_output=True, text=True
+            self.by_ssh(name, command, asking),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
 
     def by_ssh(self, name: str, command: str, asking: str = "desk") -> list[str]:
@@ -197,5 +262,7 @@ def _remove_what_a_killed_run_left() -> None:
         if Path(f"/run/netns/kac-{name}").exists():
             ip("netns", "delete", f"kac-{name}")
     for device in Path("/sys/class/net").glob("kac-*"):
-        with suppress(subprocess.CalledProcessError):  # a cable goes with its namespace, a little later
+        with suppress(
+            subprocess.CalledProcessError
+        ):  # a cable goes with its namespace, a little later
             ip("link", "delete", device.name)

@@ -1,4 +1,5 @@
-"""A cluster on three hosts of this machine, launched from a fourth by the shipped cluster.yaml, and sweeps on it."""
+"""A cluster on three hosts of this machine, launched from a fourth by the shipped cluster.yaml, and
+sweeps on it."""
 
 import json
 import os
@@ -42,16 +43,27 @@ class Lab:
         paths = {"~/kacflow-env": str(ENVIRONMENT), "~/tracking": str(folder / "tracking")}
         workers = [ADDRESSES[name] for name in ("w1", "w2", LATER)]
         local = localise(
-            shipped, head=ADDRESSES["head"], workers=workers, user="root", key=str(hosts.key), paths=paths, cpus=1
+            shipped,
+            head=ADDRESSES["head"],
+            workers=workers,
+            user="root",
+            key=str(hosts.key),
+            paths=paths,
+            cpus=1,
         )
         self.file.write_text(yaml.safe_dump(local, sort_keys=False))
         (folder / "x.yaml").write_text(EXPERIMENT)
 
     def launch(self) -> None:
         """Everything that docs/clusters.md has one do, up to a cluster of three hosts."""
-        addresses = " ".join(self.hosts[name].address for name in ("head", "w1", "w2")) + f" {ADDRESSES[LATER]}"
+        addresses = (
+            " ".join(self.hosts[name].address for name in ("head", "w1", "w2"))
+            + f" {ADDRESSES[LATER]}"
+        )
         for name in ("head", "w1", "w2"):
-            said = self.hosts.ssh(name, f"bash {REPOSITORY}/orchestrator/machines/firewall.sh {addresses}")
+            said = self.hosts.ssh(
+                name, f"bash {REPOSITORY}/orchestrator/machines/firewall.sh {addresses}"
+            )
             assert said.returncode == 0, said.stderr
         self.desk("make", "token", f"VENV={ENVIRONMENT}")
         self.launched = self.desk("ray", "up", "--yes", str(self.file))
@@ -72,7 +84,11 @@ class Lab:
             RAY_UP_enable_autoscaler_v2="0", RAY_AUTH_MODE="token",
         )  # fmt: skip
         return subprocess.Popen(
-            there, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            there,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     def desk(self, *command: str) -> str:
@@ -88,13 +104,18 @@ class Lab:
             kill_all(tunnel)
 
     def wait_for_nodes(self, count: int) -> None:
-        """Until Ray has so many nodes; to look takes a core for two seconds, which those that start need as well."""
+        """Until Ray has so many nodes; to look takes a core for two seconds, which those that start
+        need as well."""
         wait_until(lambda: self.nodes() == count, every=3.0)
 
     def nodes(self) -> int:
         """How many nodes Ray has."""
         said = self.hosts.ssh("head", "bash -ic 'ray status' 2> /dev/null").stdout
-        return sum(int(line.split()[0]) for line in said.splitlines() if line.endswith(" local.cluster.node"))
+        return sum(
+            int(line.split()[0])
+            for line in said.splitlines()
+            if line.endswith(" local.cluster.node")
+        )
 
     def sweep(self, name: str) -> subprocess.Popen[str]:
         """The README's sweep, under a name and with a store of its own, by `ray exec`."""
@@ -106,8 +127,13 @@ class Lab:
         return self.desk_process(*submit, "bash", "-c", self.sweep_command(name))
 
     def sweep_command(self, name: str, **more: object) -> str:
-        """What is given to the head to run the sweep; `more` are settings of the block `cluster`."""
-        settings = {"name": name, "storage": self.storage(name), "tracking.uri": "http://127.0.0.1:5000"}
+        """What is given to the head to run the sweep; `more` are settings of the block
+        `cluster`."""
+        settings = {
+            "name": name,
+            "storage": self.storage(name),
+            "tracking.uri": "http://127.0.0.1:5000",
+        }
         settings |= {f"cluster.{key}": value for key, value in more.items()}
         given = " ".join(f"--set {key}={value}" for key, value in settings.items())
         return f"cd ~/kacflow && python -m orchestrator.sweep {self.folder}/x.yaml \\\n    --address auto {given}"
@@ -138,8 +164,14 @@ class Lab:
 
     def runs(self, name: str) -> list[dict[str, Any]]:
         """The runs that MLflow has of the experiment `name`."""
-        experiment = self.mlflow(f"experiments/get-by-name?experiment_name={name}")["experiment"]["experiment_id"]
-        return list(self.mlflow("runs/search", {"experiment_ids": [experiment], "max_results": 1000})["runs"])
+        experiment = self.mlflow(f"experiments/get-by-name?experiment_name={name}")["experiment"][
+            "experiment_id"
+        ]
+        return list(
+            self.mlflow("runs/search", {"experiment_ids": [experiment], "max_results": 1000})[
+                "runs"
+            ]
+        )
 
     def logged(self, name: str) -> Counter[tuple[str, str]]:
         """How many runs of each kind and status MLflow has."""

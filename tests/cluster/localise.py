@@ -1,4 +1,5 @@
-"""The shipped cluster.yaml for machines that are there: only provider, authentication, node types and paths differ.
+"""The shipped cluster.yaml for machines that are there: only provider, authentication, node types
+and paths differ.
 
     provider    type: local, with the hosts' addresses in the place of region, zone and security group; and a week's
                 patience with a host that is off, which this provider would else give up for good
@@ -6,15 +7,15 @@
     node types  none: Ray allows them no types, so what a type says of CPUs goes to `ray start`
     paths       where the project, its environment and what MLflow keeps lie on the hosts
 
-Everything else, every file that is sent and every command, is the shipped file's. docs/cluster_local.yaml is what
-`localise` makes with the addresses and paths of an example.
-"""
+Everything else, every file that is sent and every command, is the shipped file's.
+docs/cluster_local.yaml is what `localise` makes with the addresses and paths of an example."""
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# how long Ray's autoscaler waits for a host to let it in: after its default, 15 minutes, it would never try again
+# how long Ray's autoscaler waits for a host to let it in: after its default, 15 minutes, it would
+# never try again
 PATIENCE = "export AUTOSCALER_NODE_START_WAIT_S=604800; "
 
 
@@ -45,16 +46,22 @@ def localise(
         PATIENCE + command if "--autoscaling-config" in command else command
         for command in local["head_start_ray_commands"]
     ]
-    for commands, count in (("head_start_ray_commands", of_head), ("worker_start_ray_commands", cpus)):
+    for commands, count in (
+        ("head_start_ray_commands", of_head),
+        ("worker_start_ray_commands", cpus),
+    ):
         if count is not None:
             local[commands] = [
-                c.replace("--disable-usage-stats", f"--disable-usage-stats --num-cpus={count}") for c in local[commands]
+                c.replace("--disable-usage-stats", f"--disable-usage-stats --num-cpus={count}")
+                for c in local[commands]
             ]
     return {key: _replaced(value, paths or {}) for key, value in local.items()}
 
 
 def _replaced(value: Any, paths: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):  # on the left the place on the host, on the right a file of this machine
+    if isinstance(
+        value, dict
+    ):  # on the left the place on the host, on the right a file of this machine
         return {_replaced(k, paths): v for k, v in value.items()}
     if isinstance(value, list):
         return [_replaced(v, paths) for v in value]

@@ -1,5 +1,5 @@
-"""Who is let in: to the hosts, to Ray and to the tracking server; tried from inside and from outside. And what a
-person is told who waits for a host."""
+"""Who is let in: to the hosts, to Ray and to the tracking server; tried from inside and from
+outside. And what a person is told who waits for a host."""
 
 import json
 import signal
@@ -24,12 +24,16 @@ ports = json.loads(sys.argv[2])
 with ThreadPoolExecutor(len(ports)) as pool:
     print(json.dumps([port for port, yes in zip(ports, pool.map(answers, ports)) if yes]))
 """
-JOIN = "import ray; ray.init('{address}:6379', logging_level='ERROR'); print(ray.cluster_resources())"
+JOIN = (
+    "import ray; ray.init('{address}:6379', logging_level='ERROR'); print(ray.cluster_resources())"
+)
 
 
 def listening(host: Host) -> list[int]:
     """The TCP ports on which somebody listens on the host, at whatever address."""
-    said = subprocess.run(host.command("ss", "-tlnH"), capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        host.command("ss", "-tlnH"), capture_output=True, text=True, check=True
+    ).stdout
     return sorted({int(line.split()[3].rpartition(":")[2]) for line in said.splitlines()})
 
 
@@ -37,7 +41,10 @@ def knock(asking: Host, host: Host) -> list[int]:
     python = str(ENVIRONMENT / "bin/python")
     ports = json.dumps(listening(host))
     said = subprocess.run(
-        asking.command(python, "-c", KNOCK, host.address, ports), capture_output=True, text=True, check=True
+        asking.command(python, "-c", KNOCK, host.address, ports),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return list(json.loads(said.stdout))
 
@@ -60,11 +67,19 @@ WRONG = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
 
 @pytest.fixture(scope="module")
 def refused(lab: Lab) -> dict[str, tuple[int, str, str]]:
-    """Status, output and errors of drivers on one of the cluster's own hosts, which the firewall lets through, with
-    the token and without, and of a sweep without; all at once, since Ray takes half a minute to give up."""
+    """Status, output and errors of drivers on one of the cluster's own hosts, which the firewall
+    lets through, with the token and without, and of a sweep without; all at once, since Ray takes
+    half a minute to give up."""
     address, python = lab.hosts["head"].address, str(ENVIRONMENT / "bin/python")
     join = [python, "-c", JOIN.format(address=address)]
-    sweep = [python, "-m", "orchestrator.sweep", str(lab.folder / "x.yaml"), "--address", f"{address}:6379"]
+    sweep = [
+        python,
+        "-m",
+        "orchestrator.sweep",
+        str(lab.folder / "x.yaml"),
+        "--address",
+        f"{address}:6379",
+    ]
     who = {
         "right": (join, {"RAY_AUTH_MODE": "token"}),
         "none": (join, {"RAY_AUTH_MODE": "disabled"}),
@@ -100,7 +115,10 @@ def test_a_sweep_without_the_token_ends_with_one_line_that_says_so(refused):
 
 def test_the_jobs_api_wants_the_token(lab):
     ask = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8265/api/jobs/"]
-    assert subprocess.run(lab.hosts["head"].command(*ask), capture_output=True, text=True).stdout == "401"
+    assert (
+        subprocess.run(lab.hosts["head"].command(*ask), capture_output=True, text=True).stdout
+        == "401"
+    )
 
 
 @pytest.mark.parametrize("login", [[], ["--user", "admin:password1234"]], ids=["none", "wrong"])
@@ -123,7 +141,9 @@ def test_token_login_and_keys_are_readable_by_their_owner_alone(lab):
 
 
 def test_a_sweep_that_needs_a_host_which_does_not_join_names_it(lab):
-    command = lab.hosts.by_ssh("head", f"bash -ic 'exec bash -c \"{lab.sweep_command('waits', workers=4)}\"'")
+    command = lab.hosts.by_ssh(
+        "head", f"bash -ic 'exec bash -c \"{lab.sweep_command('waits', workers=4)}\"'"
+    )
     driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True)  # fmt: skip
     assert driver.stdout is not None

@@ -1,10 +1,11 @@
-"""What the launcher asks AWS for when it is given cluster.yaml: asked of a stand-in for AWS on the loopback.
+"""What the launcher asks AWS for when it is given cluster.yaml: asked of a stand-in for AWS on the
+loopback.
 
-The real `ray up` runs until the head's machine is there and it wants to log in to it: this is where moto ends, whose
-machines are none. From there on its work is the local provider's too, and tried on hosts. A worker is then asked for as
-Ray's autoscaler on the head asks for it, with the configuration that `ray up` has resolved. Of the image moto sees the
-name, and never looks it up; and it allows everybody everything: that the policies in docs/aws suffice only AWS can say.
-"""
+The real `ray up` runs until the head's machine is there and it wants to log in to it: this is where
+moto ends, whose machines are none. From there on its work is the local provider's too, and tried on
+hosts. A worker is then asked for as Ray's autoscaler on the head asks for it, with the
+configuration that `ray up` has resolved. Of the image moto sees the name, and never looks it up;
+and it allows everybody everything: that the policies in docs/aws suffice only AWS can say."""
 
 import json
 import os
@@ -48,7 +49,8 @@ provider.create_node(node_config, tags, 1)
 
 @dataclass(frozen=True)
 class Asked:
-    """What moto holds after a `ray up`: the machine of the head, one of a worker, and the resolved configuration."""
+    """What moto holds after a `ray up`: the machine of the head, one of a worker, and the resolved
+    configuration."""
 
     head: dict[str, Any]
     worker: dict[str, Any]
@@ -71,8 +73,17 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     (home / ".ray").mkdir()
     (home / ".ray/auth_token").write_text("a" * 64)
     path = f"{home / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
-    places = {"HOME": str(home), "TMPDIR": str(home), "AWS_ENDPOINT_URL": f"http://{host}:{port}", "PATH": path}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    places = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "PATH": path,
+    }
     try:
         yield {**os.environ, **keys, **places}
     finally:
@@ -90,7 +101,9 @@ def make_profiles(environment: dict[str, str]) -> None:
     """As docs/clusters.md has one do with AWS's own command."""
     iam, policies = client("iam", environment), REPOSITORY / "docs/aws"
     for name, files in (("kacflow-head", ("head", "worker")), ("kacflow-worker", ("worker",))):
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=(policies / "trust.json").read_text())
+        iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=(policies / "trust.json").read_text()
+        )
         for file in files:
             policy = (policies / f"{file}.json").read_text().replace("BUCKET", "a-bucket")
             iam.put_role_policy(RoleName=name, PolicyName=file, PolicyDocument=policy)
@@ -108,17 +121,27 @@ def tags(machine: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def head(aws: dict[str, str], asked: Asked) -> Iterator[str]:
-    """The address of a Ray head with its autoscaler, as `ray up` starts it on the head of cluster.yaml."""
-    asked.ec2.stop_instances(InstanceIds=[asked.worker["InstanceId"]])  # or it would be the one that is waited for
-    bootstrap, said, port = asked.home / "ray_bootstrap_config.yaml", asked.home / "head.log", free_port()
+    """The address of a Ray head with its autoscaler, as `ray up` starts it on the head of
+    cluster.yaml."""
+    asked.ec2.stop_instances(
+        InstanceIds=[asked.worker["InstanceId"]]
+    )  # or it would be the one that is waited for
+    bootstrap = asked.home / "ray_bootstrap_config.yaml"
+    said = asked.home / "head.log"
+    port = free_port()
     bootstrap.write_text(json.dumps(asked.config))
     by_ray_up = {"RAY_CLOUD_INSTANCE_ID": asked.head["InstanceId"], "RAY_NODE_TYPE_NAME": "head"}
     environment = {**aws, "RAY_AUTH_MODE": "token", "RAY_enable_autoscaler_v2": "1", **by_ray_up}
     # a folder with a short name: the path of a socket in it may have 107 characters
-    with said.open("w") as log, tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+    with (
+        said.open("w") as log,
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+    ):
         start = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false",
                  f"--temp-dir={folder}", f"--autoscaling-config={bootstrap}"]  # fmt: skip
-        ray = subprocess.Popen(start, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        ray = subprocess.Popen(
+            start, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         try:
             while "will now block" not in said.read_text():
                 assert ray.poll() is None, said.read_text()
@@ -147,10 +170,14 @@ def asked(aws: dict[str, str]) -> Iterator[Asked]:
             up.kill()
             up.wait()
     (resolved,) = home.glob("ray-config-*")
-    subprocess.run([sys.executable, "-c", WORKER, str(resolved)], env=aws, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", WORKER, str(resolved)], env=aws, check=True, capture_output=True
+    )
     by_kind = {tags(machine)["ray-node-type"]: machine for machine in machines(ec2)}
     config = json.loads(resolved.read_text())["config"]
-    yield Asked(by_kind["head"], by_kind["worker"], config, ec2, home, (home / "up.log").read_text())
+    yield Asked(
+        by_kind["head"], by_kind["worker"], config, ec2, home, (home / "up.log").read_text()
+    )
 
 
 def test_cluster_yaml_keeps_to_rays_own_schema():
@@ -162,11 +189,23 @@ def test_cluster_yaml_keeps_to_rays_own_schema():
 
 def test_the_head_is_a_machine_without_a_gpu_and_a_worker_a_spot_machine_with_one(asked):
     assert (asked.head["InstanceType"], asked.worker["InstanceType"]) == ("m6i.xlarge", "g5.xlarge")
-    assert (asked.head.get("InstanceLifecycle"), asked.worker.get("InstanceLifecycle")) == (None, "spot")
-    resources = {name: kind["resources"] for name, kind in asked.config["available_node_types"].items()}
+    assert (asked.head.get("InstanceLifecycle"), asked.worker.get("InstanceLifecycle")) == (
+        None,
+        "spot",
+    )
+    resources = {
+        name: kind["resources"] for name, kind in asked.config["available_node_types"].items()
+    }
     assert resources["head"]["CPU"] == 0
-    assert (resources["gpu"]["CPU"], resources["gpu"]["GPU"], resources["gpu"]["accelerator_type:A10G"]) == (4, 1, 1)
-    limits = {n: (kind["min_workers"], kind["max_workers"]) for n, kind in asked.config["available_node_types"].items()}
+    assert (
+        resources["gpu"]["CPU"],
+        resources["gpu"]["GPU"],
+        resources["gpu"]["accelerator_type:A10G"],
+    ) == (4, 1, 1)
+    limits = {
+        n: (kind["min_workers"], kind["max_workers"])
+        for n, kind in asked.config["available_node_types"].items()
+    }
     assert limits == {"head": (0, 0), "gpu": (0, 8)}
 
 
@@ -184,11 +223,17 @@ def test_each_has_one_encrypted_disk_of_the_size_that_the_file_gives_a_reason_fo
 
 
 def test_nothing_is_open_to_the_world_but_ssh(asked):
-    (group,) = {g["GroupId"] for machine in (asked.head, asked.worker) for g in machine["SecurityGroups"]}
+    (group,) = {
+        g["GroupId"] for machine in (asked.head, asked.worker) for g in machine["SecurityGroups"]
+    }
     (made,) = asked.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
     assert made["GroupName"] == "kacflow"
-    to_the_world = [rule for rule in made["IpPermissions"] if rule["IpRanges"] or rule["Ipv6Ranges"]]
-    assert [(r["IpProtocol"], r["FromPort"], r["ToPort"]) for r in to_the_world] == [("tcp", 22, 22)]
+    to_the_world = [
+        rule for rule in made["IpPermissions"] if rule["IpRanges"] or rule["Ipv6Ranges"]
+    ]
+    assert [(r["IpProtocol"], r["FromPort"], r["ToPort"]) for r in to_the_world] == [
+        ("tcp", 22, 22)
+    ]
     assert [(r["CidrIp"]) for r in to_the_world[0]["IpRanges"]] == ["0.0.0.0/0"]
     (within,) = [rule for rule in made["IpPermissions"] if rule not in to_the_world]
     assert [pair["GroupId"] for pair in within["UserIdGroupPairs"]] == [group]
@@ -196,7 +241,10 @@ def test_nothing_is_open_to_the_world_but_ssh(asked):
 
 def test_each_says_whose_it_is_and_has_the_role_that_is_meant_for_it(asked):
     expected = {"ray-cluster-name": "kacflow", "project": "kacflow"}
-    for machine, kind, profile in ((asked.head, "head", "kacflow-head"), (asked.worker, "gpu", "kacflow-worker")):
+    for machine, kind, profile in (
+        (asked.head, "head", "kacflow-head"),
+        (asked.worker, "gpu", "kacflow-worker"),
+    ):
         assert (expected | {"ray-user-node-type": kind}).items() <= tags(machine).items()
         assert machine["IamInstanceProfile"]["Arn"].endswith(f"instance-profile/{profile}")
         assert machine["MetadataOptions"]["HttpTokens"] == "required"
@@ -204,10 +252,14 @@ def test_each_says_whose_it_is_and_has_the_role_that_is_meant_for_it(asked):
 
 
 def test_the_machines_stand_in_the_zone_that_the_file_names(asked):
-    assert {m["Placement"]["AvailabilityZone"] for m in (asked.head, asked.worker)} == {f"{REGION}a"}
+    assert {m["Placement"]["AvailabilityZone"] for m in (asked.head, asked.worker)} == {
+        f"{REGION}a"
+    }
 
 
-def test_the_launcher_logs_in_as_the_images_user_with_the_key_that_it_made_and_that_only_its_owner_reads(asked):
+def test_the_launcher_logs_in_as_the_images_user_with_the_key_that_it_made_and_that_only_its_owner_reads(
+    asked,
+):
     key = asked.home / f".ssh/ray-autoscaler_{REGION}.pem"
     assert key.stat().st_mode & 0o777 == 0o600
     first = (asked.home / "ssh.log").read_text().splitlines()[0]
@@ -215,41 +267,58 @@ def test_the_launcher_logs_in_as_the_images_user_with_the_key_that_it_made_and_t
     assert f"ubuntu@{asked.head['PublicIpAddress']}" in first
 
 
-def test_a_workers_role_may_use_the_bucket_and_a_heads_start_and_stop_machines_of_the_cluster_alone(aws, asked):
+def test_a_workers_role_may_use_the_bucket_and_a_heads_start_and_stop_machines_of_the_cluster_alone(
+    aws, asked
+):
     iam = client("iam", aws)
     allowed = {
         role: [
             statement
             for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
-            for statement in iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]["Statement"]
+            for statement in iam.get_role_policy(RoleName=role, PolicyName=policy)[
+                "PolicyDocument"
+            ]["Statement"]
         ]
         for role in ("kacflow-head", "kacflow-worker")
     }
     of_worker = [action for s in allowed["kacflow-worker"] for action in s["Action"]]
     assert {action.partition(":")[0] for action in of_worker} == {"s3"}
-    assert {s["Resource"] for s in allowed["kacflow-worker"]} == {"arn:aws:s3:::a-bucket/*", "arn:aws:s3:::a-bucket"}
+    assert {s["Resource"] for s in allowed["kacflow-worker"]} == {
+        "arn:aws:s3:::a-bucket/*",
+        "arn:aws:s3:::a-bucket",
+    }
     (stops,) = [s for s in allowed["kacflow-head"] if "ec2:TerminateInstances" in s["Action"]]
-    assert stops["Condition"] == {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": SHIPPED["cluster_name"]}}
+    assert stops["Condition"] == {
+        "StringEquals": {"ec2:ResourceTag/ray-cluster-name": SHIPPED["cluster_name"]}
+    }
     assert all(s["Effect"] == "Allow" and s["Action"] != "*" for ss in allowed.values() for s in ss)
 
 
 def test_no_secret_is_in_the_file_or_in_what_the_launcher_says_and_keeps(aws, asked):
-    secrets = (aws["AWS_SECRET_ACCESS_KEY"], "a" * 64, (asked.home / f".ssh/ray-autoscaler_{REGION}.pem").read_text())
+    secrets = (
+        aws["AWS_SECRET_ACCESS_KEY"],
+        "a" * 64,
+        (asked.home / f".ssh/ray-autoscaler_{REGION}.pem").read_text(),
+    )
     for text in (json.dumps(asked.config), asked.said, (REPOSITORY / "cluster.yaml").read_text()):
         assert not [secret for secret in secrets if secret in text]
 
 
-def test_who_waits_for_a_machine_that_aws_refuses_is_told_the_reason(asked, aws, head, monkeypatch, tmp_path):
+def test_who_waits_for_a_machine_that_aws_refuses_is_told_the_reason(
+    asked, aws, head, monkeypatch, tmp_path
+):
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise EC2ClientError(*REFUSED.split(": "))
 
     monkeypatch.setattr(EC2Backend, "run_instances", refuse)
     (tmp_path / "x.yaml").write_text(TINY)
     on_head = {"cwd": tmp_path, "env": {**aws, "RAY_AUTH_MODE": "token"}, "text": True}
-    settings, pipe = ["x.yaml", "--set", "cluster.gpus_per_worker=1", "--address", head], subprocess.PIPE
+    settings = ["x.yaml", "--set", "cluster.gpus_per_worker=1", "--address", head]
+    pipe = subprocess.PIPE
     sweep = subprocess.Popen(
         command("sweep", *settings), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **on_head,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+        # a background job's is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert sweep.stdout is not None
@@ -260,18 +329,30 @@ def test_who_waits_for_a_machine_that_aws_refuses_is_told_the_reason(asked, aws,
     finally:
         sweep.send_signal(signal.SIGINT)
         sweep.communicate(timeout=PATIENCE)
-    said = " ".join("".join(lines).split())  # what is one line is broken at the width of the terminal
-    assert "waiting for nodes to join: " in said and "1 workers of 1 GPUs each need 1, there are 0" in said
+    said = " ".join(
+        "".join(lines).split()
+    )  # what is one line is broken at the width of the terminal
+    assert (
+        "waiting for nodes to join: " in said
+        and "1 workers of 1 GPUs each need 1, there are 0" in said
+    )
     assert "gpu: LaunchFailed (latest_attempt" in said
     assert sweep.returncode == 130
     assert examined.returncode == 2 and REFUSED in examined.stdout + examined.stderr
 
 
 def test_ray_down_leaves_no_machine_running_and_keeps_the_head(asked, aws):
-    """moto gives a spot machine no request for one, by which Ray knows it: Ray stops here what it would end on AWS."""
+    """moto gives a spot machine no request for one, by which Ray knows it: Ray stops here what it
+    would end on AWS."""
     down = subprocess.run(
-        ["ray", "down", "--yes", "cluster.yaml"], cwd=REPOSITORY, env=aws, capture_output=True, text=True
+        ["ray", "down", "--yes", "cluster.yaml"],
+        cwd=REPOSITORY,
+        env=aws,
+        capture_output=True,
+        text=True,
     )
     assert down.returncode == 0, down.stdout + down.stderr
-    states = {tags(machine)["ray-node-type"]: machine["State"]["Name"] for machine in machines(asked.ec2)}
+    states = {
+        tags(machine)["ray-node-type"]: machine["State"]["Name"] for machine in machines(asked.ec2)
+    }
     assert states == {"head": "stopped", "worker": "stopped"}

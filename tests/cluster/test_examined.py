@@ -1,4 +1,5 @@
-"""What the doctor finds on three hosts that are well, and on the same with four things wrong: all of them at once."""
+"""What the doctor finds on three hosts that are well, and on the same with four things wrong: all
+of them at once."""
 
 import subprocess
 from collections.abc import Iterator
@@ -38,12 +39,18 @@ def test_hosts_that_are_well_are_and_the_one_that_has_not_joined_is_named(lab):
     for host in ("head", "w1", "w2"):
         assert ADDRESSES[host] in said.stdout
     (missing,) = faults(said)
-    assert f"provider.worker_ips: {ADDRESSES[LATER]} has not joined: no SSH answers there" in missing
+    assert (
+        f"provider.worker_ips: {ADDRESSES[LATER]} has not joined: no SSH answers there" in missing
+    )
     assert not lab.storage("examined").exists()
 
 
 def test_everything_that_is_wrong_comes_at_once_with_the_host_and_the_remedy(lab, misnamed):
-    said = examine(lab, f"storage={UNSHARED}", environment="MLFLOW_TRACKING_PASSWORD=wrong MLFLOW_TRACKING_USERNAME=x")
+    said = examine(
+        lab,
+        f"storage={UNSHARED}",
+        environment="MLFLOW_TRACKING_PASSWORD=wrong MLFLOW_TRACKING_USERNAME=x",
+    )
     assert said.returncode == 2
     found = faults(said)
     for host in ("w1", "w2"):
@@ -51,4 +58,6 @@ def test_everything_that_is_wrong_comes_at_once_with_the_host_and_the_remedy(lab
         assert any(of_host in line for line in found), found
     loopback = f"the name w1 means 127.0.1.1 there, expected {ADDRESSES['w1']}"
     assert any(line.startswith(f"node w1 ({ADDRESSES['w1']}): {loopback}") for line in found), found
-    assert any("tracking.uri: got http://127.0.0.1:5000: the login is refused" in line for line in found), found
+    assert any(
+        "tracking.uri: got http://127.0.0.1:5000: the login is refused" in line for line in found
+    ), found

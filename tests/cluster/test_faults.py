@@ -1,8 +1,7 @@
 """A sweep on three hosts whose training is disturbed in the middle.
 
-After each: the sweep has finished, its results are those of one machine within what sums of floats differ by, MLflow
-has every run once, and the store holds nothing half-done.
-"""
+After each: the sweep has finished, its results are those of one machine within what sums of floats
+differ by, MLflow has every run once, and the store holds nothing half-done."""
 
 import time
 from pathlib import Path
@@ -20,7 +19,9 @@ DISTURBED = 75  # the step from which on a training is in its middle
 
 
 def weights(storage: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {p.parent.name: read_tensors(p) for p in sorted(storage.glob("stages/*/model.safetensors"))}
+    return {
+        p.parent.name: read_tensors(p) for p in sorted(storage.glob("stages/*/model.safetensors"))
+    }
 
 
 def assert_whole(lab: Lab, name: str, undisturbed: Path) -> None:
@@ -36,7 +37,9 @@ def assert_whole(lab: Lab, name: str, undisturbed: Path) -> None:
     assert not list((storage / "ray").glob("*"))
 
 
-def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way_and_a_host_joins(lab, undisturbed):
+def test_two_workers_on_two_hosts_train_while_two_trials_are_under_way_and_a_host_joins(
+    lab, undisturbed
+):
     driver = lab.job("whole")
     lab.wait_for_step("whole", 25, driver)
     trainers = lab.hosts_of("ray::RayTrainWorker")
@@ -67,7 +70,9 @@ def test_a_driver_that_is_killed_is_made_up_for_by_the_same_command(lab, undistu
     assert_whole(lab, "driver", undisturbed)
 
 
-def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_back(lab, undisturbed):
+def test_a_host_whose_cable_is_pulled_for_two_minutes_is_made_up_for_and_comes_back(
+    lab, undisturbed
+):
     lab.wait_for_nodes(4)
     driver = lab.sweep("cable")
     lab.wait_for_step("cable", DISTURBED, driver)

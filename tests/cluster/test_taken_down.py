@@ -29,9 +29,13 @@ def test_secrets_are_in_no_log_no_command_line_no_store_and_not_in_mlflow(lab):
     assert any(stores.rglob("plan.json"))
     assert [path for folder in (*logs, stores) for path in holding(folder, found)] == []
     assert holding(lab.folder / "tracking" / "artifacts", found) == []
-    assert not [secret for secret in found if secret in (lab.folder / "tracking/server.log").read_text()]
+    assert not [
+        secret for secret in found if secret in (lab.folder / "tracking/server.log").read_text()
+    ]
     assert not [secret for secret in found if secret in lab.launched + lab.file.read_text()]
-    assert not [p for host in hosts for p in host.processes() if any(secret in named(p) for secret in found)]
+    assert not [
+        p for host in hosts for p in host.processes() if any(secret in named(p) for secret in found)
+    ]
     for name in (path.name for path in stores.iterdir()):
         for run in lab.runs(name):
             said = f"{tags(run)} {run['data'].get('params')}"

@@ -19,7 +19,9 @@ sweep:
   space:
     sampling.steps: {grid: [2, 4]}
 """
-EXPERIMENT = TINY.replace("steps: 20,", "steps: 2000,").replace("{steps: 10}", "{steps: 50}") + SWEEP
+EXPERIMENT = (
+    TINY.replace("steps: 20,", "steps: 2000,").replace("{steps: 10}", "{steps: 50}") + SWEEP
+)
 STARTED: list[subprocess.Popen[str]] = []  # what a test that fails may leave running; see conftest
 
 
@@ -37,7 +39,8 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
     process = subprocess.Popen(
         command("sweep", "x.yaml", *arguments), cwd=cwd, env={**own_environment(), **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+        # a background job's is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     STARTED.append(process)
     return process
@@ -99,7 +102,9 @@ def left_over(cwd: Path) -> list[psutil.Process]:
             return False
 
     until = time.monotonic() + PATIENCE
-    while (found := [p for p in psutil.process_iter() if works_there(p)]) and time.monotonic() < until:
+    while (
+        found := [p for p in psutil.process_iter() if works_there(p)]
+    ) and time.monotonic() < until:
         time.sleep(0.5)
     return found
 
@@ -108,7 +113,9 @@ def assert_equal(storage: Path, undisturbed: Undisturbed) -> None:
     """The sweep is whole, as if nothing had disturbed it, and nothing else is left."""
     assert results(storage) == results(undisturbed.storage)
     names = ("trial", "status", "nfe", "fid", "fid_features", "seed", "error")
-    found, expected = ([{k: row[k] for k in names} for row in rows(s)] for s in (storage, undisturbed.storage))
+    found, expected = (
+        [{k: row[k] for k in names} for row in rows(s)] for s in (storage, undisturbed.storage)
+    )
     assert found == expected
     assert logged(storage) == logged(undisturbed.storage)
     assert not list((storage / "work").glob("*"))

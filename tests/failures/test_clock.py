@@ -1,4 +1,5 @@
-"""A machine whose clock is set forward and back while a sweep runs: nothing hangs on what time it is."""
+"""A machine whose clock is set forward and back while a sweep runs: nothing hangs on what time it
+is."""
 
 import struct
 import subprocess
@@ -12,11 +13,16 @@ DAY = 86_400
 
 def test_a_clock_that_jumps_a_day_forward_and_two_back_changes_nothing(undisturbed, tmp_path):
     shim, clock, cwd = tmp_path / "shifted_clock.so", tmp_path / "clock", tmp_path / "here"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, Path(__file__).with_name("shifted_clock.c")], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", shim, Path(__file__).with_name("shifted_clock.c")],
+        check=True,
+    )
     cwd.mkdir()
 
     def shift(seconds: int) -> None:
-        with clock.open("r+b" if clock.exists() else "wb") as f:  # in place: the processes have it mapped
+        with clock.open(
+            "r+b" if clock.exists() else "wb"
+        ) as f:  # in place: the processes have it mapped
             f.write(struct.pack("l", seconds))
 
     shift(0)

@@ -1,4 +1,5 @@
-"""A cluster of several nodes on this machine, one of which is lost; and twenty trials that want one teacher."""
+"""A cluster of several nodes on this machine, one of which is lost; and twenty trials that want one
+teacher."""
 
 import json
 import subprocess
@@ -53,7 +54,9 @@ def kinds(storage) -> Counter[str]:
     return Counter(json.loads(m)["kind"] for m in manifests(storage).values())
 
 
-def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lost(cluster, tmp_path):
+def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lost(
+    cluster, tmp_path
+):
     (tmp_path / "x.yaml").write_text(TINY)
     arguments = settings(teacher__steps=4000, checkpoint__steps=100)
     driver = subprocess.Popen(
@@ -68,9 +71,12 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
     assert not list((tmp_path / "runs" / "work").glob("*"))
 
 
-def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_they_have(tmp_path, monkeypatch):
+def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_they_have(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    patience = 2.0  # Ray Train's with a worker group that does not start; it has to begin again, as on a slow cloud
+    # Ray Train's with a worker group that does not start; it has to begin again, as on a slow cloud
+    patience = 2.0
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     (tmp_path / "x.yaml").write_text(TINY)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -92,7 +98,8 @@ def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_th
     assert kinds(tmp_path / "runs") == {"teacher": 1}
 
 
-MIXES = (  # a group of two workers and one of a worker with two CPUs: each wants all the CPUs that there are
+# a group of two workers and one of a worker with two CPUs: each wants all the CPUs that there are
+MIXES = (
     settings(cluster__workers=2),
     settings(cluster__cpus_per_worker=2, teacher__lr=1.0e-3),
 )

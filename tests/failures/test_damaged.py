@@ -1,4 +1,5 @@
-"""Bits that flip on the disk between two runs: the same command makes again what they have damaged."""
+"""Bits that flip on the disk between two runs: the same command makes again what they have
+damaged."""
 
 import os
 from pathlib import Path
@@ -19,8 +20,12 @@ def weights(root: Path) -> dict[str, bytes]:
     return {p.parent.name: p.read_bytes() for p in root.glob("stages/*/model.safetensors")}
 
 
-def test_what_is_found_at_the_start_and_what_a_worker_comes_upon_is_made_again_by_the_same_command(tmp_path):
-    torch.set_num_threads(1)  # as a worker of one CPU has: another number rounds sums in another order
+def test_what_is_found_at_the_start_and_what_a_worker_comes_upon_is_made_again_by_the_same_command(
+    tmp_path,
+):
+    torch.set_num_threads(
+        1
+    )  # as a worker of one CPU has: another number rounds sums in another order
     (tmp_path / "x.yaml").write_text(TINY)
     plan = opening.make_plan(parse(load_text(TINY, "x.yaml")), "x.yaml", "evaluation")
     root, (trial,) = tmp_path / "runs", plan.trials
@@ -33,14 +38,21 @@ def test_what_is_found_at_the_start_and_what_a_worker_comes_upon_is_made_again_b
     file = root / "stages" / teacher.key / "model.safetensors"
     before = file.stat()
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # nobody has written it: only a reader finds that
+    os.utime(
+        file, ns=(before.st_atime_ns, before.st_mtime_ns)
+    )  # nobody has written it: only a reader finds that
     assert trial.reference is not None and trial.evaluation is not None
-    (root / "stages" / trial.reference.key / "reference.safetensors").write_bytes(b"")  # found at the start
+    (root / "stages" / trial.reference.key / "reference.safetensors").write_bytes(
+        b""
+    )  # found at the start
     for stage in (student, trial.evaluation):  # so that the teacher is read
         store.remove(stage.key)
     said = run(tmp_path, "evaluate", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
-    assert f"reference {trial.reference.key}: reference.safetensors is damaged (it has 0 bytes" in said.stdout
+    assert (
+        f"reference {trial.reference.key}: reference.safetensors is damaged (it has 0 bytes"
+        in said.stdout
+    )
     found = f"teacher: model.safetensors is damaged (its sha256 differs): set aside as damaged/{teacher.key}-1"
     assert f"] warning: {found}" in said.stdout  # a line of the log, while it runs
     assert "2 warnings:\n" in said.stdout and f"  {found}" in said.stdout  # and the list at the end

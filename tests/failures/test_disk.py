@@ -1,4 +1,5 @@
-"""A disk that is full, and one that turns read-only, in the middle of a sweep; and then the same command again."""
+"""A disk that is full, and one that turns read-only, in the middle of a sweep; and then the same
+command again."""
 
 import os
 import subprocess
@@ -15,7 +16,8 @@ mount -o remount,size=200m runs
 {command}; echo "ended with $?"
 cp -r runs kept
 """
-# what lies over the folder is read-only from its beginning: a plain remount is refused while a file is being written
+# what lies over the folder is read-only from its beginning: a plain remount is refused while a file
+# is being written
 READ_ONLY = """\
 {command} & driver=$!
 until [ -n "$(find runs -name 'step-*.json' 2>/dev/null)" ] || ! kill -0 $driver; do sleep 0.2; done
@@ -28,12 +30,18 @@ cp -r runs kept
 
 
 @pytest.mark.parametrize(
-    ("script", "cause"), [(FULL, "No space left on device"), (READ_ONLY, "Read-only file system")], ids=["full", "ro"]
+    ("script", "cause"),
+    [(FULL, "No space left on device"), (READ_ONLY, "Read-only file system")],
+    ids=["full", "ro"],
 )
-def test_a_disk_that_refuses_ends_a_run_with_one_clear_line_and_loses_nothing(undisturbed, tmp_path, script, cause):
+def test_a_disk_that_refuses_ends_a_run_with_one_clear_line_and_loses_nothing(
+    undisturbed, tmp_path, script, cause
+):
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     script = script.format(command=f"{sys.executable} -m orchestrator.sweep x.yaml")
-    rights = [] if os.geteuid() == 0 else ["--map-root-user"]  # a mount of this process's own, gone with it
+    rights = (
+        [] if os.geteuid() == 0 else ["--map-root-user"]
+    )  # a mount of this process's own, gone with it
     said = subprocess.run(
         ["unshare", "--mount", *rights, "bash", "-c", script], cwd=tmp_path, env=own_environment(),
         capture_output=True, text=True, timeout=PATIENCE,

@@ -24,7 +24,10 @@ EXPERIMENT = TINY.replace("steps: 20,", "steps: 300,").replace("{steps: 10}", "{
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.Service]:
     with s3_server.running(free_port(), tmp_path / "service.log") as service:
-        for name, value in {**service.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+        for name, value in {
+            **service.environment,
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }.items():
             monkeypatch.setenv(name, value)
         client.cache_clear()
         client().create_bucket(Bucket=s3_server.BUCKET)
@@ -37,9 +40,13 @@ def stored(root: Place) -> dict[str, bytes | None]:
     found: dict[str, bytes | None] = {}
     for manifest in (root / "stages").find("*/manifest.json"):
         result = Store(root).result(manifest.parent.name)
-        names = [name for name in result.manifest["files"] if name not in ("metrics.json", "system.json")]
+        names = [
+            name for name in result.manifest["files"] if name not in ("metrics.json", "system.json")
+        ]
         found |= {manifest.parent.name: None}
-        found |= {f"{manifest.parent.name}/{name}": result.file(name).read_bytes() for name in names}
+        found |= {
+            f"{manifest.parent.name}/{name}": result.file(name).read_bytes() for name in names
+        }
     return found
 
 
@@ -50,7 +57,12 @@ def test_a_sweep_on_s3_that_was_interrupted_ends_with_the_results_of_a_folder(se
         folder.mkdir()
         (folder / "x.yaml").write_text(EXPERIMENT)
     finish(start(compared))
-    arguments = ["--set", f"storage={STORAGE}", "--set", f"tracking.uri=sqlite:///{cwd}/runs/mlflow.db"]
+    arguments = [
+        "--set",
+        f"storage={STORAGE}",
+        "--set",
+        f"tracking.uri=sqlite:///{cwd}/runs/mlflow.db",
+    ]
     service.tell(**s3_server.FAULTS)
     first, until = start(cwd, *arguments), time.monotonic() + PATIENCE
     while len((root / "work").find("*/checkpoints/step-*.json")) < 2:
@@ -59,14 +71,18 @@ def test_a_sweep_on_s3_that_was_interrupted_ends_with_the_results_of_a_folder(se
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 130, said
-    assert len((root / "stages").find("*/manifest.json")) < len(list((compared / "runs" / "stages").iterdir()))
+    assert len((root / "stages").find("*/manifest.json")) < len(
+        list((compared / "runs" / "stages").iterdir())
+    )
 
     assert STORAGE in finish(start(cwd, *arguments))
     assert stored(root) == results(compared / "runs")
     (table,) = (root / "sweeps").find("tiny/*/results.csv")
     found = list(csv.DictReader(io.StringIO(table.read_text())))
     same = ("trial", "status", "nfe", "fid", "fid_features", "seed", "error")
-    assert [{k: r[k] for k in same} for r in found] == [{k: r[k] for k in same} for r in rows(compared / "runs")]
+    assert [{k: r[k] for k in same} for r in found] == [
+        {k: r[k] for k in same} for r in rows(compared / "runs")
+    ]
     assert logged(cwd / "runs") == logged(compared / "runs")
     assert (table.parent / "report.html").exists()
     assert (root / "work").find("*") == (root / "ray").find("*") == []

@@ -1,8 +1,8 @@
-"""Two machines that see one folder each through a cache of its own, as with NFS: names that are there and names that
-are not are remembered for longer than a lease's holder may be silent.
+"""Two machines that see one folder each through a cache of its own, as with NFS: names that are
+there and names that are not are remembered for longer than a lease's holder may be silent.
 
-Real NFS needs a kernel that has it; two bindfs mounts of one folder with such caches stand in for two clients.
-"""
+Real NFS needs a kernel that has it; two bindfs mounts of one folder with such caches stand in for
+two clients."""
 
 import shutil
 import signal
@@ -75,7 +75,9 @@ def test_a_living_holder_is_seen_to_live_from_the_other_machine(machines, quick)
     one, other = machines
     with Holder(one, QUICK):
         watch, beats = LeaseWatch(other), set[str]()
-        while len(beats) < 3 * QUICK / leases.BEAT_SECONDS:  # three times as long as it may be silent
+        while (
+            len(beats) < 3 * QUICK / leases.BEAT_SECONDS
+        ):  # three times as long as it may be silent
             assert watch.try_take() is None
             beats.add((other / "lease.1").read_text())
 
@@ -92,14 +94,21 @@ def test_a_holder_notices_that_the_other_machine_has_taken_over(machines, quick)
 
 def test_processes_of_two_machines_run_each_stage_once(machines, tmp_path):
     views = [str(view) for view in machines * 2]
-    arguments = [(view, str(tmp_path / "log"), length) for view, length in zip(views, (3, 3, 2, 1), strict=True)]
+    arguments = [
+        (view, str(tmp_path / "log"), length)
+        for view, length in zip(views, (3, 3, 2, 1), strict=True)
+    ]
     processes = [SPAWN.Process(target=fulfil_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
         process.join(PATIENCE)
     assert [p.exitcode for p in processes] == [0] * len(processes)
-    assert sorted((tmp_path / "log").read_text().splitlines()) == ["student 2", "student 4", "teacher"]
+    assert sorted((tmp_path / "log").read_text().splitlines()) == [
+        "student 2",
+        "student 4",
+        "teacher",
+    ]
 
 
 def test_what_one_machine_publishes_the_other_reads_whole(machines):

@@ -40,8 +40,12 @@ def test_what_a_killed_server_missed_is_published_when_it_is_back_once_and_with_
 ):
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     store, port = Store(tmp_path / "runs"), free_port()
-    planned = plan.make(loading.load(tmp_path / "x.yaml"), plan.alike(load("digits").fingerprint, "digits-cnn-v1"))
-    last = LeaseWatch(store.work(planned.trials[-1].key)).try_take()  # the sweep waits for this stage, as for another's
+    planned = plan.make(
+        loading.load(tmp_path / "x.yaml"), plan.alike(load("digits").fingerprint, "digits-cnn-v1")
+    )
+    last = LeaseWatch(
+        store.work(planned.trials[-1].key)
+    ).try_take()  # the sweep waits for this stage, as for another's
     assert last is not None
     with ExitStack() as running:
         with last:
@@ -52,7 +56,9 @@ def test_what_a_killed_server_missed_is_published_when_it_is_back_once_and_with_
             until(lambda: all(store.done(s.key) for s in planned.stages(("teacher", "student"))))
             assert process.poll() is None
             running.enter_context(mlflow_server(tmp_path, port))
-            until(lambda: kinds(uri).count("student") == 2)  # of its own accord: the sweep is still waiting
+            until(
+                lambda: kinds(uri).count("student") == 2
+            )  # of its own accord: the sweep is still waiting
         finish(process)
         assert results(store.root) == results(undisturbed.storage)
         assert {row["status"] for row in rows(store.root)} == {"done"}

@@ -1,4 +1,5 @@
-"""A weights file for DINOv2 where the official one cannot be had: the format is the same, the weights are random."""
+"""A weights file for DINOv2 where the official one cannot be had: the format is the same, the
+weights are random."""
 
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from kaccore.metrics.dinov2 import VisionTransformer
 
 
 def random_state(name: str) -> dict[str, torch.Tensor]:
-    """A state dict with the keys and shapes of the official file; no scale and no bias is at its default."""
+    """A state dict with the keys and shapes of the official file; no scale and no bias is at its
+    default."""
     generator, state = torch.Generator().manual_seed(0), {}
     with torch.device("meta"):
         empty = VisionTransformer(name).state_dict()

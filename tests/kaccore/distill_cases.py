@@ -1,4 +1,5 @@
-"""What the tests of the distillers share: four normals in the plane, a small network, and a teacher for each path."""
+"""What the tests of the distillers share: four normals in the plane, a small network, and a teacher
+for each path."""
 
 import copy
 from functools import lru_cache
@@ -37,10 +38,14 @@ class Field(nn.Module):
     def __init__(self, two_times: bool = False) -> None:
         super().__init__()
         self.enter, self.leave = nn.Linear(7, 64), nn.Linear(64, 2)
-        self.middle = nn.Sequential(nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
+        self.middle = nn.Sequential(
+            nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
+        )
         self.end = nn.Linear(5, 64) if two_times else None
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | None = None
+    ) -> Tensor:
         h = self.enter(torch.cat([x, waves(t)], dim=1))
         if self.end is not None:
             h = h + self.end(waves(end))
@@ -49,7 +54,9 @@ class Field(nn.Module):
 
 def waves(t: Tensor) -> Tensor:
     t = t[:, None]
-    return torch.cat([t, torch.sin(3 * t), torch.cos(3 * t), torch.sin(9 * t), torch.cos(9 * t)], dim=1)
+    return torch.cat(
+        [t, torch.sin(3 * t), torch.cos(3 * t), torch.sin(9 * t), torch.cos(9 * t)], dim=1
+    )
 
 
 def from_teacher(teacher: Field, two_times: bool = False) -> Field:
@@ -84,15 +91,21 @@ def teacher_of(kind: str) -> Field:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Field()
-        loss = lambda model, x0, labels, generator: flow_matching_loss(model, PATHS[kind], x0, labels, generator)  # noqa: E731
+
+        def loss(model, x0, labels, generator):
+            return flow_matching_loss(model, PATHS[kind], x0, labels, generator)
+
         return copy.deepcopy(finished(training_of(model, 800, 4e-3, ema=0.99), loss))
 
 
 def distance(points: Tensor) -> float:
-    """The energy distance of `points` (N, 2) to the data, 2 E|X - Y| - E|X - X'| - E|Y - Y'|, with a fresh Y."""
+    """The energy distance of `points` (N, 2) to the data, 2 E|X - Y| - E|X - X'| - E|Y - Y'|, with
+    a fresh Y."""
     data = four_normals(2000, seeded(123))
     return float(
-        2 * torch.cdist(points, data).mean() - torch.cdist(points, points).mean() - torch.cdist(data, data).mean()
+        2 * torch.cdist(points, data).mean()
+        - torch.cdist(points, points).mean()
+        - torch.cdist(data, data).mean()
     )
 
 
@@ -115,6 +128,7 @@ def spiral(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def winds(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-    """A wind of strength 1 + label; none for the null label. Guidance by s makes it s (1 + label)."""
+    """A wind of strength 1 + label; none for the null label. Guidance by s makes it s (1 +
+    label)."""
     strength = torch.zeros(len(x)) if labels is None else torch.where(labels < 0, 0.0, labels + 1.0)
     return strength[:, None].expand_as(x)

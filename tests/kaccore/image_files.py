@@ -23,7 +23,9 @@ CELEBA_LISTS = {  # name: columns of its header (None: no header), columns of a 
 
 def photograph(seed: int, width: int, height: int) -> Image.Image:
     """A smooth colour image, as photographs are: its JPEG is close to it."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8
+    )
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -35,7 +37,9 @@ def jpeg(image: Image.Image) -> bytes:
 
 def decoded(file: bytes | Path) -> np.ndarray:
     """(H, W, 3) uint8."""
-    return np.asarray(Image.open(io.BytesIO(file) if isinstance(file, bytes) else file).convert("RGB"))
+    return np.asarray(
+        Image.open(io.BytesIO(file) if isinstance(file, bytes) else file).convert("RGB")
+    )
 
 
 def centre(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -47,7 +51,9 @@ def centre(pixels: np.ndarray, side: int) -> np.ndarray:
 def resized(pixels: np.ndarray, size: int, mode: str) -> torch.Tensor:
     """(H, W, 3) -> (3, size, size) float by PyTorch's own filters."""
     x = torch.tensor(pixels).permute(2, 0, 1)[None].double()
-    return torch.nn.functional.interpolate(x, (size, size), mode=mode, antialias=True)[0].clamp(0, 255)
+    return torch.nn.functional.interpolate(x, (size, size), mode=mode, antialias=True)[0].clamp(
+        0, 255
+    )
 
 
 def md5(file: Path) -> str:
@@ -55,7 +61,8 @@ def md5(file: Path) -> str:
 
 
 def write_cifar10(root: Path, a_batch: int = 4) -> tuple[np.ndarray, list[int]]:
-    """The Python version of CIFAR-10 with `a_batch` images a file: its training images (N, 3, 32, 32) and labels."""
+    """The Python version of CIFAR-10 with `a_batch` images a file: its training images (N, 3, 32,
+    32) and labels."""
     rng = np.random.default_rng(0)
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
@@ -69,17 +76,31 @@ def write_cifar10(root: Path, a_batch: int = 4) -> tuple[np.ndarray, list[int]]:
         if name != "test_batch":
             images.append(data.reshape(-1, 3, 32, 32))
             labels += numbers
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     meta = {"label_names": names, "num_cases_per_batch": a_batch, "num_vis": 3072}
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
     return np.concatenate(images), labels
 
 
 def publish_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the md5 sums of the files in `root` those that torchvision takes for the published ones."""
+    """Make the md5 sums of the files in `root` those that torchvision takes for the published
+    ones."""
     kind, folder = datasets.CIFAR10, root / "cifar-10-batches-py"
     for which in ("train_list", "test_list"):
-        monkeypatch.setattr(kind, which, [[name, md5(folder / name)] for name, _ in getattr(kind, which)])
+        monkeypatch.setattr(
+            kind, which, [[name, md5(folder / name)] for name, _ in getattr(kind, which)]
+        )
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(folder / "batches.meta")})
 
 
@@ -102,7 +123,8 @@ def write_celeba(root: Path, splits: list[int]) -> None:
 
 
 def publish_celeba(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the md5 sums of the lists in `root` those that torchvision takes for the published ones."""
+    """Make the md5 sums of the lists in `root` those that torchvision takes for the published
+    ones."""
     files = [
         (file_id, md5(root / "celeba" / name) if name.endswith(".txt") else known, name)
         for file_id, known, name in datasets.CelebA.file_list
@@ -112,6 +134,9 @@ def publish_celeba(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_lsun(root: Path, images: dict[str, bytes]) -> None:
     """LSUN's database of bedrooms: key -> JPEG."""
-    with lmdb.open(str(root / "bedroom_train_lmdb"), map_size=2**28) as env, env.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(root / "bedroom_train_lmdb"), map_size=2**28) as env,
+        env.begin(write=True) as transaction,
+    ):
         for key, image in images.items():
             transaction.put(key.encode(), image)

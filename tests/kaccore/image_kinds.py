@@ -1,7 +1,8 @@
-"""Small image files of every kind, each with the pixels that a network is to see of it, worked out by hand.
+"""Small image files of every kind, each with the pixels that a network is to see of it, worked out
+by hand.
 
-All are 4x4, so that at size 4 nothing is resized. Expected pixels are one colour or rows of them, on a red background.
-"""
+All are 4x4, so that at size 4 nothing is resized. Expected pixels are one colour or rows of them,
+on a red background."""
 
 import io
 import struct
@@ -13,14 +14,19 @@ from functools import partial
 import numpy as np
 from PIL import Image, features
 
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+RED = (255, 0, 0)
+GREEN = (0, 255, 0)
+BLUE = (0, 0, 255)
+WHITE = (255, 255, 255)
+BLACK = (0, 0, 0)
 SIDE = 4
 MIXED = (191, 64, 0)  # green at 64 of 255 over red: 255 - 64 and 64
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A file's ending, its content, the pixels to be seen (broadcast to (4, 4, 3)), and how near they have to be."""
+    """A file's ending, its content, the pixels to be seen (broadcast to (4, 4, 3)), and how near
+    they have to be."""
 
     ending: str
     content: Callable[[], bytes]
@@ -53,7 +59,12 @@ def png(depth: int, colour: int, rows: bytes, **chunks: bytes) -> bytes:
     """A PNG of four equal `rows` as the standard has it, for what Pillow cannot write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour, 0, 0, 0)
     middle = b"".join(chunk(name.encode(), content) for name, content in chunks.items())
@@ -71,7 +82,9 @@ def tiff(pixels: bytes, bits: list[int], photometric: int, order: str = "<", **m
     tags += [(339, 3, [more["sample_format"]] * len(bits))] if "sample_format" in more else []
     directory, beyond = b"", b""
     start = 8 + 2 + 12 * len(tags) + 4
-    strip = start + sum(2 * len(v) + len(v) % 2 * 2 for _, kind, v in tags if kind == 3 and len(v) > 2)
+    strip = start + sum(
+        2 * len(v) + len(v) % 2 * 2 for _, kind, v in tags if kind == 3 and len(v) > 2
+    )
     for tag, kind, values in tags:
         values = [strip] if tag == 273 else values
         content = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
@@ -81,13 +94,23 @@ def tiff(pixels: bytes, bits: list[int], photometric: int, order: str = "<", **m
             content = struct.pack(f"{order}I", at)
         directory += struct.pack(f"{order}HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
-    return head + struct.pack(f"{order}H", len(tags)) + directory + struct.pack(f"{order}I", 0) + beyond + pixels
+    return (
+        head
+        + struct.pack(f"{order}H", len(tags))
+        + directory
+        + struct.pack(f"{order}I", 0)
+        + beyond
+        + pixels
+    )
 
 
 def sgi(size: int, colour: list[int]) -> bytes:
-    """An SGI image of one colour, `size` bytes a channel, as its standard has it: one plane after another."""
+    """An SGI image of one colour, `size` bytes a channel, as its standard has it: one plane after
+    another."""
     head = struct.pack(">HBBHHHHII", 474, 0, size, 3, SIDE, SIDE, 3, 0, 255)
-    return head.ljust(512, b"\0") + b"".join(level.to_bytes(size, "big") * SIDE**2 for level in colour)
+    return head.ljust(512, b"\0") + b"".join(
+        level.to_bytes(size, "big") * SIDE**2 for level in colour
+    )
 
 
 def packed(pixels: bytes, bits: list[int], photometric: int, order: str, **more: int) -> bytes:
@@ -109,7 +132,9 @@ def frames(kind: str) -> bytes:
     return saved(images[0], kind, save_all=True, append_images=images[1:], duration=50, **lossless)
 
 
-def palette(transparency: int | bytes | None = None, levels: bytes = bytes([0, 1, 0, 1])) -> Image.Image:
+def palette(
+    transparency: int | bytes | None = None, levels: bytes = bytes([0, 1, 0, 1])
+) -> Image.Image:
     """Columns of green and blue by a palette."""
     image = Image.frombytes("P", (SIDE, SIDE), levels * SIDE)
     image.putpalette([*GREEN, *BLUE])
@@ -119,16 +144,23 @@ def palette(transparency: int | bytes | None = None, levels: bytes = bytes([0, 1
 
 
 def half_hidden(mode: str) -> Image.Image:
-    """Green: two columns opaque, one at 64 of 255, one hidden under alpha 0, where the colour is blue."""
+    """Green: two columns opaque, one at 64 of 255, one hidden under alpha 0, where the colour is
+    blue."""
     rgba = np.array([[[*GREEN, 255], [*GREEN, 255], [*GREEN, 64], [*BLUE, 0]]] * SIDE, np.uint8)
     return Image.fromarray(rgba).convert(mode)
 
 
 HALF = np.array([[GREEN, GREEN, MIXED, RED]] * SIDE)
 LA = Image.merge(
-    "LA", [Image.new("L", (SIDE, SIDE), 100), Image.fromarray(np.array([[255, 255, 64, 0]] * 4, np.uint8))]
+    "LA",
+    [
+        Image.new("L", (SIDE, SIDE), 100),
+        Image.fromarray(np.array([[255, 255, 64, 0]] * 4, np.uint8)),
+    ],
 )
-HALF_GRAY = np.array([[(100,) * 3, (100,) * 3, (216, 25, 25), RED]] * SIDE)  # (255*191 + 100*64) / 255 and 100*64 / 255
+HALF_GRAY = np.array(
+    [[(100,) * 3, (100,) * 3, (216, 25, 25), RED]] * SIDE
+)  # (255*191 + 100*64) / 255 and 100*64 / 255
 COLUMNS = np.array([[GREEN, BLUE, GREEN, BLUE]] * SIDE)
 FIRST_HIDDEN = np.array([[RED, BLUE, RED, BLUE]] * SIDE)
 SIXTEEN, EIGHT = [0, 128, 32896, 65535], gray(0, 0, 128, 255)  # 32896 = 128 * 257
@@ -199,7 +231,8 @@ KINDS = {
     "CMYK JPEG": Kind("jpg", lambda: saved(flat("CMYK", (0, 255, 255, 0)), "JPEG"), RED, "converted to RGB: CMYK", 3),
     "YCbCr TIFF": Kind("tif", lambda: saved(flat("YCbCr", (76, 85, 255)), "TIFF"), (254, 0, 0), "YCbCr", 1),
     "LAB TIFF": Kind("tif", lambda: tiff(bytes([255, 0, 0]) * 16, [8] * 3, 8), WHITE, "LAB", 1),
-    # L* = 53.2, a* = 80.1, b* = 67.2 is sRGB's red in daylight; of D50, which TIFF means, 54.3, 80.8 and 69.9
+    # L* = 53.2, a* = 80.1, b* = 67.2 is sRGB's red in daylight; of D50, which TIFF means, 54.3,
+    # 80.8 and 69.9
     "LAB TIFF red": Kind("tif", lambda: tiff(bytes([138, 81, 70]) * 16, [8] * 3, 8), RED, "LAB", 6),
     "RGB PNG": Kind("png", lambda: saved(flat("RGB", (1, 2, 3)), "PNG"), (1, 2, 3)),
     "RGB BMP": Kind("bmp", lambda: saved(flat("RGB", (1, 2, 3)), "BMP"), (1, 2, 3)),
@@ -273,11 +306,17 @@ for name, (values, dtype, bits, sample_format, seen) in NUMBERS.items():
             content = partial(how, pixels, [bits], 1, order, sample_format=sample_format)
             KINDS[f"{name} {how.__name__} {order}"] = Kind("tif", content, seen, "gray")
 for order in "<>":
-    content = partial(packed, np.array([0, 32896, 65535] * 16, f"{order}u2").tobytes(), [16] * 3, 2, order)
+    content = partial(
+        packed, np.array([0, 32896, 65535] * 16, f"{order}u2").tobytes(), [16] * 3, 2, order
+    )
     KINDS[f"RGB 16 packed {order}"] = Kind("tif", content, (0, 128, 255), DEEP)
 if features.check("avif"):
-    KINDS["AVIF"] = Kind("avif", lambda: saved(flat("RGB", GREEN), "AVIF", quality=100), GREEN, None, 3)
-    KINDS["RGBA AVIF"] = Kind("avif", lambda: saved(flat("RGBA", (0, 255, 0, 0)), "AVIF"), RED, "composed", 1)
+    KINDS["AVIF"] = Kind(
+        "avif", lambda: saved(flat("RGB", GREEN), "AVIF", quality=100), GREEN, None, 3
+    )
+    KINDS["RGBA AVIF"] = Kind(
+        "avif", lambda: saved(flat("RGBA", (0, 255, 0, 0)), "AVIF"), RED, "composed", 1
+    )
     KINDS["animated AVIF"] = Kind("avif", lambda: frames("AVIF"), GREEN, "the first is taken", 8)
 
 

@@ -1,4 +1,5 @@
-"""A weights file for Inception where the official one cannot be had: the format is the same, the weights are random."""
+"""A weights file for Inception where the official one cannot be had: the format is the same, the
+weights are random."""
 
 import contextlib
 from pathlib import Path
@@ -18,7 +19,8 @@ class SkeletonInception(FeatureExtractorInceptionV3):
 
 
 def write_random_inception(path: Path) -> None:
-    """An Inception state dict with random weights, in the format of the official file: a bare, pickled state dict."""
+    """An Inception state dict with random weights, in the format of the official file: a bare,
+    pickled state dict."""
     # A skeleton without weights first: the constructor insists on loading some.
     with torch.device("meta"):
         model = SkeletonInception(INCEPTION, ["2048"], feature_extractor_weights_path="unused")

@@ -24,7 +24,9 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-def tar(path: Path, files: dict[str, bytes], mode: str = "w", extra: tuple[tarfile.TarInfo, ...] = ()) -> Path:
+def tar(
+    path: Path, files: dict[str, bytes], mode: str = "w", extra: tuple[tarfile.TarInfo, ...] = ()
+) -> Path:
     with tarfile.open(path, mode) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)

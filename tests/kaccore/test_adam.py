@@ -40,7 +40,10 @@ def test_it_is_torchs_number_for_number_also_after_its_state_was_saved(fused):
     mine, theirs = ([p.detach() for p in model.parameters()] for model in models)
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
     assert states[0]["param_groups"] == states[1]["param_groups"]
-    assert all(torch.equal(states[0]["state"][i]["exp_avg"], states[1]["state"][i]["exp_avg"]) for i in range(4))
+    assert all(
+        torch.equal(states[0]["state"][i]["exp_avg"], states[1]["state"][i]["exp_avg"])
+        for i in range(4)
+    )
 
 
 def test_gradients_are_given_back_and_the_step_leaves_no_graph():
@@ -54,5 +57,7 @@ def test_gradients_are_given_back_and_the_step_leaves_no_graph():
 
 
 def test_training_does_without_torchs_compiler():
-    said = subprocess.run([sys.executable, "-c", ONE_STEP], capture_output=True, text=True, timeout=300, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", ONE_STEP], capture_output=True, text=True, timeout=300, check=True
+    )
     assert said.stdout.split() == ["2", "False"]

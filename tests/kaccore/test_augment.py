@@ -20,7 +20,8 @@ def noise(count: int, size: int = 8) -> torch.Tensor:
 
 
 def coordinates(size: int) -> torch.Tensor:
-    """An image of two channels that says where each pixel lies, right and down of the centre, in image sizes."""
+    """An image of two channels that says where each pixel lies, right and down of the centre, in
+    image sizes."""
     line = (torch.arange(size) + 0.5) / size - 0.5
     return torch.stack([line.expand(size, size), line[:, None].expand(size, size)])
 
@@ -30,7 +31,8 @@ def within(share: float, expected: float, count: int) -> bool:
     return abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / count)
 
 
-# --- which changes are made -----------------------------------------------------------------------------------------
+# --- which changes are made
+# -----------------------------------------------------------------------------------------
 
 
 def test_with_probability_zero_every_image_stays_bit_for_bit():
@@ -44,7 +46,9 @@ def test_with_probability_zero_every_image_stays_bit_for_bit():
 def test_each_change_is_made_as_often_as_it_should_be_and_on_its_own(p):
     count = 20_000
     labels = augment(torch.zeros(count, 1, 2, 2), seeded(1), p).labels
-    assert within(labels[:, 0].mean().item(), 0.5, count) and within(labels[:, 1].mean().item(), p / 2, count)
+    assert within(labels[:, 0].mean().item(), 0.5, count) and within(
+        labels[:, 1].mean().item(), p / 2, count
+    )
     changes = [labels[:, group].abs().amax(1) > 0 for group in ([2], [3, 4], [5, 6], [7, 8])]
     for change in changes:
         assert within(change.float().mean().item(), p, count) if p < 1 else change.all()
@@ -72,7 +76,8 @@ def test_the_same_generator_gives_the_same_images_and_another_others():
     assert not torch.equal(one.images, other.images)
 
 
-# --- what the changes do --------------------------------------------------------------------------------------------
+# --- what the changes do
+# --------------------------------------------------------------------------------------------
 
 
 def test_an_image_that_is_only_flipped_or_not_at_all_is_so_bit_for_bit():
@@ -89,7 +94,8 @@ def test_an_image_that_is_only_flipped_or_not_at_all_is_so_bit_for_bit():
 
 
 def test_the_labels_say_where_every_pixel_went():
-    """Rebuilt from the labels alone: scaled, rotated, stretched and shifted, a pixel's own coordinates come along."""
+    """Rebuilt from the labels alone: scaled, rotated, stretched and shifted, a pixel's own
+    coordinates come along."""
     count, size = 200, 32
     where = coordinates(size)
     changed, labels = augment(where.expand(count, 2, size, size), seeded(6), p=1.0)
@@ -101,9 +107,13 @@ def test_the_labels_say_where_every_pixel_went():
         stretch, axis = torch.hypot(told[5], told[6]), torch.atan2(told[6], told[5]) / 2
         along = torch.stack([axis.cos(), axis.sin()])
         projection = torch.outer(along, along)
-        stretches = 2 ** (0.2 * stretch) * projection + 2 ** (-0.2 * stretch) * (torch.eye(2) - projection)
+        stretches = 2 ** (0.2 * stretch) * projection + 2 ** (-0.2 * stretch) * (
+            torch.eye(2) - projection
+        )
         linear = stretches @ turn @ mirror * 2 ** (0.2 * told[2])
-        origin = torch.linalg.solve(linear, (where.flatten(1) - told[7:, None] / 8)).reshape(2, size, size)
+        origin = torch.linalg.solve(linear, (where.flatten(1) - told[7:, None] / 8)).reshape(
+            2, size, size
+        )
         inside = origin.abs().amax(0) < 0.45  # further out the border is reflected
         assert torch.allclose(image[:, inside], origin[:, inside], atol=2e-3)
         checked += int(inside.sum())
@@ -116,7 +126,9 @@ def test_a_quarter_turn_and_a_shift_by_whole_pixels_are_exact():
     assert torch.allclose(turned, images.rot90(-1, dims=(2, 3)), atol=1e-4)
     shifted = warp(images, torch.eye(2).expand(4, 2, 2), torch.tensor([2 / 8, -1 / 8]).expand(4, 2))
     assert torch.allclose(shifted[:, :, :-1, 2:], images[:, :, 1:, :-2], atol=1e-4)
-    assert torch.allclose(shifted[:, :, :-1, :2], images[:, :, 1:, :2].flip(3), atol=1e-4)  # reflected at the border
+    assert torch.allclose(
+        shifted[:, :, :-1, :2], images[:, :, 1:, :2].flip(3), atol=1e-4
+    )  # reflected at the border
 
 
 def test_values_stay_within_their_range():
@@ -129,10 +141,13 @@ def test_plain_flips_mirror_half_of_the_images():
     images = noise(2000)
     flipped = flip(images, seeded(8))
     mirrored = (flipped == images.flip(3)).flatten(1).all(dim=1)
-    assert torch.equal(flipped[~mirrored], images[~mirrored]) and within(mirrored.float().mean().item(), 0.5, 2000)
+    assert torch.equal(flipped[~mirrored], images[~mirrored]) and within(
+        mirrored.float().mean().item(), 0.5, 2000
+    )
 
 
-# --- with a network, and faults -------------------------------------------------------------------------------------
+# --- with a network, and faults
+# -------------------------------------------------------------------------------------
 
 
 def test_a_loss_tells_the_network_what_was_done():
@@ -142,7 +157,9 @@ def test_a_loss_tells_the_network_what_was_done():
     for block in model.up:
         torch.nn.init.normal_(block.conv_out.weight)
     x0, told = augment(noise(16), seeded(1), p=0.5)
-    flow_matching_loss(partial(model, augment=told), FlowMatchingPath(1.0), x0, generator=seeded(2)).backward()
+    flow_matching_loss(
+        partial(model, augment=told), FlowMatchingPath(1.0), x0, generator=seeded(2)
+    ).backward()
     assert (model.embed.augment.weight.grad.abs().amax(dim=0) > 0).all()
 
 

@@ -39,7 +39,8 @@ def same(tensors: dict[str, torch.Tensor]) -> bool:
 
 
 def damaged_copy(saved: Path, folder: Path, suffix: str, damage) -> Path:
-    """The checkpoint `saved` copied into `folder`, with the bytes of its `suffix` file changed by `damage`."""
+    """The checkpoint `saved` copied into `folder`, with the bytes of its `suffix` file changed by
+    `damage`."""
     for s in (".json", ".safetensors"):
         data = saved.with_suffix(s).read_bytes()
         (folder / saved.with_suffix(s).name).write_bytes(damage(data) if s == suffix else data)
@@ -77,7 +78,9 @@ def test_one_flipped_bit_of_the_tensors_is_noticed(saved, tmp_path_factory, plac
 
 
 def test_any_flipped_bit_of_the_json_is_noticed_or_changes_nothing(saved, tmp_path):
-    data, damaged, noticed = saved.read_bytes(), damaged_copy(saved, tmp_path, "", None), 0
+    data = saved.read_bytes()
+    damaged = damaged_copy(saved, tmp_path, "", None)
+    noticed = 0
     for place in range(8 * len(data)):
         changed = bytearray(data)
         changed[place // 8] ^= 1 << place % 8
@@ -131,7 +134,9 @@ def test_a_missing_file_is_named(saved, tmp_path):
 
 def test_tensors_of_another_checkpoint_are_not_taken_for_ones_own(saved, tmp_path):
     other = save_checkpoint(tmp_path, {"weight": torch.zeros(2)}, {"step": 12})
-    mixed = damaged_copy(saved, tmp_path, ".safetensors", lambda _: other.with_suffix(".safetensors").read_bytes())
+    mixed = damaged_copy(
+        saved, tmp_path, ".safetensors", lambda _: other.with_suffix(".safetensors").read_bytes()
+    )
     with pytest.raises(CorruptFileError, match="sha256"):
         load_checkpoint(mixed)
 
@@ -155,7 +160,9 @@ def test_tensors_without_their_json_are_no_checkpoint_but_whole(tmp_path):
 def test_writing_replaces_a_file_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "file"
     for content in (b"a long first version", b"short", b""):
-        assert write_bytes(path, content) == hashlib.sha256(content).hexdigest() == file_sha256(path)
+        assert (
+            write_bytes(path, content) == hashlib.sha256(content).hexdigest() == file_sha256(path)
+        )
         assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,4 +1,5 @@
-"""What every network is told beside the image: its time, a label, a second time, an augmentation."""
+"""What every network is told beside the image: its time, a label, a second time, an
+augmentation."""
 
 import itertools
 
@@ -35,7 +36,8 @@ def added(one: nn.Module, other: nn.Module) -> set[str]:
     return set(other.state_dict()) - set(one.state_dict())
 
 
-# --- one time and labels --------------------------------------------------------------------------------------------
+# --- one time and labels
+# --------------------------------------------------------------------------------------------
 
 
 @every_network
@@ -60,7 +62,8 @@ def test_labels_for_a_network_without_classes_are_refused(make):
         make()(*inputs(), torch.zeros(3, dtype=torch.int64))
 
 
-# --- two times ------------------------------------------------------------------------------------------------------
+# --- two times
+# ------------------------------------------------------------------------------------------------------
 
 
 @every_network
@@ -82,7 +85,9 @@ def test_a_network_of_two_times_tells_where_a_jump_ends(make):
     assert torch.equal(near, model(x, t, end=torch.tensor(0.5)))
     assert torch.equal(near, model(x, t, end=torch.full((3,), 0.5)))
     mixed = model(x, t, end=torch.tensor([0.5, 0.501, 0.5]))
-    assert torch.allclose(mixed[[0, 2]], near[[0, 2]], atol=1e-4) and torch.allclose(mixed[1], far[1], atol=1e-4)
+    assert torch.allclose(mixed[[0, 2]], near[[0, 2]], atol=1e-4) and torch.allclose(
+        mixed[1], far[1], atol=1e-4
+    )
 
 
 @every_network
@@ -103,7 +108,8 @@ def test_a_second_time_is_asked_of_networks_of_two_and_refused_by_those_of_one(m
         make(two_times=True)(*inputs())
 
 
-# --- augmentation ---------------------------------------------------------------------------------------------------
+# --- augmentation
+# ---------------------------------------------------------------------------------------------------
 
 
 @every_image_network
@@ -119,11 +125,15 @@ def test_a_network_that_knows_augmentation_starts_as_the_one_that_does_not(make)
 def test_no_augmentation_is_that_of_zeros(make):
     model, (x, t) = randomised(make(augment_dim=9)), inputs()
     assert torch.equal(model(x, t), model(x, t, augment=torch.zeros(3, 9)))
-    assert (model(x, t) - model(x, t, augment=torch.eye(9)[:3])).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+    assert (model(x, t) - model(x, t, augment=torch.eye(9)[:3])).abs().amax(
+        dim=(1, 2, 3)
+    ).min() > 1e-3
 
 
 @every_image_network
 @pytest.mark.parametrize("dim, given", [(0, 9), (9, 8)])
 def test_an_augmentation_of_another_kind_is_refused(make, dim, given):
-    with pytest.raises(ValueError, match=rf"augment of shape \(3, {given}\): expected \(B, {dim}\)"):
+    with pytest.raises(
+        ValueError, match=rf"augment of shape \(3, {given}\): expected \(B, {dim}\)"
+    ):
         make(augment_dim=dim)(*inputs(), augment=torch.zeros(3, given))

@@ -1,4 +1,5 @@
-"""Folders of images in archives: the same images, and nothing is written or read but what is in them."""
+"""Folders of images in archives: the same images, and nothing is written or read but what is in
+them."""
 
 import gzip
 import tarfile
@@ -19,7 +20,10 @@ def folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     "name, top",
-    [*((name, "") for name in ARCHIVES), *((n, t) for n in ("x.zip", "x.tar.gz") for t in ("a/", "./", "home/me/a/"))],
+    [
+        *((name, "") for name in ARCHIVES),
+        *((n, t) for n in ("x.zip", "x.tar.gz") for t in ("a/", "./", "home/me/a/")),
+    ],
 )
 def test_an_archive_is_the_folder_that_was_packed(name, top, tmp_path, folder):
     path = ARCHIVES[name](tmp_path / name, {**backwards(FILES, top), f"{top}notes.txt": b"text"})
@@ -27,15 +31,22 @@ def test_an_archive_is_the_folder_that_was_packed(name, top, tmp_path, folder):
     assert torch.equal(packed.images, plain.images) and torch.equal(packed.labels, plain.labels)
     assert packed.fingerprint == plain.fingerprint and packed.class_names == ("cat", "dog")
     assert packed.notes == plain.notes == load("folder", path, size=16).notes
-    assert {p.name for p in tmp_path.iterdir()} - {"x.tar"} == {"folder", ".kaccore", name} - {"x.tar"}
+    assert {p.name for p in tmp_path.iterdir()} - {"x.tar"} == {"folder", ".kaccore", name} - {
+        "x.tar"
+    }
 
 
 @pytest.mark.parametrize("top", ["ds/", "home/me/ds/"])
 def test_the_one_class_of_a_packed_folder_is_a_class(top, tmp_path):
     cats = {name: content for name, content in FILES.items() if name.startswith("cat/")}
-    packed = load("folder", zipped(tmp_path / "x.zip", {f"{top}{k}": v for k, v in cats.items()}), size=16)
+    packed = load(
+        "folder", zipped(tmp_path / "x.zip", {f"{top}{k}": v for k, v in cats.items()}), size=16
+    )
     plain = load("folder", write(tmp_path / "ds", cats), size=16)
-    assert packed.class_names == plain.class_names == ("cat",) and packed.fingerprint == plain.fingerprint
+    assert (
+        packed.class_names == plain.class_names == ("cat",)
+        and packed.fingerprint == plain.fingerprint
+    )
     assert packed.notes == plain.notes
 
 
@@ -44,11 +55,16 @@ def test_a_packed_folder_of_images_is_unlabelled_as_it_is_itself(tmp_path):
     packed = load("folder", zipped(tmp_path / "x.zip", images), size=16)
     plain = load("folder", write(tmp_path, images) / "photos", size=16)
     assert packed.labels is None and packed.fingerprint == plain.fingerprint
-    assert packed.notes == ("photos is taken for the folder that was packed, and for no class", *plain.notes)
+    assert packed.notes == (
+        "photos is taken for the folder that was packed, and for no class",
+        *plain.notes,
+    )
 
 
 def test_a_text_beside_the_packed_folder_is_met_by_a_remedy_that_works(tmp_path):
-    path = zipped(tmp_path / "x.zip", {**{f"ds/{k}": v for k, v in FILES.items()}, "readme.txt": b"text"})
+    path = zipped(
+        tmp_path / "x.zip", {**{f"ds/{k}": v for k, v in FILES.items()}, "readme.txt": b"text"}
+    )
     said = "warning: ds is the only class, its images lie in 2 folders: set `split` to ds if these are the classes"
     assert said in load("folder", path, size=16).notes
     assert load("folder", path, size=16, split="ds").class_names == ("cat", "dog")
@@ -57,12 +73,17 @@ def test_a_text_beside_the_packed_folder_is_met_by_a_remedy_that_works(tmp_path)
 def test_a_store_in_an_archive_is_no_class(tmp_path):
     store = {"runs/layout.json": b"{}", "runs/stages/a/x.png": FILES["cat/1.png"]}
     data = load("folder", zipped(tmp_path / "x.zip", {**FILES, **store}), size=16)
-    assert data.class_names == ("cat", "dog") and "1 folder left out: runs, a store of this project" in data.notes
+    assert (
+        data.class_names == ("cat", "dog")
+        and "1 folder left out: runs, a store of this project" in data.notes
+    )
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_archive_can_be_looked_at_without_a_trace(name, tmp_path):
-    path = ARCHIVES[name](tmp_path / name, {**FILES, "__MACOSX/cat/._1.png": b"", "cat/x.heic": b""})
+    path = ARCHIVES[name](
+        tmp_path / name, {**FILES, "__MACOSX/cat/._1.png": b"", "cat/x.heic": b""}
+    )
     before = sorted(tmp_path.rglob("*"))
     found = look("folder", path, size=16)
     assert (found.count, found.class_counts, found.left_out) == (6, (3, 3), {".heic": 1})
@@ -70,7 +91,8 @@ def test_an_archive_can_be_looked_at_without_a_trace(name, tmp_path):
 
 
 def test_two_archives_in_one_folder_have_caches_of_their_own(tmp_path):
-    one, two = zipped(tmp_path / "1.zip", {"a.png": FILES["cat/1.png"]}), zipped(tmp_path / "2.zip", FILES)
+    one = zipped(tmp_path / "1.zip", {"a.png": FILES["cat/1.png"]})
+    two = zipped(tmp_path / "2.zip", FILES)
     for _ in range(2):
         assert len(load("folder", one, size=16)) == 1 and len(load("folder", two, size=16)) == 6
     assert len(list(tmp_path.glob(".kaccore/*.safetensors"))) == 2
@@ -111,7 +133,10 @@ def test_links_in_an_archive_are_not_followed(tmp_path):
         info.type, info.linkname = kind, str(tmp_path / "secret.png")
         links.append(info)
     data = load("folder", tar(tmp_path / "x.tar", FILES, extra=tuple(links)), size=16)
-    assert len(data) == 6 and "2 links left out, which are not followed in an archive: cat/hard.png" in data.notes[0]
+    assert (
+        len(data) == 6
+        and "2 links left out, which are not followed in an archive: cat/hard.png" in data.notes[0]
+    )
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("cat/1.png", FILES["cat/1.png"])
         info = zipfile.ZipInfo("cat/soft.png")
@@ -122,8 +147,12 @@ def test_links_in_an_archive_are_not_followed(tmp_path):
 
 
 def test_a_damaged_image_in_an_archive_is_named_and_can_be_skipped(tmp_path):
-    path = zipped(tmp_path / "x.zip", {**FILES, "cat/0.png": b"cut", "dog/3.png": FILES["dog/1.png"][:80]})
-    with pytest.raises(ValueError, match=rf"cannot read 2 images: cat/0\.png in {path} .*dog/3\.png in {path}"):
+    path = zipped(
+        tmp_path / "x.zip", {**FILES, "cat/0.png": b"cut", "dog/3.png": FILES["dog/1.png"][:80]}
+    )
+    with pytest.raises(
+        ValueError, match=rf"cannot read 2 images: cat/0\.png in {path} .*dog/3\.png in {path}"
+    ):
         load("folder", path, size=16)
     data = load("folder", path, size=16, skip_damaged=True)
     assert len(data) == 6 and "2 damaged images skipped" in data.notes[0]
@@ -141,7 +170,10 @@ def test_a_cut_archive_is_refused(name, tmp_path):
 def test_a_locked_zip_and_files_of_other_kinds_are_refused(tmp_path):
     zipped(tmp_path / "x.zip", FILES)
     raw = bytearray((tmp_path / "x.zip").read_bytes())
-    for sign, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):  # every entry says that it is encrypted
+    for sign, at in (
+        (b"PK\x01\x02", 8),
+        (b"PK\x03\x04", 6),
+    ):  # every entry says that it is encrypted
         start = 0
         while (start := raw.find(sign, start)) >= 0:
             raw[start + at] |= 1
@@ -149,7 +181,11 @@ def test_a_locked_zip_and_files_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "x.zip").write_bytes(raw)
     with pytest.raises(ValueError, match=r"cannot read 6 images: .*encrypted"):
         load("folder", tmp_path / "x.zip", size=16)
-    for name, content in (("x.rar", b"Rar!\x1a\7\0"), ("x.png", FILES["cat/1.png"]), ("x.gz", gzip.compress(b"x"))):
+    for name, content in (
+        ("x.rar", b"Rar!\x1a\7\0"),
+        ("x.png", FILES["cat/1.png"]),
+        ("x.gz", gzip.compress(b"x")),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"^folder: .*{name}"):
             load("folder", tmp_path / name, size=16)

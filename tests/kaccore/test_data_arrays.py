@@ -15,11 +15,17 @@ from PIL import Image
 from kaccore.data import load
 
 
-def rgb(count: int = 6, height: int = 12, width: int = 12, channels: tuple[int, ...] = (3,)) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, *channels), dtype=np.uint8)
+def rgb(
+    count: int = 6, height: int = 12, width: int = 12, channels: tuple[int, ...] = (3,)
+) -> np.ndarray:
+    return np.random.default_rng(0).integers(
+        0, 256, (count, height, width, *channels), dtype=np.uint8
+    )
 
 
-@pytest.mark.parametrize("images, labels", [("images", "labels"), ("x", "y"), ("arr_0", "arr_1"), ("X", "Y")])
+@pytest.mark.parametrize(
+    "images, labels", [("images", "labels"), ("x", "y"), ("arr_0", "arr_1"), ("X", "Y")]
+)
 def test_arrays_and_labels_of_a_file_are_read(images, labels, tmp_path):
     pixels, numbers = rgb(), np.array([0, 1, 2, 0, 1, 2])
     np.savez_compressed(tmp_path / "x.npz", **{images: pixels, labels: numbers})
@@ -34,7 +40,8 @@ def test_an_array_is_cut_and_resized_as_images_in_files_are(tmp_path):
     for i, each in enumerate(pixels):
         (tmp_path / "f").mkdir(exist_ok=True)
         Image.fromarray(each).save(tmp_path / "f" / f"{i}.png")
-    packed, plain = load("folder", tmp_path / "x.npy", size=8), load("folder", tmp_path / "f", size=8)
+    packed = load("folder", tmp_path / "x.npy", size=8)
+    plain = load("folder", tmp_path / "f", size=8)
     assert torch.equal(packed.images, plain.images) and packed.labels is None
     assert packed.notes == plain.notes == ("3 images cropped to the middle square",)
 
@@ -53,10 +60,25 @@ COLOURS = np.array([[0, 128, 255], [10, 20, 30]])
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float32), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([[0, 0.5, 1], [0, 0, 0]], np.float64), [[0, 128, 255], [0] * 3], "floats"),
         (np.array([True, False]), [[255] * 3, [0] * 3], "gray"),
-        (np.array([[0, 255, 0, 64], [0, 0, 255, 255]], np.uint8), [[191, 64, 0], [0, 0, 255]], "composed"),
+        (
+            np.array([[0, 255, 0, 64], [0, 0, 255, 255]], np.uint8),
+            [[191, 64, 0], [0, 0, 255]],
+            "composed",
+        ),
         (np.array([[100, 64], [100, 255]], np.uint8), [[216, 25, 25], [100] * 3], "composed"),
     ],
-    ids=["gray", "one channel", "RGB", "16 bits", "signed", "floats", "doubles", "truth", "RGBA", "gray and alpha"],
+    ids=[
+        "gray",
+        "one channel",
+        "RGB",
+        "16 bits",
+        "signed",
+        "floats",
+        "doubles",
+        "truth",
+        "RGBA",
+        "gray and alpha",
+    ],
 )
 def test_arrays_of_every_type_are_what_they_mean(array, expected, note, tmp_path):
     large = np.broadcast_to(array[:, None, None], (len(array), 5, 5, *array.shape[1:]))
@@ -80,7 +102,9 @@ def test_channels_may_come_first_where_nothing_else_can_be_meant(tmp_path):
      ((5, 1, 3, 3), (3, 3, 1), "(N, C, H, W)"), ((5, 3, 3, 3), (3, 3, 3), "(N, H, W, C)"),
      ((5, 2, 3, 4), (2, 3, 4), "(N, H, W, C)")],
 )  # fmt: skip
-def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(shape, seen, layout, tmp_path):
+def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(
+    shape, seen, layout, tmp_path
+):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.save(tmp_path / "x.npy", pixels)
     data = load("folder", tmp_path / "x.npy", size=2)
@@ -91,15 +115,32 @@ def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(shape
     for i, each in enumerate(last):
         modes[each.shape[-1]](each).save(tmp_path / "other" / f"{i}.png")
     assert torch.equal(data.images, load("folder", tmp_path / "other", size=2).images)
-    assert data.notes[0].startswith(f"warning: shape {shape} taken as {layout}, though it may mean the other order:")
+    assert data.notes[0].startswith(
+        f"warning: shape {shape} taken as {layout}, though it may mean the other order:"
+    )
 
 
 @pytest.mark.parametrize(
     "arrays, names, labels, note",
     [
-        ({"y": np.array([[3], [5], [3]], np.uint8)}, ("3", "5"), [0, 1, 0], "labels 3, 5 are numbered from 0"),
-        ({"y": np.array([1, 0, 2]), "class_names": np.array(["a", "b", "c"])}, ("a", "b", "c"), [1, 0, 2], ""),
-        ({"y": np.array([0, 2, 2])}, ("0", "1", "2"), [0, 2, 2], "warning: no images in the classes 1"),
+        (
+            {"y": np.array([[3], [5], [3]], np.uint8)},
+            ("3", "5"),
+            [0, 1, 0],
+            "labels 3, 5 are numbered from 0",
+        ),
+        (
+            {"y": np.array([1, 0, 2]), "class_names": np.array(["a", "b", "c"])},
+            ("a", "b", "c"),
+            [1, 0, 2],
+            "",
+        ),
+        (
+            {"y": np.array([0, 2, 2])},
+            ("0", "1", "2"),
+            [0, 2, 2],
+            "warning: no images in the classes 1",
+        ),
         ({"y": np.array(["dog", "cat", "dog"])}, ("cat", "dog"), [1, 0, 1], ""),
         ({"z": np.arange(3)}, (), None, "arrays left out: z"),
     ],
@@ -108,7 +149,10 @@ def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(shape
 def test_labels_get_names_and_what_is_done_to_them_is_said(arrays, names, labels, note, tmp_path):
     np.savez(tmp_path / "x.npz", x=rgb(3), **arrays)
     data = load("folder", tmp_path / "x.npz", size=12)
-    assert data.class_names == names and (None if data.labels is None else data.labels.tolist()) == labels
+    assert (
+        data.class_names == names
+        and (None if data.labels is None else data.labels.tolist()) == labels
+    )
     assert note in " ".join(data.notes)
 
 
@@ -116,10 +160,16 @@ def test_the_parts_of_an_array_file_are_splits(tmp_path):
     one, two = rgb(4), rgb(2)
     np.savez(tmp_path / "a.npz", x_train=one, y_train=[0, 1, 0, 1], x_test=two, y_test=[0, 1])
     np.savez(
-        tmp_path / "b.npz", train_images=one, train_labels=[[0], [1], [0], [1]], test_images=two, test_labels=[0, 1]
+        tmp_path / "b.npz",
+        train_images=one,
+        train_labels=[[0], [1], [0], [1]],
+        test_images=two,
+        test_labels=[0, 1],
     )
     for name in ("a.npz", "b.npz"):
-        assert [len(load("folder", tmp_path / name, size=12, split=s)) for s in ("train", "test")] == [4, 2]
+        assert [
+            len(load("folder", tmp_path / name, size=12, split=s)) for s in ("train", "test")
+        ] == [4, 2]
         with pytest.raises(ValueError, match="set `split` to the part that is wanted"):
             load("folder", tmp_path / name, size=12)
 
@@ -139,7 +189,10 @@ def test_pickled_objects_are_never_read(tmp_path):
     zipped(tmp_path / "x.npz", {"images.npy": (tmp_path / "x.npy").read_bytes()})
     (tmp_path / "plain.npy").write_bytes(pickle.dumps({"images": 1}))
     for name in ("x.npy", "x.npz", "plain.npy"):
-        with pytest.raises(ValueError, match=rf"^folder: {tmp_path}/{name} cannot be read \(it holds Python objects"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^folder: {tmp_path}/{name} cannot be read \(it holds Python objects",
+        ):
             load("folder", tmp_path / name, size=8)
     assert not (tmp_path / "canary").exists()
 
@@ -158,7 +211,10 @@ def test_a_file_that_is_no_array_is_called_so(name, content, message, tmp_path):
 
 def test_a_zip_of_other_files_is_no_npz(tmp_path):
     zipped(tmp_path / "x.npz", {"notes.txt": b"text"})
-    with pytest.raises(ValueError, match=rf"^folder: {tmp_path}/x\.npz cannot be read \(notes\.txt in it is no array"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^folder: {tmp_path}/x\.npz cannot be read \(notes\.txt in it is no array",
+    ):
         load("folder", tmp_path / "x.npz", size=8)
 
 

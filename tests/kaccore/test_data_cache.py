@@ -126,7 +126,9 @@ def as_unfinished(content: bytes) -> bytes:
 )
 def test_a_damaged_file_is_made_anew(tree, damage):
     before = load("folder", tree, size=24)
-    kept, fingerprint, file = before.images.clone(), before.fingerprint, cache_of(tree)
+    kept = before.images.clone()
+    fingerprint = before.fingerprint
+    file = cache_of(tree)
     damaged = damage(file.read_bytes())
     file.unlink()
     file.write_bytes(damaged)
@@ -152,7 +154,10 @@ def test_settings_have_files_of_their_own(tree):
 def test_two_roots_can_share_a_cache_folder(tmp_path):
     roots = [write_tree(tmp_path / name, count, side=24) for name, count in (("a", 3), ("b", 5))]
     for _ in range(2):
-        assert [len(load("folder", root, size=8, cache=tmp_path / "cache")) for root in roots] == [3, 5]
+        assert [len(load("folder", root, size=8, cache=tmp_path / "cache")) for root in roots] == [
+            3,
+            5,
+        ]
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
     assert not any((root / ".kaccore").exists() for root in roots)
 
@@ -177,11 +182,15 @@ def test_a_batch_is_those_rows_of_all_floats(tree):
     index = torch.tensor([3, 0, 3, 5])
     assert torch.equal(data.batch(index), data.floats()[index])
     assert data.batch(index).dtype == torch.float32
-    assert torch.equal(data.batch(index)[1], torch.tensor(np.array(data.images[0])).float() / 127.5 - 1)
+    assert torch.equal(
+        data.batch(index)[1], torch.tensor(np.array(data.images[0])).float() / 127.5 - 1
+    )
 
 
 def test_a_cache_larger_than_the_disk_is_refused_before_anything_is_decoded(tree):
-    with pytest.raises(OSError, match=r"folder: its 6 decoded images take 18,000\.0 GB, .* has .* GB free.*`cache`"):
+    with pytest.raises(
+        OSError, match=r"folder: its 6 decoded images take 18,000\.0 GB, .* has .* GB free.*`cache`"
+    ):
         load("folder", tree, size=10**6)
     assert not list((tree / ".kaccore").glob("*.safetensors*[!k]"))
 
@@ -194,7 +203,9 @@ def meet_and_load(root: str, barrier, found) -> None:
 
 def test_two_processes_at_once_make_one_file(tree):
     barrier, found = SPAWN.Barrier(2), SPAWN.Queue()
-    processes = [SPAWN.Process(target=meet_and_load, args=(str(tree), barrier, found)) for _ in range(2)]
+    processes = [
+        SPAWN.Process(target=meet_and_load, args=(str(tree), barrier, found)) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     one, other = (found.get(timeout=PATIENCE) for _ in processes)
@@ -236,8 +247,12 @@ load("folder", root, size=8)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs Linux's unshare")
 def test_a_root_that_cannot_be_written_takes_a_cache_that_is_there_or_elsewhere(tree, tmp_path):
     load("folder", tree, size=24)
-    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$0" -c "$3" "$1" "$2"'
-    rights = [] if os.geteuid() == 0 else ["--map-root-user"]  # a mount of this process's own, gone with it
+    script = (
+        'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$0" -c "$3" "$1" "$2"'
+    )
+    rights = (
+        [] if os.geteuid() == 0 else ["--map-root-user"]
+    )  # a mount of this process's own, gone with it
     said = subprocess.run(
         ["unshare", "--mount", *rights, "bash", "-c", script, sys.executable, tree, tmp_path / "cache", READ_ONLY],
         capture_output=True, text=True, timeout=PATIENCE,

@@ -24,7 +24,15 @@ def write_tree(root: Path, *paths: str) -> None:
 
 
 def test_folders_are_classes_and_images_come_in_the_order_of_their_paths(tmp_path):
-    write_tree(tmp_path, "dog/2.png", "cat/b/1.png", "dog/10.png", "cat/z.PNG", ".hidden/x.png", "dog/._2.png")
+    write_tree(
+        tmp_path,
+        "dog/2.png",
+        "cat/b/1.png",
+        "dog/10.png",
+        "cat/z.PNG",
+        ".hidden/x.png",
+        "dog/._2.png",
+    )
     (tmp_path / "dog" / "notes.txt").write_text("no image")
     data = load("folder", tmp_path, size=40)
     assert data.class_names == ("cat", "dog") and data.labels.tolist() == [0, 0, 1, 1]
@@ -36,11 +44,15 @@ def test_images_without_folders_are_unlabelled(tmp_path):
     write_tree(tmp_path, "b.png", "a.bmp", ".hidden/x.png")
     data = load("folder", tmp_path, size=40)
     assert data.labels is None and data.class_names == ()
-    assert np.array_equal(data.images.numpy(), np.stack([square(tmp_path / "a.bmp"), square(tmp_path / "b.png")]))
+    assert np.array_equal(
+        data.images.numpy(), np.stack([square(tmp_path / "a.bmp"), square(tmp_path / "b.png")])
+    )
 
 
 @pytest.mark.parametrize("width, height, size", [(64, 100, 24), (90, 64, 64), (20, 30, 50)])
-def test_an_image_of_any_size_is_its_centre_square_resized_bicubically(tmp_path, width, height, size):
+def test_an_image_of_any_size_is_its_centre_square_resized_bicubically(
+    tmp_path, width, height, size
+):
     image_files.photograph(3, width, height).save(tmp_path / "x.png")
     pixels = image_files.centre(image_files.decoded(tmp_path / "x.png"), min(width, height))
     assert (
@@ -70,7 +82,9 @@ def test_added_changed_and_removed_files_are_noticed(tmp_path):
     (tmp_path / "b.png").unlink()
     found.append(load("folder", tmp_path, size=8).fingerprint)
     assert len(set(found)) == 4
-    assert len(list(tmp_path.glob(".kaccore/*.safetensors"))) == 1  # each took the place of the one before
+    assert (
+        len(list(tmp_path.glob(".kaccore/*.safetensors"))) == 1
+    )  # each took the place of the one before
 
 
 def test_files_that_are_swapped_or_written_over_at_their_old_times_are_noticed(tmp_path):
@@ -90,7 +104,9 @@ def test_files_that_are_swapped_or_written_over_at_their_old_times_are_noticed(t
     swapped = seen()
     Image.new("RGB", (4, 4), "lime").save(red)
     os.utime(red, (1e9, 1e9))
-    assert first == [[255, 0, 0], [0, 0, 255]] and swapped == first[::-1] and seen()[0] == [0, 255, 0]
+    assert (
+        first == [[255, 0, 0], [0, 0, 255]] and swapped == first[::-1] and seen()[0] == [0, 255, 0]
+    )
 
 
 def test_the_same_images_in_another_place_have_the_same_fingerprint(tmp_path):
@@ -103,17 +119,23 @@ def test_the_same_images_in_another_place_have_the_same_fingerprint(tmp_path):
 
 
 def test_folders_that_cannot_be_read_are_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"^folder: no images \(\.jpg, .* in {tmp_path} .*folder of images"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"^folder: no images \(\.jpg, .* in {tmp_path} .*folder of images"
+    ):
         load("folder", tmp_path, size=8)
     write_tree(tmp_path, "cat/a.png", "b.png")
-    with pytest.raises(ValueError, match=rf"^folder: {tmp_path} has images, such as b\.png, beside folders"):
+    with pytest.raises(
+        ValueError, match=rf"^folder: {tmp_path} has images, such as b\.png, beside folders"
+    ):
         load("folder", tmp_path, size=8)
     (tmp_path / "b.png").unlink()
     (tmp_path / "dog").mkdir()
     with pytest.raises(ValueError, match="classes dog"):
         load("folder", tmp_path, size=8)
     (tmp_path / "dog" / "x.jpg").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=rf"^folder: cannot read {tmp_path}/dog/x\.jpg \(UnidentifiedImageError"):
+    with pytest.raises(
+        ValueError, match=rf"^folder: cannot read {tmp_path}/dog/x\.jpg \(UnidentifiedImageError"
+    ):
         load("folder", tmp_path, size=8)
     with pytest.raises(FileNotFoundError, match=rf"^folder: there is no folder {tmp_path}/absent"):
         load("folder", tmp_path / "absent", size=8)

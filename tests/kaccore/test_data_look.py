@@ -21,7 +21,9 @@ def images(tmp_path) -> Path:
     for name, sizes in {"cat": [(20, 20), (20, 20), (8, 9)], "dog": [(40, 30)]}.items():
         (root / name).mkdir(parents=True)
         for i, (width, height) in enumerate(sizes):
-            image_files.photograph(i, width, height).save(root / name / f"{i}.{'png' if i else 'jpg'}")
+            image_files.photograph(i, width, height).save(
+                root / name / f"{i}.{'png' if i else 'jpg'}"
+            )
     (root / "dog" / "x.heic").write_text("")
     return root
 
@@ -47,9 +49,13 @@ def test_what_was_decoded_before_is_known(images):
     found = look("folder", images, size=16, background="black")
     assert everything(images) == before
     assert found.fingerprint == data.fingerprint and found.notes == data.notes and found.formats
-    assert look("folder", images, size=16).fingerprint is None  # with other settings they are other images
+    assert (
+        look("folder", images, size=16).fingerprint is None
+    )  # with other settings they are other images
     Image.new("RGB", (9, 9)).save(images / "cat" / "0.jpg")
-    assert look("folder", images, size=16, background="black").fingerprint is None  # nor are these the same any more
+    assert (
+        look("folder", images, size=16, background="black").fingerprint is None
+    )  # nor are these the same any more
 
 
 def test_a_damaged_image_does_not_hinder_a_look(images):
@@ -88,7 +94,9 @@ def test_packaged_data_are_known_whole():
         ("lsun_bedroom256", r"data\.mdb; get bedroom_train_lmdb\.zip"),
     ],
 )
-def test_of_published_data_that_are_missing_the_remedy_is_told_and_nothing_fetched(name, remedy, download, tmp_path):
+def test_of_published_data_that_are_missing_the_remedy_is_told_and_nothing_fetched(
+    name, remedy, download, tmp_path
+):
     if download and name == "lsun_bedroom256":
         with pytest.raises(ValueError, match="takes no download"):
             look(name, tmp_path, download=True)
@@ -107,14 +115,23 @@ def test_published_data_are_counted_and_once_decoded_known(tmp_path, monkeypatch
     image_files.publish_celeba(tmp_path, monkeypatch)
     before = everything(tmp_path)
     assert look("celeba64", tmp_path).count == 3 and everything(tmp_path) == before
-    image_files.write_lsun(tmp_path, {f"{i}": image_files.jpeg(image_files.photograph(i, 256, 256)) for i in range(4)})
+    image_files.write_lsun(
+        tmp_path, {f"{i}": image_files.jpeg(image_files.photograph(i, 256, 256)) for i in range(4)}
+    )
     before = everything(tmp_path)
-    assert [look("lsun_bedroom256", tmp_path, limit=limit).count for limit in (None, 3, 9)] == [4, 3, 4]
+    assert [look("lsun_bedroom256", tmp_path, limit=limit).count for limit in (None, 3, 9)] == [
+        4,
+        3,
+        4,
+    ]
     assert everything(tmp_path) == before
     data = load("celeba64", tmp_path)
     assert look("celeba64", tmp_path).fingerprint == data.fingerprint
     image_files.write_cifar10(tmp_path)
-    assert look("cifar10", tmp_path).count == 50_000 and look("cifar10", tmp_path).class_names[9] == "truck"
+    assert (
+        look("cifar10", tmp_path).count == 50_000
+        and look("cifar10", tmp_path).class_names[9] == "truck"
+    )
 
 
 def test_settings_that_a_data_set_does_not_take_are_refused():

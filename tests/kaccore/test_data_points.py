@@ -19,7 +19,9 @@ def test_the_grid_is_twenty_thousand_labelled_points_of_one_pixel(grid):
     assert (len(grid), grid.channels, grid.size, grid.classes) == (20_000, 2, 1, 9)
     assert grid.images.shape == (20_000, 2, 1, 1) and grid.images.dtype == torch.float32
     deviations = grid.points - CENTRES[grid.labels]
-    assert float(deviations.std()) == pytest.approx(WIDTH, rel=0.02)  # the labels are those of the modes
+    assert float(deviations.std()) == pytest.approx(
+        WIDTH, rel=0.02
+    )  # the labels are those of the modes
 
 
 def test_nothing_is_rounded_on_the_way_to_a_model_and_back(grid):
@@ -32,7 +34,9 @@ def test_nothing_is_rounded_on_the_way_to_a_model_and_back(grid):
 
 def test_its_fingerprint_is_pinned(grid):
     pinned = "e9b6500bd7654c8ea12a84ca2f48340605c1a7fa5cd661797daf552a0265f47e"
-    assert load("grid9").fingerprint == grid.fingerprint == pinned  # what has been trained is found by it
+    assert (
+        load("grid9").fingerprint == grid.fingerprint == pinned
+    )  # what has been trained is found by it
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,9 @@ def test_the_features_of_points_are_their_coordinates(grid):
     assert torch.equal(outputs.features, grid.points) and outputs.logits.shape == (20_000, 0)
     reference = Reference.build(grid, "points")
     moved = grid.points + torch.tensor([0.3, 0.4])
-    assert compare(moved, reference)["fid"] == pytest.approx(0.25, abs=1e-4)  # the squared distance of the means
+    assert compare(moved, reference)["fid"] == pytest.approx(
+        0.25, abs=1e-4
+    )  # the squared distance of the means
     half = grid.points[:5000]
     expected = frechet_distance(moments(half), moments(grid.points))
     assert compare(half, reference)["fid"] == pytest.approx(expected)

@@ -25,13 +25,19 @@ def folder(tmp_path) -> Path:
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
 
 
-def table(files: dict[str, bytes | None], features: dict[str, Any] | None = None, **columns: Any) -> pa.Table:
+def table(
+    files: dict[str, bytes | None], features: dict[str, Any] | None = None, **columns: Any
+) -> pa.Table:
     """As `datasets` writes it: the images' bytes, their labels, and what the columns mean."""
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": content, "path": name} for name, content in files.items()], struct)
     labels = columns.pop("label", [int(name.startswith("dog")) for name in files])
     plain = pa.table({"image": images, **({} if labels is None else {"label": labels}), **columns})
-    noted = {"huggingface": json.dumps({"info": {"features": FEATURES if features is None else features}})}
+    noted = {
+        "huggingface": json.dumps(
+            {"info": {"features": FEATURES if features is None else features}}
+        )
+    }
     return plain.replace_schema_metadata(noted)
 
 
@@ -40,9 +46,14 @@ def save_arrow(folder: Path, *shards: pa.Table) -> Path:
     folder.mkdir(parents=True)
     names = [f"data-{i:05d}-of-{len(shards):05d}.arrow" for i in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
-        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, shard.schema) as writer:
+        with (
+            pa.OSFile(str(folder / name), "wb") as file,
+            pa.ipc.new_stream(file, shard.schema) as writer,
+        ):
             writer.write_table(shard, max_chunksize=2)
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": name} for name in names]})
+    )
     (folder / "dataset_info.json").write_text(json.dumps({"features": FEATURES}))
     return folder
 
@@ -50,7 +61,9 @@ def save_arrow(folder: Path, *shards: pa.Table) -> Path:
 def save_parquet(folder: Path, split: str, *shards: pa.Table) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i, shard in enumerate(shards):
-        pq.write_table(shard, folder / f"{split}-{i:05d}-of-{len(shards):05d}.parquet", row_group_size=2)
+        pq.write_table(
+            shard, folder / f"{split}-{i:05d}-of-{len(shards):05d}.parquet", row_group_size=2
+        )
     return folder
 
 
@@ -80,7 +93,10 @@ def test_a_table_is_the_folder_of_its_images(made, tmp_path, folder):
 
 
 def test_a_file_of_the_newer_arrow_format_is_read_too(tmp_path):
-    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, table(IN_ORDER).schema) as writer:
+    with (
+        pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file,
+        pa.ipc.new_file(file, table(IN_ORDER).schema) as writer,
+    ):
         writer.write_table(table(IN_ORDER))
     assert len(load("folder", tmp_path / "x.arrow", size=16)) == 6
 
@@ -95,7 +111,9 @@ def test_a_split_of_a_table_has_to_be_named(tmp_path):
         (tmp_path / "converted" / "default" / split).mkdir(parents=True)
         pq.write_table(table(of), tmp_path / "converted" / "default" / split / "0000.parquet")
     for name in ("saved", "hub", "converted"):
-        assert [len(load("folder", tmp_path / name, size=16, split=s)) for s in ("train", "test")] == [6, 2]
+        assert [
+            len(load("folder", tmp_path / name, size=16, split=s)) for s in ("train", "test")
+        ] == [6, 2]
         with pytest.raises(ValueError, match=r"has the splits t\w+, t\w+: set `split` to the one"):
             load("folder", tmp_path / name, size=16)
         with pytest.raises(ValueError, match=r"there is no split val in .*, which has t"):
@@ -124,10 +142,17 @@ def test_the_labels_of_a_table_are_those_that_it_names(columns, names, note, tmp
 
 
 def test_a_row_without_an_image_is_named_and_can_be_skipped(tmp_path):
-    files = {"cat/1": FILES["cat/1.png"], "cat/2": None, "/etc/passwd": None, "dog/1": FILES["dog/1.png"]}
+    files = {
+        "cat/1": FILES["cat/1.png"],
+        "cat/2": None,
+        "/etc/passwd": None,
+        "dog/1": FILES["dog/1.png"],
+    }
     save_parquet(tmp_path, "train", table(files))
     name = tmp_path / "train-00000-of-00001.parquet"
-    with pytest.raises(ValueError, match=rf"row 1 of {name} \(.*, row 2 of {name} \(.*/etc/passwd, which is not in"):
+    with pytest.raises(
+        ValueError, match=rf"row 1 of {name} \(.*, row 2 of {name} \(.*/etc/passwd, which is not in"
+    ):
         load("folder", tmp_path, size=16)
     assert load("folder", tmp_path, size=16, skip_damaged=True).labels.tolist() == [0, 1]
 
@@ -149,16 +174,20 @@ def test_tables_that_are_incomplete_or_hold_no_images_are_refused(tmp_path):
         load("folder", tmp_path / "b", size=16)
     pq.write_table(pa.table({"text": ["a"], "number": [1]}), tmp_path / "c.parquet")
     with pytest.raises(
-        ValueError, match=r"has the columns text \(string\), number \(int64\), expected one called image"
+        ValueError,
+        match=r"has the columns text \(string\), number \(int64\), expected one called image",
     ):
         load("folder", tmp_path / "c.parquet", size=16)
     pq.write_table(
-        table({"1.png": FILES["cat/1.png"], "2.png": FILES["cat/2.png"]}, label=[0, None]), tmp_path / "d.parquet"
+        table({"1.png": FILES["cat/1.png"], "2.png": FILES["cat/2.png"]}, label=[0, None]),
+        tmp_path / "d.parquet",
     )
     with pytest.raises(ValueError, match="has 1 rows without a label"):
         load("folder", tmp_path / "d.parquet", size=16)
     pq.write_table(table({"1.png": FILES["cat/1.png"]}, {}, label=[[0, 1]]), tmp_path / "f.parquet")
-    with pytest.raises(ValueError, match=r"has labels of list<.*int64> in the column label, expected a n"):
+    with pytest.raises(
+        ValueError, match=r"has labels of list<.*int64> in the column label, expected a n"
+    ):
         load("folder", tmp_path / "f.parquet", size=16)
     (tmp_path / "e.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"cannot read .*e\.parquet"):
@@ -166,7 +195,9 @@ def test_tables_that_are_incomplete_or_hold_no_images_are_refused(tmp_path):
     shutil.rmtree(tmp_path / "a")
     save_parquet(tmp_path / "a" / "small", "train", table(IN_ORDER))
     save_parquet(tmp_path / "a" / "large", "train", table(IN_ORDER))
-    with pytest.raises(ValueError, match=r"several sets of files.*give one of these folders as root"):
+    with pytest.raises(
+        ValueError, match=r"several sets of files.*give one of these folders as root"
+    ):
         load("folder", tmp_path / "a", size=16)
 
 
@@ -202,7 +233,9 @@ def test_a_name_that_begins_or_ends_with_a_split_is_of_it(train, test, tmp_path)
 def test_a_file_of_no_split_beside_splits_is_named(tmp_path):
     for name in ("train", "more"):
         pq.write_table(table(HALVES[0]), tmp_path / f"{name}.parquet")
-    with pytest.raises(ValueError, match=r"has the splits train and more\.parquet, whose name says no split"):
+    with pytest.raises(
+        ValueError, match=r"has the splits train and more\.parquet, whose name says no split"
+    ):
         load("folder", tmp_path, size=16)
     assert len(load("folder", tmp_path, size=16, split="train")) == 2
 
@@ -263,7 +296,10 @@ def test_a_file_that_a_row_names_is_read_anew_when_it_changes(ending, tmp_path):
     if ending == "parquet":
         pq.write_table(rows, tmp_path / "x.parquet", row_group_size=1)
     else:
-        with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
+        with (
+            pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file,
+            pa.ipc.new_stream(file, rows.schema) as writer,
+        ):
             writer.write_table(rows)
     data = [load("folder", tmp_path / f"x.{ending}", size=4)]
     as_before(tmp_path / "files" / "0.bmp", blue)
@@ -302,12 +338,16 @@ def test_class_names_that_are_edited_are_read_anew(tmp_path):
 
 def test_tables_beside_images_are_not_passed_over(tmp_path):
     logo = FILES["cat/1.png"]
-    hub, one = write(tmp_path / "hub", {"assets/logo.png": logo}), write(tmp_path / "one", {"preview.png": logo})
+    hub, one = (
+        write(tmp_path / "hub", {"assets/logo.png": logo}),
+        write(tmp_path / "one", {"preview.png": logo}),
+    )
     save_parquet(hub / "data", "train", table(IN_ORDER))
     pq.write_table(table(IN_ORDER), one / "train.parquet")
     for root, given in ((hub, hub / "data"), (one, one / "train.parquet")):
         with pytest.raises(
-            ValueError, match=rf"{root} has tables of images, such as .*: give {given} as root, or move"
+            ValueError,
+            match=rf"{root} has tables of images, such as .*: give {given} as root, or move",
         ):
             load("folder", root, size=16)
         assert len(load("folder", given, size=16)) == 6
@@ -316,7 +356,9 @@ def test_tables_beside_images_are_not_passed_over(tmp_path):
 def test_several_tables_beside_images_are_to_have_a_folder_of_their_own(tmp_path):
     write(tmp_path, {"preview.png": FILES["cat/1.png"]})
     save_parquet(tmp_path, "train", *map(table, HALVES))
-    with pytest.raises(ValueError, match="move the tables into a folder of their own and give that as root"):
+    with pytest.raises(
+        ValueError, match="move the tables into a folder of their own and give that as root"
+    ):
         load("folder", tmp_path, size=16)
 
 

@@ -18,7 +18,9 @@ def write(root: Path, *paths: str) -> None:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         image = image_files.photograph(sum(map(ord, path)), 16, 16)
-        image.save(root / path, "PNG") if path.endswith((".jpg", ".png")) else (root / path).write_text("no image")
+        image.save(root / path, "PNG") if path.endswith((".jpg", ".png")) else (
+            root / path
+        ).write_text("no image")
 
 
 def warnings(notes: tuple[str, ...]) -> list[str]:
@@ -26,7 +28,19 @@ def warnings(notes: tuple[str, ...]) -> list[str]:
 
 
 def test_files_that_are_not_read_are_counted_by_their_ending(tmp_path):
-    write(tmp_path, "a.png", "1.heic", "2.HEIC", "3.heif", "x.txt", "y.json", "z.txt", "LICENSE", ".hidden", ".k/a.txt")
+    write(
+        tmp_path,
+        "a.png",
+        "1.heic",
+        "2.HEIC",
+        "3.heif",
+        "x.txt",
+        "y.json",
+        "z.txt",
+        "LICENSE",
+        ".hidden",
+        ".k/a.txt",
+    )
     assert load("folder", tmp_path, size=16).notes == (
         "warning: 3 files left out: .heic (2), .heif (1), which Pillow cannot read here",
         "4 files left out: .txt (2), .json (1), no ending (1)",
@@ -35,7 +49,9 @@ def test_files_that_are_not_read_are_counted_by_their_ending(tmp_path):
 
 def test_of_one_ending_there_is_no_list(tmp_path):
     write(tmp_path, "a.png", *(f"{i}.heic" for i in range(5)))
-    assert load("folder", tmp_path, size=16).notes[0].startswith("warning: 5 files left out: .heic, ")
+    assert (
+        load("folder", tmp_path, size=16).notes[0].startswith("warning: 5 files left out: .heic, ")
+    )
 
 
 def test_a_file_that_is_added_beside_is_said_though_the_images_are_kept(tmp_path):
@@ -66,13 +82,17 @@ def test_what_systems_leave_behind_is_neither_a_class_nor_an_image(tmp_path):
 def test_all_empty_classes_are_named_with_what_is_in_them(tmp_path):
     write(tmp_path, "cat/1.png", "dog/1.heic", "dog/2.heic")
     (tmp_path / "eel" / "inner").mkdir(parents=True)
-    with pytest.raises(ValueError, match=rf"{tmp_path} has no images but \.heic in the classes dog, eel: fill"):
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path} has no images but \.heic in the classes dog, eel: fill"
+    ):
         load("folder", tmp_path, size=16)
 
 
 def test_a_folder_with_nothing_to_read_says_what_it_has(tmp_path):
     write(tmp_path, "a.heic", "b.heic", "c.txt")
-    with pytest.raises(FileNotFoundError, match=r"no images \(.*other kinds: \.heic \(2\), \.txt \(1\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no images \(.*other kinds: \.heic \(2\), \.txt \(1\)"
+    ):
         load("folder", tmp_path, size=16)
     (tmp_path / "all.zip").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=f"give {tmp_path}/all.zip itself as root"):
@@ -80,7 +100,14 @@ def test_a_folder_with_nothing_to_read_says_what_it_has(tmp_path):
 
 
 def test_a_store_of_this_project_is_no_class(tmp_path):
-    write(tmp_path, "cat/1.png", "dog/1.png", "runs/stages/a/x.png", "runs/layout.json", "dog/old/sweeps/s/x.png")
+    write(
+        tmp_path,
+        "cat/1.png",
+        "dog/1.png",
+        "runs/stages/a/x.png",
+        "runs/layout.json",
+        "dog/old/sweeps/s/x.png",
+    )
     (tmp_path / "dog" / "old" / "layout.json").write_text("{}")
     for _ in range(2):
         data = load("folder", tmp_path, size=16)
@@ -97,11 +124,18 @@ def test_a_store_of_this_project_is_no_class(tmp_path):
 def test_a_link_to_a_parent_folder_reads_nothing_twice(tmp_path):
     write(tmp_path / "images", "cat/1.png", "cat/2.png", "dog/1.png")
     write(tmp_path, "beside/x.png")
-    for name, target in {"cat/up": "..", "dog/top": "../..", "cat/self": ".", "loop": "../images"}.items():
+    for name, target in {
+        "cat/up": "..",
+        "dog/top": "../..",
+        "cat/self": ".",
+        "loop": "../images",
+    }.items():
         (tmp_path / "images" / name).symlink_to(target)
     data = load("folder", tmp_path / "images", size=16)
     assert data.labels.tolist() == [0, 0, 1] and data.class_names == ("cat", "dog")
-    assert data.notes == ("warning: 4 links left out, to what is read already: cat/self, cat/up, dog/top, loop",)
+    assert data.notes == (
+        "warning: 4 links left out, to what is read already: cat/self, cat/up, dog/top, loop",
+    )
 
 
 def test_links_that_lead_elsewhere_are_followed_once(tmp_path):
@@ -151,7 +185,9 @@ def test_all_damaged_images_are_named_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"^folder: cannot read 3 images: ") as refused:
         load("folder", tmp_path, size=16)
     assert all(str(file) in str(refused.value) for file in files)
-    assert "skip_damaged" in str(refused.value) and not list(tmp_path.glob(".kaccore/*.safetensors*[!k]"))
+    assert "skip_damaged" in str(refused.value) and not list(
+        tmp_path.glob(".kaccore/*.safetensors*[!k]")
+    )
 
 
 def test_of_many_damaged_images_twenty_are_named_and_the_rest_counted(tmp_path):
@@ -177,7 +213,9 @@ def test_what_is_skipped_is_known_when_it_is_read_again(tmp_path):
     write(tmp_path, *(f"{i}.png" for i in range(4)))
     damage(tmp_path, 1)
     one, again = (load("folder", tmp_path, size=16, skip_damaged=True) for _ in range(2))
-    assert len(again) == 3 and one.notes == again.notes and "1 damaged image skipped" in one.notes[0]
+    assert (
+        len(again) == 3 and one.notes == again.notes and "1 damaged image skipped" in one.notes[0]
+    )
     with pytest.raises(ValueError, match="cannot read"):  # the setting has a file of its own
         load("folder", tmp_path, size=16)
 
@@ -217,12 +255,26 @@ def test_splits_that_are_taken_for_classes_are_warned_of(tmp_path):
 
 
 def test_a_split_takes_the_folder_of_that_name_as_root(tmp_path):
-    write(tmp_path, "train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "val/dog/2.png", "val/dog/3.heic", "x.txt")
+    write(
+        tmp_path,
+        "train/cat/1.png",
+        "train/dog/1.png",
+        "val/cat/2.png",
+        "val/dog/2.png",
+        "val/dog/3.heic",
+        "x.txt",
+    )
     train, val = (load("folder", tmp_path, size=16, split=split) for split in ("train", "val"))
     assert train.class_names == ("cat", "dog") and len(train) == 2 and train.notes == ()
-    assert train.fingerprint == load("folder", tmp_path / "train", size=16).fingerprint != val.fingerprint
+    assert (
+        train.fingerprint
+        == load("folder", tmp_path / "train", size=16).fingerprint
+        != val.fingerprint
+    )
     assert "1 file left out: .heic" in val.notes[0]
-    with pytest.raises(ValueError, match=rf"there is no folder test in {tmp_path}, which has train, val"):
+    with pytest.raises(
+        ValueError, match=rf"there is no folder test in {tmp_path}, which has train, val"
+    ):
         load("folder", tmp_path, size=16, split="test")
 
 
@@ -250,7 +302,9 @@ def test_odd_names_of_classes_break_nothing(tmp_path):
     (Path(os.fsdecode(raw)) / "x.heic").write_text("")
     data = load("folder", tmp_path, size=4)
     assert data.classes == 9 and len(set(data.class_names)) == 9
-    assert {"é", "é (2)", "a b", "ünïcode 花", "tab\N{REPLACEMENT CHARACTER}here"} < set(data.class_names)
+    assert {"é", "é (2)", "a b", "ünïcode 花", "tab\N{REPLACEMENT CHARACTER}here"} < set(
+        data.class_names
+    )
     for text in (*data.class_names, *data.notes):
         text.encode()  # it can be printed and kept
     assert data.class_names == load("folder", tmp_path, size=4).class_names
@@ -274,7 +328,9 @@ print(*[path for path in opened if path.endswith(".png")])
 def test_images_that_are_kept_are_recognised_without_opening_one(tmp_path):
     write(tmp_path, *(f"{i}.png" for i in range(20)))
     load("folder", tmp_path, size=16)
-    said = subprocess.run([sys.executable, "-c", MODULES, tmp_path], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", MODULES, tmp_path], capture_output=True, text=True, check=True
+    )
     assert "torchvision" not in said.stdout and ".png" not in said.stdout
 
 
@@ -294,5 +350,8 @@ def test_images_can_be_read_without_writing_a_cache(tmp_path):
 def test_a_cache_inside_of_the_root_is_no_class_of_it(tmp_path):
     write(tmp_path, "cat/1.png", "dog/1.png")
     for _ in range(2):
-        assert load("folder", tmp_path, size=16, cache=tmp_path / "kept").class_names == ("cat", "dog")
+        assert load("folder", tmp_path, size=16, cache=tmp_path / "kept").class_names == (
+            "cat",
+            "dog",
+        )
     assert look("folder", tmp_path, size=16, cache=tmp_path / "kept").fingerprint is not None

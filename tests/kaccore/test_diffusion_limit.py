@@ -1,5 +1,5 @@
-"""As damping and speed grow at fixed speed^2/damping the Kac path becomes the square-root diffusion path: its draws,
-its velocities, and what a trained model makes of them. The rate is 1/damping."""
+"""As damping and speed grow at fixed speed^2/damping the Kac path becomes the square-root diffusion
+path: its draws, its velocities, and what a trained model makes of them. The rate is 1/damping."""
 
 import math
 from itertools import pairwise
@@ -15,7 +15,9 @@ from kaccore.process import KacProcess
 
 WIDTH = 0.5  # sqrt(speed^2/damping): the standard deviation of diffusion's prior
 LIMIT = DiffusionPath("sqrt", width=WIDTH)
-EARLIEST = 0.1  # diffusion's own velocity is unbounded as t -> 0, Kac's is not: no common limit there
+EARLIEST = (
+    0.1  # diffusion's own velocity is unbounded as t -> 0, Kac's is not: no common limit there
+)
 
 
 def kac(damping: float) -> KacPath:
@@ -36,7 +38,8 @@ def times(count: int, generator: torch.Generator) -> torch.Tensor:
     return EARLIEST + (1 - EARLIEST) * torch.rand(count, generator=generator)
 
 
-# --- draws ----------------------------------------------------------------------------------------------------------
+# --- draws
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_distance_of_the_two_laws_falls_as_one_over_the_damping():
@@ -54,7 +57,10 @@ def test_draws_come_nearer_to_the_normal_law_until_no_test_tells_them_apart():
     kurtosis = [abs(scipy.stats.kurtosis(x)) for x in draws.values()]
     spread = [abs(x.var() / WIDTH**2 - 1) for x in draws.values()]
     for measured in (distance, kurtosis, spread):  # the last one is at the noise of so many draws
-        assert all(one > 1.2 * other for one, other in pairwise(measured[:4])) and measured[4] < measured[3]
+        assert (
+            all(one > 1.2 * other for one, other in pairwise(measured[:4]))
+            and measured[4] < measured[3]
+        )
     assert scipy.stats.kstest(draws[1000], "norm", (0, WIDTH)).pvalue > 1e-3
     assert scipy.stats.kstest(draws[4], "norm", (0, WIDTH)).pvalue < 1e-6
     assert kurtosis[-1] < 4 * math.sqrt(24 / count) and spread[-1] < 4 * math.sqrt(2 / count) + 1e-3
@@ -62,12 +68,15 @@ def test_draws_come_nearer_to_the_normal_law_until_no_test_tells_them_apart():
 
 def test_the_whole_path_has_the_moments_of_diffusion_in_the_limit():
     x0, t = data(40_000, seeded(2)), times(40_000, seeded(3))
-    near, far, limit = (path.sample(x0, t, seeded(4)).x.flatten().numpy() for path in (kac(500), kac(1), LIMIT))
+    near, far, limit = (
+        path.sample(x0, t, seeded(4)).x.flatten().numpy() for path in (kac(500), kac(1), LIMIT)
+    )
     assert scipy.stats.ks_2samp(near, limit).pvalue > 1e-3
     assert scipy.stats.ks_2samp(far, limit).pvalue < 1e-6
 
 
-# --- velocities -----------------------------------------------------------------------------------------------------
+# --- velocities
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_velocities_at_the_same_points_come_nearer_as_one_over_the_damping():
@@ -87,13 +96,16 @@ def test_velocities_at_the_same_points_come_nearer_as_one_over_the_damping():
     assert error[100_000] < 1e-4
 
 
-# --- what is learned ------------------------------------------------------------------------------------------------
+# --- what is learned
+# ------------------------------------------------------------------------------------------------
 
 
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+        )
 
     def forward(self, x, t, labels=None):
         t = t[:, None]
@@ -101,7 +113,8 @@ class Small(nn.Module):
 
 
 def trained(path, steps: int = 400) -> Small:
-    """The velocity of `path` on [EARLIEST, 1], from the same weights and the same data every time."""
+    """The velocity of `path` on [EARLIEST, 1], from the same weights and the same data every
+    time."""
     torch.manual_seed(0)
     model, generator = Small(), seeded(8)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -118,19 +131,28 @@ def trained(path, steps: int = 400) -> Small:
 
 def test_a_trained_model_approaches_the_one_trained_on_diffusion_in_field_and_in_samples():
     def generated(model, path):
-        return trajectories(model, path, (3000, 1), steps=40, solver="heun", seed=9, end=EARLIEST)[-1].flatten()
+        return trajectories(model, path, (3000, 1), steps=40, solver="heun", seed=9, end=EARLIEST)[
+            -1
+        ].flatten()
 
     limit, t = trained(LIMIT), times(4000, seeded(11))
     points = LIMIT.sample(data(4000, seeded(10)), t, seeded(12)).x
-    expected, field, samples = generated(limit, LIMIT), [], []
+    expected = generated(limit, LIMIT)
+    field = []
+    samples = []
     for a in (1, 8, 64):
         path = kac(a)
         model = trained(path)
         with torch.no_grad():
             field.append(float((model(points, t) - limit(points, t)).square().mean().sqrt()))
-        samples.append(scipy.stats.wasserstein_distance(generated(model, path).numpy(), expected.numpy()))
+        samples.append(
+            scipy.stats.wasserstein_distance(generated(model, path).numpy(), expected.numpy())
+        )
     assert field[0] > 1.5 * field[1] > 2.25 * field[2]
-    # 3,000 draws of one law lie 0.02 apart, and strong damping no further than the training's error from that
+    # 3,000 draws of one law lie 0.02 apart, and strong damping no further than the training's error
+    # from that
     assert samples[0] > 1.5 * samples[1] and max(samples[1:]) < 0.045
-    truth = LIMIT.sample(data(3000, seeded(13)), torch.full((3000,), EARLIEST), seeded(14)).x.flatten()
+    truth = LIMIT.sample(
+        data(3000, seeded(13)), torch.full((3000,), EARLIEST), seeded(14)
+    ).x.flatten()
     assert scipy.stats.wasserstein_distance(expected.numpy(), truth.numpy()) < 0.045

@@ -33,19 +33,34 @@ def sha256(weights):
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def by_torchs_own_encoder(state: dict[str, torch.Tensor], x: torch.Tensor, heads: int) -> torch.Tensor:
-    """The class token by `nn.TransformerEncoderLayer`, each layer's scale multiplied into the weights before it."""
+def by_torchs_own_encoder(
+    state: dict[str, torch.Tensor], x: torch.Tensor, heads: int
+) -> torch.Tensor:
+    """The class token by `nn.TransformerEncoderLayer`, each layer's scale multiplied into the
+    weights before it."""
     width = state["norm.weight"].numel()
-    layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, F.gelu, 1e-6, batch_first=True, norm_first=True)
-    tokens = F.conv2d(x, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=14).flatten(2).mT
+    layer = nn.TransformerEncoderLayer(
+        width, heads, 4 * width, 0.0, F.gelu, 1e-6, batch_first=True, norm_first=True
+    )
+    tokens = (
+        F.conv2d(x, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=14)
+        .flatten(2)
+        .mT
+    )
     tokens = torch.cat([state["cls_token"].expand(len(x), 1, width), tokens], 1)
     grid = state["pos_embed"][:, 1:].reshape(1, 37, 37, width).permute(0, 3, 1, 2)
     # Meta's `interpolate_offset`: each new place is looked up by the scale of 16.1 patches for 37
     grid = F.interpolate(grid, scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic")
     assert grid.shape[-2:] == (16, 16)
-    tokens = tokens + torch.cat([state["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).reshape(1, 256, width)], 1)
+    tokens = tokens + torch.cat(
+        [state["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).reshape(1, 256, width)], 1
+    )
     for index in range(12):
-        of = {key.removeprefix(f"blocks.{index}."): v for key, v in state.items() if key.startswith(f"blocks.{index}.")}
+        of = {
+            key.removeprefix(f"blocks.{index}."): v
+            for key, v in state.items()
+            if key.startswith(f"blocks.{index}.")
+        }
         scales = [of["ls1.gamma"], of["ls2.gamma"]]
         layer.load_state_dict({
             "self_attn.in_proj_weight": of["attn.qkv.weight"], "self_attn.in_proj_bias": of["attn.qkv.bias"],
@@ -73,27 +88,39 @@ def test_the_network_computes_what_torchs_own_transformer_computes(weights, sha2
 @pytest.mark.parametrize("size", [8, 32, 64, 256])
 def test_images_are_resized_as_pillow_does_it(size):
     images = colour(2, size)
-    theirs = [Image.fromarray(x.permute(1, 2, 0).numpy()).resize((224, 224), Image.Resampling.BICUBIC) for x in images]
-    expected = torch.stack([torch.tensor(list(im.tobytes())).reshape(224, 224, 3).permute(2, 0, 1) for im in theirs])
-    ours = (prepared(images) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
+    theirs = [
+        Image.fromarray(x.permute(1, 2, 0).numpy()).resize((224, 224), Image.Resampling.BICUBIC)
+        for x in images
+    ]
+    expected = torch.stack(
+        [torch.tensor(list(im.tobytes())).reshape(224, 224, 3).permute(2, 0, 1) for im in theirs]
+    )
+    ours = (
+        prepared(images) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    ) * 255
     assert float((ours - expected).abs().max()) < 2.01  # Pillow's weights are fixed-point numbers
     assert float((ours - expected).abs().mean()) < 0.05
 
 
 @pytest.mark.parametrize(
-    "name, file_bytes", [(SMALL, 88_283_115), ("dinov2-vit-b-14", 346_378_731), ("dinov2-vit-l-14", 1_217_586_395)]
+    "name, file_bytes",
+    [(SMALL, 88_283_115), ("dinov2-vit-b-14", 346_378_731), ("dinov2-vit-l-14", 1_217_586_395)],
 )
 def test_the_networks_hold_as_many_numbers_as_the_published_files(name, file_bytes):
     with torch.device("meta"):
         state = VisionTransformer(name).state_dict()
     assert state["pos_embed"].shape == (1, 1370, DINOV2[name])
     beside_numbers = file_bytes - 4 * sum(value.numel() for value in state.values())
-    assert beside_numbers / len(state) == pytest.approx(325, abs=2)  # each key's name, shape and place in the zip file
+    assert beside_numbers / len(state) == pytest.approx(
+        325, abs=2
+    )  # each key's name, shape and place in the zip file
 
 
 def test_gray_images_of_any_size_are_measured_and_the_number_names_the_weights(weights, sha256):
     gray = data.load("digits").images[:6]
-    features, logits = extract_with_logits(gray, SMALL, batch_size=4, weights=weights, weights_sha256=sha256)
+    features, logits = extract_with_logits(
+        gray, SMALL, batch_size=4, weights=weights, weights_sha256=sha256
+    )
     assert features.shape == (6, 384) and logits.shape == (6, 0)
     reference = Reference.build(gray, SMALL, weights=weights, weights_sha256=sha256)
     assert reference.features == f"{SMALL}@{sha256[:8]}" == feature_label(SMALL, sha256)
@@ -104,7 +131,10 @@ def test_gray_images_of_any_size_are_measured_and_the_number_names_the_weights(w
 
 
 def test_dinov2_suits_any_images_and_no_points():
-    assert all(features_for(name, "dinov2-vit-l-14", "file.pth") == "dinov2-vit-l-14" for name in ("digits", "folder"))
+    assert all(
+        features_for(name, "dinov2-vit-l-14", "file.pth") == "dinov2-vit-l-14"
+        for name in ("digits", "folder")
+    )
     with pytest.raises(ValueError, match="is points"):
         features_for("grid9", "dinov2-vit-l-14")
 
@@ -112,14 +142,18 @@ def test_dinov2_suits_any_images_and_no_points():
 def test_weights_are_checked_before_they_are_unpickled_and_are_of_the_network_that_was_asked_for(
     weights, sha256, tmp_path
 ):
-    with pytest.raises(ValueError, match=f"{SMALL} .* have sha256 {sha256}.*give its hash as `weights_sha256`"):
+    with pytest.raises(
+        ValueError, match=f"{SMALL} .* have sha256 {sha256}.*give its hash as `weights_sha256`"
+    ):
         extractor(SMALL, "cpu", str(weights))
     with pytest.raises(ValueError, match="correct `weights_sha256`"):
         read_weights(weights, "0" * 64, SMALL)
     with pytest.raises(ValueError, match="does not hold a state dict of dinov2-vit-b-14"):
         extractor("dinov2-vit-b-14", "cpu", str(weights), sha256)
     class_of_ours = tmp_path / "code.pth"
-    torch.save({"a": pytest.approx(1)}, class_of_ours)  # anything but tensors, even with the hash given
+    torch.save(
+        {"a": pytest.approx(1)}, class_of_ours
+    )  # anything but tensors, even with the hash given
     digest = hashlib.sha256(class_of_ours.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match="does not hold a state dict"):
         extractor(SMALL, "cpu", str(class_of_ours), digest)

@@ -9,7 +9,8 @@ SMALL = {"channels": 24, "depth": 2, "heads": 3}
 
 
 def randomised(*args, **options) -> DiT:
-    """A network in evaluation mode whose every weight counts: fresh ones start as the zero field."""
+    """A network in evaluation mode whose every weight counts: fresh ones start as the zero
+    field."""
     torch.manual_seed(0)
     model = DiT(*args, **options).eval()
     for weight in model.parameters():
@@ -19,24 +20,33 @@ def randomised(*args, **options) -> DiT:
 
 def inputs(size: int, channels: int = 1, count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(count, channels, size, size, generator=generator), torch.rand(count, generator=generator)
+    return torch.randn(count, channels, size, size, generator=generator), torch.rand(
+        count, generator=generator
+    )
 
 
-# --- size -----------------------------------------------------------------------------------------------------------
+# --- size
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "millions, channels, depth, heads", [(33, 384, 12, 6), (130, 768, 12, 12), (458, 1024, 24, 16), (675, 1152, 28, 16)]
+    "millions, channels, depth, heads",
+    [(33, 384, 12, 6), (130, 768, 12, 12), (458, 1024, 24, 16), (675, 1152, 28, 16)],
 )
 def test_the_published_networks_have_the_published_weights(millions, channels, depth, heads):
-    """Latents of 32x32x4, patches of 2, a thousand labels and the null; published with a variance beside the mean."""
+    """Latents of 32x32x4, patches of 2, a thousand labels and the null; published with a variance
+    beside the mean."""
     with torch.device("meta"):
         model = DiT(32, 4, channels=channels, depth=depth, heads=heads, patch=2, classes=1000)
     variance = 2 * 2 * 4 * (channels + 1)
     found = sum(p.numel() for p in model.parameters()) + variance
     assert round(found / 1e6) == millions
-    by_hand = (16 + 1) * channels + (256 + 1) * channels + (channels + 1) * channels + 1001 * channels  # what enters
-    by_hand += depth * (12 * channels**2 + 9 * channels + 6 * channels * (channels + 1))  # attention, MLP, adaLN
+    by_hand = (
+        (16 + 1) * channels + (256 + 1) * channels + (channels + 1) * channels + 1001 * channels
+    )  # what enters
+    by_hand += depth * (
+        12 * channels**2 + 9 * channels + 6 * channels * (channels + 1)
+    )  # attention, MLP, adaLN
     by_hand += 2 * channels * (channels + 1) + 32 * (channels + 1)  # what leaves
     assert found == by_hand
     if millions == 675:  # its published checkpoint, which holds the fixed positions as well
@@ -58,7 +68,8 @@ def test_a_network_that_cannot_be_built_is_refused(options, match):
         DiT(8, 1, **{**SMALL, **options})
 
 
-# --- parts ----------------------------------------------------------------------------------------------------------
+# --- parts
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_attention_is_torchs_own_multi_head_attention():
@@ -96,14 +107,17 @@ def test_only_its_positions_tell_a_network_where_a_patch_lies(placed):
         model.positions.zero_()
     x, t = inputs(8, 3)
 
-    def turned(image: torch.Tensor) -> torch.Tensor:  # the left and the right patches in each other's place
+    def turned(
+        image: torch.Tensor,
+    ) -> torch.Tensor:  # the left and the right patches in each other's place
         return image.roll(4, dims=3)
 
     moved = torch.allclose(model(turned(x), t), turned(model(x, t)), rtol=1e-3, atol=1e-3)
     assert moved != placed
 
 
-# --- the network as a function --------------------------------------------------------------------------------------
+# --- the network as a function
+# --------------------------------------------------------------------------------------
 
 
 def test_a_fresh_network_is_the_zero_field():
@@ -118,7 +132,9 @@ def test_every_weight_is_used(size, image_channels, patch):
     field = model(x, t, torch.tensor([0, 1, -1]))
     assert field.shape == x.shape and field.isfinite().all()
     field.square().sum().backward()
-    assert not [name for name, weight in model.named_parameters() if not weight.grad.abs().max() > 0]
+    assert not [
+        name for name, weight in model.named_parameters() if not weight.grad.abs().max() > 0
+    ]
 
 
 def test_an_images_field_does_not_depend_on_its_neighbours_in_the_batch():
@@ -138,7 +154,8 @@ def test_dropout_acts_in_training_and_never_else():
 
 def test_it_learns_a_few_images_by_heart():
     torch.manual_seed(4)
-    model, (x, t) = DiT(8, 1, channels=32, depth=2, heads=4, classes=2), inputs(8, count=8)
+    model = DiT(8, 1, channels=32, depth=2, heads=4, classes=2)
+    (x, t) = inputs(8, count=8)
     labels, target = torch.arange(8) % 2, torch.randn(8, 1, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):

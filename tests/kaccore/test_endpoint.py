@@ -28,7 +28,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def straightened(h: float):
-    """The best student of `spiral` on intervals of length h: the mean velocity (1 - exp(-A h)) x / h."""
+    """The best student of `spiral` on intervals of length h: the mean velocity (1 - exp(-A h)) x /
+    h."""
     mean = (torch.eye(2) - torch.linalg.matrix_exp(-MATRIX * h)) / h
     return lambda x, t, labels=None: x @ mean.T
 
@@ -36,7 +37,9 @@ def straightened(h: float):
 @pytest.mark.parametrize("target", ["velocity", "endpoint"])
 @pytest.mark.parametrize("intervals, eps", [(1, 0.0), (4, 0.0), (4, 0.2)])
 def test_the_exact_exponential_map_has_no_loss_against_a_linear_teacher(intervals, eps, target):
-    distiller = EndpointDistiller(spiral, PATH, intervals=intervals, substeps=20, solver="rk4", target=target, eps=eps)
+    distiller = EndpointDistiller(
+        spiral, PATH, intervals=intervals, substeps=20, solver="rk4", target=target, eps=eps
+    )
     exact = distiller.loss(straightened((1 - eps) / intervals), X0, generator=seeded())
     untaught = distiller.loss(spiral, X0, generator=seeded())
     assert exact < 1e-10 and untaught > 1e4 * exact
@@ -77,9 +80,9 @@ def test_the_taught_endpoint_of_an_euler_teacher_is_a_power_of_its_one_step_map(
 @pytest.mark.parametrize("intervals, eps", [(1, 0.0), (5, 0.0), (4, 0.2)])
 def test_the_two_targets_agree_up_to_the_square_of_the_interval(intervals, eps):
     losses = {
-        target: EndpointDistiller(spiral, PATH, intervals=intervals, substeps=4, target=target, eps=eps).loss(
-            lambda x, t, labels=None: torch.sin(x), X0, generator=seeded(2)
-        )
+        target: EndpointDistiller(
+            spiral, PATH, intervals=intervals, substeps=4, target=target, eps=eps
+        ).loss(lambda x, t, labels=None: torch.sin(x), X0, generator=seeded(2))
         for target in ("velocity", "endpoint")
     }
     h = (1 - eps) / intervals
@@ -90,7 +93,9 @@ def test_the_two_targets_agree_up_to_the_square_of_the_interval(intervals, eps):
 def test_the_student_is_asked_at_the_points_of_its_own_grid_each_as_often(intervals, eps):
     seen = []
     distiller = EndpointDistiller(spiral, PATH, intervals=intervals, substeps=2, eps=eps)
-    distiller.loss(lambda x, t, labels=None: seen.append(t) or x, torch.zeros(4000, 2), generator=seeded(3))
+    distiller.loss(
+        lambda x, t, labels=None: seen.append(t) or x, torch.zeros(4000, 2), generator=seeded(3)
+    )
     times, counts = seen[0].unique(return_counts=True)
     expected = [1 - n * (1 - eps) / intervals for n in reversed(range(intervals))]
     assert times.tolist() == pytest.approx(expected)
@@ -99,7 +104,9 @@ def test_the_student_is_asked_at_the_points_of_its_own_grid_each_as_often(interv
 
 def test_the_teacher_crosses_only_the_interval_that_the_student_has_to_cross():
     seen = []
-    distiller = EndpointDistiller(lambda x, t, labels: seen.append(t) or x, PATH, intervals=4, substeps=5)
+    distiller = EndpointDistiller(
+        lambda x, t, labels: seen.append(t) or x, PATH, intervals=4, substeps=5
+    )
     starts = []
     distiller.loss(lambda x, t, labels=None: starts.append(t) or x, X0, generator=seeded(4))
     assert len(seen) == 5
@@ -111,7 +118,9 @@ def test_points_come_from_the_path_at_the_start_of_their_interval():
     seen = []
     distiller = EndpointDistiller(spiral, PATH, intervals=2, substeps=1)
     distiller.loss(
-        lambda x, t, labels=None: seen.append((x, t)) or x, torch.zeros(20_000, 1, 1, 2), generator=seeded(5)
+        lambda x, t, labels=None: seen.append((x, t)) or x,
+        torch.zeros(20_000, 1, 1, 2),
+        generator=seeded(5),
     )
     x, t = seen[0]
     for start in (0.5, 1.0):
@@ -122,18 +131,23 @@ def test_points_come_from_the_path_at_the_start_of_their_interval():
 
 def test_a_guided_teacher_teaches_the_guided_field():
     def winds(x, t, labels):
-        """A wind of strength 1 + label; none for the null label. Guidance by s makes it s (1 + label)."""
+        """A wind of strength 1 + label; none for the null label. Guidance by s makes it s (1 +
+        label)."""
         strength = torch.where(labels < 0, 0.0, labels + 1.0)
         return strength[:, None].expand_as(x)
 
     labels = torch.arange(200) % 3
     for solver, target in itertools.product(("euler", "heun"), ("velocity", "endpoint")):
-        distiller = EndpointDistiller(winds, PATH, intervals=2, substeps=3, solver=solver, guidance=1.5, target=target)
+        distiller = EndpointDistiller(
+            winds, PATH, intervals=2, substeps=3, solver=solver, guidance=1.5, target=target
+        )
         guided = distiller.loss(lambda x, t, k: 1.5 * winds(x, t, k), X0, labels, seeded(7))
         plain = distiller.loss(winds, X0, labels, seeded(7))
         assert guided < 1e-10
         scale = 1.0 if target == "velocity" else 0.25
-        assert plain.item() == pytest.approx(scale * (0.5 * (labels + 1.0)).square().mean().item(), rel=1e-4)
+        assert plain.item() == pytest.approx(
+            scale * (0.5 * (labels + 1.0)).square().mean().item(), rel=1e-4
+        )
 
 
 def test_only_the_student_learns():
@@ -174,7 +188,9 @@ def trained(model: Small, loss, steps: int = 250) -> Small:
 
 def test_a_chain_of_students_keeps_the_teachers_endpoints_in_fewer_steps_than_the_teacher_can():
     torch.manual_seed(0)
-    teacher = trained(Small(), lambda model, x0, generator: flow_matching_loss(model, PATH, x0, None, generator))
+    teacher = trained(
+        Small(), lambda model, x0, generator: flow_matching_loss(model, PATH, x0, None, generator)
+    )
     four, one = copy.deepcopy(teacher), copy.deepcopy(teacher)
     stage = EndpointDistiller(teacher, PATH, intervals=4, substeps=8)
     trained(four, lambda model, x0, generator: stage.loss(model, x0, None, generator))
@@ -183,7 +199,10 @@ def test_a_chain_of_students_keeps_the_teachers_endpoints_in_fewer_steps_than_th
 
     def distance(model: Small, steps: int) -> float:
         """Root mean square from where the teacher takes the same noise in 32 steps."""
-        ends = [sample(m, PATH, (1000, 1), steps=n, seed=10).images for m, n in ((model, steps), (teacher, 32))]
+        ends = [
+            sample(m, PATH, (1000, 1), steps=n, seed=10).images
+            for m, n in ((model, steps), (teacher, 32))
+        ]
         return (ends[0] - ends[1]).square().mean().sqrt().item()
 
     assert distance(four, 4) < 0.2 * distance(teacher, 4)
@@ -200,10 +219,24 @@ def test_a_chain_of_students_keeps_the_teachers_endpoints_in_fewer_steps_than_th
         ({"intervals": 0}, "steps = 0"),
         ({"intervals": None}, "needs intervals or times"),
         ({"times": torch.tensor([1.0, 0.0])}, r"intervals = 1, eps = 0\.0: times say both already"),
-        ({"intervals": None, "times": torch.tensor([1.0, 0.0]), "eps": 0.1}, "times say both already"),
+        (
+            {"intervals": None, "times": torch.tensor([1.0, 0.0]), "eps": 0.1},
+            "times say both already",
+        ),
         *(
-            ({"intervals": None, "times": torch.tensor(times)}, "expected two or more, decreasing from 1 to at least 0")
-            for times in ([1.0], [0.9, 0.0], [1.0, -0.1], [1.0, 0.5, 0.5], [1.0, 0.2, 0.4], [1.0, math.nan], [[1.0]])
+            (
+                {"intervals": None, "times": torch.tensor(times)},
+                "expected two or more, decreasing from 1 to at least 0",
+            )
+            for times in (
+                [1.0],
+                [0.9, 0.0],
+                [1.0, -0.1],
+                [1.0, 0.5, 0.5],
+                [1.0, 0.2, 0.4],
+                [1.0, math.nan],
+                [[1.0]],
+            )
         ),
     ],
 )
@@ -215,7 +248,9 @@ def test_a_distiller_that_makes_no_sense_is_refused(options, match):
 def test_an_inner_grid_is_where_the_teacher_steps():
     asked: list[float] = []
 
-    def teacher(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+    def teacher(
+        x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         asked.extend(t.tolist())
         return torch.zeros_like(x)
 

@@ -19,12 +19,15 @@ def drawn(field, path=KAC, shape=SHAPE, **options):
     return sample(field, path, shape, **{"steps": 6, "seed": 0, **options})
 
 
-# --- early and late -------------------------------------------------------------------------------------------------
+# --- early and late
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 3, 4, 7])
-def test_early_and_late_energy_add_up_to_the_total_and_are_equal_for_a_constant_field(solver, steps):
+def test_early_and_late_energy_add_up_to_the_total_and_are_equal_for_a_constant_field(
+    solver, steps
+):
     constant = drawn(lambda x, t, labels: torch.full_like(x, 3.0), solver=solver, steps=steps)
     for part in (constant.trajectory.early_energy, constant.trajectory.late_energy):
         assert part.tolist() == pytest.approx([4 * 9 / 4] * 3)
@@ -38,17 +41,23 @@ def test_a_field_that_moves_only_near_the_noise_has_early_energy_alone():
         return torch.where(t > 0.5, 2.0, 0.0)[:, None, None, None].expand_as(x)
 
     summary = drawn(near_noise, steps=10).trajectory
-    assert summary.early_energy.tolist() == pytest.approx([4 * 4 / 2 / 2] * 3) and not summary.late_energy.any()
+    assert (
+        summary.early_energy.tolist() == pytest.approx([4 * 4 / 2 / 2] * 3)
+        and not summary.late_energy.any()
+    )
 
 
 def test_a_field_that_grows_in_time_splits_its_energy_as_the_integral_does():
-    summary = drawn(lambda x, t, labels: t[:, None].expand_as(x), shape=(3, 2), steps=400, solver="midpoint").trajectory
+    summary = drawn(
+        lambda x, t, labels: t[:, None].expand_as(x), shape=(3, 2), steps=400, solver="midpoint"
+    ).trajectory
     early, late = 2 * (1 - 1 / 8) / 6, 2 * (1 / 8) / 6  # 1/2 integral of 2 t^2 over each half
     assert summary.early_energy.tolist() == pytest.approx([early] * 3, rel=0.005)
     assert summary.late_energy.tolist() == pytest.approx([late] * 3, rel=0.005)
 
 
-# --- speed and light cone -------------------------------------------------------------------------------------------
+# --- speed and light cone
+# -------------------------------------------------------------------------------------------
 
 
 def test_the_largest_speed_is_over_coordinates_and_time_for_each_image():
@@ -77,7 +86,9 @@ def test_the_violations_are_the_share_of_coordinates_and_times_above_the_bound()
 @pytest.mark.parametrize("guidance", [1.0, 1.5, 3.0, 0.3, -1.0])
 def test_an_exact_field_keeps_the_light_cone_of_its_guidance(clock, guidance):
     path = KacPath(KacProcess(3.0, 2.0), clock=clock)
-    data, one, other = PointData(path, [-1.0, 1.0]), PointData(path, [1.0]), PointData(path, [-1.0])
+    data = PointData(path, [-1.0, 1.0])
+    one = PointData(path, [1.0])
+    other = PointData(path, [-1.0])
 
     def field(x, t, labels):
         """Class 0 is the point 1, class 1 the point -1, no class both."""
@@ -100,14 +111,18 @@ def test_the_bound_grows_with_guidance_and_is_infinite_where_there_is_no_light_c
 
 
 def test_the_summary_belongs_to_the_image_whatever_batches_there_are():
-    whole, parts = (drawn(lambda x, t, labels: 20 * x, shape=(50, 1, 2, 2), batch_size=size) for size in (64, 16))
+    whole, parts = (
+        drawn(lambda x, t, labels: 20 * x, shape=(50, 1, 2, 2), batch_size=size)
+        for size in (64, 16)
+    )
     for name in ("early_energy", "late_energy", "max_speed", "light_cone_violations"):
         one, other = (getattr(result.trajectory, name) for result in (whole, parts))
         assert len(one) == 50 and torch.equal(one, other) and len(one.unique()) > 5
     assert torch.equal(whole.kinetic_path_energy, parts.kinetic_path_energy)
 
 
-# --- shaping --------------------------------------------------------------------------------------------------------
+# --- shaping
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_shaping_has_mean_one_and_is_above_one_near_the_noise():
@@ -135,9 +150,12 @@ def test_shaping_moves_a_constant_field_earlier_and_to_the_same_end(solver):
 
 def test_no_shaping_changes_no_bit_and_shaping_keeps_its_own_light_cone():
     fast = light_cone_bound(KAC)
-    plain, none = drawn(lambda x, t, labels: x), drawn(lambda x, t, labels: x, shaping=0.0)
+    plain = drawn(lambda x, t, labels: x)
+    none = drawn(lambda x, t, labels: x, shaping=0.0)
     assert torch.equal(plain.images, none.images)
-    assert not drawn(lambda x, t, labels: torch.full_like(x, fast), shaping=0.01).trajectory.light_cone_violations.any()
+    assert not drawn(
+        lambda x, t, labels: torch.full_like(x, fast), shaping=0.01
+    ).trajectory.light_cone_violations.any()
 
 
 @pytest.mark.parametrize("strength", [-0.01, 1.0, math.nan])

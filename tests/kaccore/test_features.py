@@ -42,15 +42,20 @@ def inception_file(tmp_path_factory) -> Path:
 def test_a_shipped_classifier_knows_at_least_97_percent_of_its_held_out_images(name, features):
     images, record = load(name), json.loads(RECORD.read_text())[name]
     train, held_out = split(images)
-    assert not set(train.tolist()) & set(held_out.tolist()) and len(train) + len(held_out) == len(images)
-    score = accuracy(extractor(features).classifier, images.floats()[held_out], images.labels[held_out])
+    assert not set(train.tolist()) & set(held_out.tolist()) and len(train) + len(held_out) == len(
+        images
+    )
+    score = accuracy(
+        extractor(features).classifier, images.floats()[held_out], images.labels[held_out]
+    )
     assert score >= 0.97
     assert score == pytest.approx(record["held_out_accuracy"], abs=1.5 / len(held_out))
 
 
 @pytest.mark.parametrize("name, features", SHIPPED)
 def test_shipped_weights_are_small_and_are_those_that_were_recorded(name, features):
-    content, record = classifier_weights(name).read_bytes(), json.loads(RECORD.read_text())[name]
+    content = classifier_weights(name).read_bytes()
+    record = json.loads(RECORD.read_text())[name]
     assert hashlib.sha256(content).hexdigest() == record["sha256"]
     assert record["features"] == features and record["data_fingerprint"] == load(name).fingerprint
     assert len(content) < 250_000
@@ -63,7 +68,9 @@ def test_features_do_not_depend_on_the_batch_size(name, features):
     whole = extract(images, features, batch_size=100)
     assert whole.shape == (100, 64) and whole.dtype == torch.float32
     for batch_size in (1, 7, 64):
-        torch.testing.assert_close(extract(images, features, batch_size=batch_size), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            extract(images, features, batch_size=batch_size), whole, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_no_images_give_no_features():
@@ -97,22 +104,33 @@ def test_auto_means_a_data_sets_shipped_classifier_or_inception_where_it_is_at_h
     cached = OFFICIAL[INCEPTION].path
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"weights")
-    assert features_for("cifar10") == features_for("folder") == INCEPTION and features_for("folder", OWN) == OWN
+    assert (
+        features_for("cifar10") == features_for("folder") == INCEPTION
+        and features_for("folder", OWN) == OWN
+    )
 
 
 def test_the_message_says_how_to_get_the_standard_number(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     said = standard_number("evaluation.weights")
-    assert OFFICIAL[INCEPTION].url in said and "evaluation.weights" in said and str(tmp_path) in said
+    assert (
+        OFFICIAL[INCEPTION].url in said and "evaluation.weights" in said and str(tmp_path) in said
+    )
 
 
-@pytest.mark.parametrize("home", [{"TORCH_HOME": "/a"}, {"XDG_CACHE_HOME": "/b"}, {"TORCH_HOME": "~/c"}, {}])
+@pytest.mark.parametrize(
+    "home", [{"TORCH_HOME": "/a"}, {"XDG_CACHE_HOME": "/b"}, {"TORCH_HOME": "~/c"}, {}]
+)
 def test_fetched_weights_are_looked_for_where_torch_keeps_them(home, monkeypatch):
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, home[name]) if name in home else monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, home[name]) if name in home else monkeypatch.delenv(
+            name, raising=False
+        )
     assert OFFICIAL[INCEPTION].url == URL_INCEPTION_V3
     for official in OFFICIAL.values():
-        assert official.path == Path(torch.hub.get_dir(), "checkpoints", official.url.split("/")[-1])
+        assert official.path == Path(
+            torch.hub.get_dir(), "checkpoints", official.url.split("/")[-1]
+        )
 
 
 @pytest.mark.parametrize(
@@ -135,10 +153,14 @@ def test_inception_extracts_from_a_file_whose_hash_was_given(inception_file):
     sha256 = hashlib.sha256(inception_file.read_bytes()).hexdigest()
     gray = load("digits").images[:3]
     features = extract(gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256)
-    theirs = FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=str(inception_file))
+    theirs = FeatureExtractorInceptionV3(
+        INCEPTION, ["2048"], feature_extractor_weights_path=str(inception_file)
+    )
     expected = theirs(gray.repeat(1, 3, 1, 1))[0]
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
-    again, logits = extract_with_logits(gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256)
+    again, logits = extract_with_logits(
+        gray, INCEPTION, batch_size=2, weights=inception_file, weights_sha256=sha256
+    )
     assert torch.equal(again, features)
     # The Inception Score's logits are those without the last bias, as in TensorFlow's graph.
     torch.testing.assert_close(logits, expected @ theirs.fc.weight.T, atol=1e-3, rtol=1e-3)
@@ -161,9 +183,17 @@ class Trap:
 def test_weights_with_another_hash_are_refused_before_they_are_unpickled(tmp_path):
     weights, sprung = tmp_path / "weights-6726825d.pth", tmp_path / "sprung"
     torch.save(Trap(sprung), weights)
-    for sha256, remedy in ((None, "give its hash as `weights_sha256`"), ("0" * 64, "correct `weights_sha256`")):
+    for sha256, remedy in (
+        (None, "give its hash as `weights_sha256`"),
+        ("0" * 64, "correct `weights_sha256`"),
+    ):
         with pytest.raises(ValueError, match=remedy):
-            extract(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), INCEPTION, weights=weights, weights_sha256=sha256)
+            extract(
+                torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
+                INCEPTION,
+                weights=weights,
+                weights_sha256=sha256,
+            )
     assert not sprung.exists()
     torch.load(weights, weights_only=False)  # the trap is a real one
     assert sprung.exists()

@@ -7,14 +7,23 @@ from torch_fidelity import calculate_metrics
 
 from kaccore.data import load, to_uint8
 from kaccore.metrics.features import classifier_weights
-from kaccore.metrics.fid import METRICS, Reference, compare, extract, extract_with_logits, split_halves_fid
+from kaccore.metrics.fid import (
+    METRICS,
+    Reference,
+    compare,
+    extract,
+    extract_with_logits,
+    split_halves_fid,
+)
 
 
 def gaussian(count: int, width: int, seed: int) -> torch.Tensor:
     """Correlated Gaussian features (count, width) with a mean of their own."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(width, width, generator=generator)
-    return torch.randn(count, width, generator=generator) @ mix + torch.randn(width, generator=generator)
+    return torch.randn(count, width, generator=generator) @ mix + torch.randn(
+        width, generator=generator
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,9 @@ def test_fid_equals_the_closed_form_of_two_gaussians():
     root = scipy.linalg.sqrtm(np.cov(a.T) @ np.cov(b.T)).real
     shift = a.mean(0) - b.mean(0)
     expected = shift @ shift + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
-    assert compare(fake, Reference.of_features(real, "any"), ["fid"])["fid"] == pytest.approx(expected, rel=1e-6)
+    assert compare(fake, Reference.of_features(real, "any"), ["fid"])["fid"] == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_fid_of_a_set_and_its_shifted_copy_is_the_squared_shift():
@@ -47,11 +58,15 @@ def test_fid_of_a_scaled_copy_is_that_of_its_standard_deviations():
     real = torch.randn(2000, 4, generator=torch.Generator().manual_seed(3)).double()
     real -= real.mean(0)
     expected = float(np.trace(np.cov(real.numpy().T)))  # (2 - 1)^2 tr C, and the mean stays 0
-    assert compare(2 * real, Reference.of_features(real, "any"), ["fid"])["fid"] == pytest.approx(expected, rel=1e-5)
+    assert compare(2 * real, Reference.of_features(real, "any"), ["fid"])["fid"] == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_identical_sets_score_nothing_and_cover_each_other(digits, digits_reference):
-    scores = compare(extract(digits.images, "digits-cnn-v1"), digits_reference, ["fid", "precision", "recall"])
+    scores = compare(
+        extract(digits.images, "digits-cnn-v1"), digits_reference, ["fid", "precision", "recall"]
+    )
     assert scores["fid"] == pytest.approx(0, abs=1e-4)
     assert scores["precision"] == 1 and scores["recall"] == 1
 
@@ -70,7 +85,9 @@ def test_precision_sees_strangers_and_recall_sees_a_missing_class(digits, digits
     few = extract(digits.images[digits.labels < 5], "digits-cnn-v1")
     scores = compare(few, digits_reference, ["precision", "recall"])
     assert scores["precision"] == 1 and scores["recall"] < 0.7
-    noise = torch.randint(0, 256, (500, 1, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    noise = torch.randint(
+        0, 256, (500, 1, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8
+    )
     strange = compare(extract(noise, "digits-cnn-v1"), digits_reference, ["precision"])
     assert set(strange) == {"precision"} and strange["precision"] < 0.1
 
@@ -81,9 +98,13 @@ def test_kid_equals_the_unbiased_estimate_by_its_definition():
     def k(a, b):
         return (a @ b / 5 + 1) ** 3
 
-    within = sum(k(s[i], s[j]) for s in (x, y) for i in range(60) for j in range(60) if i != j) / (60 * 59)
+    within = sum(k(s[i], s[j]) for s in (x, y) for i in range(60) for j in range(60) if i != j) / (
+        60 * 59
+    )
     across = sum(k(a, b) for a in x for b in y) / 60**2
-    scores = compare(torch.from_numpy(x), Reference.of_features(torch.from_numpy(y).float(), "any"), ["kid"])
+    scores = compare(
+        torch.from_numpy(x), Reference.of_features(torch.from_numpy(y).float(), "any"), ["kid"]
+    )
     assert scores["kid"] == pytest.approx(within - 2 * across, rel=1e-4)
     assert scores["kid_std"] < 1e-4 * scores["kid"]  # each subset is the whole
 
@@ -94,12 +115,15 @@ def test_kid_of_a_copy_lies_below_zero_by_the_kernel_of_each_image_with_itself()
     itself = kernel.diagonal().mean()
     others = (kernel.sum() - kernel.diagonal().sum()) / (1500 * 1499)
     scores = compare(x, Reference.of_features(x, "any"), ["kid"])
-    assert scores["kid"] == pytest.approx(float(2 / 1500 * (others - itself)), abs=4 * scores["kid_std"] / 100**0.5)
+    assert scores["kid"] == pytest.approx(
+        float(2 / 1500 * (others - itself)), abs=4 * scores["kid_std"] / 100**0.5
+    )
     assert scores["kid"] < 0
 
 
 def test_kid_depends_on_its_seed_alone():
-    fake, reference = gaussian(300, 8, 8), Reference.of_features(gaussian(200, 8, 9), "any")
+    fake = gaussian(300, 8, 8)
+    reference = Reference.of_features(gaussian(200, 8, 9), "any")
     first = compare(fake, reference, ["kid"], seed=1)
     torch.rand(7), np.random.rand(7)
     assert compare(fake, reference, ["kid"], seed=1) == first
@@ -109,7 +133,9 @@ def test_kid_depends_on_its_seed_alone():
 def test_half_the_real_images_score_near_the_other_half_but_not_zero(digits):
     halves = split_halves_fid(digits, "digits-cnn-v1", seed=0, pairs=3)
     blurred = torch.nn.functional.avg_pool2d(digits.floats(), 3, 1, 1)
-    blur = compare(extract(to_uint8(blurred), "digits-cnn-v1"), Reference.build(digits.images, "digits-cnn-v1"))
+    blur = compare(
+        extract(to_uint8(blurred), "digits-cnn-v1"), Reference.build(digits.images, "digits-cnn-v1")
+    )
     assert 0 < halves < blur["fid"] / 3
     assert split_halves_fid(digits, "digits-cnn-v1", seed=0, pairs=3) == halves
 

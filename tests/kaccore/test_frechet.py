@@ -16,7 +16,13 @@ from kaccore.metrics.fid import (
     extract_statistics,
     extract_with_logits,
 )
-from kaccore.metrics.frechet import FeatureStatistics, frechet_distance, moments, per_class_fid, perfect_model_fid
+from kaccore.metrics.frechet import (
+    FeatureStatistics,
+    frechet_distance,
+    moments,
+    per_class_fid,
+    perfect_model_fid,
+)
 
 CNN = "digits-cnn-v1"
 
@@ -41,10 +47,14 @@ def digits():
     return load("digits")
 
 
-# --- statistics batch by batch --------------------------------------------------------------------------------------
+# --- statistics batch by batch
+# --------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(lambda sizes: sum(sizes) >= 2), st.floats(0, 1e4))
+@given(
+    st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(lambda sizes: sum(sizes) >= 2),
+    st.floats(0, 1e4),
+)
 def test_statistics_gathered_in_batches_are_those_of_the_whole(sizes, offset):
     features = torch.randn(sum(sizes), 5, generator=seeded(1)) * torch.arange(1, 6) + offset
     whole = features.double().numpy()
@@ -62,7 +72,11 @@ def test_merging_does_not_depend_on_the_order_and_leaves_what_was_merged_alone()
             one = gathered(part, [len(part)])
             before = one.count, one.mean.clone(), one.scatter.clone()
             total.merge(one)
-            assert one.count == before[0] and torch.equal(one.mean, before[1]) and torch.equal(one.scatter, before[2])
+            assert (
+                one.count == before[0]
+                and torch.equal(one.mean, before[1])
+                and torch.equal(one.scatter, before[2])
+            )
         assert total.count == 300
         assert all(relative(a, b) < 1e-12 for a, b in zip(total.statistics(), whole, strict=True))
 
@@ -73,7 +87,9 @@ def test_fid_from_batches_is_that_of_all_images_at_once(digits):
     streamed = Reference.build(iter(digits.images[900:].split(400)), CNN, keep_features=False)
     assert streamed.count == whole.count == 897 and len(streamed.matrix) == 0
     expected = compare(extract(some, CNN), whole)["fid"]
-    got = compare(extract_statistics((batch for batch in batches), CNN, batch_size=100), streamed)["fid"]
+    got = compare(extract_statistics((batch for batch in batches), CNN, batch_size=100), streamed)[
+        "fid"
+    ]
     # The statistics agree to 1e-10; features of another batch size differ in float32 rounding.
     assert got == pytest.approx(expected, rel=1e-5)
     features = extract(some, CNN)
@@ -91,7 +107,10 @@ def test_images_come_as_a_tensor_a_data_set_or_batches_and_are_read_one_batch_at
 
     outputs = extract_batches(batches(), CNN, batch_size=200)
     assert next(outputs).features.shape == (200, 64) and read == [500]
-    assert [len(output.logits) for output in outputs] == [200, 100] + [200, 200, 100] * 2 + [200, 97]
+    assert [len(output.logits) for output in outputs] == [200, 100] + [200, 200, 100] * 2 + [
+        200,
+        97,
+    ]
     whole = extract(digits.images, CNN)
     assert torch.equal(extract(digits, CNN), whole)
     assert torch.allclose(extract(batches(), CNN), whole, atol=1e-5)
@@ -118,14 +137,20 @@ def test_statistics_that_make_no_sense_are_refused():
         (lambda: statistics.update(torch.zeros(4, 2)), r"\(4, 2\); expected \(n, 3\)"),
         (lambda: statistics.update(torch.full((4, 3), torch.nan)), "NaN or infinity"),
         (lambda: statistics.merge(FeatureStatistics(2)), "2 wide; expected 3"),
-        (lambda: compare(gathered(torch.zeros(9, 3), [9]), Reference.of_features(torch.rand(9, 4), "any")), "3 wide"),
+        (
+            lambda: compare(
+                gathered(torch.zeros(9, 3), [9]), Reference.of_features(torch.rand(9, 4), "any")
+            ),
+            "3 wide",
+        ),
     ):
         with pytest.raises(ValueError, match=match):
             call()
     assert statistics.count == 1
 
 
-# --- by class -------------------------------------------------------------------------------------------------------
+# --- by class
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_fid_of_a_class_is_that_of_its_images_alone(digits):
@@ -150,12 +175,15 @@ def test_classes_with_too_few_images_on_either_side_are_named_and_not_scored():
         per_class_fid(features, fake[:5], features, real)
 
 
-# --- what few images cost -------------------------------------------------------------------------------------------
+# --- what few images cost
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [60, 300, 1200, 4000])
 def test_the_yardstick_is_what_fresh_draws_of_the_same_law_score(count):
-    width, total, trials = 12, 1200, 12
+    width = 12
+    total = 1200
+    trials = 12
     mix = torch.randn(width, width, generator=seeded(4))
 
     def draw(n: int, seed: int) -> torch.Tensor:
@@ -173,20 +201,31 @@ def test_the_yardstick_is_what_fresh_draws_of_the_same_law_score(count):
 def test_the_yardstick_falls_as_the_samples_grow_and_depends_on_its_seed_alone(digits):
     features = extract(digits, CNN)
     scores = [perfect_model_fid(features, count, seed=5) for count in (100, 500, 1797, 10_000)]
-    assert all(one.mean > other.mean > 0 and one.std > 0 for one, other in itertools.pairwise(scores))
-    assert perfect_model_fid(features, 100, seed=5) == scores[0] != perfect_model_fid(features, 100, seed=6)
+    assert all(
+        one.mean > other.mean > 0 and one.std > 0 for one, other in itertools.pairwise(scores)
+    )
+    assert (
+        perfect_model_fid(features, 100, seed=5)
+        == scores[0]
+        != perfect_model_fid(features, 100, seed=6)
+    )
     with pytest.raises(ValueError, match=r"count = 1, splits = 10, 1797 real images"):
         perfect_model_fid(features, 1)
 
 
-# --- the Inception Score --------------------------------------------------------------------------------------------
+# --- the Inception Score
+# --------------------------------------------------------------------------------------------
 
 
 def test_certain_and_varied_classes_score_their_number_and_indifferent_ones_score_one():
     reference = Reference.of_features(torch.rand(9, 2, generator=seeded(7)), "any")
     labels = torch.arange(5000) % 5
     certain = 50.0 * torch.nn.functional.one_hot(labels, 5)
-    for logits, expected in ((certain, 5.0), (torch.zeros(5000, 5), 1.0), (certain[labels == 2], 1.0)):
+    for logits, expected in (
+        (certain, 5.0),
+        (torch.zeros(5000, 5), 1.0),
+        (certain[labels == 2], 1.0),
+    ):
         score = compare(torch.rand(9, 2), reference, ["inception_score"], logits=logits)
         assert set(score) == {"inception_score", "inception_score_std"}
         assert score["inception_score"] == pytest.approx(expected, rel=0.01)
@@ -198,12 +237,15 @@ def test_real_digits_score_near_ten_and_one_class_near_one(digits):
     assert (logits.argmax(1) == digits.labels).float().mean() > 0.97
     reference = Reference.build(digits, CNN)
     everything = compare(features, reference, METRICS, logits=logits)["inception_score"]
-    threes = compare(features, reference, ["inception_score"], logits=logits[digits.labels == 3])["inception_score"]
+    threes = compare(features, reference, ["inception_score"], logits=logits[digits.labels == 3])[
+        "inception_score"
+    ]
     assert 5 < everything < 10 and 1 < threes < 2
 
 
 def test_a_score_without_logits_or_with_too_few_is_refused(digits):
-    features, reference = torch.rand(9, 2), Reference.of_features(torch.rand(9, 2), "any")
+    features = torch.rand(9, 2)
+    reference = Reference.of_features(torch.rand(9, 2), "any")
     with pytest.raises(ValueError, match="inception_score: needs the class logits"):
         compare(features, reference, ["inception_score"])
     with pytest.raises(ValueError, match="at least 10 images"):

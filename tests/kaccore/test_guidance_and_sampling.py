@@ -23,7 +23,8 @@ LABELS = torch.arange(100) % 10
 
 
 class Towards(nn.Module):
-    """u = pull (x - m_label), m = 0 for the null label: a field that is known, and that counts what it is asked."""
+    """u = pull (x - m_label), m = 0 for the null label: a field that is known, and that counts what
+    it is asked."""
 
     def __init__(self, pull: float = 1.0) -> None:
         super().__init__()
@@ -41,28 +42,35 @@ class Towards(nn.Module):
 
 @pytest.fixture(scope="module")
 def unet() -> UNet:
-    """A network with attention, classes and dropout whose every weight counts (fresh ones end in zeros)."""
+    """A network with attention, classes and dropout whose every weight counts (fresh ones end in
+    zeros)."""
     torch.manual_seed(0)
-    model = UNet(8, 1, channels=16, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.2, classes=10)
+    model = UNet(
+        8, 1, channels=16, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.2, classes=10
+    )
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.1)
     return model
 
 
-# --- guidance -------------------------------------------------------------------------------------------------------
+# --- guidance
+# -------------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-2, 5), st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_the_guided_field_is_the_affine_combination_of_the_two(scale, labels):
     model, labels = Towards(2.0), torch.tensor(labels)
-    x, t = torch.randn(len(labels), 1, 2, 2, generator=torch.Generator().manual_seed(1)), torch.tensor(0.5)
+    x = torch.randn(len(labels), 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor(0.5)
     guided = GuidedVelocity(model, labels, scale)(x, t)
     mean = scale * (labels + 1.0)  # of 2 (x - 0) and 2 (x - m): guidance moves the centre to s m
     assert torch.allclose(guided, 2 * (x - mean[:, None, None, None]), atol=1e-4)
 
 
 def test_without_guidance_the_network_is_asked_once_and_its_answer_kept():
-    model, x, t = Towards(), torch.randn(4, 1, 2, 2), torch.rand(4)
+    model = Towards()
+    x = torch.randn(4, 1, 2, 2)
+    t = torch.rand(4)
     for labels in (None, torch.arange(4)):
         model.rows.clear()
         velocity = GuidedVelocity(model, labels)
@@ -83,10 +91,14 @@ def test_labels_are_dropped_at_the_given_rate_and_otherwise_kept():
     gone = dropped == NULL_LABEL
     assert torch.equal(dropped[~gone], labels[~gone])
     assert scipy.stats.binomtest(int(gone.sum()), 20_000, 0.1).pvalue > 1e-3
-    assert torch.equal(drop_labels(labels, 0.0), labels) and (drop_labels(labels, 1.0) == NULL_LABEL).all()
+    assert (
+        torch.equal(drop_labels(labels, 0.0), labels)
+        and (drop_labels(labels, 1.0) == NULL_LABEL).all()
+    )
 
 
-# --- the count of network evaluations -------------------------------------------------------------------------------
+# --- the count of network evaluations
+# -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver, guidance", [(name, s) for name in SOLVERS for s in (1.0, 1.5)])
@@ -96,18 +108,25 @@ def test_nfe_is_steps_times_evaluations_and_twice_that_under_guidance(solver, gu
     result = sample(model, PATH, (count, 1, 2, 2), solver=solver, steps=5, seed=0, labels=LABELS[:count],
                     guidance=guidance)  # fmt: skip
     assert result.nfe == 5 * EVALUATIONS[solver] * (1 if guidance == 1.0 else 2)
-    assert sum(model.rows) == result.nfe * max(count, 16)  # what the network itself saw; few images are padded to 16
+    assert sum(model.rows) == result.nfe * max(
+        count, 16
+    )  # what the network itself saw; few images are padded to 16
 
 
 def test_nfe_is_per_image_however_many_batches_there_are():
     for batch_size in (16, 20, 50):
-        assert sample(Towards(), PATH, (50, 1, 2, 2), steps=3, seed=0, batch_size=batch_size).nfe == 3
+        assert (
+            sample(Towards(), PATH, (50, 1, 2, 2), steps=3, seed=0, batch_size=batch_size).nfe == 3
+        )
 
 
-# --- one seed, one image --------------------------------------------------------------------------------------------
+# --- one seed, one image
+# --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labelled, guidance, solver", [(False, 1.0, "ab2"), (True, 1.0, "euler"), (True, 1.5, "heun")])
+@pytest.mark.parametrize(
+    "labelled, guidance, solver", [(False, 1.0, "ab2"), (True, 1.0, "euler"), (True, 1.5, "heun")]
+)
 def test_an_image_is_bitwise_the_same_whatever_is_drawn_beside_it(unet, labelled, guidance, solver):
     def draw(count, first=0, batch_size=None):
         labels = LABELS[first : first + count] if labelled else None
@@ -124,7 +143,9 @@ def test_an_image_is_bitwise_the_same_whatever_is_drawn_beside_it(unet, labelled
 
 
 def test_images_of_other_seeds_and_other_numbers_differ(unet):
-    images = torch.cat([sample(unet, PATH, (3, 1, 8, 8), steps=2, seed=seed).images for seed in (1, 2)])
+    images = torch.cat(
+        [sample(unet, PATH, (3, 1, 8, 8), steps=2, seed=seed).images for seed in (1, 2)]
+    )
     for one, other in itertools.combinations(images, 2):
         assert not torch.equal(one, other)
 
@@ -139,7 +160,8 @@ def test_the_starting_noise_is_the_prior_and_no_two_images_share_it():
 
 def test_the_global_generator_is_neither_read_nor_moved(unet):
     torch.manual_seed(1)
-    state, first = torch.get_rng_state(), sample(unet, PATH, (2, 1, 8, 8), steps=1, seed=4).images
+    state = torch.get_rng_state()
+    first = sample(unet, PATH, (2, 1, 8, 8), steps=1, seed=4).images
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert torch.equal(sample(unet, PATH, (2, 1, 8, 8), steps=1, seed=4).images, first)
@@ -147,12 +169,17 @@ def test_the_global_generator_is_neither_read_nor_moved(unet):
 
 @given(st.integers(0, 2**62), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_seeds_differ_by_seed_purpose_and_every_index(seed, i, j):
-    seeds = [derive_seed(seed, p, *k) for p in ("a", "b") for k in ((), (i,), (i, j), (j, i, 0), (i, j, 0, 1))]
+    seeds = [
+        derive_seed(seed, p, *k)
+        for p in ("a", "b")
+        for k in ((), (i,), (i, j), (j, i, 0), (i, j, 0, 1))
+    ]
     assert len(set(seeds)) == len(seeds) and all(0 <= s < 2**63 for s in seeds)
     assert derive_seed(seed, "a", i) != derive_seed(seed + 1, "a", i)
 
 
-# --- from noise to data ---------------------------------------------------------------------------------------------
+# --- from noise to data
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clock", ["linear", "quadratic"])
@@ -160,7 +187,9 @@ def test_seeds_differ_by_seed_purpose_and_every_index(seed, i, j):
 def test_the_exact_field_of_one_data_point_leads_every_prior_draw_to_it(clock, solver):
     path, errors = KacPath(KacProcess(25.0, 2.0), clock=clock), {}
     for steps in (50, 200):
-        images = sample(PointData(path, [0.4]), path, (200, 1, 1, 1), solver=solver, steps=steps, seed=6).images
+        images = sample(
+            PointData(path, [0.4]), path, (200, 1, 1, 1), solver=solver, steps=steps, seed=6
+        ).images
         errors[steps] = float((images - 0.4).abs().max())
     assert errors[200] < 0.02 and errors[200] < errors[50] / 2
 
@@ -180,27 +209,37 @@ def test_a_linear_field_contracts_the_prior_by_its_own_exponential(solver):
     assert torch.allclose(result.images, prior * torch.tensor(-1.0).exp(), rtol=2e-3)
 
 
-# --- energy ---------------------------------------------------------------------------------------------------------
+# --- energy
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_kinetic_path_energy_of_a_constant_field_is_half_its_square(solver):
     wind = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    result = sample(lambda x, t, labels: wind.expand_as(x), PATH, (5, 3, 2, 2), solver=solver, steps=6, seed=0)
-    assert torch.allclose(result.kinetic_path_energy, (wind.square().sum() / 2).expand(5), rtol=1e-6)
-    assert torch.allclose(result.images, prior_images(PATH, 0, range(5), (3, 2, 2)) - wind, atol=1e-5)
+    result = sample(
+        lambda x, t, labels: wind.expand_as(x), PATH, (5, 3, 2, 2), solver=solver, steps=6, seed=0
+    )
+    assert torch.allclose(
+        result.kinetic_path_energy, (wind.square().sum() / 2).expand(5), rtol=1e-6
+    )
+    assert torch.allclose(
+        result.images, prior_images(PATH, 0, range(5), (3, 2, 2)) - wind, atol=1e-5
+    )
 
 
 def test_the_kinetic_path_energy_is_each_images_own_and_the_sum_over_its_steps():
     energy, times = KineticEnergy(lambda x, t: x * t), uniform_times(4)
     frozen = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
-    for t in times[:-1]:  # |u|^2 = |x|^2 t^2 at t = 1, 3/4, 1/2, 1/4, each for a quarter of the time
+    for t in times[
+        :-1
+    ]:  # |u|^2 = |x|^2 t^2 at t = 1, 3/4, 1/2, 1/4, each for a quarter of the time
         assert torch.equal(energy(frozen, t), frozen * t)
     squares = (16 + 9 + 4 + 1) / 16
     assert energy.total(times).tolist() == pytest.approx([squares / 8, 25 * squares / 8])
 
 
-# --- contract -------------------------------------------------------------------------------------------------------
+# --- contract
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_sampling_switches_dropout_off_and_leaves_the_mode_as_it_was():
@@ -212,7 +251,11 @@ def test_sampling_switches_dropout_off_and_leaves_the_mode_as_it_was():
 
 def test_no_images_cost_no_evaluations():
     result = sample(Towards(), PATH, (0, 1, 2, 2), steps=3, seed=0)
-    assert result.images.shape == (0, 1, 2, 2) and result.nfe == 0 and len(result.kinetic_path_energy) == 0
+    assert (
+        result.images.shape == (0, 1, 2, 2)
+        and result.nfe == 0
+        and len(result.kinetic_path_energy) == 0
+    )
 
 
 def test_what_cannot_be_sampled_is_refused():
@@ -225,7 +268,8 @@ def test_what_cannot_be_sampled_is_refused():
             sample(Towards(), PATH, (2, 1, 2, 2), **{"steps": 1, "seed": 0, **wrong})
 
 
-# --- the loss -------------------------------------------------------------------------------------------------------
+# --- the loss
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_zero_for_the_field_of_one_data_point_and_one_for_a_field_one_off():
@@ -233,7 +277,10 @@ def test_the_loss_is_zero_for_the_field_of_one_data_point_and_one_for_a_field_on
     exact = PointData(path, [0.0])
     for off in (0, 1):
         loss = flow_matching_loss(
-            lambda x, t, labels, off=off: exact(x, t) + off, path, x0, generator=torch.Generator().manual_seed(1)
+            lambda x, t, labels, off=off: exact(x, t) + off,
+            path,
+            x0,
+            generator=torch.Generator().manual_seed(1),
         )
         assert loss.item() == pytest.approx(off, abs=1e-5)
 
@@ -241,14 +288,20 @@ def test_the_loss_is_zero_for_the_field_of_one_data_point_and_one_for_a_field_on
 def test_the_best_constant_field_leaves_the_variance_of_the_target_as_its_loss():
     x0 = torch.full((20_000, 1), 0.5)  # flow matching: u = eps - x0, mean -1/2 and variance 1
     generator = torch.Generator().manual_seed(2)
-    loss = flow_matching_loss(lambda x, t, labels: torch.full_like(x, -0.5), FlowMatchingPath(), x0, None, generator)
+    loss = flow_matching_loss(
+        lambda x, t, labels: torch.full_like(x, -0.5), FlowMatchingPath(), x0, None, generator
+    )
     assert loss.item() == pytest.approx(1, abs=0.05)
 
 
 def test_the_losss_times_are_uniform_and_never_zero():
     seen, generator = [], torch.Generator().manual_seed(3)
     flow_matching_loss(
-        lambda x, t, labels: seen.append(t) or x, FlowMatchingPath(), torch.zeros(20_000, 1), None, generator
+        lambda x, t, labels: seen.append(t) or x,
+        FlowMatchingPath(),
+        torch.zeros(20_000, 1),
+        None,
+        generator,
     )
     assert scipy.stats.kstest(seen[0].numpy(), "uniform").pvalue > 1e-3 and seen[0].min() > 0
 

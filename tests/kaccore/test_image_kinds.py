@@ -1,4 +1,5 @@
-"""What a network sees of every kind of image file: scaled by its range, upright, composed, and said."""
+"""What a network sees of every kind of image file: scaled by its range, upright, composed, and
+said."""
 
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def test_all_kinds_together_are_read_and_counted(tmp_path):
 def test_what_has_no_known_meaning_is_refused_by_name(name, tmp_path):
     ending, content, words = REFUSED[name]
     (tmp_path / f"x.{ending}").write_bytes(content())
-    with pytest.raises(ValueError, match=rf"^folder: cannot read {tmp_path}/x\.{ending} \(.*({words})"):
+    with pytest.raises(
+        ValueError, match=rf"^folder: cannot read {tmp_path}/x\.{ending} \(.*({words})"
+    ):
         load("folder", tmp_path, size=SIDE)
 
 
@@ -60,7 +63,9 @@ def oriented(file: Path, orientation: int, upright: np.ndarray, kind: str) -> No
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation](upright)))
-    file.write_bytes(saved(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    file.write_bytes(
+        saved(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -112,17 +117,30 @@ def test_white_shapes_on_white_are_warned_of(tmp_path):
     Image.new("RGBA", (32, 32), (9, 9, 9, 0)).save(tmp_path / "empty.png")
     Image.new("RGB", (32, 32), WHITE).save(tmp_path / "plain.png")  # is what it is
     (warning, *_) = load("folder", tmp_path, size=32).notes
-    assert warning.startswith("warning: 3 images of one colour on white") and "another `background`" in warning
-    assert load("folder", tmp_path, size=32, background="black").notes[0].startswith("warning: 1 image of one colour")
+    assert (
+        warning.startswith("warning: 3 images of one colour on white")
+        and "another `background`" in warning
+    )
+    assert (
+        load("folder", tmp_path, size=32, background="black")
+        .notes[0]
+        .startswith("warning: 1 image of one colour")
+    )
 
 
 def test_the_background_is_part_of_what_is_kept_and_of_the_fingerprint(tmp_path):
     shape_on((0, 0, 0)).save(tmp_path / "a.png")
-    found = {colour: load("folder", tmp_path, size=8, background=colour) for colour in ("white", "black", "#fff")}
+    found = {
+        colour: load("folder", tmp_path, size=8, background=colour)
+        for colour in ("white", "black", "#fff")
+    }
     assert found["white"].images.min() > 250 and found["black"].images.min() == 0
     assert found["white"].fingerprint == found["#fff"].fingerprint != found["black"].fingerprint
     assert len(list((tmp_path / ".kaccore").glob("*.safetensors"))) == 2
-    with pytest.raises(ValueError, match=r'folder: background: got \'whit\', expected a colour.*did you mean "white"'):
+    with pytest.raises(
+        ValueError,
+        match=r'folder: background: got \'whit\', expected a colour.*did you mean "white"',
+    ):
         load("folder", tmp_path, size=8, background="whit")
     for transparent in ("#ffffff80", "rgb(300, 0, 0)"):
         with pytest.raises(ValueError, match="opaque"):
@@ -133,14 +151,19 @@ def test_what_was_done_is_counted_with_warnings_first(tmp_path):
     image_files.photograph(0, 40, 20).save(tmp_path / "a.png")
     image_files.photograph(1, 90, 90).save(tmp_path / "b.png")
     notes = load("folder", tmp_path, size=32).notes
-    assert notes == ("warning: 1 image enlarged: smaller than 32x32", "1 image cropped to the middle square")
+    assert notes == (
+        "warning: 1 image enlarged: smaller than 32x32",
+        "1 image cropped to the middle square",
+    )
 
 
 def test_sixteen_bits_of_which_few_are_used_are_warned_of(tmp_path):
     Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
     data = load("folder", tmp_path, size=8)
     assert data.images.unique().tolist() == [16]
-    assert data.notes[0].startswith("warning: the brightest value of 16 bits is 6.2% of their range")
+    assert data.notes[0].startswith(
+        "warning: the brightest value of 16 bits is 6.2% of their range"
+    )
 
 
 TWELVE_BITS = {  # 4095 of 65535; alpha is of 16 bits
@@ -155,13 +178,19 @@ TWELVE_BITS = {  # 4095 of 65535; alpha is of 16 bits
 def test_colours_of_sixteen_bits_of_which_few_are_used_are_warned_of_too(name, tmp_path):
     (tmp_path / name).write_bytes(TWELVE_BITS[name]())
     data = load("folder", tmp_path, size=4)
-    assert data.images.max() <= 16 and data.notes[0].startswith("warning: the brightest value of 16 bits is ")
+    assert data.images.max() <= 16 and data.notes[0].startswith(
+        "warning: the brightest value of 16 bits is "
+    )
 
 
 def test_a_set_of_another_range_is_refused_and_not_taken_for_damaged(tmp_path):
     (tmp_path / "a.tif").write_bytes(saved(numbers([-1, 0, 0, 1], "float32"), "TIFF"))
-    (tmp_path / "b.tif").write_bytes(saved(numbers([0, 0, 0, 1], "float32"), "TIFF"))  # in range by chance
-    with pytest.raises(ValueError, match=rf"cannot read {tmp_path}/a\.tif \(.* from -1 to 1, expected \[0, 1\]"):
+    (tmp_path / "b.tif").write_bytes(
+        saved(numbers([0, 0, 0, 1], "float32"), "TIFF")
+    )  # in range by chance
+    with pytest.raises(
+        ValueError, match=rf"cannot read {tmp_path}/a\.tif \(.* from -1 to 1, expected \[0, 1\]"
+    ):
         load("folder", tmp_path, size=4, skip_damaged=True)
     np.save(tmp_path / "x.npy", np.stack([np.full((8, 8), value) for value in (-1.0, 0.5)]))
     with pytest.raises(ValueError, match=r"image 0 of .*from -1 to -1, expected \[0, 1\]"):

@@ -40,10 +40,14 @@ def test_no_module_of_the_core_names_the_experiment_system_or_its_tools(source):
 
 def test_importing_the_whole_core_loads_none_of_them():
     loaded = set(
-        subprocess.run([sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=True
+        ).stdout.split()
     )
     modules = {
-        "kaccore." + ".".join(p.relative_to(FOLDER).with_suffix("").parts) for p in SOURCES if p.stem != "__init__"
+        "kaccore." + ".".join(p.relative_to(FOLDER).with_suffix("").parts)
+        for p in SOURCES
+        if p.stem != "__init__"
     }
     assert modules <= loaded  # all of it was imported
     assert not loaded & FORBIDDEN

@@ -16,8 +16,9 @@ MEANS = (1e-8, 1e-3, 0.3, 2.0, 11.0, 25.0, 300.0, 1e6, 1e9)  # tau, the mean num
 
 
 def by_reversals(a: float, c: float, t: float, count: int) -> torch.Tensor:
-    """The slow form: given n ~ Poisson(a t) reversals the share of the time spent in the first direction is
-    Beta(floor(n/2) + 1, ceil(n/2)), since holding times given n are Dirichlet(1, ..., 1) t."""
+    """The slow form: given n ~ Poisson(a t) reversals the share of the time spent in the first
+    direction is Beta(floor(n/2) + 1, ceil(n/2)), since holding times given n are Dirichlet(1, ...,
+    1) t."""
     rng = np.random.default_rng(1)
     n = rng.poisson(a * t, count)
     share = np.where(n == 0, 1.0, rng.beta(n // 2 + 1, np.maximum((n + 1) // 2, 1)))
@@ -36,7 +37,8 @@ def root(tau: float, e: float) -> float:
 
 @pytest.mark.parametrize("a, c, t", CASES)
 def test_draws_follow_the_law_of_reversals_one_by_one(a, c, t):
-    slow, (fast, straight) = by_reversals(a, c, t, 50_000), KacProcess(a, c).sample(numbers(t), (50_000,), seeded(1))
+    slow = by_reversals(a, c, t, 50_000)
+    (fast, straight) = KacProcess(a, c).sample(numbers(t), (50_000,), seeded(1))
     edge = c * t * (1 - 1e-12)
     assert scipy.stats.ks_2samp(slow[slow.abs() < edge], fast[~straight]).pvalue > 1e-3
     table = [[int(each.sum()), int((~each).sum())] for each in (straight, slow.abs() >= edge)]
@@ -46,18 +48,26 @@ def test_draws_follow_the_law_of_reversals_one_by_one(a, c, t):
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 5e-7), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("mean", MEANS)
 def test_the_equation_is_solved_to_the_last_digits(mean, dtype, close):
-    levels = np.concatenate([np.logspace(-12, -0.01, 60), 1 - np.logspace(-6, -2, 20)])  # probabilities
+    levels = np.concatenate(
+        [np.logspace(-12, -0.01, 60), 1 - np.logspace(-6, -2, 20)]
+    )  # probabilities
     e = numbers(-np.log1p(levels * math.expm1(-mean)), dtype)
     e = e[e < numbers(mean, dtype)]
     d = [root(float(numbers(mean, dtype)), float(each)) for each in e]
-    assert kac_draws.depth(numbers(mean, dtype).expand_as(e), e).tolist() == pytest.approx(d, rel=close)
+    assert kac_draws.depth(numbers(mean, dtype).expand_as(e), e).tolist() == pytest.approx(
+        d, rel=close
+    )
 
 
 def test_the_resistance_is_that_of_the_bessel_functions():
     z = numbers([0.0, *np.logspace(-6, 8, 3_000)])
-    exact = torch.where(z > 0, z * torch.special.i0e(z) / torch.special.i1e(z.clamp_min(1e-30)), 2.0)
+    exact = torch.where(
+        z > 0, z * torch.special.i0e(z) / torch.special.i1e(z.clamp_min(1e-30)), 2.0
+    )
     assert kac_draws.resistance(z.square()).tolist() == pytest.approx(exact.tolist(), rel=1e-12)
-    assert kac_draws.resistance(z.square().float()).tolist() == pytest.approx(exact.tolist(), rel=3e-7)
+    assert kac_draws.resistance(z.square().float()).tolist() == pytest.approx(
+        exact.tolist(), rel=3e-7
+    )
 
 
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 2e-6), (torch.float64, 1e-8)])

@@ -8,7 +8,8 @@ PROCESS = KacProcess(3.0, 2.0)
 
 
 def grid(step: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Times in [0.8, 1.2] and points in [-0.9, 0.9], which the light cones (c t >= 1.6) of data in [-0.5, 0.5] hold."""
+    """Times in [0.8, 1.2] and points in [-0.9, 0.9], which the light cones (c t >= 1.6) of data in
+    [-0.5, 0.5] hold."""
     times = torch.arange(0.8, 1.2 + step / 2, step, dtype=torch.float64)
     return times, torch.arange(-0.9, 0.9 + step / 2, step, dtype=torch.float64)
 
@@ -40,7 +41,9 @@ def test_the_exact_field_of_any_data_leaves_no_residual_but_that_of_the_differen
 def test_the_field_of_another_process_does(wrong):
     times, points = grid(0.01)
     residual = kac_identity_residual(*exact(times, points, wrong), times, points, PROCESS)
-    assert residual.continuity.abs().max() < 0.01 < 0.2 < residual.identity.abs().max()  # mass is kept all the same
+    assert (
+        residual.continuity.abs().max() < 0.01 < 0.2 < residual.identity.abs().max()
+    )  # mass is kept all the same
 
 
 def test_a_field_that_is_a_little_off_leaves_the_residual_of_its_error():
@@ -62,10 +65,13 @@ def test_diffusion_fails_the_identity_of_a_slow_process_by_the_wave_term():
     density = torch.exp(-x.square() / (2 * t)) / (2 * torch.pi * t).sqrt()
     velocity = x / (2 * t)  # of Brownian motion, the limit for speed^2 = damping
     slow, fast = (
-        kac_identity_residual(velocity, density, times, points, KacProcess(a, a**0.5)).identity.abs().max()
+        kac_identity_residual(velocity, density, times, points, KacProcess(a, a**0.5))
+        .identity.abs()
+        .max()
         for a in (1.0, 1000.0)
     )
-    # -(v^2) (log p)_x + v_t - v v_x stays, whatever a is, and a (2 v + (log p)_x) is zero to rounding
+    # -(v^2) (log p)_x + v_t - v v_x stays, whatever a is, and a (2 v + (log p)_x) is zero to
+    # rounding
     expected = (x**3 / (4 * t**3) - x / (2 * t**2) - x / (4 * t**2))[1:-1, 1:-1].abs().max()
     assert slow.item() == pytest.approx(expected.item(), rel=0.01)
     assert fast.item() == pytest.approx(expected.item(), rel=0.1)
@@ -76,7 +82,10 @@ def test_diffusion_fails_the_identity_of_a_slow_process_by_the_wave_term():
     [
         ({"velocity": torch.zeros(4, 4)}, r"velocity of shape \(4, 4\)"),
         ({"density": torch.zeros(5, 7)}, "has to be positive"),
-        ({"times": torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0])}, "times from 0.0 to 5.0 are not evenly spaced"),
+        (
+            {"times": torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0])},
+            "times from 0.0 to 5.0 are not evenly spaced",
+        ),
         ({"points": -torch.arange(7.0)}, "points from .* not evenly spaced and increasing"),
     ],
 )

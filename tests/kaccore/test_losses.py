@@ -21,7 +21,9 @@ def test_the_pseudo_huber_distance_is_its_formula_and_keeps_its_digits_in_single
         exact = ((ERRORS**2 + c**2).sqrt() - c).mean()
         assert distance(ERRORS, c).item() == pytest.approx(exact.item(), rel=1e-9)
         assert distance(ERRORS.float(), c).item() == pytest.approx(exact.item(), rel=1e-6)
-    one = torch.tensor([1e-4])  # its square is lost beside that of 10, so that sqrt(e^2 + c^2) - c would be 0
+    one = torch.tensor(
+        [1e-4]
+    )  # its square is lost beside that of 10, so that sqrt(e^2 + c^2) - c would be 0
     assert distance(one, 10.0).item() == pytest.approx(5e-10, rel=1e-5)
 
 
@@ -44,17 +46,21 @@ def test_a_student_too_small_for_its_task_is_right_nearly_everywhere_instead_of_
 ):
     wind = torch.zeros(1, requires_grad=True)  # all that this student can say
     distiller = EndpointDistiller(gust, PATH, intervals=1, substeps=1, huber=huber)
-    optimizer, generator = torch.optim.Adam([wind], lr=0.02), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam([wind], lr=0.02)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         optimizer.zero_grad()
-        distiller.loss(lambda x, t, labels=None: wind.expand_as(x), torch.zeros(512, 2), None, generator).backward()
+        distiller.loss(
+            lambda x, t, labels=None: wind.expand_as(x), torch.zeros(512, 2), None, generator
+        ).backward()
         optimizer.step()
     assert low <= wind.item() <= high
 
 
 @pytest.mark.parametrize("kind", [EndpointDistiller, ProgressiveDistiller, ConsistencyDistiller])
 def test_every_distiller_that_measures_a_distance_takes_it(kind):
-    """A student whose velocity is off by 2 everywhere: 4 in the square, sqrt(4 + 9) - 3 with c = 3."""
+    """A student whose velocity is off by 2 everywhere: 4 in the square, sqrt(4 + 9) - 3 with c =
+    3."""
     rest = lambda x, t, labels=None, end=None: torch.zeros_like(x)  # noqa: E731
     off = lambda x, t, labels=None, end=None: torch.full_like(x, 2.0)  # noqa: E731
     more = {"substeps": 2} if kind is EndpointDistiller else {}

@@ -20,9 +20,13 @@ def test_the_nearest_images_are_those_of_the_whole_distance_matrix(monkeypatch):
 
 
 def test_copies_lie_at_no_distance_at_all():
-    train = rand(300, 3, 8, 8) + 1  # a large common part, which costs a matrix product its last digits
+    train = (
+        rand(300, 3, 8, 8) + 1
+    )  # a large common part, which costs a matrix product its last digits
     found = nearest(train[40:60], train)
-    assert torch.equal(found.indices[:, 0], torch.arange(40, 60)) and not found.distances[:, 0].any()
+    assert (
+        torch.equal(found.indices[:, 0], torch.arange(40, 60)) and not found.distances[:, 0].any()
+    )
     nearly = nearest(train[:5] + 1e-3, train).distances[:, 0]
     assert nearly.tolist() == pytest.approx([1e-3 * 192**0.5] * 5, rel=1e-3)
 
@@ -39,7 +43,8 @@ def test_the_fraction_counts_samples_that_have_one_image_much_nearer_than_any_ot
 
 def test_copies_are_memorised_and_fresh_draws_are_not():
     train = rand(400, 1, 8, 8)
-    copies, fresh = train[:50] + 0.01 * rand(50, 1, 8, 8, seed=2), rand(150, 1, 8, 8, seed=3)
+    copies = train[:50] + 0.01 * rand(50, 1, 8, 8, seed=2)
+    fresh = rand(150, 1, 8, 8, seed=3)
     assert memorisation_fraction(nearest(torch.cat([copies, fresh]), train).distances) == 0.25
 
 
@@ -54,7 +59,10 @@ def test_rank_correlation_sees_any_monotone_relation_and_no_other():
 @pytest.mark.parametrize(
     "call, match",
     [
-        (lambda: nearest(torch.zeros(2, 3), torch.zeros(4, 2)), r"\(2, 3\), training images of \(4, 2\)"),
+        (
+            lambda: nearest(torch.zeros(2, 3), torch.zeros(4, 2)),
+            r"\(2, 3\), training images of \(4, 2\)",
+        ),
         (lambda: nearest(torch.zeros(2, 3), torch.zeros(1, 3)), "k = 2: expected 1 to 1"),
         (lambda: nearest(torch.zeros(2, 3), torch.zeros(4, 3), k=0), "k = 0"),
         (lambda: memorisation_fraction(torch.zeros(4, 1)), r"\(4, 1\); expected \(N, 2 or more\)"),

@@ -27,7 +27,8 @@ def inputs(*shape: int, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_it_learns_the_exact_field_of_a_kac_flow_in_the_plane():
-    """Data at the corners of a square: each coordinate's exact field is that of two points on a line."""
+    """Data at the corners of a square: each coordinate's exact field is that of two points on a
+    line."""
     path, corners = KacPath(KacProcess(25.0, 2.0)), torch.tensor([-0.6, 0.6])
 
     def batch(count: int, purpose: str, step: int = 0) -> tuple[torch.Tensor, torch.Generator]:
@@ -57,7 +58,9 @@ def test_waves_turn_by_octaves_from_an_eighth_of_a_turn_at_one_half():
     expected = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.5**0.5, 0.0, -1.0, 1.0]])
     assert torch.allclose(cos[0], expected, atol=1e-6)
     assert torch.allclose(sin[0], torch.tensor([[0.0] * 4, [0.5**0.5, 1.0, 0.0, 0.0]]), atol=1e-6)
-    assert torch.allclose(cos[1], torch.tensor([[-1.0, 1.0, 1.0, 1.0], [0.0, -1.0, 1.0, 1.0]]), atol=1e-5)
+    assert torch.allclose(
+        cos[1], torch.tensor([[-1.0, 1.0, 1.0, 1.0], [0.0, -1.0, 1.0, 1.0]]), atol=1e-5
+    )
 
 
 def test_an_image_is_the_point_of_its_pixels():
@@ -72,11 +75,15 @@ def test_a_fresh_network_is_the_zero_field_and_later_every_weight_is_used():
     model = randomised(2, classes=2)
     x, t = inputs(2)
     model(x, t, torch.tensor([0, 1, -1, 0, 1])).square().sum().backward()
-    assert not [name for name, weight in model.named_parameters() if not weight.grad.abs().max() > 0]
+    assert not [
+        name for name, weight in model.named_parameters() if not weight.grad.abs().max() > 0
+    ]
 
 
 def test_a_point_of_another_dimension_is_refused():
-    with pytest.raises(ValueError, match=r"x of shape \(5, 3\): expected \(B, ...\) with 2 numbers each"):
+    with pytest.raises(
+        ValueError, match=r"x of shape \(5, 3\): expected \(B, ...\) with 2 numbers each"
+    ):
         MLP(2)(*inputs(3))
 
 

@@ -40,11 +40,17 @@ def test_a_network_of_a_data_sets_own_tells_its_held_out_classes_apart():
     about = of_digits().about
     assert about.task == "classes" and about.classes == 10
     assert about.held_out_accuracy > 0.75 and about.chance < 0.15
-    assert about.trained_on + about.held_out == 1797 and about.held_out == pytest.approx(1797 / 5, abs=10)
-    assert str(about).startswith(f"{NAME}: {about.held_out_accuracy:.1%} of {about.held_out} held-out images")
+    assert about.trained_on + about.held_out == 1797 and about.held_out == pytest.approx(
+        1797 / 5, abs=10
+    )
+    assert str(about).startswith(
+        f"{NAME}: {about.held_out_accuracy:.1%} of {about.held_out} held-out images"
+    )
 
 
-@pytest.mark.parametrize("names, labels", [((), None), (("all",), torch.zeros(1797, dtype=torch.int64))])
+@pytest.mark.parametrize(
+    "names, labels", [((), None), (("all",), torch.zeros(1797, dtype=torch.int64))]
+)
 def test_images_without_classes_to_tell_apart_are_recognised_in_another_view(names, labels):
     own = of_digits(labelled=False)
     if names:
@@ -57,8 +63,11 @@ def test_images_without_classes_to_tell_apart_are_recognised_in_another_view(nam
 
 def test_features_learned_without_labels_still_tell_classes_that_they_were_never_told():
     with torch.no_grad():
-        features = torch.cat([of_digits(labelled=False)(part)[0] for part in digits().images.split(500)])
-    labels, order = digits().labels, torch.randperm(1797, generator=torch.Generator().manual_seed(0))
+        features = torch.cat(
+            [of_digits(labelled=False)(part)[0] for part in digits().images.split(500)]
+        )
+    labels = digits().labels
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
     known, asked = order[400:], order[:400]
     nearest = torch.cdist(features[asked], features[known]).argmin(1)
     assert float((labels[known][nearest] == labels[asked]).float().mean()) > 0.8
@@ -70,16 +79,22 @@ def test_the_same_data_gives_the_same_network_whatever_was_drawn_before(tmp_path
         torch.manual_seed(seed)
         before = torch.get_rng_state()
         train_own(few, NAME, OwnTraining(steps=20)).save(path)
-        assert torch.equal(torch.get_rng_state(), before)  # nor does it disturb what is drawn after it
+        assert torch.equal(
+            torch.get_rng_state(), before
+        )  # nor does it disturb what is drawn after it
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     train_own(few, NAME, OwnTraining(steps=20, seed=1)).save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("channels, size", [(1, 4), (1, 8), (3, 21), (1, 28), (3, 32), (3, 48), (3, 100), (3, 256)])
+@pytest.mark.parametrize(
+    "channels, size", [(1, 4), (1, 8), (3, 21), (1, 28), (3, 32), (3, 48), (3, 100), (3, 256)]
+)
 def test_images_of_any_size_and_colour_have_a_network(channels, size):
     generator = torch.Generator().manual_seed(size)
-    images = torch.randint(0, 256, (24, channels, size, size), generator=generator, dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (24, channels, size, size), generator=generator, dtype=torch.uint8
+    )
     own = train_own(ImageData("folder", images), NAME, OwnTraining(steps=2, batch=8))
     features, logits = own(images[:5])
     assert features.shape == (5, 64) and logits.shape == (5, 0) and features.isfinite().all()
@@ -88,7 +103,11 @@ def test_images_of_any_size_and_colour_have_a_network(channels, size):
 
 def test_a_network_is_kept_whole_and_names_what_it_knows(file):
     about = read_about(file, NAME)
-    assert about == of_digits().about and about.data_fingerprint == digits().fingerprint and is_own(about.name)
+    assert (
+        about == of_digits().about
+        and about.data_fingerprint == digits().fingerprint
+        and is_own(about.name)
+    )
     images = digits().images[:50]
     features, logits = extract_with_logits(images, NAME, weights=file, batch_size=7)
     expected = of_digits()(images)
@@ -96,7 +115,9 @@ def test_a_network_is_kept_whole_and_names_what_it_knows(file):
     torch.testing.assert_close(logits, expected[1], atol=1e-4, rtol=1e-4)
     assert logits.shape == (50, 10) and extract(images[:0], NAME, weights=file).shape == (0, 64)
     with safe_open(file, framework="pt") as opened:
-        assert json.loads(opened.metadata()["about"])["held_out_accuracy"] == about.held_out_accuracy
+        assert (
+            json.loads(opened.metadata()["about"])["held_out_accuracy"] == about.held_out_accuracy
+        )
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -145,7 +166,9 @@ def test_gray_images_do_not_pass_for_colour_ones(tmp_path):
 
 def test_a_reference_of_another_data_set_is_refused(file):
     other = ImageData("other", digits().images[:100])
-    with pytest.raises(ValueError, match=f"{NAME} know the data set of fingerprint {digits().fingerprint[:8]} only"):
+    with pytest.raises(
+        ValueError, match=f"{NAME} know the data set of fingerprint {digits().fingerprint[:8]} only"
+    ):
         Reference.build(other, NAME, weights=file)
 
 
@@ -172,10 +195,17 @@ def test_too_few_images_and_points_are_refused():
 
 def test_classes_of_one_image_each_do_not_hinder_the_others():
     labels = torch.cat([torch.zeros(30), torch.ones(30), torch.tensor([2.0, 4.0])]).long()
-    own = train_own(ImageData("x", digits().images[:62], labels, ("a", "b", "c", "d", "e")), NAME, OwnTraining(steps=2))
+    own = train_own(
+        ImageData("x", digits().images[:62], labels, ("a", "b", "c", "d", "e")),
+        NAME,
+        OwnTraining(steps=2),
+    )
     assert own.about.held_out == 12 and own.about.trained_on == 50 and own.about.classes == 5
 
 
 def test_a_network_does_not_grow_with_the_images():
-    sizes = {size: sum(p.numel() for p in OwnNetwork(3, size, 10).parameters()) for size in (8, 32, 64, 256, 1024)}
+    sizes = {
+        size: sum(p.numel() for p in OwnNetwork(3, size, 10).parameters())
+        for size in (8, 32, 64, 256, 1024)
+    }
     assert max(sizes.values()) < 250_000

@@ -25,7 +25,8 @@ def label(path) -> str:
 
 
 def wave_of(process: KacProcess, k: float, t: float) -> float:
-    """E cos(k K_t), which is a damped oscillator: m'' + 2 a m' + c^2 k^2 m = 0 from m = 1 at rest."""
+    """E cos(k K_t), which is a damped oscillator: m'' + 2 a m' + c^2 k^2 m = 0 from m = 1 at
+    rest."""
     a, c = process.damping, process.speed
     motion = lambda _, m: [m[1], -2 * a * m[1] - (c * k) ** 2 * m[0]]  # noqa: E731
     return scipy.integrate.solve_ivp(motion, (0, t), [1.0, 0.0], rtol=1e-10, atol=1e-13).y[0, -1]
@@ -42,8 +43,11 @@ def test_velocity_is_the_rate_of_change_of_the_point_at_fixed_noise(path):
 @pytest.mark.parametrize("signal, clock", KAC)
 @pytest.mark.parametrize("t", [0.2, 0.7])
 def test_kac_velocity_carries_the_law_of_the_point_forward(signal, clock, t):
-    """The continuity equation against waves: d/dt E cos(k X_t) = -k E sin(k X_t) u_t, for data at one point x0."""
-    path, x0, count = KacPath(PROCESS, signal, clock), 0.6, 100_000
+    """The continuity equation against waves: d/dt E cos(k X_t) = -k E sin(k X_t) u_t, for data at
+    one point x0."""
+    path = KacPath(PROCESS, signal, clock)
+    x0 = 0.6
+    count = 100_000
     data = torch.full((count, 1), x0, dtype=torch.float64)
     x, u = path.sample(data, torch.tensor(t, dtype=torch.float64), seeded(3))
 
@@ -53,9 +57,13 @@ def test_kac_velocity_carries_the_law_of_the_point_forward(signal, clock, t):
 
     for k in (0.7, 2.0, 5.0):
         wave, flux = (k * x).cos(), -k * (k * x).sin() * u
-        assert wave.mean().item() == pytest.approx(expected(k, t), abs=4 * wave.std().item() / math.sqrt(count))
+        assert wave.mean().item() == pytest.approx(
+            expected(k, t), abs=4 * wave.std().item() / math.sqrt(count)
+        )
         rate = (expected(k, t + 1e-4) - expected(k, t - 1e-4)) / 2e-4
-        assert flux.mean().item() == pytest.approx(rate, abs=4 * flux.std().item() / math.sqrt(count))
+        assert flux.mean().item() == pytest.approx(
+            rate, abs=4 * flux.std().item() / math.sqrt(count)
+        )
 
 
 @pytest.mark.parametrize("path", EVERY, ids=label)
@@ -67,7 +75,8 @@ def test_a_path_starts_at_the_data(path):
 @pytest.mark.parametrize("path", EVERY, ids=label)
 def test_the_prior_is_the_law_of_the_path_at_time_one(path):
     x0 = torch.linspace(-0.8, 0.8, 20_000)[:, None]
-    end, prior = path.sample(x0, torch.ones(20_000), seeded(5)).x, path.prior((20_000, 1), seeded(6))
+    end = path.sample(x0, torch.ones(20_000), seeded(5)).x
+    prior = path.prior((20_000, 1), seeded(6))
     assert prior.dtype == torch.float32
     assert scipy.stats.ks_2samp(end[:, 0].numpy(), prior[:, 0].numpy()).pvalue > 1e-3
 
@@ -75,7 +84,9 @@ def test_the_prior_is_the_law_of_the_path_at_time_one(path):
 def test_the_kac_prior_has_the_atoms_of_the_process_and_is_not_gaussian():
     prior = KacPath(KacProcess(2.0, 1.5)).prior((20_000,), seeded(7))
     assert prior.abs().max() == 1.5
-    assert scipy.stats.binomtest(int((prior.abs() == 1.5).sum()), 20_000, math.exp(-2.0)).pvalue > 1e-3
+    assert (
+        scipy.stats.binomtest(int((prior.abs() == 1.5).sum()), 20_000, math.exp(-2.0)).pvalue > 1e-3
+    )
 
 
 def test_the_exponential_signal_takes_its_prior_from_the_data():
@@ -85,7 +96,9 @@ def test_the_exponential_signal_takes_its_prior_from_the_data():
     x0 = data[torch.randint(2, (20_000,), generator=seeded(9))]
     end = path.sample(x0, torch.ones(20_000), seeded(10)).x
     assert scipy.stats.ks_2samp(end[:, 0, 0, 0].numpy(), prior[:, 0, 0, 0].numpy()).pvalue > 1e-3
-    signs = (prior > 0).flatten(1)  # 2/e is far above the noise: every pixel shows which image the prior kept
+    signs = (prior > 0).flatten(
+        1
+    )  # 2/e is far above the noise: every pixel shows which image the prior kept
     assert torch.equal(signs.all(1), signs.any(1))
 
 
@@ -105,10 +118,13 @@ def test_the_exponential_signal_has_no_prior_without_data():
 
 @pytest.mark.parametrize("t", [0.1, 0.6, 1.0])
 def test_square_root_diffusion_is_the_kac_path_at_great_damping(t):
-    width, damping, x0 = 0.9, 1e6, torch.full((20_000, 1), 0.5)
+    width = 0.9
+    damping = 1e6
+    x0 = torch.full((20_000, 1), 0.5)
     kac = KacPath(KacProcess(damping, width * math.sqrt(damping)))
     ours, limit = (
-        p.sample(x0, torch.full((20_000,), t), seeded(s)).x for s, p in enumerate((kac, DiffusionPath(width=width)))
+        p.sample(x0, torch.full((20_000,), t), seeded(s)).x
+        for s, p in enumerate((kac, DiffusionPath(width=width)))
     )
     assert scipy.stats.ks_2samp(ours[:, 0].numpy(), limit[:, 0].numpy()).pvalue > 1e-3
 
@@ -117,7 +133,9 @@ def test_kac_and_diffusion_share_their_mean_square_velocity_in_the_limit():
     t, x0 = torch.tensor(0.5), torch.zeros(50_000, 1)
     kac = KacPath(KacProcess(1e6, 1e3)).sample(x0, t, seeded(11)).velocity.square()
     limit = DiffusionPath("sqrt").sample(x0, t, seeded(12)).velocity.square()
-    assert kac.mean().item() == pytest.approx(limit.mean().item(), abs=4 * 2**0.5 * limit.std().item() / 50_000**0.5)
+    assert kac.mean().item() == pytest.approx(
+        limit.mean().item(), abs=4 * 2**0.5 * limit.std().item() / 50_000**0.5
+    )
 
 
 def test_variance_preserving_coefficients_lie_on_the_unit_circle():
@@ -142,7 +160,9 @@ def test_flow_matching_moves_on_straight_lines_from_data_to_noise():
     path = FlowMatchingPath(1.3)
     start, middle, end = (path.sample(x0, torch.tensor(t), seeded(17)) for t in (0.0, 0.5, 1.0))
     assert torch.allclose(start.x, x0) and torch.allclose(middle.x, (start.x + end.x) / 2)
-    assert torch.equal(start.velocity, end.velocity) and torch.allclose(end.x - start.x, end.velocity)
+    assert torch.equal(start.velocity, end.velocity) and torch.allclose(
+        end.x - start.x, end.velocity
+    )
 
 
 @pytest.mark.parametrize("signal, clock", KAC)
@@ -174,13 +194,19 @@ def test_velocities_are_finite_at_both_ends_of_time_and_follow_the_datas_type(pa
 def test_each_image_has_the_time_given_for_it(path):
     x0 = torch.rand(3, 1, 64, 64, generator=seeded(22))
     t = torch.tensor([0.0, 0.3, 1.0])
-    spread = [(path.sample(x0, t, seeded(23)).x[i] - path.sample(x0[i], t[i], seeded(24)).x).std() for i in range(3)]
-    assert spread[0] < 2e-3 < 0.1 < spread[1]  # two draws at t = 0 agree, at later times they do not
+    spread = [
+        (path.sample(x0, t, seeded(23)).x[i] - path.sample(x0[i], t[i], seeded(24)).x).std()
+        for i in range(3)
+    ]
+    assert (
+        spread[0] < 2e-3 < 0.1 < spread[1]
+    )  # two draws at t = 0 agree, at later times they do not
     means = path.sample(100 * torch.ones_like(x0), t, seeded(25)).x.mean((1, 2, 3))
     assert means[0] > means[1] > means[2]  # and 100 x_0 fades over time
 
 
-# --- fresh noise ----------------------------------------------------------------------------------------------------
+# --- fresh noise
+# ----------------------------------------------------------------------------------------------------
 
 SPANS = [(0.0, 0.3), (0.1, 0.3), (0.35, 0.7), (0.69, 0.7)]  # s, t
 EXPONENTIAL = [KacPath(PROCESS, "exponential", clock) for clock in CLOCKS]
@@ -190,15 +216,23 @@ EXPONENTIAL = [KacPath(PROCESS, "exponential", clock) for clock in CLOCKS]
 @pytest.mark.parametrize("path", [*EVERY, *EXPONENTIAL], ids=label)
 def test_fresh_noise_takes_a_point_to_the_mean_and_the_variance_of_the_later_one(path, s, t):
     count, x0 = 100_000, 0.7
-    data, (s, t) = torch.full((count, 1), x0, dtype=torch.float64), torch.tensor([s, t], dtype=torch.float64)
-    points = [path.renoise(path.sample(data, s, seeded(26)).x, s, t, seeded(27)), path.sample(data, t, seeded(28)).x]
+    data = torch.full((count, 1), x0, dtype=torch.float64)
+    (s, t) = torch.tensor([s, t], dtype=torch.float64)
+    points = [
+        path.renoise(path.sample(data, s, seeded(26)).x, s, t, seeded(27)),
+        path.sample(data, t, seeded(28)).x,
+    ]
     mean, spread = points[1].mean().item(), points[1].std().item()
     assert points[0].mean().item() == pytest.approx(mean, abs=6 * spread / math.sqrt(count))
-    assert points[0].var().item() == pytest.approx(points[1].var().item(), rel=6 * math.sqrt(2 / count))
+    assert points[0].var().item() == pytest.approx(
+        points[1].var().item(), rel=6 * math.sqrt(2 / count)
+    )
 
 
 @pytest.mark.parametrize("path", [*EVERY, *EXPONENTIAL], ids=label)
-def test_fresh_noise_gives_the_later_points_law_to_data_on_every_path_and_to_any_point_where_noise_is_normal(path):
+def test_fresh_noise_gives_the_later_points_law_to_data_on_every_path_and_to_any_point_where_noise_is_normal(
+    path,
+):
     data = torch.linspace(-0.8, 0.8, 20_000)[:, None]
     for s, t in SPANS if path in SMOOTH else SPANS[:1]:
         s, t = torch.tensor(s), torch.tensor(t)
@@ -209,10 +243,13 @@ def test_fresh_noise_gives_the_later_points_law_to_data_on_every_path_and_to_any
 
 def test_fresh_kac_noise_keeps_the_atoms_of_data_and_in_the_long_run_nearly_the_law_of_any_point():
     path, zero = KacPath(KacProcess(25.0, 2.0)), torch.zeros(100_000, 1)
-    ends = path.renoise(zero, torch.tensor(0.0), torch.tensor(0.05), seeded(32)).abs() >= 0.1 * (1 - 1e-6)
+    ends = path.renoise(zero, torch.tensor(0.0), torch.tensor(0.05), seeded(32)).abs() >= 0.1 * (
+        1 - 1e-6
+    )
     assert ends.double().mean().item() == pytest.approx(math.exp(-1.25), abs=0.01)
     s, t = torch.tensor(0.35), torch.tensor(0.7)
-    ours, law = path.renoise(path.sample(zero, s, seeded(33)).x, s, t, seeded(34)), path.sample(zero, t, seeded(35)).x
+    ours = path.renoise(path.sample(zero, s, seeded(33)).x, s, t, seeded(34))
+    law = path.sample(zero, t, seeded(35)).x
     assert scipy.stats.ks_2samp(ours[:, 0].numpy(), law[:, 0].numpy()).statistic < 0.015
 
 

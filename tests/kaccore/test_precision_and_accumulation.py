@@ -42,7 +42,8 @@ def kac_loss(model: nn.Module, part: int) -> torch.Tensor:
     return flow_matching_loss(model, path, POINTS[:BATCH], generator=generator)
 
 
-# --- accumulation ---------------------------------------------------------------------------------------------------
+# --- accumulation
+# ---------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 30))
@@ -50,7 +51,8 @@ def test_the_parts_of_a_batch_are_together_the_batch(count, share, accumulate, s
     size = share * accumulate
     whole = batch_indices(count, size, step, seed=1)
     parts = [
-        batch_indices(count, size, part, 1, accumulate) for part in range(step * accumulate, (step + 1) * accumulate)
+        batch_indices(count, size, part, 1, accumulate)
+        for part in range(step * accumulate, (step + 1) * accumulate)
     ]
     assert torch.equal(torch.cat(parts), whole)
 
@@ -62,10 +64,13 @@ def test_a_batch_that_does_not_divide_into_its_parts_is_refused():
 
 @pytest.mark.parametrize("accumulate", [2, 3, 12])
 def test_a_step_of_parts_is_the_step_of_the_whole_batch(accumulate):
-    whole, parted = Training(perceptron(), settings()), Training(perceptron(), settings(accumulate=accumulate))
+    whole = Training(perceptron(), settings())
+    parted = Training(perceptron(), settings(accumulate=accumulate))
     expected = dict(whole.run(reconstruction(1)))
     found = dict(parted.run(reconstruction(accumulate)))
-    assert [found[k]["loss"] for k in found] == pytest.approx([expected[k]["loss"] for k in expected], rel=1e-4)
+    assert [found[k]["loss"] for k in found] == pytest.approx(
+        [expected[k]["loss"] for k in expected], rel=1e-4
+    )
     for mine, theirs in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4)
         assert torch.allclose(mine.grad, theirs.grad, atol=1e-5)
@@ -77,7 +82,9 @@ def test_parts_are_numbered_through_all_steps_and_drop_out_differently(accumulat
 
     def loss(model: nn.Module, part: int) -> torch.Tensor:
         parts.append(part)
-        masks.append(tuple(torch.rand(3).tolist()))  # of the global generator, which dropout draws from
+        masks.append(
+            tuple(torch.rand(3).tolist())
+        )  # of the global generator, which dropout draws from
         return model(POINTS).square().mean()
 
     list(Training(perceptron(), settings(accumulate=accumulate)).run(loss))
@@ -101,7 +108,9 @@ def test_an_interrupted_run_of_parts_is_the_uninterrupted_one_bit_for_bit(tmp_pa
 
 
 def test_the_gradients_of_parallel_workers_travel_once_a_step(tmp_path):
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
     try:
         model, journeys = perceptron(), []
         parallel = DistributedDataParallel(model)
@@ -124,12 +133,16 @@ def test_the_gradients_of_parallel_workers_travel_once_a_step(tmp_path):
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
-# --- precision ------------------------------------------------------------------------------------------------------
+# --- precision
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_bfloat16_is_what_is_multiplied_and_float32_what_is_kept():
-    training, seen = Training(MLP(2, channels=16), settings(precision="bfloat16")), set()
-    training.model.blocks[0].hidden.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+    training = Training(MLP(2, channels=16), settings(precision="bfloat16"))
+    seen = set()
+    training.model.blocks[0].hidden.register_forward_hook(
+        lambda module, given, out: seen.add(out.dtype)
+    )
     losses = []
 
     def loss(model: nn.Module, part: int) -> torch.Tensor:

@@ -13,7 +13,9 @@ from kac_cases import CASES, numbers, seeded
 from kaccore.process import KacProcess
 from kaccore.tensors import left_broadcast
 
-REFERENCE = json.loads(Path(__file__).with_name("kac_process.json").read_text())  # computed with 40 digits
+REFERENCE = json.loads(
+    Path(__file__).with_name("kac_process.json").read_text()
+)  # computed with 40 digits
 EXTREMES = [1e-8, 1e-3, 1.0, 25.0, 1e3, 1e6, 1e12]
 
 
@@ -21,17 +23,22 @@ def interior(a: float, c: float, t: float, count: int = 41) -> torch.Tensor:
     return c * t * torch.linspace(-0.98, 0.98, count, dtype=torch.float64)
 
 
-# --- closed forms against 40-digit values ---------------------------------------------------------------------------
+# --- closed forms against 40-digit values
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype, close", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("point", REFERENCE, ids=lambda p: f"a={p['damping']}-c={p['speed']}-t={p['t']}")
+@pytest.mark.parametrize(
+    "point", REFERENCE, ids=lambda p: f"a={p['damping']}-c={p['speed']}-t={p['t']}"
+)
 def test_closed_forms_agree_with_forty_digit_values(point, dtype, close):
     process = KacProcess(point["damping"], point["speed"])
     x, t = numbers([point["x"]], dtype), numbers(point["t"], dtype)
     underflow = 1e-37 if dtype == torch.float32 else 0.0
     assert process.density(x, t).item() == pytest.approx(point["density"], rel=close)
-    inside = torch.zeros(1, dtype=torch.bool)  # in float32 a point a hair inside the cone may round onto it
+    inside = torch.zeros(
+        1, dtype=torch.bool
+    )  # in float32 a point a hair inside the cone may round onto it
     assert process.velocity(x, t, inside).item() == pytest.approx(point["velocity"], rel=close)
     assert process.variance(t).item() == pytest.approx(point["variance"], rel=close)
     assert process.atom(t).item() == pytest.approx(point["atom"], rel=close, abs=underflow)
@@ -61,12 +68,14 @@ def test_nothing_overflows_and_no_particle_outruns_the_speed(a, dtype):
             p, cdf = process.density(x, t), process.cdf(x, t)
             assert p.isfinite().all() and (p >= 0).all()
             assert ((cdf >= 0) & (cdf <= 1)).all()
-            variance, atom = process.variance(numbers(t, dtype)), process.atom(numbers(t, dtype))
+            variance = process.variance(numbers(t, dtype))
+            atom = process.atom(numbers(t, dtype))
             assert 0 <= variance <= (c * t) ** 2 * (1 + 4 * hair)
             assert 0 <= atom <= 1
 
 
-# --- equations of motion --------------------------------------------------------------------------------------------
+# --- equations of motion
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("a, c, t", CASES)
@@ -97,7 +106,9 @@ def test_density_satisfies_the_damped_wave_equation(a, c, t):
     h, k = 1e-3 * t, 1e-3 * c * t
     before, now, after = (process.density(x, s) for s in (t - h, t, t + h))
     left, right = process.density(x - k, t), process.density(x + k, t)
-    p_tt, p_t, p_xx = (after - 2 * now + before) / h**2, (after - before) / (2 * h), (left - 2 * now + right) / k**2
+    p_tt = (after - 2 * now + before) / h**2
+    p_t = (after - before) / (2 * h)
+    p_xx = (left - 2 * now + right) / k**2
     residual = p_tt + 2 * a * p_t - c**2 * p_xx
     assert residual.abs().max() < 1e-3 * (c**2 * p_xx).abs().max()
 
@@ -106,7 +117,9 @@ def test_density_satisfies_the_damped_wave_equation(a, c, t):
 def test_the_atoms_hold_what_the_density_lacks(a, c, t):
     process = KacProcess(a, c)
     width = min(c * t, 12 * math.sqrt(process.variance(t)))  # beyond lies less than quad can see
-    mass, _ = scipy.integrate.quad(lambda x: process.density(numbers([x]), t).item(), -width, width, limit=200)
+    mass, _ = scipy.integrate.quad(
+        lambda x: process.density(numbers([x]), t).item(), -width, width, limit=200
+    )
     assert mass == pytest.approx(1 - math.exp(-a * t), abs=1e-9)
     assert process.atom(numbers(t)).item() == pytest.approx(1 - mass, abs=1e-9)
 
@@ -116,27 +129,40 @@ def test_cdf_is_the_integral_of_the_density_above_the_lower_atom(a, c, t):
     process = KacProcess(a, c)
     for x in (-0.9 * c * t, -0.2 * c * t, 0.0, 0.05 * c * t, 0.7 * c * t):
         below, _ = scipy.integrate.quad(
-            lambda y: process.density(numbers([y]), t).item(), -c * t, x, points=[min(x, -0.1 * c * t)], limit=200
+            lambda y: process.density(numbers([y]), t).item(),
+            -c * t,
+            x,
+            points=[min(x, -0.1 * c * t)],
+            limit=200,
         )
-        assert process.cdf(numbers([x]), t).item() == pytest.approx(below + math.exp(-a * t) / 2, abs=1e-8)
+        assert process.cdf(numbers([x]), t).item() == pytest.approx(
+            below + math.exp(-a * t) / 2, abs=1e-8
+        )
 
 
 @pytest.mark.parametrize("a, c, t", CASES)
 def test_variance_is_the_second_moment_of_density_and_atoms(a, c, t):
     process = KacProcess(a, c)
     width = min(c * t, 12 * math.sqrt(process.variance(t)))
-    inner, _ = scipy.integrate.quad(lambda x: x * x * process.density(numbers([x]), t).item(), -width, width, limit=200)
-    assert process.variance(numbers(t)).item() == pytest.approx(inner + (c * t) ** 2 * math.exp(-a * t), rel=1e-8)
+    inner, _ = scipy.integrate.quad(
+        lambda x: x * x * process.density(numbers([x]), t).item(), -width, width, limit=200
+    )
+    assert process.variance(numbers(t)).item() == pytest.approx(
+        inner + (c * t) ** 2 * math.exp(-a * t), rel=1e-8
+    )
 
 
 @pytest.mark.parametrize("w", [1e-12, 1e-6, 0.4, 0.5 - 1e-9, 0.5, 0.5 + 1e-9, 3.0])
 def test_variance_solves_its_own_equation_across_the_series_switch(w):
-    process, h = KacProcess(1.0, 1.0), 1e-4 * w  # V' + 2 a V = 2 c^2 t, from the damped wave equation
+    # V' + 2 a V = 2 c^2 t, from the damped wave equation
+    process = KacProcess(1.0, 1.0)
+    h = 1e-4 * w
     slope = (process.variance(numbers(w + h)) - process.variance(numbers(w - h))) / (2 * h)
     assert (slope + 2 * process.variance(numbers(w))).item() == pytest.approx(2 * w, rel=1e-6)
 
 
-# --- hypothesis: the distribution function --------------------------------------------------------------------------
+# --- hypothesis: the distribution function
+# --------------------------------------------------------------------------
 
 rates = st.floats(1e-3, 1e4)
 speeds = st.floats(1e-2, 1e2)
@@ -159,26 +185,36 @@ def test_cdf_is_symmetric_up_to_the_atom_at_the_point(a, c, t, share):
 
 
 @given(rates, speeds, times, st.floats(-1.0, 1.0), st.floats(1e-2, 1e2), st.floats(1e-2, 1e2))
-def test_the_law_depends_on_damping_times_time_and_the_share_of_the_cone_alone(a, c, t, share, longer, farther):
-    one, other = KacProcess(a, c), KacProcess(a / longer, c * farther)  # the same film in other units
+def test_the_law_depends_on_damping_times_time_and_the_share_of_the_cone_alone(
+    a, c, t, share, longer, farther
+):
+    # the same film in other units
+    one = KacProcess(a, c)
+    other = KacProcess(a / longer, c * farther)
     x, scale = numbers([share * 0.999]) * c * t, longer * farther
     assert other.velocity(x * scale, t * longer).item() == pytest.approx(
         farther * one.velocity(x, t).item(), rel=1e-8, abs=1e-12
     )
-    assert other.cdf(x * scale, t * longer).item() == pytest.approx(one.cdf(x, t).item(), rel=1e-7, abs=1e-14)
+    assert other.cdf(x * scale, t * longer).item() == pytest.approx(
+        one.cdf(x, t).item(), rel=1e-7, abs=1e-14
+    )
     assert other.density(x * scale, t * longer).item() * scale == pytest.approx(
         one.density(x, t).item(), rel=1e-7, abs=1e-200
     )
 
 
-# --- limits ---------------------------------------------------------------------------------------------------------
+# --- limits
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_law_approaches_brownian_motion_at_first_order_in_one_over_damping():
     width, t = 0.7, 0.6
     x = torch.linspace(-2, 2, 81, dtype=torch.float64)
     normal = torch.from_numpy(scipy.stats.norm.cdf(x.numpy(), scale=width * math.sqrt(t)))
-    error = {a: (KacProcess(a, width * math.sqrt(a)).cdf(x, t) - normal).abs().max() for a in (1e2, 1e3, 1e4, 1e8)}
+    error = {
+        a: (KacProcess(a, width * math.sqrt(a)).cdf(x, t) - normal).abs().max()
+        for a in (1e2, 1e3, 1e4, 1e8)
+    }
     assert error[1e2] / error[1e3] == pytest.approx(10, rel=0.1)
     assert error[1e3] / error[1e4] == pytest.approx(10, rel=0.1)
     assert error[1e8] < 1e-8
@@ -186,7 +222,9 @@ def test_the_law_approaches_brownian_motion_at_first_order_in_one_over_damping()
 
 def test_the_velocity_approaches_the_probability_flow_of_brownian_motion():
     x, t = torch.linspace(-2, 2, 81, dtype=torch.float64), 0.6
-    v = KacProcess(1e9, math.sqrt(1e9)).velocity(x, t)  # -s^2/2 (log p)_x of a normal density of variance s^2 t
+    v = KacProcess(1e9, math.sqrt(1e9)).velocity(
+        x, t
+    )  # -s^2/2 (log p)_x of a normal density of variance s^2 t
     assert torch.allclose(v, x / (2 * t), rtol=1e-7)
 
 
@@ -227,7 +265,8 @@ def test_outside_the_light_cone_nothing_is():
     assert process.cdf(x, 1.0).tolist() == [0.0, 1.0]
 
 
-# --- shapes, types, randomness, faults ------------------------------------------------------------------------------
+# --- shapes, types, randomness, faults
+# ------------------------------------------------------------------------------
 
 
 def test_times_of_a_batch_align_with_the_images_from_the_left():

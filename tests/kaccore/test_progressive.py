@@ -34,7 +34,9 @@ def test_the_first_teacher_may_take_its_two_steps_with_another_solver():
     exact = torch.linalg.matrix_exp(-SPIRAL / 2)
     student = lambda x, t, labels=None: 2 * (x - x @ exact.T)  # noqa: E731
     losses = [
-        ProgressiveDistiller(spiral, PATHS["kac"], intervals=2, solver=solver).loss(student, X0, generator=seeded(2))
+        ProgressiveDistiller(spiral, PATHS["kac"], intervals=2, solver=solver).loss(
+            student, X0, generator=seeded(2)
+        )
         for solver in ("rk4", "euler")
     ]
     assert losses[0] < 1e-6 and losses[1] > 1e-3
@@ -42,9 +44,15 @@ def test_the_first_teacher_may_take_its_two_steps_with_another_solver():
 
 def test_the_teacher_is_asked_at_the_two_points_of_its_own_grid():
     seen, starts = [], []
-    distiller = ProgressiveDistiller(lambda x, t, labels: seen.append(t) or x, PATHS["kac"], intervals=4)
+    distiller = ProgressiveDistiller(
+        lambda x, t, labels: seen.append(t) or x, PATHS["kac"], intervals=4
+    )
     distiller.loss(lambda x, t, labels=None: starts.append(t) or x, X0, generator=seeded(3))
-    assert len(seen) == 2 and torch.equal(seen[0], starts[0]) and torch.allclose(seen[1], starts[0] - 1 / 8)
+    assert (
+        len(seen) == 2
+        and torch.equal(seen[0], starts[0])
+        and torch.allclose(seen[1], starts[0] - 1 / 8)
+    )
 
 
 def test_a_guided_teacher_teaches_the_guided_field():
@@ -61,7 +69,10 @@ def test_halving_from_eight_steps_to_one_keeps_what_the_eight_steps_made():
         stage = ProgressiveDistiller(model, path, intervals=intervals)
         model = finished(training_of(from_teacher(model), 250, 4e-3), stage.loss, batch_size=128)
         students[intervals] = sample(model, path, (1000, 2), steps=intervals, seed=5).images
-    plain = {steps: sample(teacher, path, (1000, 2), steps=steps, seed=5).images for steps in (1, 2, 4, 8)}
+    plain = {
+        steps: sample(teacher, path, (1000, 2), steps=steps, seed=5).images
+        for steps in (1, 2, 4, 8)
+    }
 
     def off(points: torch.Tensor) -> float:
         """Root mean square from where eight steps of the teacher take the same noise."""
@@ -79,7 +90,9 @@ def test_one_step_of_an_endpoint_student_is_nearer_to_the_data_than_one_of_its_t
     stage = EndpointDistiller(teacher, path, intervals=1, substeps=8)
     student = finished(training_of(from_teacher(teacher), 300, 4e-3), stage.loss, batch_size=128)
     points = sample(student, path, (1000, 2), steps=1, seed=6).images
-    assert distance(points) < 0.06 * distance(sample(teacher, path, (1000, 2), steps=1, seed=6).images)
+    assert distance(points) < 0.06 * distance(
+        sample(teacher, path, (1000, 2), steps=1, seed=6).images
+    )
     assert min(shares(points)) > 0.12
 
 
@@ -89,7 +102,8 @@ def test_the_data_are_four_normals_of_equal_weight():
 
 
 @pytest.mark.parametrize(
-    "options, match", [({"intervals": 0}, "steps = 0"), ({"intervals": 2, "solver": "rk45"}, "solver = 'rk45'")]
+    "options, match",
+    [({"intervals": 0}, "steps = 0"), ({"intervals": 2, "solver": "rk45"}, "solver = 'rk45'")],
 )
 def test_a_stage_that_makes_no_sense_is_refused(options, match):
     with pytest.raises(ValueError, match=match):

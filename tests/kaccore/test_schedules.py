@@ -24,7 +24,10 @@ def test_value_and_derivative_are_shaped_and_typed_as_the_time(schedule, dtype):
 
 
 def test_signals_start_with_all_the_data_and_end_with_none_or_one_part_in_e():
-    ends = {name: signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).value for name, signal in SIGNALS.items()}
+    ends = {
+        name: signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).value
+        for name, signal in SIGNALS.items()
+    }
     assert ends["linear"].tolist() == [1, 0]
     assert ends["exponential"][0] == 1 and ends["exponential"][1].log().item() == pytest.approx(-1)
 

@@ -7,7 +7,13 @@ import torch
 from distill_cases import PATHS, Field, seeded
 from torch import Tensor, nn
 
-from kaccore.distill import ConsistencyDistiller, EndpointDistiller, InverseDistiller, InversePair, ProgressiveDistiller
+from kaccore.distill import (
+    ConsistencyDistiller,
+    EndpointDistiller,
+    InverseDistiller,
+    InversePair,
+    ProgressiveDistiller,
+)
 from kaccore.losses import flow_matching_loss
 from kaccore.training import shard_of
 
@@ -19,7 +25,9 @@ LABELS = torch.arange(BATCH) % 3
 class Labelled(Field):
     """A field that each label pushes its own way."""
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | None = None
+    ) -> Tensor:
         push = 0.0 if labels is None else 0.1 * labels[:, None]
         return super().forward(x, t, None, end) + push
 
@@ -31,14 +39,28 @@ def network(seed: int, two_times: bool = False) -> Labelled:
 
 TEACHER = network(0)
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
-    "flow matching": (lambda: network(1), lambda model, *rest: flow_matching_loss(model, PATHS["kac"], *rest)),
-    "endpoint": (lambda: network(1), EndpointDistiller(TEACHER, PATHS["kac"], intervals=4, substeps=2).loss),
-    "progressive": (lambda: network(1), ProgressiveDistiller(TEACHER, PATHS["kac"], intervals=4).loss),
+    "flow matching": (
+        lambda: network(1),
+        lambda model, *rest: flow_matching_loss(model, PATHS["kac"], *rest),
+    ),
+    "endpoint": (
+        lambda: network(1),
+        EndpointDistiller(TEACHER, PATHS["kac"], intervals=4, substeps=2).loss,
+    ),
+    "progressive": (
+        lambda: network(1),
+        ProgressiveDistiller(TEACHER, PATHS["kac"], intervals=4).loss,
+    ),
     "consistency": (
         lambda: network(1, two_times=True),
-        ConsistencyDistiller(TEACHER, PATHS["kac"], target_model=network(2, two_times=True), intervals=4).loss,
+        ConsistencyDistiller(
+            TEACHER, PATHS["kac"], target_model=network(2, two_times=True), intervals=4
+        ).loss,
     ),
-    "inverse": (lambda: InversePair(network(1), network(2)), InverseDistiller(TEACHER, PATHS["kac"]).loss),
+    "inverse": (
+        lambda: InversePair(network(1), network(2)),
+        InverseDistiller(TEACHER, PATHS["kac"]).loss,
+    ),
 }
 
 
@@ -58,4 +80,6 @@ def test_the_mean_over_the_shards_of_a_batch_is_the_whole_of_it(case, world):
     shards = [learnt(case, shard_of(BATCH, rank, world)) for rank in range(world)]
     assert sum(value for value, _ in shards) / world == pytest.approx(float(whole), rel=1e-4)
     for k, expected in enumerate(gradient):
-        torch.testing.assert_close(sum(g[k] for _, g in shards) / world, expected, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            sum(g[k] for _, g in shards) / world, expected, rtol=1e-3, atol=1e-6
+        )

@@ -30,10 +30,13 @@ def still(x, t, labels=None):
 def swirl(x, t, labels=None):
     """A field with a divergence that varies in space and time."""
     turned = torch.stack([x[:, 1], -x[:, 0]], dim=1)
-    return torch.sin(2 * x) * (0.5 + t[:, None]) + 0.8 * turned * torch.exp(-x.square().sum(1, keepdim=True))
+    return torch.sin(2 * x) * (0.5 + t[:, None]) + 0.8 * turned * torch.exp(
+        -x.square().sum(1, keepdim=True)
+    )
 
 
-# --- data -----------------------------------------------------------------------------------------------------------
+# --- data
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_points_are_drawn_from_the_density_that_is_stated():
@@ -51,12 +54,18 @@ def test_the_density_integrates_to_one_and_each_modes_as_well():
     assert float(log_density(cells).exp().sum() * area) == pytest.approx(1, abs=1e-6)
     labels = torch.full((len(cells),), 5)
     assert float(log_density(cells, labels).exp().sum() * area) == pytest.approx(1, abs=1e-6)
-    modes = torch.stack([log_density(cells, torch.full_like(labels, k)) for k in range(9)]).exp().mean(0)
+    modes = (
+        torch.stack([log_density(cells, torch.full_like(labels, k)) for k in range(9)])
+        .exp()
+        .mean(0)
+    )
     assert torch.allclose(modes, log_density(cells).exp(), rtol=1e-9)
 
 
 def test_the_grid_is_three_by_three_and_a_draw_depends_on_its_seed_alone():
-    assert CENTRES.unique(dim=0).shape == (9, 2) and all(len(axis.unique()) == 3 for axis in CENTRES.T)
+    assert CENTRES.unique(dim=0).shape == (9, 2) and all(
+        len(axis.unique()) == 3 for axis in CENTRES.T
+    )
     torch.manual_seed(1)
     first = grid_of_gaussians(50, seed=2)
     torch.manual_seed(3)
@@ -66,14 +75,19 @@ def test_the_grid_is_three_by_three_and_a_draw_depends_on_its_seed_alone():
     assert first.points.dtype == torch.float32 and first.labels.dtype == torch.int64
 
 
-# --- priors ---------------------------------------------------------------------------------------------------------
+# --- priors
+# ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [FlowMatchingPath(0.7), DiffusionPath(width=0.7), DiffusionPath("vp", 0.7)])
+@pytest.mark.parametrize(
+    "path", [FlowMatchingPath(0.7), DiffusionPath(width=0.7), DiffusionPath("vp", 0.7)]
+)
 def test_a_normal_priors_density_is_the_normal_one(path):
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(4)).double()
     density, singular = prior_log_density(path, x)
-    assert torch.allclose(density, torch.from_numpy(scipy.stats.norm.logpdf(x.numpy(), scale=0.7)).sum(1))
+    assert torch.allclose(
+        density, torch.from_numpy(scipy.stats.norm.logpdf(x.numpy(), scale=0.7)).sum(1)
+    )
     assert singular == 0
 
 
@@ -104,7 +118,8 @@ def test_priors_without_a_density_in_closed_form_are_refused():
             prior_log_density(path, torch.zeros(1, 2))
 
 
-# --- the likelihood of a flow ---------------------------------------------------------------------------------------
+# --- the likelihood of a flow
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [FlowMatchingPath(0.7), KacPath(KacProcess(3.0, 2.0))])
@@ -125,14 +140,17 @@ def test_a_field_that_does_not_move_leaves_the_prior():
 
 
 @pytest.mark.parametrize(
-    "path, mass", [(FlowMatchingPath(0.7), 1.0), (KacPath(KacProcess(1.0, 1.0)), (1 - math.exp(-1)) ** 2)]
+    "path, mass",
+    [(FlowMatchingPath(0.7), 1.0), (KacPath(KacProcess(1.0, 1.0)), (1 - math.exp(-1)) ** 2)],
 )
 def test_the_density_of_any_flow_integrates_to_all_but_the_singular_mass(path, mass):
     cells, area = square(4.0, 320)
     result = log_likelihood(swirl, path, cells, steps=10)
     assert result.singular_mass == pytest.approx(1 - mass)
     # the Kac density jumps at the image of the light cone, which cuts through cells
-    assert float(result.log_density.exp().sum() * area) == pytest.approx(mass, abs=1e-5 if mass == 1 else 2e-3)
+    assert float(result.log_density.exp().sum() * area) == pytest.approx(
+        mass, abs=1e-5 if mass == 1 else 2e-3
+    )
 
 
 def test_samples_of_a_flow_fall_where_its_density_says():
@@ -140,14 +158,26 @@ def test_samples_of_a_flow_fall_where_its_density_says():
     cells, area = square(4.0, 160)
     mass = log_likelihood(swirl, path, cells, steps=10).log_density.exp() * area
     images = sample(swirl, path, (4000, 2), steps=50, solver="rk4", seed=7).images
-    for inside in (lambda x: x[:, 0] > 0.3, lambda x: x.norm(dim=1) < 0.5, lambda x: (x > 0.1).all(1)):
-        assert scipy.stats.binomtest(int(inside(images).sum()), 4000, float(mass[inside(cells)].sum())).pvalue > 1e-3
+    for inside in (
+        lambda x: x[:, 0] > 0.3,
+        lambda x: x.norm(dim=1) < 0.5,
+        lambda x: (x > 0.1).all(1),
+    ):
+        assert (
+            scipy.stats.binomtest(
+                int(inside(images).sum()), 4000, float(mass[inside(cells)].sum())
+            ).pvalue
+            > 1e-3
+        )
 
 
 def test_points_from_beyond_the_light_cone_cannot_be_generated():
     path = KacPath(KacProcess(3.0, 2.0))
     result = log_likelihood(
-        lambda x, t, labels: 1.5 * torch.ones_like(x), path, torch.tensor([[0.0, 0], [0.6, 0]]), steps=4
+        lambda x, t, labels: 1.5 * torch.ones_like(x),
+        path,
+        torch.tensor([[0.0, 0], [0.6, 0]]),
+        steps=4,
     )
     assert result.log_density.isneginf().tolist() == [False, True]
     assert result.noise.tolist() == [pytest.approx([1.5, 1.5]), pytest.approx([2.1, 1.5])]
@@ -158,7 +188,9 @@ def test_labels_and_guidance_reach_the_field():
         return torch.where(labels < 0, 0.0, labels + 1.0)[:, None] * x
 
     labels, points = torch.tensor([0, 1]), torch.full((2, 2), 0.1).double()
-    result = log_likelihood(towards, FlowMatchingPath(), points, steps=20, labels=labels, guidance=1.5)
+    result = log_likelihood(
+        towards, FlowMatchingPath(), points, steps=20, labels=labels, guidance=1.5
+    )
     rate = 1.5 * (labels + 1.0).double()
     assert torch.allclose(result.noise, points * rate.exp()[:, None], rtol=1e-4)
     prior = prior_log_density(FlowMatchingPath(), result.noise).log_density
@@ -175,7 +207,8 @@ def test_what_has_no_likelihood_is_refused():
             log_likelihood(still, FlowMatchingPath(), points, **{"steps": 1, **options})
 
 
-# --- a trained model ------------------------------------------------------------------------------------------------
+# --- a trained model
+# ------------------------------------------------------------------------------------------------
 
 
 class Small(nn.Module):
@@ -196,7 +229,9 @@ class Small(nn.Module):
 
 
 def test_a_kac_flow_learns_the_grid_and_its_classes():
-    path, generator, steps = KacPath(KacProcess(25.0, 2.0), clock="quadratic"), torch.Generator().manual_seed(8), 500
+    path = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
+    generator = torch.Generator().manual_seed(8)
+    steps = 500
     torch.manual_seed(0)
     model, data = Small(), grid_of_gaussians(20_000, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -204,16 +239,24 @@ def test_a_kac_flow_learns_the_grid_and_its_classes():
     for _ in range(steps):
         index = torch.randint(20_000, (256,), generator=generator)
         optimizer.zero_grad()
-        flow_matching_loss(model, path, data.points[index], data.labels[index], generator).backward()
+        flow_matching_loss(
+            model, path, data.points[index], data.labels[index], generator
+        ).backward()
         optimizer.step()
         schedule.step()
     fresh, again = grid_of_gaussians(450, seed=1), grid_of_gaussians(450, seed=2)
-    likelihood = log_likelihood(model, path, fresh.points, steps=20, labels=fresh.labels).log_density.mean()
+    likelihood = log_likelihood(
+        model, path, fresh.points, steps=20, labels=fresh.labels
+    ).log_density.mean()
     best = log_density(
         fresh.points, fresh.labels
     ).mean()  # Gibbs: on average no density does better than the data's own
     assert best - 0.3 < likelihood < best + 0.05
-    drawn = sample(model, path, (450, 2), steps=50, solver="heun", seed=3, labels=fresh.labels).images
+    drawn = sample(
+        model, path, (450, 2), steps=50, solver="heun", seed=3, labels=fresh.labels
+    ).images
     own_mode = ((drawn - CENTRES[fresh.labels]).norm(dim=1) < 0.3).float().mean()
     assert own_mode > 0.95
-    assert wasserstein2(drawn, fresh.points) < wasserstein2(again.points, fresh.points)  # the classes are as many
+    assert wasserstein2(drawn, fresh.points) < wasserstein2(
+        again.points, fresh.points
+    )  # the classes are as many

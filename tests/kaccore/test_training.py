@@ -15,7 +15,14 @@ from kaccore.models import UNet
 from kaccore.paths import KacPath
 from kaccore.process import KacProcess
 from kaccore.tensors import generator_for
-from kaccore.training import NonFiniteLossError, Settings, Training, batch_indices, learning_rate, shard_of
+from kaccore.training import (
+    NonFiniteLossError,
+    Settings,
+    Training,
+    batch_indices,
+    learning_rate,
+    shard_of,
+)
 
 PATH = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
 
@@ -28,11 +35,14 @@ def digits():
 
 def network(seed: int) -> UNet:
     torch.manual_seed(seed)
-    return UNet(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.3, classes=10)
+    return UNet(
+        8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.3, classes=10
+    )
 
 
 def digit_loss(digits, seed: int, batch_size: int = 16):
-    """The loss of a guided Kac flow on batch `step`, all of whose randomness is a function of (seed, step)."""
+    """The loss of a guided Kac flow on batch `step`, all of whose randomness is a function of
+    (seed, step)."""
     images, labels = digits
 
     def loss(model: nn.Module, step: int) -> torch.Tensor:
@@ -54,12 +64,15 @@ def towards(target: float):
     return lambda model, step: (model.weight - target).square().sum()
 
 
-# --- interruption ---------------------------------------------------------------------------------------------------
+# --- interruption
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("stops", [[5], [1, 2, 9]])
-def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(digits, tmp_path, stops, memory_format):
+def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(
+    digits, tmp_path, stops, memory_format
+):
     settings = Settings(steps=10, lr=2e-3, ema=0.99, warmup=3, seed=4)
 
     def network_here(seed: int) -> nn.Module:
@@ -68,9 +81,13 @@ def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(di
     whole = Training(network_here(0), settings)
     metrics = dict(whole.run(digit_loss(digits, settings.seed)))
 
-    resumed, losses, described = Training(network_here(0), settings), {}, None
+    resumed = Training(network_here(0), settings)
+    losses = {}
+    described = None
     for stop in [*stops, settings.steps]:
-        if described is not None:  # a new process: other weights at first, the global generator wherever it is
+        if (
+            described is not None
+        ):  # a new process: other weights at first, the global generator wherever it is
             resumed = Training(network_here(stop), settings)
             resumed.restore(*load_checkpoint(described))
         for step, values in resumed.run(digit_loss(digits, settings.seed)):
@@ -84,7 +101,9 @@ def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(di
     assert found[1] == expected[1] == {"step": 10}
     assert found[0].keys() == expected[0].keys()
     assert {name.split(".")[0] for name in found[0]} == {"model", "ema", "adam"}
-    different = [name for name, tensor in expected[0].items() if not torch.equal(tensor, found[0][name])]
+    different = [
+        name for name, tensor in expected[0].items() if not torch.equal(tensor, found[0][name])
+    ]
     assert not different
 
 
@@ -92,11 +111,15 @@ def test_the_run_depends_on_its_seed_and_dropout_on_the_rank(digits):
     def first_loss(seed: int, rank: int) -> float:
         training = Training(network(0), Settings(steps=1, lr=1e-3, ema=0.9, seed=seed))
         for weight in training.model.parameters():
-            nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(weight.numel()))
+            nn.init.normal_(
+                weight, std=0.3, generator=torch.Generator().manual_seed(weight.numel())
+            )
         return next(training.run(digit_loss(digits, seed=7), rank))[1]["loss"]
 
     assert first_loss(1, 0) == first_loss(1, 0)
-    assert len({first_loss(1, 0), first_loss(2, 0), first_loss(1, 1)}) == 3  # the batches are the same: dropout is not
+    assert (
+        len({first_loss(1, 0), first_loss(2, 0), first_loss(1, 1)}) == 3
+    )  # the batches are the same: dropout is not
 
 
 def test_a_finished_run_has_nothing_left_to_do():
@@ -105,7 +128,8 @@ def test_a_finished_run_has_nothing_left_to_do():
     assert list(training.run(towards(1.0))) == [] and training.step == 3
 
 
-# --- data order -----------------------------------------------------------------------------------------------------
+# --- data order
+# -----------------------------------------------------------------------------------------------------
 
 counts = st.integers(1, 40)
 
@@ -126,7 +150,9 @@ def test_the_workers_shares_together_are_the_batch_of_one_worker(count, share, w
 
 
 def test_every_epoch_and_every_seed_has_an_order_of_its_own():
-    orders = [batch_indices(100, 100, epoch, seed).tolist() for epoch in (0, 1, 2) for seed in (0, 1)]
+    orders = [
+        batch_indices(100, 100, epoch, seed).tolist() for epoch in (0, 1, 2) for seed in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == 6
 
 
@@ -135,7 +161,8 @@ def test_a_batch_that_does_not_divide_among_the_workers_is_refused():
         shard_of(10, rank=0, world=3)
 
 
-# --- learning rate --------------------------------------------------------------------------------------------------
+# --- learning rate
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_warm_up_is_a_straight_line_to_the_full_rate():
@@ -148,7 +175,11 @@ def test_the_warm_up_is_a_straight_line_to_the_full_rate():
 def test_the_cosine_falls_from_the_full_rate_to_one_percent_of_it():
     settings = Settings(steps=1000, lr=2.0, ema=0.5)
     rates = [learning_rate(settings, step) for step in range(1000)]
-    assert rates[0] == 2.0 and rates[500] == pytest.approx(2.0 * 0.505) and rates[-1] == pytest.approx(0.02, rel=1e-3)
+    assert (
+        rates[0] == 2.0
+        and rates[500] == pytest.approx(2.0 * 0.505)
+        and rates[-1] == pytest.approx(0.02, rel=1e-3)
+    )
     assert all(a > b for a, b in pairwise(rates))
     about_the_middle = [rates[k] + rates[1000 - k] for k in range(1, 1000)]
     assert about_the_middle == pytest.approx([2.0 * 1.01] * 999)
@@ -156,7 +187,9 @@ def test_the_cosine_falls_from_the_full_rate_to_one_percent_of_it():
 
 def test_the_rate_of_the_schedule_is_the_one_that_is_used():
     settings = Settings(steps=6, lr=0.1, ema=0.5, warmup=3)
-    training, moves, before = Training(line(), settings), [], 0.0
+    training = Training(line(), settings)
+    moves = []
+    before = 0.0
     for step, metrics in training.run(
         lambda model, step: model.weight.sum()
     ):  # Adam under a steady gradient moves by lr
@@ -171,7 +204,8 @@ def test_an_unknown_schedule_is_refused():
         learning_rate(Settings(steps=1, lr=1.0, ema=0.5, schedule="linear"), 0)
 
 
-# --- averages -------------------------------------------------------------------------------------------------------
+# --- averages
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.9, 0.9999])
@@ -192,7 +226,9 @@ def test_the_warm_up_forgets_the_start_that_a_plain_average_would_remember():
     ema = EMA(model, 0.9999)
     for step in range(300):
         ema.update(settled, step)
-    assert ema.model.weight.item() == pytest.approx(1.0, abs=1e-3)  # 0.9999^300 of a thousand would be 970
+    assert ema.model.weight.item() == pytest.approx(
+        1.0, abs=1e-3
+    )  # 0.9999^300 of a thousand would be 970
 
 
 def test_averages_copy_buffers_and_take_no_part_in_training():
@@ -200,7 +236,10 @@ def test_averages_copy_buffers_and_take_no_part_in_training():
     ema = EMA(model, 0.9)
     model(torch.randn(8, 2))
     ema.update(model, 0)
-    assert torch.equal(ema.model[1].running_mean, model[1].running_mean) and ema.model[1].num_batches_tracked == 1
+    assert (
+        torch.equal(ema.model[1].running_mean, model[1].running_mean)
+        and ema.model[1].num_batches_tracked == 1
+    )
     assert not any(p.requires_grad for p in ema.model.parameters()) and not ema.model.training
 
 
@@ -218,7 +257,8 @@ def test_a_decay_outside_its_range_is_refused(decay):
         EMA(line(), decay)
 
 
-# --- faults ---------------------------------------------------------------------------------------------------------
+# --- faults
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -231,7 +271,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(ba
             done.append((step, metrics["loss"], training.model.weight.item()))
     steps, losses, seen = zip(*done, strict=True)
     assert steps == (1, 2)
-    for part in ("step 3", f"loss is {bad}", f"last good loss {losses[-1]:.6g}", "learning rate 0.125"):
+    for part in (
+        "step 3",
+        f"loss is {bad}",
+        f"last good loss {losses[-1]:.6g}",
+        "learning rate 0.125",
+    ):
         assert part in str(error.value)
     assert training.model.weight.item() == seen[-1] and training.step == 2
 
@@ -248,9 +293,13 @@ def test_losses_that_are_not_waited_for_change_nothing():
 def test_a_loss_that_is_not_finite_is_found_though_it_was_not_waited_for():
     training = Training(line(), Settings(steps=10, lr=0.125, ema=0.5, schedule="constant"))
     training.ahead = 5
-    run = training.run(lambda model, step: towards(1.0)(model, step) * (math.nan if step == 2 else 1.0))
+    run = training.run(
+        lambda model, step: towards(1.0)(model, step) * (math.nan if step == 2 else 1.0)
+    )
     done = [float(next(run)[1]["loss"]) for _ in range(3)]
-    with pytest.raises(NonFiniteLossError, match=f"loss is nan at step 3 .last good loss {done[1]:.6g}, .* 0.125"):
+    with pytest.raises(
+        NonFiniteLossError, match=f"loss is nan at step 3 .last good loss {done[1]:.6g}, .* 0.125"
+    ):
         training.state()  # what is spoiled is not saved
     run = training.run(lambda model, step: towards(1.0)(model, step) * math.nan)
     with pytest.raises(NonFiniteLossError, match="loss is nan at step 4"):
@@ -267,12 +316,20 @@ def test_the_gradient_is_clipped_where_a_bound_is_given(clip):
 def test_the_loss_calls_the_wrapped_network_and_the_weights_below_learn():
     model = line()
     wrapped = nn.Sequential(model)
-    training, called = Training(model, Settings(steps=1, lr=0.1, ema=0.5), forward=wrapped), []
-    list(training.run(lambda network, step: called.append(network) or (network(torch.ones(1, 1)) - 1).square().sum()))
+    training = Training(model, Settings(steps=1, lr=0.1, ema=0.5), forward=wrapped)
+    called = []
+    list(
+        training.run(
+            lambda network, step: (
+                called.append(network) or (network(torch.ones(1, 1)) - 1).square().sum()
+            )
+        )
+    )
     assert called == [wrapped] and model.weight.item() == pytest.approx(0.1, rel=1e-3)
 
 
-# --- it learns ------------------------------------------------------------------------------------------------------
+# --- it learns
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_training_on_digits_lowers_the_loss_of_fresh_noise(digits):
@@ -294,4 +351,6 @@ def test_a_cosine_that_restarts_begins_each_cycle_at_the_peak():
     assert rates[:30] == rates[30:60] == rates[60:]
     assert rates[0] == 1.0
     assert rates[29] < 0.02
-    assert rates[:30] == [learning_rate(Settings(steps=30, lr=1.0, ema=0.9), step) for step in range(30)]
+    assert rates[:30] == [
+        learning_rate(Settings(steps=30, lr=1.0, ema=0.9), step) for step in range(30)
+    ]

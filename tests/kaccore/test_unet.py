@@ -10,7 +10,8 @@ from kaccore.models.unet import Attention, ConvResample, ResidualBlock, level_si
 
 
 def randomised(*args, **options) -> UNet:
-    """A network in evaluation mode whose every weight counts: fresh ones start as the zero field."""
+    """A network in evaluation mode whose every weight counts: fresh ones start as the zero
+    field."""
     torch.manual_seed(0)
     model = UNet(*args, **options).eval()
     for weight in model.parameters():
@@ -20,34 +21,45 @@ def randomised(*args, **options) -> UNet:
 
 def inputs(size: int, channels: int = 1, count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(count, channels, size, size, generator=generator), torch.rand(count, generator=generator)
+    return torch.randn(count, channels, size, size, generator=generator), torch.rand(
+        count, generator=generator
+    )
 
 
 def weights(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-# --- attention ------------------------------------------------------------------------------------------------------
+# --- attention
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize("asked", [(), (16,), (8, 4), (16, 8, 4)])
 def test_attention_sees_images_of_exactly_the_sizes_asked_for(asked, patch):
-    model = randomised(16 * patch, 1, channels=8, multipliers=(1, 2, 2), blocks=1, attention=asked, patch=patch)
+    model = randomised(
+        16 * patch, 1, channels=8, multipliers=(1, 2, 2), blocks=1, attention=asked, patch=patch
+    )
     seen = []
     for module in model.modules():
         if isinstance(module, Attention):
             module.register_forward_hook(lambda module, given, out: seen.append(given[0].shape[-1]))
     model(*inputs(16 * patch))
     assert set(seen) == set(asked)
-    for size in asked:  # one on the way down, two on the way up, and those of the blocks that arrive at the size
-        arrivals = {16: 1, 8: 2, 4: 1}[size] + (size == 4)  # by resampling; at the bottom the middle block as well
+    for size in (
+        asked
+    ):  # one on the way down, two on the way up, and those of the blocks that arrive at the size
+        arrivals = {16: 1, 8: 2, 4: 1}[size] + (
+            size == 4
+        )  # by resampling; at the bottom the middle block as well
         assert seen.count(size) == 3 + arrivals
 
 
 def test_attention_as_published_is_in_ordinary_blocks_and_always_in_the_middle():
     def attending(asked) -> tuple[list[str], bool]:
-        model = UNet(16, 1, channels=8, multipliers=(1, 2, 2), blocks=1, attention=asked, attention_in="adm")
+        model = UNet(
+            16, 1, channels=8, multipliers=(1, 2, 2), blocks=1, attention=asked, attention_in="adm"
+        )
         blocks = [b for b in [*model.down, *model.up] if b.attention is not None]
         return [b.place for b in blocks], model.middle[0].attention is not None
 
@@ -58,7 +70,8 @@ def test_attention_as_published_is_in_ordinary_blocks_and_always_in_the_middle()
 
 def test_attention_is_torchs_own_multi_head_attention():
     torch.manual_seed(2)
-    ours, theirs = Attention(24, heads=3), nn.MultiheadAttention(24, 3, batch_first=True)
+    ours = Attention(24, heads=3)
+    theirs = nn.MultiheadAttention(24, 3, batch_first=True)
     nn.init.normal_(ours.out.weight)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.qkv.weight.flatten(1))
@@ -84,12 +97,15 @@ def test_only_attention_carries_a_pixels_influence_across_the_whole_image():
         assert (x.grad[0, 0, 15, 15].abs() > 0).item() == reaches
 
 
-# --- variants of the published code ---------------------------------------------------------------------------------
+# --- variants of the published code
+# ---------------------------------------------------------------------------------
 
 
 def test_a_shift_comes_before_the_norm_and_a_scaled_shift_after_it():
-    """So what moves all channels alike is taken out by the norm in the one, and stays in the other."""
-    x, emb = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(4)), torch.zeros(2, 16)
+    """So what moves all channels alike is taken out by the norm in the one, and stays in the
+    other."""
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(4))
+    emb = torch.zeros(2, 16)
     for scale_shift, seen in (False, False), (True, True):
         torch.manual_seed(5)
         block = ResidualBlock(8, 8, 16, scale_shift=scale_shift)
@@ -106,14 +122,18 @@ def test_a_shift_comes_before_the_norm_and_a_scaled_shift_after_it():
 
 def test_one_convolution_halves_an_image_or_doubles_it():
     x = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 2, 4, 4)
-    for place, expected in ("down", x[..., ::2, ::2]), ("up", x.repeat_interleave(2, 2).repeat_interleave(2, 3)):
+    for place, expected in (
+        ("down", x[..., ::2, ::2]),
+        ("up", x.repeat_interleave(2, 2).repeat_interleave(2, 3)),
+    ):
         layer = ConvResample(2, place)
         nn.init.dirac_(layer.conv.weight)
         nn.init.zeros_(layer.conv.bias)
         assert torch.equal(layer(x, torch.zeros(1, 8)), expected)
 
 
-# --- conditioning ---------------------------------------------------------------------------------------------------
+# --- conditioning
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_a_label_of_minus_one_and_no_label_are_the_null_label():
@@ -161,7 +181,8 @@ def test_one_time_for_all_is_that_time_for_each():
     assert torch.equal(model(x, torch.tensor(0.3)), model(x, torch.full((3,), 0.3)))
 
 
-# --- the network as a function --------------------------------------------------------------------------------------
+# --- the network as a function
+# --------------------------------------------------------------------------------------
 
 
 def test_a_fresh_network_is_the_zero_field():
@@ -169,7 +190,9 @@ def test_a_fresh_network_is_the_zero_field():
     assert (UNet(8, 3, channels=8, multipliers=(1, 2), attention=(4,))(*inputs(8, 3)) == 0).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"scale_shift": False, "resample": "conv", "attention_in": "adm"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scale_shift": False, "resample": "conv", "attention_in": "adm"}]
+)
 @pytest.mark.parametrize(
     "size, image_channels, multipliers", [(8, 1, (1, 2)), (28, 1, (1, 2, 2)), (32, 3, (1, 2, 2, 2))]
 )
@@ -198,12 +221,15 @@ def test_dropout_acts_in_training_and_never_else():
     model.train()
     assert not torch.equal(model(x, t), model(x, t))
     undropped = randomised(8, 1, channels=8, multipliers=(1, 2), blocks=1)
-    assert torch.equal(model.eval()(x, t), undropped(x, t)) and torch.equal(undropped.train()(x, t), undropped(x, t))
+    assert torch.equal(model.eval()(x, t), undropped(x, t)) and torch.equal(
+        undropped.train()(x, t), undropped(x, t)
+    )
 
 
 @pytest.mark.parametrize("patch", [2, 4])
 def test_a_patched_network_is_the_plain_one_on_pixels_folded_into_channels(patch):
-    size, options = 16, {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (16 // patch,)}
+    size = 16
+    options = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (16 // patch,)}
     patched = randomised(size, 3, patch=patch, **options)
     plain = randomised(size // patch, 3 * patch**2, **options)
     plain.load_state_dict(patched.state_dict())
@@ -215,29 +241,71 @@ def test_a_patched_network_is_the_plain_one_on_pixels_folded_into_channels(patch
         assert torch.equal(patched(x, t)[:, :, i::patch, j::patch], expected[:, :, k])
 
 
-# --- size -----------------------------------------------------------------------------------------------------------
+# --- size
+# -----------------------------------------------------------------------------------------------------------
 
 
-PLAIN = {"channels": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "dropout": 0.1}  # arXiv 2506.20641
+PLAIN = {
+    "channels": 128,
+    "multipliers": (1, 2, 2, 2),
+    "blocks": 2,
+    "dropout": 0.1,
+}  # arXiv 2506.20641
 PLAIN_ADM = {**PLAIN, "scale_shift": False, "resample": "conv", "attention_in": "adm"}
-LARGE_ADM = {"channels": 256, "multipliers": (1, 2, 2, 3), "blocks": 3, "attention_in": "adm"}  # arXiv 2509.21513
-IMAGENET64 = {"channels": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention_in": "adm"}  # arXiv 2105.05233
+LARGE_ADM = {
+    "channels": 256,
+    "multipliers": (1, 2, 2, 3),
+    "blocks": 3,
+    "attention_in": "adm",
+}  # arXiv 2509.21513
+IMAGENET64 = {
+    "channels": 192,
+    "multipliers": (1, 2, 3, 4),
+    "blocks": 3,
+    "attention_in": "adm",
+}  # arXiv 2105.05233
 
 
 @pytest.mark.parametrize(
     "published, weights_exactly, size, classes, options",
     [
-        ("34.4", 34_427_907, 32, 0, PLAIN_ADM),  # its factor 16 is the size 2, which it has not: the middle alone
+        (
+            "34.4",
+            34_427_907,
+            32,
+            0,
+            PLAIN_ADM,
+        ),  # its factor 16 is the size 2, which it has not: the middle alone
         ("35.7", 35_746_307, 32, 0, {**PLAIN_ADM, "attention": (16,)}),  # as it was meant
         ("322.6", 322_644_483, 32, 0, {**LARGE_ADM, "attention": (16, 8, 4)}),
-        ("322.7", 322_644_483 + 11 * 1024, 32, 10, {**LARGE_ADM, "attention": (16, 8, 4)}),  # ten labels and the null
-        ("295.9", 295_899_267 + 768, 64, 1000, {**IMAGENET64, "attention": (32, 16, 8)}),  # published without a null
-        ("42.9", 42_921_731, 32, 0, {**PLAIN, "attention": (16,)}),  # not published: our defaults at the first's size
+        (
+            "322.7",
+            322_644_483 + 11 * 1024,
+            32,
+            10,
+            {**LARGE_ADM, "attention": (16, 8, 4)},
+        ),  # ten labels and the null
+        (
+            "295.9",
+            295_899_267 + 768,
+            64,
+            1000,
+            {**IMAGENET64, "attention": (32, 16, 8)},
+        ),  # published without a null
+        (
+            "42.9",
+            42_921_731,
+            32,
+            0,
+            {**PLAIN, "attention": (16,)},
+        ),  # not published: our defaults at the first's size
     ],
 )
-def test_the_published_networks_have_the_published_weights(published, weights_exactly, size, classes, options):
-    """The exact numbers are sums by hand over the layers of arXiv 2105.05233's code. In print: 34 million, 35.7 million
-    (DDPM's network, arXiv 2006.11239), and 296 million for 64x64 images."""
+def test_the_published_networks_have_the_published_weights(
+    published, weights_exactly, size, classes, options
+):
+    """The exact numbers are sums by hand over the layers of arXiv 2105.05233's code. In print: 34
+    million, 35.7 million (DDPM's network, arXiv 2006.11239), and 296 million for 64x64 images."""
     with torch.device("meta"):
         model = UNet(size, 3, classes=classes, **options)
     assert weights(model) == weights_exactly
@@ -245,7 +313,11 @@ def test_the_published_networks_have_the_published_weights(published, weights_ex
 
 
 def test_sizes_are_halved_while_they_can_be():
-    assert level_sizes(32, 4) == [32, 16, 8, 4] and level_sizes(28, 3) == [28, 14, 7] and level_sizes(8, 1) == [8]
+    assert (
+        level_sizes(32, 4) == [32, 16, 8, 4]
+        and level_sizes(28, 3) == [28, 14, 7]
+        and level_sizes(8, 1) == [8]
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,11 +325,23 @@ def test_sizes_are_halved_while_they_can_be():
     [
         ({"size": 28, "multipliers": (1, 1, 1, 1)}, "images of 28 can be halved only to 7"),
         ({"size": 8, "multipliers": (1, 1, 1, 1)}, "images of 8 can be halved only to 2"),
-        ({"size": 8, "attention": (16,)}, r"attention at sizes \[16\]: this U-Net has the sizes \[8, 4\]"),
-        ({"size": 32, "attention": (2,)}, "this U-Net has the sizes"),  # a down-sampling factor, not a size
-        ({"size": 8, "attention": (4,), "head_channels": 12}, "not a multiple of head_channels = 12"),
+        (
+            {"size": 8, "attention": (16,)},
+            r"attention at sizes \[16\]: this U-Net has the sizes \[8, 4\]",
+        ),
+        (
+            {"size": 32, "attention": (2,)},
+            "this U-Net has the sizes",
+        ),  # a down-sampling factor, not a size
+        (
+            {"size": 8, "attention": (4,), "head_channels": 12},
+            "not a multiple of head_channels = 12",
+        ),
         ({"size": 8, "resample": "pool"}, "resample = 'pool': expected one of residual, conv"),
-        ({"size": 8, "attention_in": "middle"}, "attention_in = 'middle': expected one of all, adm"),
+        (
+            {"size": 8, "attention_in": "middle"},
+            "attention_in = 'middle': expected one of all, adm",
+        ),
         ({"size": 8, "patch": 3}, "patch = 3"),
         ({"size": 8, "patch": 0}, "patch = 0"),
     ],

@@ -34,7 +34,8 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment, without the way to a cluster that may be running: tests start their own."""
+    """This process's environment, without the way to a cluster that may be running: tests start
+    their own."""
     return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
 
@@ -72,13 +73,17 @@ def healthy(uri: str) -> bool:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, port: int, database: Path | None = None) -> Iterator[str]:
-    """A real tracking server on `database`, by default a new one, which like its artifacts lies in `folder`: its
-    address. Killed with -9 at the end."""
+    """A real tracking server on `database`, by default a new one, which like its artifacts lies in
+    `folder`: its address. Killed with -9 at the end."""
     uri = f"http://127.0.0.1:{port}"
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     arguments += ["--backend-store-uri", f"sqlite:///{database or folder / 'server.db'}"]
     arguments += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *arguments],
@@ -87,7 +92,9 @@ def mlflow_server(folder: Path, port: int, database: Path | None = None) -> Iter
         try:
             until = time.monotonic() + PATIENCE
             while not healthy(uri):
-                assert process.poll() is None and time.monotonic() < until, (folder / "server.log").read_text()
+                assert process.poll() is None and time.monotonic() < until, (
+                    folder / "server.log"
+                ).read_text()
                 time.sleep(0.2)
             yield uri
         finally:
@@ -114,7 +121,11 @@ def kill_all(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
 
 def settings(**values: object) -> list[str]:
     """`teacher__steps=3` as `--set teacher.steps=3`."""
-    return [part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+    return [
+        part
+        for key, value in values.items()
+        for part in ("--set", f"{key.replace('__', '.')}={value}")
+    ]
 
 
 def manifests(storage: Path) -> dict[str, bytes]:
@@ -124,4 +135,7 @@ def manifests(storage: Path) -> dict[str, bytes]:
 
 def everything_below(folder: Path) -> dict[str, bytes | None]:
     """Every file and folder below `folder`, with the files' contents."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
+        for p in folder.rglob("*")
+    }

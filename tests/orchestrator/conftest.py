@@ -14,12 +14,15 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
 
-torch.set_num_threads(1)  # these networks are tiny: two threads that wait for each other take ten times as long
+torch.set_num_threads(
+    1
+)  # these networks are tiny: two threads that wait for each other take ten times as long
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """The default sweep, run once with tiny numbers: where, by which arguments, and what it said."""
+    """The default sweep, run once with tiny numbers: where, by which arguments, and what it
+    said."""
 
     cwd: Path
     arguments: list[str]
@@ -59,9 +62,13 @@ def fabricated_sweep(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.Service]:
-    """A running S3 service with a bucket, which this process and those that it starts are told of."""
+    """A running S3 service with a bucket, which this process and those that it starts are told
+    of."""
     folder = tmp_path_factory.mktemp("s3")
-    with pytest.MonkeyPatch.context() as patch, s3_server.running(free_port(), folder / "log") as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        s3_server.running(free_port(), folder / "log") as running,
+    ):
         for name, value in {**running.environment, "XDG_CACHE_HOME": str(folder / "cache")}.items():
             patch.setenv(name, value)
         from orchestrator.store.s3_client import client

@@ -1,4 +1,5 @@
-"""What README.md and docs/*.md tell a reader to type: commands, programs and files, each with its line."""
+"""What README.md and docs/*.md tell a reader to type: commands, programs and files, each with its
+line."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +9,13 @@ from pathlib import Path
 from commands import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-SHELL = ("", "sh", "bash", "shell", "console")  # languages of fenced blocks; output goes into ```text
+SHELL = (
+    "",
+    "sh",
+    "bash",
+    "shell",
+    "console",
+)  # languages of fenced blocks; output goes into ```text
 MODULES = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference",
            "playground", "data", "ui")  # fmt: skip
 PROGRAMS = ("python", "python3", "make", "mlflow", "pip", "git", "curl", "source", ".", "apt-get", "ray", "bash", "sh",
@@ -20,7 +27,8 @@ SPAN = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Part:
-    """Something to type: a shell "command", a "python" program or a "yaml" file, and the line on which it begins."""
+    """Something to type: a shell "command", a "python" program or a "yaml" file, and the line on
+    which it begins."""
 
     kind: str
     text: str
@@ -38,7 +46,11 @@ def parts(page: Path) -> Iterator[Part]:
             yield from _fenced(opened[2], lines[at + 1 : end], at + 2)
             end += 1
         else:
-            while end < len(lines) and lines[end].strip() and not (ITEM.match(lines[end]) or OPENED.match(lines[end])):
+            while (
+                end < len(lines)
+                and lines[end].strip()
+                and not (ITEM.match(lines[end]) or OPENED.match(lines[end]))
+            ):
                 end += 1
             yield from _prose(lines[at:end], at + 1)
         at = end
@@ -65,14 +77,16 @@ def _commands(lines: list[str], first: int) -> Iterator[Part]:
 
 
 def _prose(lines: list[str], first: int) -> Iterator[Part]:
-    """The commands in a paragraph's `code`, and each with the options that its sentence names later, as `--seed 3`."""
+    """The commands in a paragraph's `code`, and each with the options that its sentence names
+    later, as `--seed 3`."""
     last, end = "", 0
     if all(line.startswith("    ") for line in lines):
         yield from (part for part in _commands(lines, first) if is_command(part.text))
         return
     text = "\n".join(lines)
     for span in SPAN.finditer(text):
-        words, line = " ".join(span[1].split()), first + text.count("\n", 0, span.start())
+        words = " ".join(span[1].split())
+        line = first + text.count("\n", 0, span.start())
         if re.search(r"\.\s", text[end : span.start()]):
             last = ""
         if is_command(words):
@@ -84,8 +98,11 @@ def _prose(lines: list[str], first: int) -> Iterator[Part]:
 
 
 def is_command(text: str) -> bool:
-    """Whether `text` is something to type, and not a name: `make test`, and `sweep FILE` for its module."""
+    """Whether `text` is something to type, and not a name: `make test`, and `sweep FILE` for its
+    module."""
     words = [word for word in text.split() if not re.match(r"[A-Z_]+=", word)]
     if len(words) < 2:
         return False
-    return words[0].rpartition("/")[2] in PROGRAMS or (words[0] in MODULES and words[1] not in MODULES)
+    return words[0].rpartition("/")[2] in PROGRAMS or (
+        words[0] in MODULES and words[1] not in MODULES
+    )

@@ -1,4 +1,5 @@
-"""A finished sweep whose networks were never trained: what publishing and serving need, in a second."""
+"""A finished sweep whose networks were never trained: what publishing and serving need, in a
+second."""
 
 import json
 from pathlib import Path
@@ -23,7 +24,11 @@ from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.uri import tracking_uri
 from orchestrator.work import building
 
-FID = {("teacher", 2): 1.0, ("student", 1): 2.0, ("student", 2): 3.0}  # the teacher is best, then the one-step student
+FID = {
+    ("teacher", 2): 1.0,
+    ("student", 1): 2.0,
+    ("student", 2): 3.0,
+}  # the teacher is best, then the one-step student
 POINTS = [
     {"step": 7, "seconds": 10.0, "cpu_percent": 98.5, "memory_mb": 400.0},
     {"step": 20, "seconds": 30.0, "cpu_percent": 99.5, "memory_mb": 410.0},
@@ -52,7 +57,11 @@ def sweep(root: Path, asked: Experiment | None = None) -> Records:
     """The opened records of a sweep all of whose stages lie in the store under `root`."""
     records = Records(opening.make_plan(asked or experiment(), "fabricated"), Store(root))
     records.open()
-    given = None if records.plan.experiment.data.facts.packaged else dataset_info.images(records.plan.experiment.data)
+    given = (
+        None
+        if records.plan.experiment.data.facts.packaged
+        else dataset_info.images(records.plan.experiment.data)
+    )
     for stage in records.plan.stages():
         if not records.store.done(stage.key):
             finish(records.store, stage, given)
@@ -62,10 +71,11 @@ def sweep(root: Path, asked: Experiment | None = None) -> Records:
 
 
 def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
-    """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in its storage, `root`/runs
-    unless that is set too, with nothing else; its file is `root`/x.yaml."""
+    """The one trial, up to `goal`, of an experiment with these settings. Its networks lie in its
+    storage, `root`/runs unless that is set too, with nothing else; its file is `root`/x.yaml."""
     asked = experiment(**{"sweep": None, "storage": str(root / "runs"), **settings})
-    trial, store = opening.make_plan(asked, "fabricated", goal).trials[0], Store(asked.storage)
+    trial = opening.make_plan(asked, "fabricated", goal).trials[0]
+    store = Store(asked.storage)
     data = dataset_info.images(asked.data)
     for stage in trial.chain:
         finish(store, stage, data)
@@ -74,26 +84,41 @@ def chain(root: Path, goal: str = "sweep", **settings: Any) -> Trial:
 
 
 def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
-    """Put a result of `stage` into the store; its `data` comes with a package where it is not given."""
-    folder, teacher = store.gather(stage), None if stage.kind in ("features", "reference") else stage.lineage()[0]
+    """Put a result of `stage` into the store; its `data` comes with a package where it is not
+    given."""
+    folder = store.gather(stage)
+    teacher = None if stage.kind in ("features", "reference") else stage.lineage()[0]
     data = data or load("digits" if teacher is None else teacher.config["data"]["name"])
     (folder / "samples.png").write_bytes(b"")
     if stage.kind in ("teacher", "student"):
         assert teacher is not None
-        model = building.network(teacher, data, two_times=stage.config.get("distiller") == "consistency")
+        model = building.network(
+            teacher, data, two_times=stage.config.get("distiller") == "consistency"
+        )
         torch.manual_seed(int(stage.key[:6], 16))
         noisy = {k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()}
         write_tensors(folder / "model.safetensors", noisy)
-        (folder / "losses.json").write_text(json.dumps([{"step": s, "loss": 1 / s, "lr": 0.1} for s in (10, 20)]))
+        (folder / "losses.json").write_text(
+            json.dumps([{"step": s, "loss": 1 / s, "lr": 0.1} for s in (10, 20)])
+        )
         (folder / "system.json").write_text(json.dumps(POINTS))
     elif stage.kind == "features":
         (folder / ABOUT).write_text(json.dumps({"text": "own features, held-out accuracy 0.9"}))
     elif stage.kind == "evaluation":
         trained = stage.parents[0]
         fid = FID[trained.kind, stage.config["sampling"]["steps"]]
-        measured = {"fid": fid, "fid_features": "digits-cnn-v1", "nfe": stage.config["sampling"]["steps"]}
+        measured = {
+            "fid": fid,
+            "fid_features": "digits-cnn-v1",
+            "nfe": stage.config["sampling"]["steps"],
+        }
         (folder / "metrics.json").write_text(json.dumps(measured))
-    store.publish(stage, folder, SECONDS, dataset_info.sizes(data) if stage.kind in ("teacher", "student") else None)
+    store.publish(
+        stage,
+        folder,
+        SECONDS,
+        dataset_info.sizes(data) if stage.kind in ("teacher", "student") else None,
+    )
 
 
 def publish(records: Records, status: str = "FINISHED") -> None:

@@ -37,13 +37,16 @@ def train(chain: tuple[Stage, ...], data: Data | str, root: Path) -> None:
 
 
 def run_trial(trial: Trial, root: Path) -> tuple[dict[str, Any], Path]:
-    """Train the trial's chain, sample it in two parts and score it: the metrics and the folder that has them."""
+    """Train the trial's chain, sample it in two parts and score it: the metrics and the folder that
+    has them."""
     store, data = Store(root), trial.config.data
     measure_by(trial, root)
     train(trial.chain, data, root)
     assert trial.evaluation is not None
     last, half = trial.evaluation, trial.config.evaluation.samples // 2
-    parts = [sample_part(last, str(root), data, FeatureWeights(), 0, first, half) for first in (0, half)]
+    parts = [
+        sample_part(last, str(root), data, FeatureWeights(), 0, first, half) for first in (0, half)
+    ]
     score(last, str(root), data, 0.0, *parts)
     result = store.result(last.key)
     return json.loads(result.path("metrics.json").read_text()), result.folder

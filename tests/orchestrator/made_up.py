@@ -18,11 +18,20 @@ from orchestrator.sweeps.records import Records
 Measure = Callable[[Trial], dict[str, Any]]
 
 
-def plan(space: dict[str, Any] | None = None, metric: str = "fid", goal: str = "sweep", **blocks: Any) -> Plan:
+def plan(
+    space: dict[str, Any] | None = None, metric: str = "fid", goal: str = "sweep", **blocks: Any
+) -> Plan:
     """The plan of a sweep over `space`, key for key as a file has it; without one a single run."""
-    config = {"name": "made", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher"}}
+    config = {
+        "name": "made",
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "sampling": {"model": "teacher"},
+    }
     swept = {k: v if isinstance(v, dict) else {"grid": v} for k, v in (space or {}).items()}
-    sweep = {"sweep": {"metric": metric, "space": swept, **blocks.pop("sweep", {})}} if swept else {}
+    sweep = (
+        {"sweep": {"metric": metric, "space": swept, **blocks.pop("sweep", {})}} if swept else {}
+    )
     features = "points" if metric == "w2" else "digits-cnn-v1"
     return make(parse({**config, **blocks, **sweep}), alike("fingerprint", features), goal)
 
@@ -39,8 +48,11 @@ def said_by(values: dict[int, dict[str, Any]]) -> Measure:
     return lambda trial: measured(trial) | values.get(trial.index, {})
 
 
-def made(root: Path, planned: Plan, measure: Measure = measured, without: Iterable[int] = ()) -> Records:
-    """The records of `planned` with every stage in the store, but for the evaluations of the trials `without`."""
+def made(
+    root: Path, planned: Plan, measure: Measure = measured, without: Iterable[int] = ()
+) -> Records:
+    """The records of `planned` with every stage in the store, but for the evaluations of the trials
+    `without`."""
     records = Records(planned, Store(root))
     records.open()
     left = {planned.trials[i].key for i in without}
@@ -55,11 +67,16 @@ def made(root: Path, planned: Plan, measure: Measure = measured, without: Iterab
 def _finish(store: Store, stage: Stage, trial: Trial, measure: Measure) -> None:
     folder = store.gather(stage)
     if stage.kind in TRAINING:
-        write_json(folder / "losses.json", [{"step": s, "loss": 1.0 / s, "lr": 0.001} for s in range(1, 201)])
+        write_json(
+            folder / "losses.json",
+            [{"step": s, "loss": 1.0 / s, "lr": 0.001} for s in range(1, 201)],
+        )
     if stage.kind == "evaluation":
         write_json(folder / "metrics.json", measure(trial))
         points = trial.config.data.name == "grid9"
-        drawn = {"points": np.zeros((100, 2))} if points else {"images": samples(trial.config.seed, 8)}
+        drawn = (
+            {"points": np.zeros((100, 2))} if points else {"images": samples(trial.config.seed, 8)}
+        )
         file = io.BytesIO()
         np.savez_compressed(file, **drawn)
         write_bytes(folder / "samples.npz", file.getvalue())

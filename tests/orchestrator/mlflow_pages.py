@@ -1,10 +1,10 @@
-"""MLflow's own pages in a real, headless Chromium, as a researcher uses them: run it to keep what they look like.
+"""MLflow's own pages in a real, headless Chromium, as a researcher uses them: run it to keep what
+they look like.
 
     python tests/orchestrator/mlflow_pages.py STORAGE EXPERIMENT FOLDER
 
-opens the experiment of a store and writes mlflow_runs.png, mlflow_compare.png and mlflow_run.png into FOLDER. Chromium
-is the system's (Debian's package); Playwright drives it.
-"""
+opens the experiment of a store and writes mlflow_runs.png, mlflow_compare.png and mlflow_run.png
+into FOLDER. Chromium is the system's (Debian's package); Playwright drives it."""
 
 import contextlib
 import json
@@ -17,7 +17,9 @@ from urllib.parse import urlencode
 from commands import PATIENCE, free_port, mlflow_server
 from playwright.sync_api import Page, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 MILLISECONDS = 1000 * PATIENCE
 
 
@@ -37,7 +39,8 @@ def browser() -> Iterator[Page]:
 
 
 def open_runs(page: Page, uri: str, experiment: str, **settings: str) -> None:
-    """The experiment's table of runs, as MLflow has it for the training of models, and without its assistant."""
+    """The experiment's table of runs, as MLflow has it for the training of models, and without its
+    assistant."""
     query = urlencode({"workflowType": "machine_learning", **settings})
     page.goto(f"{uri}/#/experiments/{experiment}/runs?{query}")
     page.get_by_role("gridcell").first.wait_for()
@@ -55,9 +58,12 @@ def unfold(page: Page, sweep: str) -> list[str]:
 
 
 def compare_all(page: Page, uri: str, experiment: str, sweep_id: str) -> str:
-    """Select all trials of a sweep, best first, and press Compare: the words in the parallel coordinates."""
+    """Select all trials of a sweep, best first, and press Compare: the words in the parallel
+    coordinates."""
     query = f"tags.kind = 'trial' and tags.sweep_id = '{sweep_id}'"
-    open_runs(page, uri, experiment, searchFilter=query, orderByKey="metrics.`fid`", orderByAsc="true")
+    open_runs(
+        page, uri, experiment, searchFilter=query, orderByKey="metrics.`fid`", orderByAsc="true"
+    )
     page.get_by_label("Select all runs").click()
     page.get_by_role("button", name="Compare").click()
     plot = page.locator(".js-plotly-plot")
@@ -68,7 +74,9 @@ def compare_all(page: Page, uri: str, experiment: str, sweep_id: str) -> str:
 def show_image(page: Page, uri: str, experiment: str, run: str, name: str) -> int:
     """Open an image among a run's artifacts: how many pixels wide the browser found it to be."""
     page.goto(f"{uri}/#/experiments/{experiment}/runs/{run}/artifacts/{name}")
-    image = page.locator("img[src*='blob:'], img[src*='get-artifact'], canvas, .image-outer-container img").first
+    image = page.locator(
+        "img[src*='blob:'], img[src*='get-artifact'], canvas, .image-outer-container img"
+    ).first
     image.wait_for()
     page.wait_for_function("image => image.naturalWidth > 0", arg=image.element_handle())
     return int(image.evaluate("image => image.naturalWidth"))
@@ -82,7 +90,9 @@ def main(storage: Path, name: str, folder: Path) -> None:
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(name).experiment_id
         sweep = client.search_runs([experiment], "tags.kind = 'sweep'")[0]
-        (best,) = client.search_runs([experiment], "tags.kind = 'trial'", order_by=["metrics.fid ASC"], max_results=1)
+        (best,) = client.search_runs(
+            [experiment], "tags.kind = 'trial'", order_by=["metrics.fid ASC"], max_results=1
+        )
         open_runs(page, uri, experiment)
         print(json.dumps(unfold(page, sweep.info.run_name)))
         page.screenshot(path=folder / "mlflow_runs.png")

@@ -58,7 +58,9 @@ def _table(text: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     if not found:
         return [], []
     heads = re.findall(r'<button type="button">(.*?)</button>', found[1])
-    cells = [re.findall(r'<td data-value="(.*?)">(.*?)</td>', row) for row in found[1].split("<tr")[2:]]
+    cells = [
+        re.findall(r'<td data-value="(.*?)">(.*?)</td>', row) for row in found[1].split("<tr")[2:]
+    ]
     shown = [{h: c[1] for h, c in zip(heads, row, strict=True)} for row in cells]
     return shown, [{h: c[0] for h, c in zip(heads, row, strict=True)} for row in cells]
 
@@ -70,5 +72,9 @@ def lines(chart: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
 
 def strips_of(found: Page) -> list[Image.Image]:
     """The strips of samples, in order."""
-    sources = [str(a["src"]) for tag, a in found.tags if tag == "img" and str(a["alt"]).startswith("samples")]
+    sources = [
+        str(a["src"])
+        for tag, a in found.tags
+        if tag == "img" and str(a["alt"]).startswith("samples")
+    ]
     return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in sources]

@@ -7,8 +7,14 @@ from orchestrator.settings.loading import override, parse
 
 
 def experiment(space: dict[str, list[object]] | None = None, **settings: object) -> Experiment:
-    sweep = None if space is None else {"space": {key: {"grid": values} for key, values in space.items()}}
-    base = parse({"name": "plan", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep})
+    sweep = (
+        None
+        if space is None
+        else {"space": {key: {"grid": values} for key, values in space.items()}}
+    )
+    base = parse(
+        {"name": "plan", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep}
+    )
     return override(base, {key.replace("__", "."): value for key, value in settings.items()})
 
 

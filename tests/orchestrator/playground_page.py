@@ -1,9 +1,10 @@
-"""The playground as a process of its own, and its page in a real, headless Chromium: run it to keep what it looks like.
+"""The playground as a process of its own, and its page in a real, headless Chromium: run it to keep
+what it looks like.
 
     python tests/orchestrator/playground_page.py FOLDER RUN PICTURES
 
-starts the playground of RUN in FOLDER, moves some of its controls and writes playground.png into PICTURES.
-"""
+starts the playground of RUN in FOLDER, moves some of its controls and writes playground.png into
+PICTURES."""
 
 import contextlib
 import signal
@@ -31,13 +32,15 @@ class Playground:
 
 @contextlib.contextmanager
 def playground(folder: Path, *arguments: object) -> Iterator[Playground]:
-    """`python -m orchestrator.playground` in `folder`, from when it answers; killed with -9 if it still runs then."""
+    """`python -m orchestrator.playground` in `folder`, from when it answers; killed with -9 if it
+    still runs then."""
     port = free_port()
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command("playground", *arguments, "--port", port), cwd=folder, env=own_environment(), text=True,
             stdout=log, stderr=subprocess.STDOUT,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+            # a background job's is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         address, until = f"http://127.0.0.1:{port}/", time.monotonic() + PATIENCE
         try:

@@ -1,10 +1,11 @@
-"""A real S3 service on the loopback: moto's, which does one request at a time, and fails as often as it is told to.
+"""A real S3 service on the loopback: moto's, which does one request at a time, and fails as often
+as it is told to.
 
     python s3_server.py PORT
 
-PUT /-/faults takes {kind: share of requests} of the kinds in FAULTS, or {"code": CODE} for an answer that is always the
-same; GET /-/counts says how many requests of each method there were since the last PUT.
-"""
+PUT /-/faults takes {kind: share of requests} of the kinds in FAULTS, or {"code": CODE} for an
+answer that is always the same; GET /-/counts says how many requests of each method there were since
+the last PUT."""
 
 import contextlib
 import json
@@ -30,18 +31,36 @@ ENVIRONMENT = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
 BUCKET = "kacflow"
-BEFORE = {"slow": (503, "SlowDown"), "broken": (500, "InternalError"), "conflict": (409, "ConditionalRequestConflict")}
-STATUS = {"AuthorizationHeaderMalformed": 400, "ExpiredToken": 400, "AccessDenied": 403, "InvalidAccessKeyId": 403}
-FAULTS = {"slow": 0.06, "broken": 0.03, "lost_question": 0.03, "lost_answer": 0.03, "cut": 0.05, "conflict": 0.05}
+BEFORE = {
+    "slow": (503, "SlowDown"),
+    "broken": (500, "InternalError"),
+    "conflict": (409, "ConditionalRequestConflict"),
+}
+STATUS = {
+    "AuthorizationHeaderMalformed": 400,
+    "ExpiredToken": 400,
+    "AccessDenied": 403,
+    "InvalidAccessKeyId": 403,
+}
+FAULTS = {
+    "slow": 0.06,
+    "broken": 0.03,
+    "lost_question": 0.03,
+    "lost_answer": 0.03,
+    "cut": 0.05,
+    "conflict": 0.05,
+}
 Start = Callable[..., Any]
 
 
 class Faulty:
-    """The service `app` with faults in front of it. One request at a time: S3 writes under a condition atomically, and
-    moto looks first and writes then."""
+    """The service `app` with faults in front of it. One request at a time: S3 writes under a
+    condition atomically, and moto looks first and writes then."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
-        self.app, self.lock, self.random = app, threading.Lock(), random.Random(0)
+        self.app = app
+        self.lock = threading.Lock()
+        self.random = random.Random(0)
         self.faults: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
 
@@ -62,7 +81,9 @@ class Faulty:
     def _served(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         kind = self._kind(environ)
         if "code" in self.faults:
-            return self._refused(environ, start, STATUS.get(self.faults["code"], 400), self.faults["code"])
+            return self._refused(
+                environ, start, STATUS.get(self.faults["code"], 400), self.faults["code"]
+            )
         if kind in BEFORE:
             return self._refused(environ, start, *BEFORE[kind])
         if kind == "lost_question":
@@ -77,9 +98,12 @@ class Faulty:
         return [body]
 
     def _kind(self, environ: dict[str, Any]) -> str:
-        drawn, conditional = self.random.random(), "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ
+        drawn = self.random.random()
+        conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ
         for kind, share in self.faults.items():
-            if kind == "code" or (kind == "conflict" and not (conditional and environ["REQUEST_METHOD"] == "PUT")):
+            if kind == "code" or (
+                kind == "conflict" and not (conditional and environ["REQUEST_METHOD"] == "PUT")
+            ):
                 continue
             drawn -= share
             if drawn < 0:

@@ -2,8 +2,8 @@
 
     python -m kaccore.metrics.assets.make_classifiers [digits|mnist]
 
-Deterministic on one CPU thread. Writes `<data>_classifier.safetensors` and its entry in `classifiers.json`.
-"""
+Deterministic on one CPU thread. Writes `<data>_classifier.safetensors` and its entry in
+`classifiers.json`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from kaccore.metrics.features import ASSETS, FEATURES, SHIPPED_FEATURES, classif
 
 SEED = 0
 RECORD = ASSETS / "classifiers.json"
-LR, WEIGHT_DECAY, BATCH = 2e-3, 1e-3, 64
+LR = 2e-3
+WEIGHT_DECAY = 1e-3
+BATCH = 64
 EPOCHS = {"digits": 80, "mnist": 50}
 SHIFT = {"digits": 1, "mnist": 2}  # pixels of random translation: digits are not all centred alike
 
 
 def split(data: ImageData) -> tuple[Tensor, Tensor]:
-    """Indices (train, held out): a fixed random fifth is never trained on. Both files are sorted, so by permutation."""
+    """Indices (train, held out): a fixed random fifth is never trained on. Both files are sorted,
+    so by permutation."""
     order = torch.randperm(len(data), generator=Generator().manual_seed(SEED))
     held_out = len(data) // 5
     return order[held_out:], order[:held_out]
@@ -40,7 +43,8 @@ def shifted(x: Tensor, limit: int, generator: Generator) -> Tensor:
     size = x.shape[-1]
     padded = F.pad(x, (limit,) * 4, value=-1.0)
     row, column = torch.randint(0, 2 * limit + 1, (2, len(x), 1), generator=generator)
-    rows, columns = (row + torch.arange(size))[:, :, None], (column + torch.arange(size))[:, None, :]
+    rows = (row + torch.arange(size))[:, :, None]
+    columns = (column + torch.arange(size))[:, None, :]
     return padded[torch.arange(len(x))[:, None, None], 0, rows, columns].unsqueeze(1)
 
 
@@ -57,7 +61,9 @@ def train(name: str) -> tuple[SmallClassifier, dict[str, Any]]:
     torch.manual_seed(SEED)  # initial weights and dropout
     data = load(name)
     assert data.labels is not None
-    (train_at, held_out), x, labels = split(data), data.floats(), data.labels
+    (train_at, held_out) = split(data)
+    x = data.floats()
+    labels = data.labels
     generator = Generator().manual_seed(SEED)
     model = SmallClassifier(FEATURES[SHIPPED_FEATURES[name]].strides)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
@@ -96,10 +102,14 @@ def main(names: list[str]) -> None:
     """Make the classifiers of `names`, all of them if none is named."""
     for name in names or list(SHIPPED_FEATURES):
         if name not in SHIPPED_FEATURES:
-            raise SystemExit(f"no classifier is made for {name!r}; valid names: {', '.join(SHIPPED_FEATURES)}")
+            raise SystemExit(
+                f"no classifier is made for {name!r}; valid names: {', '.join(SHIPPED_FEATURES)}"
+            )
         model, record = train(name)
         path = classifier_weights(name)
-        path.write_bytes(save(model.state_dict()))  # save_file would deny all other users the file, umask or not
+        path.write_bytes(
+            save(model.state_dict())
+        )  # save_file would deny all other users the file, umask or not
         record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         records = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         records[name] = record

@@ -1,8 +1,9 @@
-"""What has to be true of a cluster before work on it is paid for: every fault of every node at once.
+"""What has to be true of a cluster before work on it is paid for: every fault of every node at
+once.
 
-Ray says little of all this. A storage that is not shared ends in a retry on the head that reports success; a host's
-name that means 127.0.1.1 ends in a rendezvous that is not retried; a node that never joins is silent.
-"""
+Ray says little of all this. A storage that is not shared ends in a retry on the head that reports
+success; a host's name that means 127.0.1.1 ends in a rendezvous that is not retried; a node that
+never joins is silent."""
 
 import time
 import uuid
@@ -38,25 +39,38 @@ class Findings:
 
 
 def look(
-    experiment: Experiment, source: str, known: Mapping[Data, str] | None = None, weights: Sequence[Weights] = (),
+    experiment: Experiment,
+    source: str,
+    known: Mapping[Data, str] | None = None,
+    weights: Sequence[Weights] = (),
     fetch: bool = False,
-) -> Findings:  # fmt: skip
-    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as `source`. `known` has
-    the fingerprints of the data that the trials are of, by default of the experiment's own, as they are here. Each of
-    several nodes has to have the `weights` too, or, with `fetch`, fetches the official ones now."""
+) -> Findings:
+    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as
+    `source`. `known` has the fingerprints of the data that the trials are of, by default of the
+    experiment's own, as they are here. Each of several nodes has to have the `weights` too, or,
+    with `fetch`, fetches the official ones now."""
     nodes = alive()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = list[Fault]()
     known = {experiment.data: ""} if known is None else known
     data = {(n, of): _start(on_node.fingerprint, n, of.absolute()) for n in nodes for of in known}
-    asked = {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes} if weights and len(nodes) > 1 else {}
+    asked = (
+        {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes}
+        if weights and len(nodes) > 1
+        else {}
+    )
     try:
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
         reports, silent = _reports(nodes, probe, experiment)
-        faults += silent + verdicts.shared({n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source)
+        faults += silent + verdicts.shared(
+            {n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source
+        )
     except OSError as e:
-        reports, faults = {}, [*faults, Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}")]
+        reports, faults = (
+            {},
+            [*faults, Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}")],
+        )
     finally:
         _forget(probe)
     faults += verdicts.nodes(reports, experiment, source)
@@ -74,9 +88,9 @@ def faults_without_a_cluster(experiment: Experiment, source: str) -> list[Fault]
 def before_start(
     experiment: Experiment, source: str, known: Mapping[Data, str], weights: Sequence[Weights] = ()
 ) -> None:
-    """Raise ConfigError with everything that is wrong, where the cluster that is connected has several nodes. Nodes
-    that have not joined yet are waited for later; of the tracking server, on which no run depends, the publisher
-    warns."""
+    """Raise ConfigError with everything that is wrong, where the cluster that is connected has
+    several nodes. Nodes that have not joined yet are waited for later; of the tracking server, on
+    which no run depends, the publisher warns."""
     if len(alive()) > 1 and (faults := look(experiment, source, known, weights, fetch=True).faults):
         raise ConfigError(faults)
 
@@ -86,7 +100,12 @@ def alive() -> list[Node]:
     import ray
 
     return [
-        Node(n["NodeID"], n["NodeManagerHostname"], n["NodeManagerAddress"], n["Resources"].get("GPU", 0.0))
+        Node(
+            n["NodeID"],
+            n["NodeManagerHostname"],
+            n["NodeManagerAddress"],
+            n["Resources"].get("GPU", 0.0),
+        )
         for n in ray.nodes()
         if n["Alive"]
     ]
@@ -97,16 +116,25 @@ def _start(function: Any, node: Node, *arguments: Any) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(function)
-    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*arguments)
+    return task.options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+    ).remote(*arguments)
 
 
-def _reports(nodes: Sequence[Node], probe: Probe, experiment: Experiment) -> tuple[dict[Node, Report], list[Fault]]:
-    """What the nodes say, with the driver's clock subtracted from theirs; and a fault for each that says nothing."""
+def _reports(
+    nodes: Sequence[Node], probe: Probe, experiment: Experiment
+) -> tuple[dict[Node, Report], list[Fault]]:
+    """What the nodes say, with the driver's clock subtracted from theirs; and a fault for each that
+    says nothing."""
     import ray
 
-    hosts, gpus = sorted({n.host for n in nodes}), bool(experiment.cluster.gpus_per_worker)
-    asked, began = {n: _start(on_node.examine, n, n.id, probe, hosts, gpus) for n in nodes}, time.time()
-    reports, faults, waiting = {}, [], {ref: n for n, ref in asked.items()}
+    hosts = sorted({n.host for n in nodes})
+    gpus = bool(experiment.cluster.gpus_per_worker)
+    asked = {n: _start(on_node.examine, n, n.id, probe, hosts, gpus) for n in nodes}
+    began = time.time()
+    reports = {}
+    faults = []
+    waiting = {ref: n for n, ref in asked.items()}
     while waiting and time.time() - began < ANSWER_SECONDS:
         ready, _ = ray.wait(list(waiting), timeout=1.0)
         for ref in ready:
@@ -122,7 +150,8 @@ def _reports(nodes: Sequence[Node], probe: Probe, experiment: Experiment) -> tup
 
 
 def _returned(node: Node, probe: Probe, report: Report) -> str:
-    """What is wrong with the storage between the driver and `node`: each has to see what the other wrote."""
+    """What is wrong with the storage between the driver and `node`: each has to see what the other
+    wrote."""
     if report.storage:
         return report.storage
     with suppress(OSError):
@@ -130,7 +159,9 @@ def _returned(node: Node, probe: Probe, report: Report) -> str:
     return "what the node wrote there does not appear here"
 
 
-def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str], source: str) -> Iterable[Fault]:
+def _data_faults(
+    started: dict[tuple[Node, Data], Any], known: Mapping[Data, str], source: str
+) -> Iterable[Fault]:
     import ray
 
     here = dict(known)
@@ -139,7 +170,9 @@ def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str
             here[settings] = here[settings] or on_node.fingerprint(settings)
         except (ValueError, OSError) as e:
             yield Fault(source, "data", str(e))
-    ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
+    ray.wait(
+        list(started.values()), num_returns=len(started), timeout=DATA_SECONDS
+    ) if started else None
     for (node, settings), ref in started.items():
         try:
             there = ray.get(ref, timeout=0.0)
@@ -153,10 +186,15 @@ def _data_faults(started: dict[tuple[Node, Data], Any], known: Mapping[Data, str
 def _weights_faults(started: Mapping[Node, Any], source: str) -> Iterable[Fault]:
     import ray
 
-    ray.wait(list(started.values()), num_returns=len(started), timeout=DATA_SECONDS) if started else None
+    ray.wait(
+        list(started.values()), num_returns=len(started), timeout=DATA_SECONDS
+    ) if started else None
     for node, ref in started.items():
         try:
-            yield from (Fault(source, key, f"on {node}: {message}") for key, message in ray.get(ref, timeout=0.0))
+            yield from (
+                Fault(source, key, f"on {node}: {message}")
+                for key, message in ray.get(ref, timeout=0.0)
+            )
         except Exception as e:
             yield Fault(source, "evaluation.weights", f"not ready on {node}: {first_line(e)}")
 

@@ -23,7 +23,8 @@ DRIVER = "driver"  # the probe's file by which the driver is recognised
 
 @dataclass(frozen=True)
 class Probe:
-    """A folder `probes/<id>` of the storage, in which the driver and every node leave a file for each other."""
+    """A folder `probes/<id>` of the storage, in which the driver and every node leave a file for
+    each other."""
 
     storage: str
     id: str
@@ -50,8 +51,9 @@ class Probe:
 
 @dataclass
 class Report:
-    """One node: `addresses` of each host's name as it is understood there, `storage` what is wrong with the storage,
-    `free` the share of its disk and the bytes that are free, `clock` its time in seconds since 1970."""
+    """One node: `addresses` of each host's name as it is understood there, `storage` what is wrong
+    with the storage, `free` the share of its disk and the bytes that are free, `clock` its time in
+    seconds since 1970."""
 
     versions: dict[str, str]
     addresses: dict[str, list[str]] = field(default_factory=dict)
@@ -81,15 +83,17 @@ def _ray_folder() -> str:
 
 
 def fingerprint(settings: Data) -> str:
-    """The fingerprint of the data as this node has it, made ready there if need be; raises ValueError or OSError."""
+    """The fingerprint of the data as this node has it, made ready there if need be; raises
+    ValueError or OSError."""
     from orchestrator.plan.data import read
 
     return read(settings).fingerprint
 
 
 def weights(needed: list[Weights], fetched: bool) -> list[tuple[str, str]]:
-    """What is wrong with the weights that are `needed` as this node has them, each as the key and the message of a
-    fault. Official ones that are missing are fetched, or without `fetched` asked for."""
+    """What is wrong with the weights that are `needed` as this node has them, each as the key and
+    the message of a fault. Official ones that are missing are fetched, or without `fetched` asked
+    for."""
     from orchestrator.work import preflight
 
     more = preflight.fetch if fetched else preflight.unreachable
@@ -109,7 +113,9 @@ def code() -> str:
 def addresses(host: str) -> list[str]:
     """What `host` means on this machine; nothing where it means nothing."""
     try:
-        return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET)})
+        return sorted(
+            {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET)}
+        )
     except OSError:
         return []
 

@@ -1,4 +1,5 @@
-"""Whether the tracking server can be written to: it answers, takes the login, and speaks this client's language."""
+"""Whether the tracking server can be written to: it answers, takes the login, and speaks this
+client's language."""
 
 from collections.abc import Iterator
 
@@ -8,7 +9,8 @@ from orchestrator.tracking.uri import is_server
 
 
 def tracking_faults(experiment: Experiment, source: str) -> Iterator[Fault]:
-    """What is wrong with `tracking.uri`, if it is a server's; asks it twice, for some seconds at the most."""
+    """What is wrong with `tracking.uri`, if it is a server's; asks it twice, for some seconds at
+    the most."""
     uri = experiment.tracking.uri
     if uri is None or not is_server(uri):
         return

@@ -17,7 +17,8 @@ FREE_SHARE, FREE_BYTES = 0.05, 1e9  # Ray refuses to work on a disk that is full
 
 @dataclass(frozen=True)
 class Node:
-    """A node as Ray knows it: its host's name, its address, and how many GPUs Ray gives away there."""
+    """A node as Ray knows it: its host's name, its address, and how many GPUs Ray gives away
+    there."""
 
     id: str
     host: str
@@ -40,7 +41,13 @@ def nodes(reports: Mapping[Node, Report], experiment: Experiment, source: str) -
         faults += _machine(node, report)
         if experiment.cluster.gpus_per_worker and report.gpus < node.gpus:
             what = f"Ray gives away {node.gpus:g} GPUs of {node}, torch sees {report.gpus} there"
-            faults.append(Fault(source, "cluster.gpus_per_worker", f"{what}: install the driver and torch for CUDA"))
+            faults.append(
+                Fault(
+                    source,
+                    "cluster.gpus_per_worker",
+                    f"{what}: install the driver and torch for CUDA",
+                )
+            )
     return faults
 
 
@@ -48,7 +55,11 @@ def shared(problems: Mapping[Node, str], experiment: Experiment, source: str) ->
     """A fault for each node between which and the driver the storage is not shared."""
     remedy = "give a folder that all nodes mount at the same place, or s3://bucket/prefix"
     return [
-        Fault(source, "storage", f"got {experiment.storage}, which {node} does not share ({problem}): {remedy}")
+        Fault(
+            source,
+            "storage",
+            f"got {experiment.storage}, which {node} does not share ({problem}): {remedy}",
+        )
         for node, problem in problems.items()
         if problem
     ]
@@ -57,14 +68,18 @@ def shared(problems: Mapping[Node, str], experiment: Experiment, source: str) ->
 def silent(node: Node, seconds: float) -> Fault:
     """A node that is there for Ray and does nothing."""
     return Fault(
-        str(node), "", f"did not answer for {seconds:.0f} s: look at its raylet's log in /tmp/ray, or restart it"
+        str(node),
+        "",
+        f"did not answer for {seconds:.0f} s: look at its raylet's log in /tmp/ray, or restart it",
     )
 
 
 def unable(node: Node, error: Exception) -> Fault:
     """A node that cannot run what it was asked to."""
     why = first_line(innermost(error))
-    return Fault(str(node), "", f"cannot run this project ({why}): install it where `ray start` runs there")
+    return Fault(
+        str(node), "", f"cannot run this project ({why}): install it where `ray start` runs there"
+    )
 
 
 def data_missing(node: Node, error: Exception, source: str) -> Fault:
@@ -74,17 +89,25 @@ def data_missing(node: Node, error: Exception, source: str) -> Fault:
 
 def data_differs(node: Node, source: str) -> Fault:
     """A node with other data under the same name."""
-    return Fault(source, "data", f"{node} has other images than this machine under the same settings: copy them there")
+    return Fault(
+        source,
+        "data",
+        f"{node} has other images than this machine under the same settings: copy them there",
+    )
 
 
 def _versions(node: Node, report: Report, own: Mapping[str, str]) -> Iterator[Fault]:
     for name in SAME:
         if report.versions.get(name) != own.get(name):
             what = f"{name} is {report.versions.get(name)}, on this machine {own.get(name)}"
-            yield Fault(str(node), "", f"{what}: install the same version (constraints.txt) on all nodes")
+            yield Fault(
+                str(node), "", f"{what}: install the same version (constraints.txt) on all nodes"
+            )
     if report.versions["code"] != own["code"]:
         yield Fault(
-            str(node), "", "its copy of this project differs from this machine's: install the same commit there"
+            str(node),
+            "",
+            "its copy of this project differs from this machine's: install the same commit there",
         )
 
 
@@ -95,14 +118,24 @@ def _names(node: Node, report: Report, hosts: Mapping[str, str]) -> Iterator[Fau
         if address not in found:
             meant = ", ".join(found) or "nothing"
             what = f"the name {host} means {meant} there, expected {address}"
-            yield Fault(str(node), "", f"{what}: add '{address} {host}' to its /etc/hosts, or mend its DNS")
+            yield Fault(
+                str(node), "", f"{what}: add '{address} {host}' to its /etc/hosts, or mend its DNS"
+            )
 
 
 def _machine(node: Node, report: Report) -> Iterator[Fault]:
     share, free = report.free
     if share < FREE_SHARE or free < FREE_BYTES:
         what = f"its disk has {free / 1e9:.1f} GB free, {100 * share:.0f} %"
-        yield Fault(str(node), "", f"{what}, expected {100 * FREE_SHARE:.0f} % and {FREE_BYTES / 1e9:g} GB: make room")
+        yield Fault(
+            str(node),
+            "",
+            f"{what}, expected {100 * FREE_SHARE:.0f} % and {FREE_BYTES / 1e9:g} GB: make room",
+        )
     if abs(report.clock) > CLOCK_SECONDS:
         way = "ahead of" if report.clock > 0 else "behind"
-        yield Fault(str(node), "", f"its clock is {abs(report.clock):.0f} s {way} this machine's: let NTP set both")
+        yield Fault(
+            str(node),
+            "",
+            f"its clock is {abs(report.clock):.0f} s {way} this machine's: let NTP set both",
+        )

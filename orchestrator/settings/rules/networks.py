@@ -9,7 +9,8 @@ from orchestrator.settings.rules.rule import rule
 
 
 def level_sizes(size: int, levels: int) -> list[int]:
-    """The image size at each level of a U-Net; shorter than `levels` where a size cannot be halved."""
+    """The image size at each level of a U-Net; shorter than `levels` where a size cannot be
+    halved."""
     sizes = [size]
     while len(sizes) < levels and sizes[-1] % 2 == 0 and sizes[-1] >= 4:
         sizes.append(sizes[-1] // 2)
@@ -17,10 +18,15 @@ def level_sizes(size: int, levels: int) -> list[int]:
 
 
 def _sizes(experiment: Experiment) -> list[int]:
-    """The image size at each level; none where it is not known or of points, faults that other rules tell."""
+    """The image size at each level; none where it is not known or of points, faults that other
+    rules tell."""
     facts, model = experiment.data.facts, experiment.model
     known = facts.size and not facts.points
-    return level_sizes(facts.size // model.patch, len(model.multipliers)) if facts.size and known else []
+    return (
+        level_sizes(facts.size // model.patch, len(model.multipliers))
+        if facts.size and known
+        else []
+    )
 
 
 def _listed(values: Iterable[int]) -> str:
@@ -48,7 +54,9 @@ def _a_folder_has_a_size(experiment: Experiment) -> str | None:
 def _bedrooms_have_a_limit(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.limit is None or data.name == "lsun_bedroom256"
-    return None if sound else f"got {data.limit}, expected null: all images of {data.name} are taken"
+    return (
+        None if sound else f"got {data.limit}, expected null: all images of {data.name} are taken"
+    )
 
 
 @rule("data.background", "data.name")
@@ -63,13 +71,21 @@ def _only_own_images_have_a_background(experiment: Experiment) -> str | None:
 def _only_own_images_have_splits(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.name == "folder" or data.split is None
-    return None if sound else f"got {describe(data.split)}, expected null: what is read of {data.name} is given"
+    return (
+        None
+        if sound
+        else f"got {describe(data.split)}, expected null: what is read of {data.name} is given"
+    )
 
 
 @rule("data.split", "data.name")
 def _a_split_is_a_name(experiment: Experiment) -> str | None:
     split = experiment.data.split
-    if experiment.data.name != "folder" or split is None or not ({"/", "\\"} & {*split} or split in (".", "..")):
+    if (
+        experiment.data.name != "folder"
+        or split is None
+        or not ({"/", "\\"} & {*split} or split in (".", ".."))
+    ):
         return None
     return f"got {describe(split)}, expected the name of a folder in data.root, such as train"
 
@@ -78,7 +94,11 @@ def _a_split_is_a_name(experiment: Experiment) -> str | None:
 def _only_own_images_may_be_skipped(experiment: Experiment) -> str | None:
     data = experiment.data
     sound = data.name == "folder" or not data.skip_damaged
-    return None if sound else f"got true, expected false: images of {data.name} that are damaged have to be got anew"
+    return (
+        None
+        if sound
+        else f"got true, expected false: images of {data.name} that are damaged have to be got anew"
+    )
 
 
 @rule("data.download", "data.name")
@@ -86,14 +106,22 @@ def _data_can_be_downloaded(experiment: Experiment) -> str | None:
     data = experiment.data
     if not data.download or data.facts.fetched:
         return None
-    why = "comes with a package" if data.facts.packaged else "cannot be downloaded, its files have to be in data.root"
+    why = (
+        "comes with a package"
+        if data.facts.packaged
+        else "cannot be downloaded, its files have to be in data.root"
+    )
     return f"got true, expected false: {data.name} {why}"
 
 
 @rule("data.flip", "data.name")
 def _points_are_not_flipped(experiment: Experiment) -> str | None:
     data = experiment.data
-    return f"got true, expected false: {data.name} is points, not images" if data.flip and data.facts.points else None
+    return (
+        f"got true, expected false: {data.name} is points, not images"
+        if data.flip and data.facts.points
+        else None
+    )
 
 
 @rule("model.kind", "data.name")
@@ -109,7 +137,11 @@ def _patch_divides(experiment: Experiment) -> str | None:
     if experiment.model.kind == "mlp" or experiment.data.facts.points:
         return None
     size, patch = experiment.data.facts.size, experiment.model.patch
-    return f"got {patch}, expected a divisor of the image size, {size}" if size and size % patch else None
+    return (
+        f"got {patch}, expected a divisor of the image size, {size}"
+        if size and size % patch
+        else None
+    )
 
 
 @rule("model.multipliers", "model.kind", "model.patch", "data.name", "data.size")
@@ -134,16 +166,26 @@ def _attention_at_level_sizes(experiment: Experiment) -> str | None:
 
 
 @rule(
-    "model.head_channels", "model.kind", "model.attention", "model.channels", "model.multipliers", "model.patch",
-    "data.name", "data.size",
-)  # fmt: skip
+    "model.head_channels",
+    "model.kind",
+    "model.attention",
+    "model.channels",
+    "model.multipliers",
+    "model.patch",
+    "data.name",
+    "data.size",
+)
 def _heads_divide_widths(experiment: Experiment) -> str | None:
     model = experiment.model
     if model.kind == "mlp":
         return None
     if model.kind == "dit":
         wrong = model.channels % model.head_channels
-        return f"got {model.head_channels}, expected a divisor of model.channels, {model.channels}" if wrong else None
+        return (
+            f"got {model.head_channels}, expected a divisor of model.channels, {model.channels}"
+            if wrong
+            else None
+        )
     for size, width in _attended_widths(model, _sizes(experiment)):
         if width > model.head_channels and width % model.head_channels:
             got = f"got {model.head_channels}, expected a divisor of {width}"
@@ -152,7 +194,8 @@ def _heads_divide_widths(experiment: Experiment) -> str | None:
 
 
 def _attended_widths(model: Model, sizes: list[int]) -> Iterable[tuple[int, int]]:
-    """(size, channels) of each block with attention: a level's own, and those that resample from its neighbours."""
+    """(size, channels) of each block with attention: a level's own, and those that resample from
+    its neighbours."""
     widths = [model.channels * multiplier for multiplier in model.multipliers]
     for level, size in enumerate(sizes):
         if size in model.attention:

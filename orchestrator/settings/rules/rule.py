@@ -1,4 +1,5 @@
-"""What settings demand of each other. Each rule names the fields it reads, and runs whenever those are sound."""
+"""What settings demand of each other. Each rule names the fields it reads, and runs whenever those
+are sound."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ Check = Callable[[Experiment], str | None]
 class Rule:
     """`check` returns what is wrong with the first of the fields `needs`, None where nothing is.
 
-    `pairing`: the settings are sound one by one, only this combination cannot be; a sweep skips it and says so.
-    """
+    `pairing`: the settings are sound one by one, only this combination cannot be; a sweep skips it
+    and says so."""
 
     needs: tuple[str, ...]
     check: Check
@@ -41,5 +42,7 @@ def broken(experiment: Experiment, unsound: Iterable[str] = ()) -> list[Fault]:
             continue
         message = each.check(experiment)
         if message is not None:
-            faults.append(Fault("", each.needs[0], message, involves=each.needs, pairing=each.pairing))
+            faults.append(
+                Fault("", each.needs[0], message, involves=each.needs, pairing=each.pairing)
+            )
     return faults

@@ -1,6 +1,5 @@
 """What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
 
-
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import Fault, describe
 from orchestrator.settings.rules.rule import rule
@@ -22,7 +21,8 @@ def _sampled_guidance_has_labels(experiment: Experiment) -> str | None:
 
 
 def _guided(guidance: float, experiment: Experiment) -> str | None:
-    """Guidance compares the network with and without its label, so it has to have been trained on both."""
+    """Guidance compares the network with and without its label, so it has to have been trained on
+    both."""
     label_dropout, data = experiment.teacher.label_dropout, experiment.data
     if guidance == 1 or (label_dropout and data.facts.classes != 0):
         return None
@@ -39,22 +39,34 @@ def _labels_are_classes(experiment: Experiment) -> str | None:
 
 
 def class_faults(experiment: Experiment, classes: int) -> list[Fault]:
-    """What is wrong with labels and guidance, without a source, for a folder, whose classes only reading it tells."""
+    """What is wrong with labels and guidance, without a source, for a folder, whose classes only
+    reading it tells."""
     data, found = experiment.data, []
     if data.facts.classes is None:
         labels = _labels_fault(experiment.sampling.labels, classes, data.name)
         found += [] if labels is None else [Fault("", "sampling.labels", labels)]
         for key in ("distill.guidance", "sampling.guidance"):
             if not classes and experiment.value(key) != 1:
-                found.append(Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}"))
+                found.append(
+                    Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}")
+                )
         if not classes and "fid_per_class" in experiment.evaluation.metrics:
-            found.append(Fault("", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"))
+            found.append(
+                Fault(
+                    "", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"
+                )
+            )
     from kaccore.metrics.features import OWN, features_for
 
-    own = features_for(data.name, experiment.evaluation.features, experiment.evaluation.weights) == OWN
+    own = (
+        features_for(data.name, experiment.evaluation.features, experiment.evaluation.weights)
+        == OWN
+    )
     if "inception_score" in experiment.evaluation.metrics and own and not classes:
         what = "its own features, learned without labels, tell no classes apart"
-        found.append(Fault("", "evaluation.metrics", f"got inception_score, expected other metrics: {what}"))
+        found.append(
+            Fault("", "evaluation.metrics", f"got inception_score, expected other metrics: {what}")
+        )
     return found
 
 
@@ -72,23 +84,40 @@ def _labels_are_trained(experiment: Experiment) -> str | None:
     labels = experiment.sampling.labels
     if labels is None or experiment.teacher.label_dropout is not None:
         return None
-    return f"got {describe(labels)}, expected null: teacher.label_dropout null trains without labels"
+    return (
+        f"got {describe(labels)}, expected null: teacher.label_dropout null trains without labels"
+    )
 
 
-@rule("sampling.steps", "sampling.model", "distill.intervals", "distill.kind", "distill.teacher_steps", pairing=True)
+@rule(
+    "sampling.steps",
+    "sampling.model",
+    "distill.intervals",
+    "distill.kind",
+    "distill.teacher_steps",
+    pairing=True,
+)
 def _student_has_steps(experiment: Experiment) -> str | None:
-    steps, intervals, kind = experiment.sampling.steps, experiment.distill.intervals, experiment.distill.kind
+    steps = experiment.sampling.steps
+    intervals = experiment.distill.intervals
+    kind = experiment.distill.kind
     if experiment.sampling.model == "teacher":
         return None
     if kind == "inverse":
-        return f"got {steps}, expected 1: a student of inverse takes one step" if steps > 1 else None
+        return (
+            f"got {steps}, expected 1: a student of inverse takes one step" if steps > 1 else None
+        )
     if kind == "consistency":
         most = experiment.distill.teacher_steps
-        return f"got {steps}, expected at most {most}, distill.teacher_steps" if steps > most else None
+        return (
+            f"got {steps}, expected at most {most}, distill.teacher_steps" if steps > most else None
+        )
     if steps in intervals:
         return None
     counts = ", ".join(map(str, intervals))
-    return f"got {steps}, expected one of {counts}: a student has the step counts of distill.intervals"
+    return (
+        f"got {steps}, expected one of {counts}: a student has the step counts of distill.intervals"
+    )
 
 
 @rule("sampling.solver", "sampling.model", pairing=True)
@@ -112,12 +141,18 @@ def _teachers_grid_fits(experiment: Experiment) -> str | None:
         return None
     if experiment.sampling.model == "student":
         return f"got {describe(times)}, expected null: a student's grid is that of distill.times"
-    return None if len(times) == steps + 1 else f"got {len(times)} times, expected {steps + 1}: sampling.steps {steps}"
+    return (
+        None
+        if len(times) == steps + 1
+        else f"got {len(times)} times, expected {steps + 1}: sampling.steps {steps}"
+    )
 
 
 @rule("sampling.gamma", "sampling.model", "distill.kind", pairing=True)
 def _gamma_is_for_consistency(experiment: Experiment) -> str | None:
-    gamma, sampling, kind = experiment.sampling.gamma, experiment.sampling, experiment.distill.kind
+    gamma = experiment.sampling.gamma
+    sampling = experiment.sampling
+    kind = experiment.distill.kind
     if gamma == 0 or (sampling.model == "student" and kind == "consistency"):
         return None
     who = "the teacher" if sampling.model == "teacher" else f"students of {kind}"
@@ -128,7 +163,9 @@ def _gamma_is_for_consistency(experiment: Experiment) -> str | None:
 def _features_know_the_data(experiment: Experiment) -> str | None:
     from kaccore.metrics.features import OFFICIAL, OWN
 
-    features, data, facts = experiment.evaluation.features, experiment.data.name, experiment.data.facts
+    features = experiment.evaluation.features
+    data = experiment.data.name
+    facts = experiment.data.facts
     shipped = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
     *first, last = ["auto", "points"] if facts.points else ["auto", *shipped, OWN, *OFFICIAL]
     if features in (*first, last):
@@ -138,20 +175,28 @@ def _features_know_the_data(experiment: Experiment) -> str | None:
 
 @rule("evaluation.metrics", "data.name")
 def _metrics_know_the_data(experiment: Experiment) -> str | None:
-    """What only points have (an exact density, distances that mean something), and what only images have."""
+    """What only points have (an exact density, distances that mean something), and what only images
+    have."""
     metrics, data = experiment.evaluation.metrics, experiment.data
     if data.facts.points:
         wrong, why = {"inception_score"}, "are points, which no classifier tells apart"
     else:
-        wrong, why = {"w2", "log_likelihood"}, "are images, and it is for points (grid9)"
+        wrong = {"w2", "log_likelihood"}
+        why = "are images, and it is for points (grid9)"
     found = next((metric for metric in metrics if metric in wrong), None)
-    return None if found is None else f"got {found}, expected other metrics: the data of {data.name} {why}"
+    return (
+        None
+        if found is None
+        else f"got {found}, expected other metrics: the data of {data.name} {why}"
+    )
 
 
 @rule("evaluation.metrics", "data.name", "teacher.label_dropout")
 def _classes_are_compared_with_labels(experiment: Experiment) -> str | None:
     data, unlabelled = experiment.data, experiment.teacher.label_dropout is None
-    if "fid_per_class" not in experiment.evaluation.metrics or not (unlabelled or data.facts.classes == 0):
+    if "fid_per_class" not in experiment.evaluation.metrics or not (
+        unlabelled or data.facts.classes == 0
+    ):
         return None
     if data.facts.classes == 0:
         return f"got fid_per_class, {UNLABELLED.format(data.name)}"
@@ -173,7 +218,9 @@ def _weights_have_a_network(experiment: Experiment) -> str | None:
     """The weights are those of Inception or a DINOv2, whatever else is measured with."""
     from kaccore.metrics.features import OFFICIAL, SHIPPED_FEATURES
 
-    weights, features, data = experiment.evaluation.weights, experiment.evaluation.features, experiment.data
+    weights = experiment.evaluation.weights
+    features = experiment.evaluation.features
+    data = experiment.data
     shipped = data.facts.points or data.name in SHIPPED_FEATURES
     if weights is None or features in OFFICIAL or (features == "auto" and not shipped):
         return None
@@ -183,5 +230,7 @@ def _weights_have_a_network(experiment: Experiment) -> str | None:
 
 @rule("evaluation.weights_sha256", "evaluation.weights")
 def _checksum_has_a_file(experiment: Experiment) -> str | None:
-    orphan = experiment.evaluation.weights_sha256 is not None and experiment.evaluation.weights is None
+    orphan = (
+        experiment.evaluation.weights_sha256 is not None and experiment.evaluation.weights is None
+    )
     return "got a checksum, expected null: evaluation.weights names no file" if orphan else None

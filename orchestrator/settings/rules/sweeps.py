@@ -1,15 +1,23 @@
 """What the kinds of search demand of the rest of the sweep block."""
 
-
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.faults import describe
 from orchestrator.settings.rules.rule import rule
 
-# settings of which each value has numbers of its own: another data set, other images of it, other features
+# settings of which each value has numbers of its own: another data set, other images of it, other
+# features
 APART = (
-    "data.name", "data.root", "data.size", "data.limit", "data.background", "data.split", "data.skip_damaged",
-    "evaluation.features", "evaluation.weights", "evaluation.weights_sha256",
-)  # fmt: skip
+    "data.name",
+    "data.root",
+    "data.size",
+    "data.limit",
+    "data.background",
+    "data.split",
+    "data.skip_damaged",
+    "evaluation.features",
+    "evaluation.weights",
+    "evaluation.weights_sha256",
+)
 
 
 @rule("sweep.metric", "evaluation.metrics")
@@ -33,7 +41,11 @@ def _what_is_drawn_is_counted(experiment: Experiment) -> str | None:
 @rule("sweep.space", "sweep.search")
 def _a_grid_draws_nothing(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
-    drawn = [key for key, entry in sweep.space.items() if entry.kind != "grid"] if sweep is not None else []
+    drawn = (
+        [key for key, entry in sweep.space.items() if entry.kind != "grid"]
+        if sweep is not None
+        else []
+    )
     if sweep is None or bool(drawn) == (sweep.search != "grid"):
         return None
     if drawn:
@@ -51,7 +63,11 @@ def _only_numbers_that_compare_are_searched_by(experiment: Experiment) -> str | 
     found = [key for key in sweep.space if key in APART]
     who, what = ("optuna", sweep.metric) if sweep.search == "optuna" else ("asha", "FIDs")
     why = f"{who} compares the trials' {what}, which do not compare across data or features"
-    return f"got {', '.join(found)}: {why}: write one sweep for each, or take grid or random" if found else None
+    return (
+        f"got {', '.join(found)}: {why}: write one sweep for each, or take grid or random"
+        if found
+        else None
+    )
 
 
 @rule("sweep.learn_from", "sweep.search")
@@ -78,7 +94,9 @@ def _grace_is_of_asha(experiment: Experiment) -> str | None:
     if sweep.scheduler != "asha":
         return f"got {sweep.grace_steps}, expected null: only sweep.scheduler asha stops trials"
     if sweep.grace_steps >= experiment.teacher.steps:
-        return f"got {sweep.grace_steps}, expected less than teacher.steps, {experiment.teacher.steps}"
+        return (
+            f"got {sweep.grace_steps}, expected less than teacher.steps, {experiment.teacher.steps}"
+        )
     return None
 
 

@@ -25,17 +25,25 @@ def _distill_batch_divides(experiment: Experiment) -> str | None:
 
 
 def _divides(batch_size: int, workers: int) -> str | None:
-    return f"got {batch_size}, expected a multiple of cluster.workers, {workers}" if batch_size % workers else None
+    return (
+        f"got {batch_size}, expected a multiple of cluster.workers, {workers}"
+        if batch_size % workers
+        else None
+    )
 
 
 @rule("teacher.accumulate", "teacher.batch_size", "cluster.workers")
 def _teacher_parts_divide(experiment: Experiment) -> str | None:
-    return _parts(experiment.teacher.accumulate, experiment.teacher.batch_size, experiment.cluster.workers)
+    return _parts(
+        experiment.teacher.accumulate, experiment.teacher.batch_size, experiment.cluster.workers
+    )
 
 
 @rule("distill.accumulate", "distill.batch_size", "cluster.workers")
 def _distill_parts_divide(experiment: Experiment) -> str | None:
-    return _parts(experiment.distill.accumulate, experiment.distill.batch_size, experiment.cluster.workers)
+    return _parts(
+        experiment.distill.accumulate, experiment.distill.batch_size, experiment.cluster.workers
+    )
 
 
 def _parts(parts: int, batch_size: int, workers: int) -> str | None:
@@ -67,8 +75,14 @@ def _students_grid_fits(experiment: Experiment) -> str | None:
     if times is None:
         return None
     if experiment.distill.kind != "endpoint":
-        return f"got {describe(times)}, expected null: a grid may be given to endpoint students only"
-    return None if len(times) == first + 1 else f"got {len(times)} times, expected {first + 1}: distill.intervals"
+        return (
+            f"got {describe(times)}, expected null: a grid may be given to endpoint students only"
+        )
+    return (
+        None
+        if len(times) == first + 1
+        else f"got {len(times)} times, expected {first + 1}: distill.intervals"
+    )
 
 
 @rule("distill.chained", "distill.kind")
@@ -98,5 +112,7 @@ def _lr_per_interval(experiment: Experiment) -> str | None:
 def _one_per_interval(values: float | tuple[float, ...], intervals: tuple[int, ...]) -> str | None:
     if not isinstance(values, tuple) or len(values) == len(intervals):
         return None
-    what = f"one value, or {len(intervals)}: one for each of distill.intervals {describe(intervals)}"
+    what = (
+        f"one value, or {len(intervals)}: one for each of distill.intervals {describe(intervals)}"
+    )
     return f"got {describe(values)}, expected {what}"

@@ -39,7 +39,11 @@ def environment(**own: str) -> dict[str, str]:
 def settings(*address: str, before: str = "", **own: str) -> list[str | None]:
     """Mode and token after `quieten`, in a process of its own."""
     code = [sys.executable, "-c", before + SETTINGS.format(list(address))]
-    return json.loads(subprocess.run(code, env=environment(**own), capture_output=True, text=True, check=True).stdout)
+    return json.loads(
+        subprocess.run(
+            code, env=environment(**own), capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_each_run_without_a_cluster_has_a_token_of_its_own():
@@ -66,13 +70,24 @@ def test_where_ray_was_imported_before_it_goes_by_what_it_has_read():
 @pytest.mark.system
 def test_nobody_without_the_token_gets_into_a_cluster_that_is_started_here():
     held = subprocess.Popen(
-        [sys.executable, "-c", HOLD], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert held.stdout is not None and held.stdout.readline() == "own\n"
-        (gcs,) = (each for each in psutil.Process(held.pid).children() if each.name() == "gcs_server")
-        (port,) = {c.laddr.port for c in gcs.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-        for own in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()}):
+        (gcs,) = (
+            each for each in psutil.Process(held.pid).children() if each.name() == "gcs_server"
+        )
+        (port,) = {
+            c.laddr.port for c in gcs.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+        }
+        for own in (
+            {"RAY_AUTH_MODE": "disabled"},
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()},
+        ):
             joined = subprocess.run(
                 [sys.executable, "-c", JOIN.format(port)], env=environment(**own), capture_output=True, text=True,
                 timeout=PATIENCE,

@@ -1,4 +1,5 @@
-"""What keeps Ray from starting on this machine, and what may: in processes with real limits, mounts and folders."""
+"""What keeps Ray from starting on this machine, and what may: in processes with real limits, mounts
+and folders."""
 
 import os
 import subprocess
@@ -22,9 +23,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 
 
 def look(*prefix: str, **changed: str | None) -> tuple[list[str], list[str]]:
-    """The faults and the warnings in a process started by `prefix`, in an environment that is `changed`."""
+    """The faults and the warnings in a process started by `prefix`, in an environment that is
+    `changed`."""
     environment = {k: v for k, v in {**own_environment(), **changed}.items() if v is not None}
-    said = subprocess.run([*prefix, sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True)
+    said = subprocess.run(
+        [*prefix, sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True
+    )
     assert said.returncode == 0, said.stderr
     faults, warnings = said.stdout.split("--\n")
     return faults.splitlines(), warnings.splitlines()
@@ -63,7 +67,9 @@ def test_a_user_without_a_home_folder_is_refused_and_one_whose_home_is_missing_i
     (fault,), _ = look(*NOBODY, HOME=None)
     assert "this user has no home folder, which Ray and MLflow look for: set HOME" in fault
     faults, (warning,) = look(*NOBODY, HOME="/nowhere/at/all")
-    assert faults == [] and warning.startswith("note: no home folder at /nowhere/at/all, / cannot be written")
+    assert faults == [] and warning.startswith(
+        "note: no home folder at /nowhere/at/all, / cannot be written"
+    )
 
 
 def test_a_full_temporary_folder_is_left_for_another_and_none_at_all_is_refused():
@@ -72,11 +78,17 @@ def test_a_full_temporary_folder_is_left_for_another_and_none_at_all_is_refused(
     assert faults == []
     (warning,) = [line for line in warnings if "Ray's own files lie in" in line]
     place = f"/var/tmp/kacflow-{os.geteuid()}/ray"
-    assert warning.startswith(f"note: Ray's own files lie in {place}, not in /tmp/ray (of TMPDIR), which will not do")
+    assert warning.startswith(
+        f"note: Ray's own files lie in {place}, not in /tmp/ray (of TMPDIR), which will not do"
+    )
     assert warning.endswith("which will not do: the disk of /tmp is full: make room")
-    everywhere = "; ".join(full.replace("/tmp", place) for place in ("/tmp", "/var/tmp", "/dev/shm"))
+    everywhere = "; ".join(
+        full.replace("/tmp", place) for place in ("/tmp", "/var/tmp", "/dev/shm")
+    )
     (fault,), _ = within(everywhere, TMPDIR=None, RAY_TMPDIR=None)
-    assert fault.startswith("this machine: no folder for Ray's own files: /tmp/ray will not do: the disk of /tmp is")
+    assert fault.startswith(
+        "this machine: no folder for Ray's own files: /tmp/ray will not do: the disk of /tmp is"
+    )
     assert "set TMPDIR to a folder" in fault
 
 
@@ -84,7 +96,10 @@ def test_little_room_for_ray_and_its_objects_is_told_and_too_little_for_both_is_
     shared = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
     small = "mount -t tmpfs -o size=20m tmpfs /tmp"
     faults, warnings = within(shared, TMPDIR=None, RAY_TMPDIR=None)
-    assert faults == [] and "/dev/shm has 1.0 MB free: Ray keeps its objects on the disk" in warnings[-1]
+    assert (
+        faults == []
+        and "/dev/shm has 1.0 MB free: Ray keeps its objects on the disk" in warnings[-1]
+    )
     faults, warnings = within(small, TMPDIR=None, RAY_TMPDIR=None)
     assert faults == [] and "/tmp/ray has 21.0 MB free, Ray may need more" in warnings[0]
     (fault,), _ = within(f"{shared}; {small}", TMPDIR=None, RAY_TMPDIR=None)
@@ -94,7 +109,9 @@ def test_little_room_for_ray_and_its_objects_is_told_and_too_little_for_both_is_
 @as_root
 def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
     theirs = "mkdir -p /tmp/ray && mount -t tmpfs -o mode=755 tmpfs /tmp/ray"
-    faults, (warning,) = look(*MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp")
+    faults, (warning,) = look(
+        *MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp"
+    )
     assert faults == []
     assert warning == (
         "note: Ray's own files lie in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which will not do: /tmp/ray "
@@ -103,13 +120,17 @@ def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
 
 
 @pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
-def test_a_folder_that_is_too_long_for_sockets_is_left_for_a_shorter_one(name, tmp_path, monkeypatch):
+def test_a_folder_that_is_too_long_for_sockets_is_left_for_a_shorter_one(
+    name, tmp_path, monkeypatch
+):
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv(name, str(long))
     found = local_ray.ray_folder()
     assert found is not None and len(str(found.path)) < 41
-    assert found.why.startswith(f"not in {long}/ray (of {name}), which is too long for Ray's sockets")
+    assert found.why.startswith(
+        f"not in {long}/ray (of {name}), which is too long for Ray's sockets"
+    )
 
 
 def test_what_bears_this_projects_name_in_a_common_folder_has_to_be_ours(tmp_path, monkeypatch):
@@ -137,18 +158,28 @@ def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_el
                           capture_output=True, text=True)  # fmt: skip
     assert told.returncode == 2
     assert "files     64 open in a process" in told.stdout
-    for words in ("ulimit -n allows 64", "1 workers of 5000 CPUs each need 5000", "x.yaml: data: cifar10"):
+    for words in (
+        "ulimit -n allows 64",
+        "1 workers of 5000 CPUs each need 5000",
+        "x.yaml: data: cifar10",
+    ):
         assert words in told.stderr
     assert not (tmp_path / "runs").exists()
     assert run(tmp_path, "sweep", "x.yaml", "--dry-run").returncode == 0
 
 
 @pytest.mark.system
-def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_strange_storage(tmp_path):
+def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_strange_storage(
+    tmp_path,
+):
     long, storage = tmp_path / ("x" * 90), tmp_path / "läufe & 'runs' #1"
     long.mkdir()
     (tmp_path / "x.yaml").write_text(TINY + f'storage: "{storage}"\n')
-    environment = {**own_environment(), "TMPDIR": str(long), "HOME": str(tmp_path / "x.yaml" / "no home")}
+    environment = {
+        **own_environment(),
+        "TMPDIR": str(long),
+        "HOME": str(tmp_path / "x.yaml" / "no home"),
+    }
     one = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
     said = subprocess.run([*one, *command("train", "x.yaml")], cwd=tmp_path, env=environment, capture_output=True,
                           text=True, timeout=PATIENCE)  # fmt: skip

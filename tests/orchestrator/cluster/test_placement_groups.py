@@ -45,9 +45,15 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     assert connection.dashboard() == ""  # which is why Ray Train's own cleaner does not work here
     of_the_driver = placement_group([{"CPU": 0.25}])
     ray.get(of_the_driver.ready())
-    living, dead, waiting = Coordinator.remote(), Coordinator.remote(), Coordinator.remote()
+    living = Coordinator.remote()
+    dead = Coordinator.remote()
+    waiting = Coordinator.remote()
     kept, left, pending = ray.get(
-        [living.reserve.remote(), dead.reserve.remote(), waiting.wait_for_more_than_there_is.remote()]
+        [
+            living.reserve.remote(),
+            dead.reserve.remote(),
+            waiting.wait_for_more_than_there_is.remote(),
+        ]
     )
     kept_ids = {of_the_driver.id.hex(), kept}
     assert free_orphaned() == 0
@@ -63,7 +69,9 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
 
 def test_looking_often_asks_ray_now_and_then(monkeypatch):
     asked, now = [], [100.0]
-    monkeypatch.setattr("orchestrator.cluster.placement_groups.free_orphaned", lambda: asked.append(now[0]))
+    monkeypatch.setattr(
+        "orchestrator.cluster.placement_groups.free_orphaned", lambda: asked.append(now[0])
+    )
     monkeypatch.setattr("orchestrator.cluster.placement_groups.time.monotonic", lambda: now[0])
     reservations = OrphanedGroups()
     for _ in range(9):

@@ -1,4 +1,5 @@
-"""What of Ray and MLflow is private and relied on all the same: an upgrade that takes it away fails here first."""
+"""What of Ray and MLflow is private and relied on all the same: an upgrade that takes it away fails
+here first."""
 
 import ast
 import importlib
@@ -28,7 +29,9 @@ FILES = sorted(
 def private(name: str) -> bool:
     """Whether a dotted name of Ray's or MLflow's is none that they make public."""
     parts = name.split(".")
-    return parts[0] in ("ray", "mlflow") and any(p.startswith("_") and not p.startswith("__") for p in parts)
+    return parts[0] in ("ray", "mlflow") and any(
+        p.startswith("_") and not p.startswith("__") for p in parts
+    )
 
 
 def imported(file: str) -> Iterator[str]:
@@ -45,7 +48,10 @@ def test_ray_has_every_private_name_that_is_relied_on():
 
 
 def test_a_name_that_ray_no_longer_has_is_told_with_what_needed_it(monkeypatch):
-    wanted = {"ray._private.nowhere:x": "nothing", "ray._private.worker:get_dashboard": "dashboard_url"}
+    wanted = {
+        "ray._private.nowhere:x": "nothing",
+        "ray._private.worker:get_dashboard": "dashboard_url",
+    }
     monkeypatch.setattr(ray_internals, "NEEDED", wanted)
     one, other = ray_internals.missing()
     assert "has no ray._private.nowhere.x, needed for nothing" in one
@@ -57,7 +63,9 @@ def test_mlflow_has_every_private_name_that_is_relied_on(file, names):
     assert {name for name in imported(file) if private(name)} == names
     for name in names:
         module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), f"MLflow has no {name}, which {file} needs"
+        assert hasattr(importlib.import_module(module), attribute), (
+            f"MLflow has no {name}, which {file} needs"
+        )
 
 
 def test_private_names_are_imported_in_one_file_alone_and_each_is_listed_there():
@@ -68,7 +76,8 @@ def test_private_names_are_imported_in_one_file_alone_and_each_is_listed_there()
     assert {
         name
         for name in found[RAYS]
-        if name not in listed_modules and not any(entry == name or entry.startswith(f"{name}.") for entry in listed)
+        if name not in listed_modules
+        and not any(entry == name or entry.startswith(f"{name}.") for entry in listed)
     } == set()
     assert set(ray_internals.TRAIN.values()) <= listed_modules
 

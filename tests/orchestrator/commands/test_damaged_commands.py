@@ -42,9 +42,24 @@ def fresh(records: Records) -> Records:
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str], str, str]] = {
-    "sample": (sample.main, ["fabricated:0", "--count", "2", "--out", "x.png"], "teacher", "model.safetensors"),
-    "the best": (sample.main, ["fabricated", "--count", "2", "--out", "x.png"], "evaluation", "metrics.json"),
-    "export": (export.main, ["fabricated:0", "--format", "torchscript", "--out", "x"], "teacher", "model.safetensors"),
+    "sample": (
+        sample.main,
+        ["fabricated:0", "--count", "2", "--out", "x.png"],
+        "teacher",
+        "model.safetensors",
+    ),
+    "the best": (
+        sample.main,
+        ["fabricated", "--count", "2", "--out", "x.png"],
+        "evaluation",
+        "metrics.json",
+    ),
+    "export": (
+        export.main,
+        ["fabricated:0", "--format", "torchscript", "--out", "x"],
+        "teacher",
+        "model.safetensors",
+    ),
     "playground": (playground.main, ["fabricated:0"], "teacher", "model.safetensors"),
     "report": (report.main, ["fabricated"], "evaluation", "metrics.json"),
     "status": (status.main, ["fabricated"], "student", "losses.json"),
@@ -90,7 +105,9 @@ def test_an_unreadable_manifest_is_said_by_every_reader(records, capsys, content
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("kind, name", [("evaluation", "metrics.json"), ("student", "losses.json"),
                                         ("evaluation", "samples.png")])  # fmt: skip
-def test_view_table_and_report_are_made_of_what_is_there_and_say_what_is_damaged(records, kind, name, content):
+def test_view_table_and_report_are_made_of_what_is_there_and_say_what_is_damaged(
+    records, kind, name, content
+):
     for folder in ("samples", "figures"):
         for left in (records.folder / folder).find("*"):
             left.unlink()

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.data`: the training images as a network sees them, and what was done to them."""
+"""`python -m orchestrator.data`: the training images as a network sees them, and what was done to
+them."""
 
 import io
 from pathlib import Path
@@ -25,7 +26,8 @@ HIDDEN = (0, 0, 255, 0)  # blue that nobody is to see
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A folder of two classes: 3 photographs, of them one large and one small, and 2 transparent ones."""
+    """A folder of two classes: 3 photographs, of them one large and one small, and 2 transparent
+    ones."""
     monkeypatch.chdir(tmp_path)
     for name in ("leaf", "moon"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -33,7 +35,9 @@ def here(tmp_path, monkeypatch) -> Path:
         pixels = np.random.default_rng(i).integers(0, 256, (*shape, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / "leaf" / f"{i}.png")
     for i in range(2):
-        Image.new("RGBA", (16, 16), HIDDEN).save(tmp_path / "images" / "moon" / f"{i}.webp", lossless=True, exact=True)
+        Image.new("RGBA", (16, 16), HIDDEN).save(
+            tmp_path / "images" / "moon" / f"{i}.webp", lossless=True, exact=True
+        )
     (tmp_path / "images" / "moon" / "x.heic").write_text("")
     (tmp_path / "x.yaml").write_text(FILE)
     return tmp_path
@@ -55,7 +59,9 @@ def test_the_images_are_shown_and_what_was_done_to_them_is_said(here, capsys):
     ]
     seen = load("folder", here / "images", size=16)
     shown = np.asarray(Image.open(here / "real.png"))
-    for k, image in enumerate(seen.images):  # each pixel three times, with two pixels between images
+    for k, image in enumerate(
+        seen.images
+    ):  # each pixel three times, with two pixels between images
         left = 2 + k * (48 + 2)
         tile = shown[2 : 2 + 48 : 3, left : left + 48 : 3]
         assert np.array_equal(tile, image.permute(1, 2, 0).numpy()), k
@@ -69,7 +75,13 @@ def test_a_setting_can_be_tried_and_what_was_done_is_remembered(here, capsys):
 
 
 def test_what_was_done_to_the_images_reaches_a_plan(here):
-    settings = parse({"name": "x", "data": {"name": "folder", "root": "images", "size": 16}, "path": {"kind": "kac"}})
+    settings = parse(
+        {
+            "name": "x",
+            "data": {"name": "folder", "root": "images", "size": 16},
+            "path": {"kind": "kac"},
+        }
+    )
     assert "2 images composed on white: transparent" in read(settings.data).notes
 
 
@@ -91,7 +103,10 @@ def test_packaged_data_are_shown_too(name, line, here, capsys):
     [
         (["--out", "real.jpg"], "--out: got real.jpg, expected a name that ends in .png"),
         (["--out", "absent/real.png"], "absent is no folder"),
-        (["--out", "real.png", "--set", "data.root=absent"], "x.yaml: data: folder: there is no folder absent"),
+        (
+            ["--out", "real.png", "--set", "data.root=absent"],
+            "x.yaml: data: folder: there is no folder absent",
+        ),
         (
             ["--out", "real.png", "--set", "data.split=train"],
             "x.yaml: data: folder: there is no folder train in images",
@@ -112,7 +127,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, here, caps
 def of_classes(*counts: int) -> ImageData:
     labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
     return ImageData(
-        "x", torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8), labels, tuple(map(str, range(len(counts))))
+        "x",
+        torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8),
+        labels,
+        tuple(map(str, range(len(counts)))),
     )
 
 
@@ -142,7 +160,9 @@ def test_a_panel_of_unlabelled_images_spreads_over_all_of_them():
 @pytest.mark.parametrize("size, side", [(8, 96), (28, 112), (64, 128), (256, 256), (512, 256)])
 def test_a_panel_is_legible_and_not_too_large_at_any_size(size, side):
     names = ("a name that is far too long for a tile of its size", "花 ünïcode")
-    images = ImageData("x", torch.zeros(4, 3, size, size, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), names)
+    images = ImageData(
+        "x", torch.zeros(4, 3, size, size, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), names
+    )
     picture = np.asarray(Image.open(io.BytesIO(pictures.panel(images))))
     assert picture.shape == (side + 14 + 2 * 2, 4 * side + 5 * 2, 3)
     caption = picture[2 + side : -2, 2 : 2 + side]

@@ -1,4 +1,5 @@
-"""What the doctor finds: on a real Ray of two nodes, in reports as ill nodes would give them, and on real sockets."""
+"""What the doctor finds: on a real Ray of two nodes, in reports as ill nodes would give them, and
+on real sockets."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +32,10 @@ def healthy() -> Report:
 
 
 def said(worker: Report, **blocks) -> list[str]:
-    return [str(f) for f in verdicts.nodes({HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml")]
+    return [
+        str(f)
+        for f in verdicts.nodes({HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml")
+    ]
 
 
 @pytest.fixture
@@ -46,12 +50,17 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.system
-def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_the_doctor(two_nodes, tmp_path):
+def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_the_doctor(
+    two_nodes, tmp_path
+):
     with patch.dict(os.environ, own_environment(), clear=True):
         connection.connect(two_nodes)
         try:
             found = examination.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
-            without = {"storage": str(tmp_path / "runs"), "tracking": {"uri": f"http://127.0.0.1:{free_port()}"}}
+            without = {
+                "storage": str(tmp_path / "runs"),
+                "tracking": {"uri": f"http://127.0.0.1:{free_port()}"},
+            }
             # a run does not depend on the tracking server
             examination.before_start(experiment(**without), "x.yaml", "")
         finally:
@@ -100,12 +109,17 @@ def test_gpus_that_torch_does_not_see_matter_where_they_are_asked_for():
     blind = replace(healthy(), gpus=0)
     assert said(blind) == []
     (line,) = said(blind, cluster={"gpus_per_worker": 1})
-    assert line.startswith("x.yaml: cluster.gpus_per_worker: Ray gives away 1 GPUs of node w1 (10.0.0.2), torch sees 0")
+    assert line.startswith(
+        "x.yaml: cluster.gpus_per_worker: Ray gives away 1 GPUs of node w1 (10.0.0.2), torch sees 0"
+    )
 
 
 def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "SHARED_SECONDS", 0.1)
-    mine, elsewhere = Probe(str(tmp_path / "mine"), "abc"), Probe(str(tmp_path / "elsewhere"), "abc")
+    mine, elsewhere = (
+        Probe(str(tmp_path / "mine"), "abc"),
+        Probe(str(tmp_path / "elsewhere"), "abc"),
+    )
     for probe in (mine, elsewhere):
         probe.folder.mkdir(parents=True)
     mine.write(DRIVER)
@@ -129,7 +143,9 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
         "head_node_type: head\n"
         "available_node_types: {head: {min_workers: 0}, worker: {min_workers: 1}}\n"
     )
-    of_ray = file.with_name("local.yaml")  # as Ray writes it down for machines of one's own: the head is no type apart
+    of_ray = file.with_name(
+        "local.yaml"
+    )  # as Ray writes it down for machines of one's own: the head is no type apart
     of_ray.write_text(
         "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
         "head_node_type: local.cluster.node\n"
@@ -138,7 +154,9 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
     assert missing_hosts.not_joined({"127.0.0.1", "127.0.0.2"}, file) == []
     assert missing_hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
     assert missing_hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
-    monkeypatch.setattr(autoscaler, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"])
+    monkeypatch.setattr(
+        autoscaler, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"]
+    )
     for written in (file, of_ray):
         with patch.object(missing_hosts, "SSH_PORT", free_port()):
             (fault,) = missing_hosts.not_joined({"127.0.0.1"}, written)

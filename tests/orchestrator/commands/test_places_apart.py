@@ -1,4 +1,5 @@
-"""Nothing that a command writes becomes a training image, and no file is lost by a slip in --out."""
+"""Nothing that a command writes becomes a training image, and no file is lost by a slip in
+--out."""
 
 import os
 
@@ -18,7 +19,8 @@ FOLDER = TINY.replace("{name: digits}", "{name: folder, root: pets, size: 8}")
 
 @pytest.fixture
 def pets(tmp_path, monkeypatch):
-    """A folder of images of two classes in a folder of its own, which is the current one; with an experiment on it."""
+    """A folder of images of two classes in a folder of its own, which is the current one; with an
+    experiment on it."""
     monkeypatch.chdir(tmp_path)
     for name in ("cats", "dogs"):
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -35,7 +37,9 @@ def pets(tmp_path, monkeypatch):
         ("pets", "link/runs"), ("~/pets", "pets/runs"), ("pets", "~/pets/runs"),
     ],
 )  # fmt: skip
-def test_a_storage_among_training_images_is_refused_also_in_a_dry_run(root, storage, pets, monkeypatch):
+def test_a_storage_among_training_images_is_refused_also_in_a_dry_run(
+    root, storage, pets, monkeypatch
+):
     here = pets.parent
     monkeypatch.setenv("HOME", str(here))
     os.symlink("pets", here / "link")
@@ -44,7 +48,9 @@ def test_a_storage_among_training_images_is_refused_also_in_a_dry_run(root, stor
     with pytest.raises(ConfigError) as refused:
         check_storage(asked, "x.yaml")
     expected = f'x.yaml: storage: got "{storage}", which lies in data.root, "{root}": results would be read as images'
-    assert expected.split("lies in")[0][:40] in str(refused.value) and "to a place outside of it" in str(refused.value)
+    assert expected.split("lies in")[0][:40] in str(
+        refused.value
+    ) and "to a place outside of it" in str(refused.value)
 
 
 def test_a_run_with_its_store_among_the_images_starts_nothing(pets):
@@ -52,7 +58,9 @@ def test_a_run_with_its_store_among_the_images_starts_nothing(pets):
     for command in (["sweep"], ["train", "--dry-run"], ["doctor"]):
         said = run(pets.parent, *command, "x.yaml", "--set", "data.root=.")
         assert (said.returncode, said.stdout) == (2, "")
-        assert said.stderr.startswith('error: x.yaml: storage: got "runs", which lies in data.root, "."')
+        assert said.stderr.startswith(
+            'error: x.yaml: storage: got "runs", which lies in data.root, "."'
+        )
         assert said.stderr.count("\n") == 1
     assert everything_below(pets.parent) == before
 
@@ -122,16 +130,22 @@ def test_a_file_of_somebody_else_is_not_replaced_and_ones_own_is(pets, capsys):
     Image.open(here / "new.png").verify()
 
 
-@pytest.mark.parametrize(("kind", "name"), [("safetensors", "a.safetensors"), ("torchscript", "a.pt"), ("onnx", "net")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("safetensors", "a.safetensors"), ("torchscript", "a.pt"), ("onnx", "net")]
+)
 def test_an_export_can_be_written_again(kind, name, pets, capsys):
     fabricated.chain(pets.parent)
     if kind == "onnx":
         pytest.importorskip("onnxscript")
     for _ in range(2):
-        assert export.main(["x.yaml", "--format", kind, "--out", name]) == 0, capsys.readouterr().err
+        assert export.main(["x.yaml", "--format", kind, "--out", name]) == 0, (
+            capsys.readouterr().err
+        )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("onnx", "s.safetensors"), ("safetensors", "x.onnx"), ("onnx", "x.png")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("onnx", "s.safetensors"), ("safetensors", "x.onnx"), ("onnx", "x.png")]
+)
 def test_an_ending_of_another_format_is_refused(kind, name, pets, capsys):
     fabricated.chain(pets.parent)
     assert export.main(["x.yaml", "--format", kind, "--out", name]) == 2
@@ -142,7 +156,9 @@ def test_an_ending_of_another_format_is_refused(kind, name, pets, capsys):
 def test_a_storage_where_no_folder_can_be_made_is_a_fault_of_its_key(storage, pets):
     said = run(pets.parent, "train", "x.yaml", "--set", f"storage={storage}")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith(f"error: x.yaml: storage: got {storage}, but no folder can be made in /proc")
+    assert said.stderr.startswith(
+        f"error: x.yaml: storage: got {storage}, but no folder can be made in /proc"
+    )
     assert "give another place" in said.stderr and said.stderr.count("\n") == 1
 
 
@@ -151,9 +167,14 @@ def test_more_images_than_memory_has_room_for_are_refused(pets, capsys, monkeypa
     for out in ("x.png", "x.npz", "x.gif", "x/"):
         assert sample.main(["x.yaml", "--count=999999999", "--out", out]) == 2
         said = capsys.readouterr().err
-        assert said.startswith("error: --count: got 999999999, which take about ") and "expected at most" in said
+        assert (
+            said.startswith("error: --count: got 999999999, which take about ")
+            and "expected at most" in said
+        )
         assert said.count("\n") == 1
     monkeypatch.setattr(sample.machine, "memory", lambda: 11 * 64 * 5)
     assert sample.main(["x.yaml", "--count=6", "--out=x.npz"]) == 2
-    assert "expected at most 5; for more, run it again with another --seed" in capsys.readouterr().err
+    assert (
+        "expected at most 5; for more, run it again with another --seed" in capsys.readouterr().err
+    )
     assert sample.main(["x.yaml", "--count=5", "--out=x.npz"]) == 0

@@ -33,12 +33,22 @@ def drawn(tmp_path, *arguments):
 def student(sweep, intervals):
     """The folder of the student of so many intervals."""
     folders = (sweep.storage / "stages").iterdir()
-    return next(f for f in folders if f'"label": "student {intervals}"' in (f / "manifest.json").read_text())
+    return next(
+        f for f in folders if f'"label": "student {intervals}"' in (f / "manifest.json").read_text()
+    )
 
 
 def test_the_command_draws_a_grid_of_a_sweeps_best_trial(default_sweep, tmp_path):
     before = everything_below(default_sweep.storage)
-    said = run(default_sweep.cwd, "sample", default_sweep.folder, "--count", 6, "--out", tmp_path / "grid.png")
+    said = run(
+        default_sweep.cwd,
+        "sample",
+        default_sweep.folder,
+        "--count",
+        6,
+        "--out",
+        tmp_path / "grid.png",
+    )
     assert said.returncode == 0, said.stderr
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.format == "PNG"
@@ -46,7 +56,10 @@ def test_the_command_draws_a_grid_of_a_sweeps_best_trial(default_sweep, tmp_path
         students = [row for row in csv.DictReader(f) if row["sampling.model"] == "student"]
     best = min(students, key=lambda row: float(row["fid"]))
     assert f"6 images of student (endpoint), {best['sampling.steps']} step" in said.stdout
-    assert f"trial {best['trial']} of nfe-sweep/{default_sweep.folder.name} (the best student" in said.stdout
+    assert (
+        f"trial {best['trial']} of nfe-sweep/{default_sweep.folder.name} (the best student"
+        in said.stdout
+    )
     assert f"NFE {best['nfe']}," in said.stdout
     assert everything_below(default_sweep.storage) == before
 
@@ -54,7 +67,8 @@ def test_the_command_draws_a_grid_of_a_sweeps_best_trial(default_sweep, tmp_path
 def test_an_image_depends_on_its_seed_and_not_on_how_many_are_drawn(in_the_sweeps_folder, tmp_path):
     source = student(in_the_sweeps_folder, 4)
     few, many, other = (
-        drawn(tmp_path, source, "--count", count, "--seed", seed) for count, seed in ((2, 7), (5, 7), (5, 8))
+        drawn(tmp_path, source, "--count", count, "--seed", seed)
+        for count, seed in ((2, 7), (5, 7), (5, 8))
     )
     assert few.dtype == np.uint8
     assert few.shape == (2, 8, 8, 1)
@@ -65,8 +79,13 @@ def test_an_image_depends_on_its_seed_and_not_on_how_many_are_drawn(in_the_sweep
 
 def test_labels_are_taken_in_turn(in_the_sweeps_folder, tmp_path):
     source = student(in_the_sweeps_folder, 1)
-    turn, threes = (drawn(tmp_path, source, "--count", 4, "--labels", labels) for labels in ("3,7", "3"))
-    same = [bool((np.abs(a.astype(int) - b.astype(int)) <= 1).all()) for a, b in zip(turn, threes, strict=True)]
+    turn, threes = (
+        drawn(tmp_path, source, "--count", 4, "--labels", labels) for labels in ("3,7", "3")
+    )
+    same = [
+        bool((np.abs(a.astype(int) - b.astype(int)) <= 1).all())
+        for a, b in zip(turn, threes, strict=True)
+    ]
     assert same[0] and same[2]
     assert not (same[1] and same[3])
 
@@ -88,8 +107,21 @@ def test_every_way_to_name_a_student_draws_the_same_images(in_the_sweeps_folder,
 
 def test_the_nfe_that_is_said_counts_solver_and_guidance(in_the_sweeps_folder, tmp_path, capsys):
     teacher = ["--model", "teacher", "--count", 2, "--steps", 3]
-    for solver, guidance, nfe in (("euler", 1.0, 3), ("heun", 1.0, 6), ("euler", 2.0, 6), ("rk4", 2.0, 24)):
-        drawn(tmp_path, in_the_sweeps_folder.folder, *teacher, "--solver", solver, "--guidance", guidance)
+    for solver, guidance, nfe in (
+        ("euler", 1.0, 3),
+        ("heun", 1.0, 6),
+        ("euler", 2.0, 6),
+        ("rk4", 2.0, 24),
+    ):
+        drawn(
+            tmp_path,
+            in_the_sweeps_folder.folder,
+            *teacher,
+            "--solver",
+            solver,
+            "--guidance",
+            guidance,
+        )
         assert f"NFE {nfe}," in capsys.readouterr().out
 
 
@@ -104,7 +136,9 @@ def test_the_nfe_that_is_said_counts_solver_and_guidance(in_the_sweeps_folder, t
     (["--out", "nowhere/x/"], ["--out", "nowhere"]),
     (["--out", "runs/"], ["--out", "runs/", "a new or an empty folder"]),
 ])  # fmt: skip
-def test_what_cannot_be_drawn_is_said_and_nothing_written(in_the_sweeps_folder, tmp_path, capsys, arguments, words):
+def test_what_cannot_be_drawn_is_said_and_nothing_written(
+    in_the_sweeps_folder, tmp_path, capsys, arguments, words
+):
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "x.png")]
     assert sample.main([str(in_the_sweeps_folder.folder), *arguments, *out]) == 2
     said = capsys.readouterr().err
@@ -114,7 +148,10 @@ def test_what_cannot_be_drawn_is_said_and_nothing_written(in_the_sweeps_folder, 
 
 @pytest.mark.parametrize("number", ["99", "x"])
 def test_a_trial_that_the_sweep_has_not_is_refused(in_the_sweeps_folder, tmp_path, capsys, number):
-    assert sample.main([f"{in_the_sweeps_folder.folder}:{number}", "--out", str(tmp_path / "x.png")]) == 2
+    assert (
+        sample.main([f"{in_the_sweeps_folder.folder}:{number}", "--out", str(tmp_path / "x.png")])
+        == 2
+    )
     assert "0 to 17" in capsys.readouterr().err
 
 
@@ -146,7 +183,11 @@ def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweep
     from mlflow import MlflowClient
 
     sweep = in_the_sweeps_folder
-    trial = next(row for row in rows(sweep) if (row["sampling.model"], row["sampling.steps"]) == ("student", "4"))
+    trial = next(
+        row
+        for row in rows(sweep)
+        if (row["sampling.model"], row["sampling.steps"]) == ("student", "4")
+    )
     by_trial = drawn(tmp_path, trial["mlflow_run_id"], "--count", 2)
     assert (by_trial == drawn(tmp_path, f"{sweep.folder}:{trial['trial']}", "--count", 2)).all()
     uri = f"sqlite:///{sweep.storage / 'mlflow.db'}"
@@ -154,7 +195,9 @@ def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweep
     experiment = client.get_experiment_by_name("nfe-sweep").experiment_id
     folder = student(sweep, 4)
     (stage,) = client.search_runs([experiment], f"tags.stage_key = '{folder.name}'")
-    assert (drawn(tmp_path, stage.info.run_id, "--count", 2) == drawn(tmp_path, folder, "--count", 2)).all()
+    assert (
+        drawn(tmp_path, stage.info.run_id, "--count", 2) == drawn(tmp_path, folder, "--count", 2)
+    ).all()
     (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
     by_parent = drawn(tmp_path, parent.info.run_id, "--count", 2, "--tracking-uri", uri)
     assert (by_parent == drawn(tmp_path, sweep.folder, "--count", 2)).all()
@@ -169,7 +212,12 @@ def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folde
     folder = sweep.storage / "stages" / version.tags["stage_key"]
     client.set_registered_model_alias("nfe-sweep", "chosen", version.version)
     wanted = drawn(tmp_path, folder, "--count", 2)
-    for name in ("models:/nfe-sweep", "models:/nfe-sweep/latest", "models:/nfe-sweep/1", "models:/nfe-sweep@chosen"):
+    for name in (
+        "models:/nfe-sweep",
+        "models:/nfe-sweep/latest",
+        "models:/nfe-sweep/1",
+        "models:/nfe-sweep@chosen",
+    ):
         assert (drawn(tmp_path, name, "--count", 2) == wanted).all()
 
 
@@ -184,7 +232,9 @@ def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folde
     (["0" * 32, "--tracking-uri", "sqlite:///none"], ["--tracking-uri", "none is not there"]),
     (["nowhere.yaml"], ["nowhere.yaml"]),
 ])  # fmt: skip
-def test_what_is_not_found_is_said_and_nothing_is_written(in_the_sweeps_folder, tmp_path, capsys, arguments, words):
+def test_what_is_not_found_is_said_and_nothing_is_written(
+    in_the_sweeps_folder, tmp_path, capsys, arguments, words
+):
     before = sorted(in_the_sweeps_folder.cwd.iterdir())
     assert sample.main([*arguments, "--out", str(tmp_path / "x.png")]) == 2
     said = capsys.readouterr().err
@@ -194,9 +244,14 @@ def test_what_is_not_found_is_said_and_nothing_is_written(in_the_sweeps_folder, 
 
 def test_a_folder_gets_a_png_an_image(in_the_sweeps_folder, tmp_path):
     folder = tmp_path / "images"
-    assert sample.main([str(student(in_the_sweeps_folder, 2)), "--count", "3", "--out", f"{folder}/"]) == 0
+    assert (
+        sample.main([str(student(in_the_sweeps_folder, 2)), "--count", "3", "--out", f"{folder}/"])
+        == 0
+    )
     files = sorted(folder.iterdir())
-    assert [re.sub("-[0-9]-", "-N-", file.name) for file in files] == [f"0000{k}-N-seed0.png" for k in range(3)]
+    assert [re.sub("-[0-9]-", "-N-", file.name) for file in files] == [
+        f"0000{k}-N-seed0.png" for k in range(3)
+    ]
     images = drawn(tmp_path, student(in_the_sweeps_folder, 2), "--count", 3)
     for file, image in zip(files, images, strict=True):
         with Image.open(file) as png:
@@ -204,14 +259,30 @@ def test_a_folder_gets_a_png_an_image(in_the_sweeps_folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "x.npz"]
 
 
-@pytest.mark.parametrize("how", [[], ["--guidance", "2"], ["--solver", "heun"], ["--solver", "rk4", "--guidance", "2"]])
-def test_an_animation_goes_from_the_noise_to_the_images_in_the_solvers_steps(in_the_sweeps_folder, tmp_path, how):
-    source = [str(in_the_sweeps_folder.folder), "--model", "teacher", "--steps", "4", "--count", "20", *how]
+@pytest.mark.parametrize(
+    "how", [[], ["--guidance", "2"], ["--solver", "heun"], ["--solver", "rk4", "--guidance", "2"]]
+)
+def test_an_animation_goes_from_the_noise_to_the_images_in_the_solvers_steps(
+    in_the_sweeps_folder, tmp_path, how
+):
+    source = [
+        str(in_the_sweeps_folder.folder),
+        "--model",
+        "teacher",
+        "--steps",
+        "4",
+        "--count",
+        "20",
+        *how,
+    ]
     for name in ("way.gif", "end.png"):
         assert sample.main([*source, "--out", str(tmp_path / name)]) == 0
     with Image.open(tmp_path / "way.gif") as way, Image.open(tmp_path / "end.png") as end:
         assert way.n_frames == 5
-        frames = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(way)]
+        frames = [
+            (np.asarray(frame.convert("RGB")), frame.info["duration"])
+            for frame in ImageSequence.Iterator(way)
+        ]
         assert (frames[-1][0] == np.asarray(end)).all()
     assert frames[-1][1] == 2000 and {length for _, length in frames[:-1]} == {500}
 
@@ -219,7 +290,10 @@ def test_an_animation_goes_from_the_noise_to_the_images_in_the_solvers_steps(in_
 def test_an_animation_of_more_than_one_batch_has_every_image_in_its_place():
     noise, ends = torch.randn(20, 1, 2, 2), torch.randn(20, 1, 2, 2)
     watched = Watched(lambda x, t: x)
-    for batch in (noise[:16], torch.cat([noise[16:], noise[-1:].expand(12, 1, 2, 2)])):  # the last one is filled up
+    for batch in (
+        noise[:16],
+        torch.cat([noise[16:], noise[-1:].expand(12, 1, 2, 2)]),
+    ):  # the last one is filled up
         watched(torch.cat([batch, batch]), torch.ones(32))
         watched(torch.cat([batch, batch]) / 2, torch.ones(32))
     positions = watched.positions(nfe=4, evaluations=1, guided=True, images=ends)

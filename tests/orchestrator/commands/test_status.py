@@ -12,14 +12,19 @@ def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(de
         said = run(default_sweep.cwd, "status", name)
         assert said.returncode == 0, said.stderr
         assert "18 of 18 trials  ended" in said.stdout and "18 of 18" in said.stdout
-        assert next(line.split()[-1] for line in said.stdout.splitlines() if "student " in line) == "done"
+        assert (
+            next(line.split()[-1] for line in said.stdout.splitlines() if "student " in line)
+            == "done"
+        )
 
 
 def test_a_sweep_that_is_being_run_says_so(default_sweep):
     with RunFolder(default_sweep.storage / "ray" / "abc", f"nfe-sweep/{default_sweep.folder.name}"):
         assert "18 of 18 trials  running" in run(default_sweep.cwd, "status", "nfe-sweep").stdout
         assert " running " in run(default_sweep.cwd, "status").stdout
-    assert "18 of 18 trials  ended" in run(default_sweep.cwd, "status", "nfe-sweep", "--watch").stdout
+    assert (
+        "18 of 18 trials  ended" in run(default_sweep.cwd, "status", "nfe-sweep", "--watch").stdout
+    )
 
 
 def test_a_sweep_that_is_not_there_is_refused_with_those_that_are(default_sweep, tmp_path):

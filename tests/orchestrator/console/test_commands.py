@@ -7,13 +7,31 @@ from commands import TINY, everything_below, run
 RUNNING = ("sweep", "train", "distill", "evaluate")
 BAD_FILES = {
     "syntax": ("data: {name: digits\n", ["x.yaml", "line"]),
-    "an unknown key": (TINY.replace("teacher: {steps", "teacher: {stepps", 1), ["x.yaml: teacher.stepps", "steps"]),
-    "a step count that no student has": (TINY.replace("steps: 4}", "steps: 3}"), ["x.yaml: sampling.steps", "4, 2"]),
-    "two faults": (TINY.replace("lr", "lrr").replace("steps: 20", "steps: -1"), ["x.yaml: teacher.steps"]),
-    "more GPUs than there are": (TINY + "cluster: {gpus_per_worker: 8}\n", ["x.yaml: cluster.gpus_per_worker", "8"]),
-    "more CPUs than there are": (TINY + "cluster: {cpus_per_worker: 5000}\n", ["x.yaml: cluster.cpus_per_worker"]),
+    "an unknown key": (
+        TINY.replace("teacher: {steps", "teacher: {stepps", 1),
+        ["x.yaml: teacher.stepps", "steps"],
+    ),
+    "a step count that no student has": (
+        TINY.replace("steps: 4}", "steps: 3}"),
+        ["x.yaml: sampling.steps", "4, 2"],
+    ),
+    "two faults": (
+        TINY.replace("lr", "lrr").replace("steps: 20", "steps: -1"),
+        ["x.yaml: teacher.steps"],
+    ),
+    "more GPUs than there are": (
+        TINY + "cluster: {gpus_per_worker: 8}\n",
+        ["x.yaml: cluster.gpus_per_worker", "8"],
+    ),
+    "more CPUs than there are": (
+        TINY + "cluster: {cpus_per_worker: 5000}\n",
+        ["x.yaml: cluster.cpus_per_worker"],
+    ),
     "a storage below a file": (TINY + "storage: x.yaml/runs\n", ["x.yaml: storage", "is a file"]),
-    "a storage of no known kind": (TINY + "storage: gs://bucket/runs\n", ["x.yaml: storage", "gs://bucket/runs"]),
+    "a storage of no known kind": (
+        TINY + "storage: gs://bucket/runs\n",
+        ["x.yaml: storage", "gs://bucket/runs"],
+    ),
 }
 
 
@@ -29,7 +47,9 @@ def test_every_command_explains_itself(name, argument, tmp_path):
 
 
 @pytest.mark.parametrize("text, words", BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_a_bad_file_is_refused_by_its_name_and_key_before_anything_is_written(text, words, tmp_path):
+def test_a_bad_file_is_refused_by_its_name_and_key_before_anything_is_written(
+    text, words, tmp_path
+):
     (tmp_path / "x.yaml").write_text(text)
     before = everything_below(tmp_path)
     said = run(tmp_path, "sweep", "x.yaml")
@@ -92,5 +112,7 @@ def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow(name):
         f"status = {name}.main(['nowhere.yaml'] + (['--out', 'x.png'] if '{name}' in ('sample', 'data') else []))\n"
         "print(status, *sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
     assert said.stdout == "2\n"

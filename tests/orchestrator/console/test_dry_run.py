@@ -59,7 +59,9 @@ def test_labels_of_missing_images_are_not_judged(alone, capsys):
 def test_images_that_were_never_decoded_are_listed_and_no_cache_is_written(alone, capsys):
     for k in range(24):
         (alone / "images" / f"class {k % 2}").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (9, 9), (10 * k, 0, 0)).save(alone / "images" / f"class {k % 2}" / f"{k}.png")
+        Image.new("RGB", (9, 9), (10 * k, 0, 0)).save(
+            alone / "images" / f"class {k % 2}" / f"{k}.png"
+        )
     Path("x.yaml").write_text(
         "name: x\ndata: {name: folder, root: images, size: 8}\npath: {kind: kac}\n"
         "model: {channels: 8, multipliers: [1], patch: 4}\nevaluation: {samples: 16, features: own}\n"
@@ -68,7 +70,11 @@ def test_images_that_were_never_decoded_are_listed_and_no_cache_is_written(alone
     before = everything_below(alone)
     assert sweep.main(["x.yaml", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "the images are not decoded yet" in said and "unknown" in said and "estimate  about " in said
+    assert (
+        "the images are not decoded yet" in said
+        and "unknown" in said
+        and "estimate  about " in said
+    )
     assert everything_below(alone) == before
     load("folder", "images", size=8)  # decodes them
     assert sweep.main(["x.yaml", "--dry-run"]) == 0
@@ -87,7 +93,10 @@ def test_a_sweep_that_draws_its_trials_shows_some_and_costs_all(alone, capsys, m
     for trials in (400, 4000):
         assert sweep.main(["x.yaml", "--dry-run", "--set", f"sweep.num_trials={trials}"]) == 0
         said = capsys.readouterr().out
-        assert f"0 of {trials} points are drawn" in said and "the last 3 points below are examples" in said
+        assert (
+            f"0 of {trials} points are drawn" in said
+            and "the last 3 points below are examples" in said
+        )
         assert said.count("damping") >= 3
         hours.append(float(said.split("estimate  about ")[1].split(" h ")[0].replace(",", "")))
     assert hours[1] == pytest.approx(10 * hours[0], rel=0.1) and hours[0] > 10

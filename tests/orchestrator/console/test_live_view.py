@@ -30,7 +30,9 @@ def shown(view: View, console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_the_table_has_ends_that_are_no_results_and_the_dashboard(fabricated_sweep, console, monkeypatch):
+def test_the_table_has_ends_that_are_no_results_and_the_dashboard(
+    fabricated_sweep, console, monkeypatch
+):
     records = fabricated_sweep
     plain = shown(View(records, console), console)
     assert "Ray dashboard" not in plain and "stopped" not in plain and "best so far" in plain
@@ -38,7 +40,9 @@ def test_the_table_has_ends_that_are_no_results_and_the_dashboard(fabricated_swe
     records.update(0, status=Status.STOPPED, error="its teacher's FID was 9 after 5 steps")
     monkeypatch.setattr(records, "dashboard", "http://127.0.0.1:8265")
     said = shown(View(records, console), console)
-    assert "stopped: its teacher's FID was 9 after 5 steps" in said and "http://127.0.0.1:8265" in said
+    assert (
+        "stopped: its teacher's FID was 9 after 5 steps" in said and "http://127.0.0.1:8265" in said
+    )
 
 
 def test_lines_say_the_dashboard_once(fabricated_sweep, console, monkeypatch):
@@ -50,17 +54,22 @@ def test_lines_say_the_dashboard_once(fabricated_sweep, console, monkeypatch):
 
 @pytest.fixture
 def unfinished(tmp_path) -> Records:
-    """A sweep of which everything but the students, and what needs them, is finished; results lie in tmp_path/later."""
+    """A sweep of which everything but the students, and what needs them, is finished; results lie
+    in tmp_path/later."""
     records = fabricated.sweep(tmp_path / "runs")
     for stage in records.plan.stages():
-        if stage.kind == "student" or (stage.kind == "evaluation" and stage.parents[0].kind == "student"):
+        if stage.kind == "student" or (
+            stage.kind == "evaluation" and stage.parents[0].kind == "student"
+        ):
             shutil.move(records.store.root / "stages" / stage.key, tmp_path / "later" / stage.key)
     found = Records(records.plan, records.store)
     found.read_endings()
     return found
 
 
-def test_on_a_terminal_a_finished_stage_is_said_when_it_finishes_and_not_at_the_end(unfinished, tmp_path):
+def test_on_a_terminal_a_finished_stage_is_said_when_it_finishes_and_not_at_the_end(
+    unfinished, tmp_path
+):
     console = Console(file=io.StringIO(), width=160, force_terminal=True)
     student = next(s for s in unfinished.plan.stages() if s.kind == "student")
     with View(unfinished, console):
@@ -68,14 +77,18 @@ def test_on_a_terminal_a_finished_stage_is_said_when_it_finishes_and_not_at_the_
         while "student 2" not in console.file.getvalue():  # in the table
             assert time.monotonic() < until
             time.sleep(0.05)
-        shutil.move(tmp_path / "later" / student.key, unfinished.store.root / "stages" / student.key)
+        shutil.move(
+            tmp_path / "later" / student.key, unfinished.store.root / "stages" / student.key
+        )
         while "student 2: done in 30 s" not in console.file.getvalue():
             assert time.monotonic() < until, console.file.getvalue()
             time.sleep(0.05)
     assert console.file.getvalue().count("student 2: done in 30 s") == 1
 
 
-def test_a_stage_is_shown_as_in_training_until_all_trials_that_need_it_are_over(unfinished, console):
+def test_a_stage_is_shown_as_in_training_until_all_trials_that_need_it_are_over(
+    unfinished, console
+):
     records = unfinished
     student = next(s for s in records.plan.stages() if s.kind == "student")
     needing = [t.index for t in records.plan.trials if student in t.stages()]
@@ -97,11 +110,15 @@ def test_an_interrupted_stage_is_as_far_as_it_came_for_who_looks_later(unfinishe
     records = unfinished
     student = next(s for s in records.plan.stages() if s.kind == "student")
     tell(records.store.work(student.key), PROGRESS)
-    records.update_all(lambda _, e: replace(e, status="interrupted") if e.status == "waiting" else e)
+    records.update_all(
+        lambda _, e: replace(e, status="interrupted") if e.status == "waiting" else e
+    )
     assert "interrupted at step 7 of 20" in shown(View(records, console, ours=False), console)
 
 
 def test_an_error_that_looks_like_markup_is_shown_as_it_is(fabricated_sweep, console, monkeypatch):
-    monkeypatch.setattr(fabricated_sweep, "state", fabricated_sweep.state)  # it comes back as it was
+    monkeypatch.setattr(
+        fabricated_sweep, "state", fabricated_sweep.state
+    )  # it comes back as it was
     fabricated_sweep.update(0, status="failed", error="got [/tmp], expected [bold]")
     assert "got [/tmp], expected [bold]" in shown(View(fabricated_sweep, console), console)

@@ -1,4 +1,5 @@
-"""What `--set` and `--only` do: refused where they would be ignored, said where they change nothing."""
+"""What `--set` and `--only` do: refused where they would be ignored, said where they change
+nothing."""
 
 import importlib
 import os
@@ -28,11 +29,18 @@ FILE: dict[str, Any] = {
     "evaluation": {"samples": 40, "metrics": ["fid"]},
 }
 GRID = {"space": {"path.damping": {"grid": [9.0, 36]}, "path.speed": {"grid": [1.0, 2.0]}}}
-DRAWN = {"search": "random", "num_trials": 2, "space": {"path.damping": {"uniform": [1, 90]}, "seed": {"grid": [0, 1]}}}
+DRAWN = {
+    "search": "random",
+    "num_trials": 2,
+    "space": {"path.damping": {"uniform": [1, 90]}, "seed": {"grid": [0, 1]}},
+}
 TWO = "sampling.steps=2"
 GROWING = {**DRAWN, "search": "optuna"}
 MODELS = {
-    "space": {"sampling.model": {"grid": ["teacher", "student"]}, "sampling.guidance": {"grid": [1.0, 3.0]}},
+    "space": {
+        "sampling.model": {"grid": ["teacher", "student"]},
+        "sampling.guidance": {"grid": [1.0, 3.0]},
+    },
     "conditions": {"sampling.guidance": 'sampling.model == "teacher"'},
 }
 
@@ -40,7 +48,9 @@ MODELS = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    with mock.patch.dict(os.environ, own_environment(), clear=True):  # what a command sets is its own
+    with mock.patch.dict(
+        os.environ, own_environment(), clear=True
+    ):  # what a command sets is its own
         yield tmp_path
 
 
@@ -53,7 +63,9 @@ def facts(of: experiment.Experiment) -> Facts:
 def dry(command: str, *texts: str, only: tuple[str, ...] = (), **blocks: Any) -> int:
     """The status of a dry run of a file with these blocks in the folder that this process is in."""
     Path("x.yaml").write_text(yaml.safe_dump({**FILE, **blocks}, sort_keys=False))
-    given = [word for text in texts for word in ("--set", text)] + [word for text in only for word in ("--only", text)]
+    given = [word for text in texts for word in ("--set", text)] + [
+        word for text in only for word in ("--only", text)
+    ]
     return importlib.import_module(f"orchestrator.{command}").main(["x.yaml", "--dry-run", *given])
 
 
@@ -67,7 +79,9 @@ def dry(command: str, *texts: str, only: tuple[str, ...] = (), **blocks: Any) ->
     ("path.damping=36", GROWING, ["--set 'sweep.space.path.damping={choice: [36]}'"]),
     ("seed=1", GROWING, ["--set 'sweep.space.seed={grid: [1]}'"]),
 ])  # fmt: skip
-def test_a_sweep_refuses_to_have_set_what_it_varies_and_names_the_ways_that_work(folder, capsys, text, sweep, words):
+def test_a_sweep_refuses_to_have_set_what_it_varies_and_names_the_ways_that_work(
+    folder, capsys, text, sweep, words
+):
     assert dry("sweep", text, sweep=sweep) == 2
     said = capsys.readouterr().err
     assert [word for word in words if word not in said] == [], said
@@ -136,7 +150,9 @@ def test_an_override_that_changes_nothing_is_said(folder, capsys, command, texts
     ("train", ["evaluation.every=5", "name=other", "storage=elsewhere", "tracking.uri=http://127.0.0.1:9"], {}),
     ("distill", ["distill.steps=10"], {}),
 ])  # fmt: skip
-def test_an_override_that_changes_something_is_not_called_useless(folder, capsys, command, texts, blocks):
+def test_an_override_that_changes_something_is_not_called_useless(
+    folder, capsys, command, texts, blocks
+):
     assert dry(command, *texts, **blocks) == 0
     assert "changes nothing" not in capsys.readouterr().out
 
@@ -154,6 +170,9 @@ def test_of_every_setting_it_is_known_whether_a_run_uses_it(folder, key):
 def test_only_that_leaves_all_trials_is_said(folder, capsys):
     one = {"space": {"path.damping": {"grid": [9.0]}, "path.speed": {"grid": [1.0, 2.0]}}}
     assert dry("sweep", only=("path.damping=9",), sweep=one) == 0
-    assert "--only path.damping=9 changes nothing: all 2 trials have this value" in capsys.readouterr().out
+    assert (
+        "--only path.damping=9 changes nothing: all 2 trials have this value"
+        in capsys.readouterr().out
+    )
     assert dry("sweep", only=("path.speed=1",), sweep=one) == 0
     assert "changes nothing" not in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""A sweep that draws its trials while others end, through the real command; parts and budgets of sweeps."""
+"""A sweep that draws its trials while others end, through the real command; parts and budgets of
+sweeps."""
 
 import csv
 import json
@@ -78,7 +79,10 @@ def test_another_sweep_learns_from_it(drawn):
     assert said.returncode == 0, said.stdout + said.stderr
     said = run(drawn, "sweep", "x.yaml", *[w.replace("[tiny]", "[tiny, nosuch]") for w in other])
     assert said.returncode == 2
-    assert "sweep.learn_from: got nosuch, expected a sweep of" in said.stderr and ": tiny" in said.stderr
+    assert (
+        "sweep.learn_from: got nosuch, expected a sweep of" in said.stderr
+        and ": tiny" in said.stderr
+    )
 
 
 def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
@@ -98,8 +102,14 @@ def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        ("sampling.steps=3", "--only sampling.steps=3: sampling.steps: got 3, which no trial has, expected some of 2"),
-        ("path.damping=25.0", "path.damping: expected a key of sweep.space: sampling.steps, sampling.guidance"),
+        (
+            "sampling.steps=3",
+            "--only sampling.steps=3: sampling.steps: got 3, which no trial has, expected some of 2",
+        ),
+        (
+            "path.damping=25.0",
+            "path.damping: expected a key of sweep.space: sampling.steps, sampling.guidance",
+        ),
         ("sampling.steps", "expected KEY=VALUE"),
     ],
 )

@@ -1,5 +1,5 @@
-"""What the processes that train nothing take of the machine: the one that a researcher starts, which plans, waits and
-publishes, and those that look after a worker group."""
+"""What the processes that train nothing take of the machine: the one that a researcher starts,
+which plans, waits and publishes, and those that look after a worker group."""
 
 import json
 import shutil
@@ -23,7 +23,9 @@ print("ended with", status, "torch" in sys.modules, "ray" in sys.modules, "mlflo
 """
 
 
-def test_a_sweeps_driver_runs_trials_reports_publishes_and_registers_without_torch(default_sweep, tmp_path):
+def test_a_sweeps_driver_runs_trials_reports_publishes_and_registers_without_torch(
+    default_sweep, tmp_path
+):
     shutil.copytree(default_sweep.storage, tmp_path / "runs")
     again = SweepRun(tmp_path, default_sweep.arguments, default_sweep.said)
     lost = next(
@@ -48,7 +50,11 @@ def test_what_a_driver_knows_of_its_data_is_what_the_data_say():
         known = read(Data(name=name))
         assert (known.fingerprint, known.class_names) == (data.fingerprint, data.class_names)
         assert (known.count, known.channels, known.size) == (len(data), data.channels, data.size)
-        assert data.labels is not None and known.labels is not None and known.labels.tolist() == data.labels.tolist()
+        assert (
+            data.labels is not None
+            and known.labels is not None
+            and known.labels.tolist() == data.labels.tolist()
+        )
 
 
 @pytest.mark.system

@@ -1,4 +1,5 @@
-"""A real sweep whose poor trial ASHA stops: what is left of it, in the store and in MLflow, and who goes on with it."""
+"""A real sweep whose poor trial ASHA stops: what is left of it, in the store and in MLflow, and who
+goes on with it."""
 
 import csv
 import json
@@ -87,7 +88,9 @@ def test_mlflow_has_the_curves_and_who_was_stopped(stopped):
     assert history[0].step == 300  # it may have come further since
     teachers = [r for r in runs if r.data.tags["kind"] == "teacher"]
     for teacher in teachers:
-        assert [m.step for m in client.get_metric_history(teacher.info.run_id, FID_WHILE_TRAINING)] == [300, 600, 900]
+        assert [
+            m.step for m in client.get_metric_history(teacher.info.run_id, FID_WHILE_TRAINING)
+        ] == [300, 600, 900]
     assert {r.info.status for r in runs} == {"FINISHED", "KILLED"}
 
 
@@ -116,7 +119,9 @@ def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(st
     assert [row["status"] for row in table(stopped)] == ["done", "done", "done"]
     kept, anew = (Path(root) / "stages" / key for root in (stopped / "runs", tmp_path))
     assert (kept / "model.safetensors").read_bytes() == (anew / "model.safetensors").read_bytes()
-    assert json.loads((kept / FIDS).read_text())[0]["step"] == 300  # what was measured before is kept
+    assert (
+        json.loads((kept / FIDS).read_text())[0]["step"] == 300
+    )  # what was measured before is kept
     assert not (anew / FIDS).exists()
 
 
@@ -132,12 +137,17 @@ def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
     with pytest.raises(HaltedError):
         fulfil(CHAIN, store, "run", execute, halt=halt)
     for stage in CHAIN:
-        lease = LeaseWatch(store.work(stage.key)).try_take()  # without the silence that a dead holder is given
+        lease = LeaseWatch(
+            store.work(stage.key)
+        ).try_take()  # without the silence that a dead holder is given
         assert isinstance(lease, Lease) and lease.number == 3
 
 
 def test_how_a_trial_ended_is_told_from_its_last_report():
-    assert ends_early({FID_WHILE_TRAINING: 12.345678, "step": 50}) == "its teacher's FID was 12.35 after 50 steps"
+    assert (
+        ends_early({FID_WHILE_TRAINING: 12.345678, "step": 50})
+        == "its teacher's FID was 12.35 after 50 steps"
+    )
     assert ends_early({"status": "done", "error": ""}) == ""
     assert ends_early({"status": "failed", "error": "x", FID_WHILE_TRAINING: 1.0, "step": 3}) == ""
     assert ends_early({}) == ""
@@ -149,7 +159,11 @@ def test_how_a_trial_ended_is_told_from_its_last_report():
         (["evaluation.every=null"], "sweep.scheduler", "expected none, or evaluation.every"),
         (["evaluation.every=900"], "evaluation.every", "expected less than teacher.steps, 900"),
         (["sweep.grace_steps=900"], "sweep.grace_steps", "expected less than teacher.steps, 900"),
-        (["sweep.grace_steps=300", "sweep.scheduler=none"], "sweep.grace_steps", "expected null: only sweep.scheduler"),
+        (
+            ["sweep.grace_steps=300", "sweep.scheduler=none"],
+            "sweep.grace_steps",
+            "expected null: only sweep.scheduler",
+        ),
         (["sweep.reduction_factor=1"], "sweep.reduction_factor", ">= 2"),
         (["evaluation.every_samples=1"], "evaluation.every_samples", ">= 2"),
         (["sweep.scheduler=median"], "sweep.scheduler", "asha"),

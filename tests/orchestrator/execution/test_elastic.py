@@ -1,7 +1,8 @@
-"""How many workers there are is no part of a result, nor that it changes between an interruption and its resume.
+"""How many workers there are is no part of a result, nor that it changes between an interruption
+and its resume.
 
-Floating-point sums are, and so are the chains of rounding behind them: the weights agree to a tolerance.
-"""
+Floating-point sums are, and so are the chains of rounding behind them: the weights agree to a
+tolerance."""
 
 import signal
 import subprocess
@@ -19,11 +20,14 @@ STEPS = 1500
 
 
 def distilled(cwd: Path, workers: int) -> list[dict[str, torch.Tensor]]:
-    """The weights of a teacher and its two students, trained by so many workers, or by them to the end."""
+    """The weights of a teacher and its two students, trained by so many workers, or by them to the
+    end."""
     (cwd / "x.yaml").write_text(TINY)
     said = run(cwd, "distill", "x.yaml", *settings(teacher__steps=STEPS, cluster__workers=workers))
     assert said.returncode == 0, said.stdout + said.stderr
-    return [read_tensors(path) for path in sorted((cwd / "runs" / "stages").glob("*/model.safetensors"))]
+    return [
+        read_tensors(path) for path in sorted((cwd / "runs" / "stages").glob("*/model.safetensors"))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tens
     return distilled(tmp_path_factory.mktemp("alone"), 1)
 
 
-def assert_alike(found: list[dict[str, torch.Tensor]], expected: list[dict[str, torch.Tensor]]) -> None:
+def assert_alike(
+    found: list[dict[str, torch.Tensor]], expected: list[dict[str, torch.Tensor]]
+) -> None:
     assert len(found) == len(expected) == 3
     for mine, theirs in zip(found, expected, strict=True):
         for name, value in theirs.items():
@@ -39,7 +45,9 @@ def assert_alike(found: list[dict[str, torch.Tensor]], expected: list[dict[str, 
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_other_workers_go_on_to_the_weights_of_one_that_was_never_interrupted(alone, tmp_path, first, then):
+def test_other_workers_go_on_to_the_weights_of_one_that_was_never_interrupted(
+    alone, tmp_path, first, then
+):
     (tmp_path / "x.yaml").write_text(TINY)
     arguments = settings(teacher__steps=STEPS, cluster__workers=first)
     driver = subprocess.Popen(

@@ -19,10 +19,14 @@ sweep:
 
 
 @pytest.fixture(scope="module")
-def half_failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def half_failed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A sweep of which one trial diverges, run in a folder of its own."""
     cwd = tmp_path_factory.mktemp("failing")
-    (cwd / "x.yaml").write_text(TINY.replace("batch_size: 16}", "batch_size: 16, schedule: constant}", 1) + SWEEP)
+    (cwd / "x.yaml").write_text(
+        TINY.replace("batch_size: 16}", "batch_size: 16, schedule: constant}", 1) + SWEEP
+    )
     return cwd, run(cwd, "sweep", "x.yaml")
 
 
@@ -59,7 +63,10 @@ def test_the_other_trial_is_finished_and_kept(half_failed):
 def test_the_cause_comes_first_with_the_step_and_the_loss(half_failed):
     cwd, said = half_failed
     _, bad = rows(cwd)
-    for text in (bad["error"], next(line for line in said.stdout.splitlines() if line.startswith("trial 1 failed: "))):
+    for text in (
+        bad["error"],
+        next(line for line in said.stdout.splitlines() if line.startswith("trial 1 failed: ")),
+    ):
         assert "teacher, lr 1e+30: NonFiniteLossError: loss is " in text
         assert " at step " in text
         assert "1e+30" in text

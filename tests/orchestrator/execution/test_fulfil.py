@@ -60,7 +60,12 @@ def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_pat
     for process in processes:
         process.join(PATIENCE)
     assert [p.exitcode for p in processes] == [0] * len(processes)
-    assert sorted((tmp_path / "log").read_text().split("\n")) == ["", "student 2", "student 4", "teacher"]
+    assert sorted((tmp_path / "log").read_text().split("\n")) == [
+        "",
+        "student 2",
+        "student 4",
+        "teacher",
+    ]
 
 
 def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, monkeypatch):
@@ -76,7 +81,12 @@ def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, 
     process.join(PATIENCE)
     store, calls = Store(root), []
     execute = running(store, tmp_path / "log")
-    fulfil(CHAIN, store, "relief", lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1])
+    fulfil(
+        CHAIN,
+        store,
+        "relief",
+        lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1],
+    )
     assert calls == [["teacher", "student 4", "student 2"]]
 
 
@@ -91,7 +101,12 @@ def test_finished_stages_are_not_run_again(root, tmp_path):
 def test_the_missing_stages_of_a_chain_are_run_together(root, tmp_path):
     store, calls = Store(root), []
     execute = running(store, tmp_path / "log")
-    fulfil(CHAIN, store, "run", lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1])
+    fulfil(
+        CHAIN,
+        store,
+        "run",
+        lambda stages: (calls.append([s.label for s in stages]), execute(stages))[1],
+    )
     assert calls == [["teacher", "student 4", "student 2"]]
 
 
@@ -106,7 +121,11 @@ def test_a_passing_fault_is_tried_again_with_what_is_still_missing(root, tmp_pat
             raise ConnectionResetError("a worker died")
 
     fulfil(CHAIN, store, "run", lose_a_worker)
-    assert calls == [["teacher", "student 4", "student 2"], ["student 4", "student 2"], ["student 2"]]
+    assert calls == [
+        ["teacher", "student 4", "student 2"],
+        ["student 4", "student 2"],
+        ["student 2"],
+    ]
     assert not (root / "work" / LAST.key).is_dir()
 
 
@@ -130,7 +149,9 @@ def test_a_final_failure_is_not_tried_again_in_the_same_run_but_in_the_next(root
 
     def diverge(stages: list[Stage]) -> None:
         calls.append(len(stages))
-        store.write_failure(stages[0], {"run": "first", "final": True, "cause": "loss is nan", "traceback": ""})
+        store.write_failure(
+            stages[0], {"run": "first", "final": True, "cause": "loss is nan", "traceback": ""}
+        )
         raise ValueError("loss is nan")
 
     for _ in range(2):  # the second trial of the run that needs the same teacher

@@ -31,7 +31,8 @@ SHORT_STUDENTS = settings(distill__intervals="[2]", sampling__steps=2)
 
 
 def start(folder: Path, name: str = "train") -> subprocess.Popen[str]:
-    """The command in a process of its own; a background job's SIGINT is ignored, so that is undone first."""
+    """The command in a process of its own; a background job's SIGINT is ignored, so that is undone
+    first."""
     return subprocess.Popen(
         command(name, "x.yaml", *LONG), cwd=folder, env=own_environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -40,11 +41,14 @@ def start(folder: Path, name: str = "train") -> subprocess.Popen[str]:
 
 def checkpoints(folder: Path) -> dict[str, int]:
     """When each checkpoint of the unfinished teacher was written."""
-    return {p.name: p.stat().st_mtime_ns for p in (folder / "runs").glob("work/*/checkpoints/step-*")}
+    return {
+        p.name: p.stat().st_mtime_ns for p in (folder / "runs").glob("work/*/checkpoints/step-*")
+    }
 
 
 def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
-    """Start, interrupt in the middle of training, and look at what is left; returns what was said."""
+    """Start, interrupt in the middle of training, and look at what is left; returns what was
+    said."""
     driver = start(folder, name)
     wait_for("work/*/checkpoints/step-*.json", folder / "runs", driver)
     below = psutil.Process(driver.pid).children(recursive=True)
@@ -72,7 +76,9 @@ def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_
     again = start(tmp_path)
     wait_for(f"work/*/checkpoints/step-{last + 100:08d}.json", tmp_path / "runs", again)
     after = checkpoints(tmp_path)
-    assert before.items() <= after.items()  # it went on from there and wrote none of the earlier ones anew
+    assert (
+        before.items() <= after.items()
+    )  # it went on from there and wrote none of the earlier ones anew
     said, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said + errors
     assert len(manifests(tmp_path / "runs")) == 1
@@ -83,8 +89,13 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + OF_THREE)
     said = stop(tmp_path, signal.SIGTERM, "sweep")
     (file,) = tmp_path.glob("runs/sweeps/tiny/*/trials.json")
-    assert Counter(e["status"] for e in json.loads(file.read_text())) == {"interrupted": 1, Status.NOT_STARTED: 2}
-    assert f"2 trials not started: {NOT_BEGUN}" in said and said.splitlines()[-1].startswith("1 of ")
+    assert Counter(e["status"] for e in json.loads(file.read_text())) == {
+        "interrupted": 1,
+        Status.NOT_STARTED: 2,
+    }
+    assert f"2 trials not started: {NOT_BEGUN}" in said and said.splitlines()[-1].startswith(
+        "1 of "
+    )
 
 
 @pytest.mark.system
@@ -97,7 +108,9 @@ def test_train_and_distill_share_the_teacher(tmp_path):
     both = manifests(tmp_path / "runs")
     assert len(both) == 2
     assert teacher.items() <= both.items()
-    drawn = run(tmp_path, "sample", "x.yaml", *("--model", "student", "--steps", 2, "--out", "x.npz"))
+    drawn = run(
+        tmp_path, "sample", "x.yaml", *("--model", "student", "--steps", 2, "--out", "x.npz")
+    )
     assert drawn.returncode == 2  # the file itself asks for other intervals, which are not trained
     assert "not trained yet" in drawn.stderr
 
@@ -114,7 +127,9 @@ def records(tmp_path) -> Records:
     return found
 
 
-def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(records):
+def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(
+    records,
+):
     records.begun |= {0, 1}
     records.interrupt()
     expected = [(Status.DONE, ""), (Status.INTERRUPTED, ""), (Status.NOT_STARTED, NOT_BEGUN)]
@@ -122,7 +137,11 @@ def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_
     records.save()
     again = Records(records.plan, records.store)
     again.open()
-    assert [(e.status, e.error) for e in again.endings] == [("done", ""), ("waiting", ""), ("waiting", "")]
+    assert [(e.status, e.error) for e in again.endings] == [
+        ("done", ""),
+        ("waiting", ""),
+        ("waiting", ""),
+    ]
 
 
 def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records, capsys):
@@ -131,7 +150,9 @@ def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records
     assert {e.status for e in records.endings} == {"done", Status.NOT_STARTED}
     assert status.main([str(records.folder)]) == 0
     assert "1 of 3 trials  not running" in capsys.readouterr().out
-    records.update_all(lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are over") if e.error else e)
+    records.update_all(
+        lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are over") if e.error else e
+    )
     records.save()
     assert status.main([str(records.folder)]) == 0
     assert "1 of 3 trials  ended" in capsys.readouterr().out  # a budget is another reason

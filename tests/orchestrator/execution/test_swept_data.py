@@ -50,7 +50,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(data: dict[str, Any], space: dict[str, list[Any]], **blocks: Any) -> Plan:
     swept = {key: {"grid": values} for key, values in space.items()}
-    return opening.make_plan(parse({**TINY, **blocks, "data": data, "sweep": {"space": swept}}), "x.yaml")
+    return opening.make_plan(
+        parse({**TINY, **blocks, "data": data, "sweep": {"space": swept}}), "x.yaml"
+    )
 
 
 def test_other_sizes_of_the_same_images_are_other_networks(photographs):
@@ -82,22 +84,37 @@ def test_trials_of_two_data_sets_are_trained_and_measured_on_their_own(tmp_path)
     assert found == {"digits": ("digits-cnn-v1", (8, 8, 1)), "mnist": ("mnist-cnn-v1", (28, 28, 1))}
 
 
-def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_to_them(tmp_path, photographs):
+def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_to_them(
+    tmp_path, photographs
+):
     Image.new("RGBA", (5, 7), (255, 0, 0, 0)).save(photographs / "class 0" / "clear.png")
     own = {"name": "folder", "root": str(photographs), "size": 8, "background": "#0000ff"}
-    plan = planned(own, {"data.size": [4, 8]}, evaluation={"features": "inception-v3-compat", "samples": 16})
+    plan = planned(
+        own, {"data.size": [4, 8]}, evaluation={"features": "inception-v3-compat", "samples": 16}
+    )
     records = made(tmp_path / "runs", plan)
     for stage in plan.stages(("reference",)):  # as its task does, without Inception
         records.store.remove(stage.key)
         folder = records.store.gather(stage)
         size = 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
-        (folder / "real.png").write_bytes(pictures.panel(load("folder", photographs, size=size, background="#0000ff")))
+        (folder / "real.png").write_bytes(
+            pictures.panel(load("folder", photographs, size=size, background="#0000ff"))
+        )
         records.store.publish(stage, folder, 1.0)
     conclusion.write(records)
-    assert {p.name for p in (records.folder / "figures").glob("real*.png")} == {"real-0.png", "real-1.png"}
+    assert {p.name for p in (records.folder / "figures").glob("real*.png")} == {
+        "real-0.png",
+        "real-1.png",
+    }
     found = page(records)
-    assert "Training images: folder, size 4" in found.said and "Training images: folder, size 8" in found.said
-    assert found.said.count("composed on") == 2 and "13 images, 2 classes: class 0, class 1" in found.said
+    assert (
+        "Training images: folder, size 4" in found.said
+        and "Training images: folder, size 8" in found.said
+    )
+    assert (
+        found.said.count("composed on") == 2
+        and "13 images, 2 classes: class 0, class 1" in found.said
+    )
     assert found.text.count('alt="training images: folder, size ') == 2
     (photographs / "class 0" / "clear.png").unlink()
 
@@ -116,21 +133,28 @@ def test_the_faults_of_every_data_set_are_told(tmp_path, photographs):
     for file in photographs.rglob("*.png"):
         (tmp_path / "unlabelled" / file.name).write_bytes(file.read_bytes())
     space = {"data.root": [str(photographs), str(tmp_path / "unlabelled")]}
-    settings = {"evaluation": {"features": "inception-v3-compat"}, "sampling": {"model": "teacher", "labels": 1}}
+    settings = {
+        "evaluation": {"features": "inception-v3-compat"},
+        "sampling": {"model": "teacher", "labels": 1},
+    }
     with pytest.raises(ConfigError) as refused:
         planned({"name": "folder", "root": str(photographs), "size": 8}, space, **settings)
     assert "sampling.labels: got 1, expected null: folder has no labels" in str(refused.value)
 
 
 @pytest.mark.parametrize("how", [{"search": "optuna", "num_trials": 4}, {"scheduler": "asha"}])
-@pytest.mark.parametrize("key, values", [("data.name", ["digits", "mnist"]), ("evaluation.features", ["auto"])])
+@pytest.mark.parametrize(
+    "key, values", [("data.name", ["digits", "mnist"]), ("evaluation.features", ["auto"])]
+)
 def test_fids_that_do_not_compare_are_not_searched_or_stopped_by(how, key, values):
     sweep = {**how, "space": {key: {"grid": values}}}
     config = {**TINY, "data": {"name": "digits"}, "evaluation": {"every": 1}, "sweep": sweep}
     with pytest.raises(ConfigError) as refused:
         parse(config)
     kind = "optuna" if "search" in how else "asha"
-    assert f"{kind} compares the trials' {'fid' if kind == 'optuna' else 'FIDs'}" in str(refused.value)
+    assert f"{kind} compares the trials' {'fid' if kind == 'optuna' else 'FIDs'}" in str(
+        refused.value
+    )
     assert key in str(refused.value)
 
 
@@ -145,7 +169,9 @@ def test_a_plan_that_is_read_back_is_the_plan_that_was_written(tmp_path):
         assert before.config == after.config and before.facts == after.facts
         assert [s.key for s in before.stages()] == [s.key for s in after.stages()]
         assert before.stages() == after.stages()
-        assert {n: s.key for n, s in before.students.items()} == {n: s.key for n, s in after.students.items()}
+        assert {n: s.key for n, s in before.students.items()} == {
+            n: s.key for n, s in after.students.items()
+        }
     assert json.loads((records.folder / "plan.json").read_text())["version"] == 2
 
 
@@ -156,7 +182,10 @@ def on_two_data_sets(root: Path) -> Records:
 
     def measure(trial: Trial) -> dict[str, Any]:
         far = 100.0 if trial.config.data.name == "mnist" else 1.0
-        return measured(trial) | {"fid": far / trial.config.sampling.steps, "fid_features": trial.facts.features}
+        return measured(trial) | {
+            "fid": far / trial.config.sampling.steps,
+            "fid_features": trial.facts.features,
+        }
 
     return made(root, plan, measure)
 
@@ -171,21 +200,31 @@ def test_numbers_on_different_data_are_in_no_ranking_table_or_figure_together(tm
     conclusion.write(records)
     conclusion.conclude(records, console)
     said = console.file.getvalue()
-    assert said.index(f"trials, {scales[0]}, best first") < said.index(f"trials, {scales[1]}, best first")
+    assert said.index(f"trials, {scales[0]}, best first") < said.index(
+        f"trials, {scales[1]}, best first"
+    )
     found = page(records)
     drawn = {name: {y for trace in chart["data"] for y in trace["y"]} for name, chart in found.charts.items()
              if name.startswith("fid_vs_nfe")}  # fmt: skip
     assert drawn == {"fid_vs_nfe-0": {1.0, 0.5}, "fid_vs_nfe-1": {100.0, 50.0}}
     assert found.text.count('<table class="sortable">') == 2
-    assert len(best_so_far(records)) == 2 and len(registry.best(records)) == 0  # no network lies there
+    assert (
+        len(best_so_far(records)) == 2 and len(registry.best(records)) == 0
+    )  # no network lies there
 
 
 def test_the_same_features_on_other_images_are_another_scale(tmp_path, photographs):
     own = {"name": "folder", "root": str(photographs), "size": 8}
     inception = {"features": "inception-v3-compat", "samples": 16}
     plan = planned(own, {"data.size": [8, 16]}, evaluation=inception)
-    records = made(tmp_path / "runs", plan, lambda trial: measured(trial) | {"fid_features": "inception-v3-compat"})
-    assert list(rankings(records)) == [f"inception-v3-compat on folder, size {size}" for size in (8, 16)]
+    records = made(
+        tmp_path / "runs",
+        plan,
+        lambda trial: measured(trial) | {"fid_features": "inception-v3-compat"},
+    )
+    assert list(rankings(records)) == [
+        f"inception-v3-compat on folder, size {size}" for size in (8, 16)
+    ]
 
 
 def test_stages_are_called_by_what_differs(tmp_path):
@@ -199,18 +238,26 @@ def test_stages_are_called_by_what_differs(tmp_path):
 @pytest.mark.system
 def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp_path):
     sweep = {"space": {"data.name": {"grid": ["digits", "mnist"]}}}
-    (tmp_path / "x.yaml").write_text(json.dumps({**TINY, "data": {"name": "digits"}, "sweep": sweep}))
+    (tmp_path / "x.yaml").write_text(
+        json.dumps({**TINY, "data": {"name": "digits"}, "sweep": sweep})
+    )
     said = run(tmp_path, "sweep", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
     (folder,) = (tmp_path / "runs" / "sweeps" / "data").iterdir()
     with (folder / "results.csv").open() as file:
         rows = {row["data.name"]: row for row in csv.DictReader(file)}
-    assert {name: row["fid_features"] for name, row in rows.items()} == {n: f"{n}-cnn-v1" for n in ("digits", "mnist")}
+    assert {name: row["fid_features"] for name, row in rows.items()} == {
+        n: f"{n}-cnn-v1" for n in ("digits", "mnist")
+    }
     for trial in opening.records_of(folder).plan.trials:
         name = trial.config.data.name
         for stage in trial.stages():
-            manifest = json.loads((tmp_path / "runs" / "stages" / stage.key / "manifest.json").read_text())
-            assert manifest["config"].get("data", stage.data)["fingerprint"] == load(name).fingerprint
+            manifest = json.loads(
+                (tmp_path / "runs" / "stages" / stage.key / "manifest.json").read_text()
+            )
+            assert (
+                manifest["config"].get("data", stage.data)["fingerprint"] == load(name).fingerprint
+            )
             if stage.kind == "teacher":
                 assert manifest["data"]["size"] == {"digits": 8, "mnist": 28}[name]
     assert "digits-cnn-v1 on digits" in said.stdout and "mnist-cnn-v1 on mnist" in said.stdout

@@ -1,4 +1,5 @@
-"""What a process may use of its machine: by real affinities and limits, and in trees of files as kernels show them."""
+"""What a process may use of its machine: by real affinities and limits, and in trees of files as
+kernels show them."""
 
 import os
 import resource
@@ -17,7 +18,8 @@ from orchestrator.work import forecast
 
 ONE = min(os.sched_getaffinity(0))
 KERNEL = Path("/sys/fs/cgroup")
-# what /proc/self/mountinfo says of version 2, of version 1, and within a container without a namespace of its own
+# what /proc/self/mountinfo says of version 2, of version 1, and within a container without a
+# namespace of its own
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
     "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
@@ -54,9 +56,13 @@ def kernel(root: Path, mounts: str, group: str, files: dict[str, str]) -> Path:
         ("", "", {}, None),  # no control groups, or no /proc at all
     ],
 )  # fmt: skip
-def test_the_quota_of_any_control_group_above_counts_rounded_down(mounts, group, files, expected, tmp_path):
+def test_the_quota_of_any_control_group_above_counts_rounded_down(
+    mounts, group, files, expected, tmp_path
+):
     there = len(os.sched_getaffinity(0))
-    assert cpus(kernel(tmp_path, mounts, group, files)) == (there if expected is None else min(expected, there))
+    assert cpus(kernel(tmp_path, mounts, group, files)) == (
+        there if expected is None else min(expected, there)
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,9 @@ def test_the_quota_of_any_control_group_above_counts_rounded_down(mounts, group,
         (V1, "5:memory:/job", {"memory/job/memory.limit_in_bytes": "9223372036854771712"}, None),
     ],
 )
-def test_the_memory_is_what_the_tightest_control_group_allows(mounts, group, files, expected, tmp_path):
+def test_the_memory_is_what_the_tightest_control_group_allows(
+    mounts, group, files, expected, tmp_path
+):
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert memory(kernel(tmp_path, mounts, group, files)) == (expected or physical)
 
@@ -88,7 +96,9 @@ def test_a_dry_run_and_the_doctor_plan_with_the_cpus_of_the_affinity(tmp_path):
     assert said.returncode == 0, said.stderr
     assert "on this machine, 1 at a time" in said.stdout
     tight = [*bound, "orchestrator.doctor", "x.yaml", "--set", "cluster.workers=2"]
-    said = subprocess.run(tight, cwd=tmp_path, env=own_environment(), capture_output=True, text=True)
+    said = subprocess.run(
+        tight, cwd=tmp_path, env=own_environment(), capture_output=True, text=True
+    )
     assert said.returncode == 2
     assert "2 workers of 1 CPUs each need 2, there are 1" in said.stderr
     if (os.cpu_count() or 1) > 1:

@@ -1,5 +1,5 @@
-"""A store on a network file system, where SQLite's locks do not hold: found by the table of mounts, said, and the
-database kept elsewhere."""
+"""A store on a network file system, where SQLite's locks do not hold: found by the table of mounts,
+said, and the database kept elsewhere."""
 
 from pathlib import Path
 
@@ -66,7 +66,10 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 def mount(root: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    lines = ["1 0 8:1 / / rw - ext4 /dev/sda1 rw", *(f"2 1 0:2 / {root / n} rw - nfs4 server:/ rw" for n in names)]
+    lines = [
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+        *(f"2 1 0:2 / {root / n} rw - nfs4 server:/ rw" for n in names),
+    ]
     (root / "mountinfo").write_text("\n".join(lines))
     monkeypatch.setattr(mounts, "MOUNTINFO", root / "mountinfo")
 
@@ -105,14 +108,25 @@ def test_an_old_database_in_a_shared_store_is_said_to_be_unused(shared):
     assert f"{shared / 'mlflow.db'} is not used" in hints.kept_elsewhere(records)
 
 
-def test_where_the_home_is_shared_too_the_database_is_kept_with_the_temporary_files(shared, tmp_path, monkeypatch):
+def test_where_the_home_is_shared_too_the_database_is_kept_with_the_temporary_files(
+    shared, tmp_path, monkeypatch
+):
     monkeypatch.setattr(uri.tempfile, "tempdir", str(tmp_path / "tmp"))
     mount(tmp_path, monkeypatch, "shared", "cache")
-    one, other = embedded(shared).file, embedded(Folder(tmp_path / "shared" / "other" / "runs")).file
-    assert one.is_relative_to(tmp_path / "tmp") and other.is_relative_to(tmp_path / "tmp") and one != other
+    one, other = (
+        embedded(shared).file,
+        embedded(Folder(tmp_path / "shared" / "other" / "runs")).file,
+    )
+    assert (
+        one.is_relative_to(tmp_path / "tmp")
+        and other.is_relative_to(tmp_path / "tmp")
+        and one != other
+    )
 
 
-def test_where_there_is_no_local_disk_it_stays_in_the_store_and_the_danger_is_said(shared, tmp_path, monkeypatch):
+def test_where_there_is_no_local_disk_it_stays_in_the_store_and_the_danger_is_said(
+    shared, tmp_path, monkeypatch
+):
     records = fabricated.sweep(shared)
     monkeypatch.setattr(uri.tempfile, "tempdir", str(tmp_path / "tmp"))
     mount(tmp_path, monkeypatch, "shared", "cache", "tmp")

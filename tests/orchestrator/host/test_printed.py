@@ -1,5 +1,5 @@
-"""Commands that are printed run as they stand: pasted into a real shell, outside of the environment, from where the
-user stands, whatever the store is called."""
+"""Commands that are printed run as they stand: pasted into a real shell, outside of the
+environment, from where the user stands, whatever the store is called."""
 
 import io
 import json
@@ -37,7 +37,9 @@ def store(fabricated_sweep: Records, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A published store of an odd name below where the user stands."""
     monkeypatch.chdir(tmp_path)
     root = shutil.copytree(fabricated_sweep.store.root, tmp_path / ODD)
-    records = opening.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
+    records = opening.records_of(
+        root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root)
+    )
     fabricated.publish(records)  # it finds that it was copied
     return records
 
@@ -55,7 +57,9 @@ def concluded(records: Records, problem: str = "") -> dict[str, str]:
 
 
 def pasted(text: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["sh", "-c", text], cwd=cwd, env=SHELL, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        ["sh", "-c", text], cwd=cwd, env=SHELL, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 def experiments(port: int, process: "subprocess.Popen[bytes]", log: Path) -> list[str]:
@@ -127,12 +131,20 @@ def test_make_ui_opens_a_store_of_any_name_on_a_port_of_ones_own(store, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--storage", "s3://bucket/x"], "--storage: got s3://bucket/x, which has no MLflow of its own"),
-        (["--storage", "nowhere"], "--storage: got nowhere, but nowhere/mlflow.db is not there: run a sweep first"),
+        (
+            ["--storage", "s3://bucket/x"],
+            "--storage: got s3://bucket/x, which has no MLflow of its own",
+        ),
+        (
+            ["--storage", "nowhere"],
+            "--storage: got nowhere, but nowhere/mlflow.db is not there: run a sweep first",
+        ),
         (["--port", "0"], "--port: got 0, expected 1 to 65535"),
     ],
 )
-def test_what_the_ui_cannot_open_is_refused_and_nothing_is_made(arguments, message, tmp_path, monkeypatch, capsys):
+def test_what_the_ui_cannot_open_is_refused_and_nothing_is_made(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert ui.main(arguments) == 2
     assert message in capsys.readouterr().err
@@ -144,15 +156,22 @@ def test_a_filter_has_the_best_alone_of_one_data_set(tmp_path, monkeypatch):
     records = fabricated.sweep(tmp_path / "runs", fabricated.experiment(sweep={"space": grid}))
     fabricated.publish(records)
     client = client_of(records)
-    every = {r.data.tags["data"]: r.data.tags for r in client.search_runs(["1"], "tags.kind = 'trial'")}
-    assert {(name.split()[0], tags["data.size"]) for name, tags in every.items()} == {("digits", "8"), ("mnist", "28")}
+    every = {
+        r.data.tags["data"]: r.data.tags for r in client.search_runs(["1"], "tags.kind = 'trial'")
+    }
+    assert {(name.split()[0], tags["data.size"]) for name, tags in every.items()} == {
+        ("digits", "8"),
+        ("mnist", "28"),
+    }
     found = [client.search_runs(["1"], text) for text in best_filters(records)]
-    assert sorted([r.data.tags["data"] for r in runs] for runs in found) == [[name] * 2 for name in sorted(every)]
+    assert sorted([r.data.tags["data"] for r in runs] for runs in found) == [
+        [name] * 2 for name in sorted(every)
+    ]
     monkeypatch.setattr("orchestrator.tracking.hints.COMPARED", 1)
     found = [client.search_runs(["1"], text) for text in best_filters(records)]
-    assert sorted([(r.data.tags["data"], r.data.metrics["nfe"]) for r in runs] for runs in found) == [
-        [(name, 1.0)] for name in sorted(every)
-    ]
+    assert sorted(
+        [(r.data.tags["data"], r.data.metrics["nfe"]) for r in runs] for runs in found
+    ) == [[(name, 1.0)] for name in sorted(every)]
 
 
 def test_mlflow_understands_the_number_in_a_filter(store, monkeypatch):

@@ -1,4 +1,5 @@
-"""Every command's output in every encoding: real processes, whose stdout takes ASCII or Latin-1 alone."""
+"""Every command's output in every encoding: real processes, whose stdout takes ASCII or Latin-1
+alone."""
 
 import subprocess
 from pathlib import Path
@@ -21,7 +22,8 @@ ENCODINGS = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished sweep in a folder whose name neither ASCII nor Latin-1 has, which its config.yaml names."""
+    """A finished sweep in a folder whose name neither ASCII nor Latin-1 has, which its config.yaml
+    names."""
     root = tmp_path_factory.mktemp("plain") / "läufe-日本"
     fabricated.sweep(root, fabricated.experiment(storage=str(root)))
     return root
@@ -29,7 +31,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(folder: Path, environment: dict[str, str], *arguments: object) -> str:
     ended = subprocess.run(
-        command(*map(str, arguments)), cwd=folder, env={**own_environment(), **environment}, capture_output=True
+        command(*map(str, arguments)),
+        cwd=folder,
+        env={**own_environment(), **environment},
+        capture_output=True,
     )
     assert ended.returncode == 0, ended.stderr
     assert b"Traceback" not in ended.stderr
@@ -48,7 +53,18 @@ def test_a_locale_of_before_utf_8_reads_the_store_and_writes_names(store, tmp_pa
     environment, out = ENCODINGS["locale"], tmp_path / "ü日.png"
     written = said(tmp_path, environment, "report", "fabricated", "--storage", store)
     assert "l\\xc3\\xa4ufe-\\xe6\\x97\\xa5\\xe6\\x9c\\xac/sweeps/fabricated" in written
-    assert said(tmp_path, environment, "sample", "fabricated:0", "--storage", store, "--out", out, "--count", 1)
+    assert said(
+        tmp_path,
+        environment,
+        "sample",
+        "fabricated:0",
+        "--storage",
+        store,
+        "--out",
+        out,
+        "--count",
+        1,
+    )
     assert out.exists()
 
 
@@ -56,7 +72,9 @@ def test_a_bar_keeps_its_width():
     terminal.make_plain()
     plain = "━━╌╌ a…b ü".encode("ascii", terminal.PLAIN)
     assert plain == b"##-- a.b \\xfc"
-    assert "\udcc3x".encode("utf-8", terminal.PLAIN) == b"\\xc3x"  # a byte of a name that is no UTF-8
+    assert (
+        "\udcc3x".encode("utf-8", terminal.PLAIN) == b"\\xc3x"
+    )  # a byte of a name that is no UTF-8
 
 
 def test_a_fault_names_a_file_that_the_encoding_does_not_have(tmp_path):
@@ -64,6 +82,6 @@ def test_a_fault_names_a_file_that_the_encoding_does_not_have(tmp_path):
         ended = subprocess.run(command("sweep", "日.yaml"), cwd=tmp_path, env={**own_environment(), **environment},
                                capture_output=True)  # fmt: skip
         assert ended.returncode == 2
-        assert ended.stderr.startswith(b"error: \\u65e5.yaml: there is no such file") or ended.stderr.startswith(
-            b"error: \\xe6\\x97\\xa5.yaml: there is no such file"
-        )
+        assert ended.stderr.startswith(
+            b"error: \\u65e5.yaml: there is no such file"
+        ) or ended.stderr.startswith(b"error: \\xe6\\x97\\xa5.yaml: there is no such file")

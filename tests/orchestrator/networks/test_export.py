@@ -28,7 +28,14 @@ BASE: dict[str, Any] = {
     "path": {"kind": "kac", "damping": 9.0, "speed": 1.5, "clock": "quadratic"},
     "model": {"channels": 8, "multipliers": [1, 2], "attention": [4], "patch": 1},
     "teacher": {"steps": 12, "batch_size": 8, "lr": 0.02, "ema": 0.5},
-    "distill": {"intervals": [2, 1], "teacher_steps": 4, "steps": 4, "batch_size": 8, "lr": 0.02, "ema": 0.5},
+    "distill": {
+        "intervals": [2, 1],
+        "teacher_steps": 4,
+        "steps": 4,
+        "batch_size": 8,
+        "lr": 0.02,
+        "ema": 0.5,
+    },
     "sampling": {"steps": 1},
 }
 DIT = {"kind": "dit", "channels": 16, "depth": 2, "head_channels": 8, "patch": 4}
@@ -70,7 +77,8 @@ numpy.save("onnx.npy", model.run(None, dict(numpy.load("inputs.npz")))[0])
 
 @dataclass(frozen=True)
 class Case:
-    """A trained run, and the folder with its exported files, `inputs.npz` and what `sample` draws of them."""
+    """A trained run, and the folder with its exported files, `inputs.npz` and what `sample` draws
+    of them."""
 
     kind: str
     folder: Path
@@ -92,8 +100,12 @@ def experiment(root: Path, kind: str) -> Path:
     """The file of a run whose networks are trained."""
     blocks, folder = KINDS[kind], root / str(list(KINDS).index(kind))
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
-    config |= {"storage": str(root / "runs")} | ({"model": blocks["model"]} if "model" in blocks else {})
-    (trial,) = make(parse(config), alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials
+    config |= {"storage": str(root / "runs")} | (
+        {"model": blocks["model"]} if "model" in blocks else {}
+    )
+    (trial,) = make(
+        parse(config), alike(load("digits").fingerprint, "digits-cnn-v1"), "student"
+    ).trials
     train(trial.chain, "digits", root / "runs")
     folder.mkdir(exist_ok=True)
     (folder / "experiment.yaml").write_text(yaml.safe_dump(config))
@@ -102,11 +114,21 @@ def experiment(root: Path, kind: str) -> Path:
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(root: Path, request: pytest.FixtureRequest) -> Case:
-    file, labelled = experiment(root, request.param), not request.param.startswith("unlabelled")
+    file = experiment(root, request.param)
+    labelled = not request.param.startswith("unlabelled")
     for form in export.FORMATS:
-        assert export.main([str(file), "--format", form, "--out", str(file.parent / f"model.{form}")]) == 0
-    noise = prior_images(KacPath(KacProcess(9.0, 1.5), clock="quadratic"), 3, range(5), (1, 8, 8)).numpy()
-    np.savez(file.parent / "inputs.npz", noise=noise, **({"labels": np.array([3, 7, 3, 7, 3])} if labelled else {}))
+        assert (
+            export.main([str(file), "--format", form, "--out", str(file.parent / f"model.{form}")])
+            == 0
+        )
+    noise = prior_images(
+        KacPath(KacProcess(9.0, 1.5), clock="quadratic"), 3, range(5), (1, 8, 8)
+    ).numpy()
+    np.savez(
+        file.parent / "inputs.npz",
+        noise=noise,
+        **({"labels": np.array([3, 7, 3, 7, 3])} if labelled else {}),
+    )
     labels = ["--labels", "3,7"] if labelled else []
     drawn = ["--count", "5", "--seed", "3", *labels, "--out", str(file.parent / "sample.npz")]
     assert sample.main([str(file), *drawn]) == 0
@@ -147,13 +169,23 @@ def test_no_file_tells_where_it_was_made(case):
 def guided(root: Path) -> Path:
     """The weights of the guided teacher, as a file."""
     out = root / "guided.safetensors"
-    assert export.main([str(experiment(root, "guided teacher")), "--format", "safetensors", "--out", str(out)]) == 0
+    assert (
+        export.main(
+            [str(experiment(root, "guided teacher")), "--format", "safetensors", "--out", str(out)]
+        )
+        == 0
+    )
     return out
 
 
 def test_the_command_says_how_far_the_file_is_from_the_original(root, tmp_path, capsys):
     out = tmp_path / "x"
-    assert export.main([str(experiment(root, "endpoint")), "--format", "torchscript", "--out", str(out)]) == 0
+    assert (
+        export.main(
+            [str(experiment(root, "endpoint")), "--format", "torchscript", "--out", str(out)]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     how = "student (endpoint), 2 steps of euler, NFE 2, guidance 1"
     assert f"{how}, as torchscript, {out.stat().st_size:,} bytes: {out}" in said
@@ -163,7 +195,13 @@ def test_the_command_says_how_far_the_file_is_from_the_original(root, tmp_path, 
 def test_the_metadata_names_noise_classes_and_cost(guided):
     _, about = from_safetensors(guided)
     law = about["noise"]
-    assert (law["law"], law["damping"], law["speed"], law["clock"], law["time"]) == ("kac", 9.0, 1.5, "quadratic", 1.0)
+    assert (law["law"], law["damping"], law["speed"], law["clock"], law["time"]) == (
+        "kac",
+        9.0,
+        1.5,
+        "quadratic",
+        1.0,
+    )
     assert about["class_names"] == [str(n) for n in range(10)]
     assert (about["nfe"], about["steps"], about["sampler"]["guidance"]) == (6, 3, 1.5)
     assert about["inputs"]["labels"]["values"] == "0 to 9, or -1 for no class"
@@ -176,7 +214,9 @@ def test_the_noise_as_the_metadata_says_it_is_the_noise_of_the_path(guided):
     b = np.where(n == 0, 1.0, random.beta(n // 2 + 1, np.maximum((n + 1) // 2, 1)))
     drawn = np.sort(random.choice([-1, 1], many) * law["speed"] * law["time"] * (2 * b - 1))
     cdf = KacProcess(9.0, 1.5).cdf(torch.from_numpy(drawn), 1.0).numpy()
-    assert np.abs(cdf - np.arange(many) / many).max() < 1.63 / many**0.5  # Kolmogorov's bound at one in a hundred
+    assert (
+        np.abs(cdf - np.arange(many) / many).max() < 1.63 / many**0.5
+    )  # Kolmogorov's bound at one in a hundred
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -185,10 +225,14 @@ def test_the_noise_as_the_metadata_says_it_is_the_noise_of_the_path(guided):
     (["--model", "student", "--steps", "3"], ["sampling.steps", "expected one of 2, 1"]),
     (["--guidance", "2"], ["sampling.guidance"]),
 ])  # fmt: skip
-def test_what_cannot_be_exported_is_said_and_nothing_written(root, tmp_path, monkeypatch, capsys, arguments, words):
+def test_what_cannot_be_exported_is_said_and_nothing_written(
+    root, tmp_path, monkeypatch, capsys, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     out = [] if "--out" in arguments else ["--out", "x"]
-    assert export.main([str(experiment(root, "endpoint")), "--format", "onnx", *arguments, *out]) == 2
+    assert (
+        export.main([str(experiment(root, "endpoint")), "--format", "onnx", *arguments, *out]) == 2
+    )
     said = capsys.readouterr().err
     assert [word for word in words if word not in said] == []
     assert list(tmp_path.iterdir()) == []
@@ -205,15 +249,29 @@ def test_jumps_that_are_noised_again_are_refused(root, tmp_path, capsys):
 def test_a_file_that_is_not_the_original_is_refused(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "TOLERANCE", -1.0)  # as if all were further away than it may be
     assert (
-        export.main([str(experiment(root, "endpoint")), "--format", "safetensors", "--out", str(tmp_path / "x")]) == 2
+        export.main(
+            [
+                str(experiment(root, "endpoint")),
+                "--format",
+                "safetensors",
+                "--out",
+                str(tmp_path / "x"),
+            ]
+        )
+        == 2
     )
-    assert "--format: got safetensors, whose images differ from the original's" in capsys.readouterr().err
+    assert (
+        "--format: got safetensors, whose images differ from the original's"
+        in capsys.readouterr().err
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_optional_packages_onnx_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name)
+    )
     assert export.main(["any.yaml", "--format", "onnx", "--out", str(tmp_path / "x")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

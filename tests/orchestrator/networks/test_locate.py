@@ -1,5 +1,5 @@
-"""Which network sample, export and the playground mean, and how it is said: of a sweep whose best trial is a teacher's,
-and whose best student has one step."""
+"""Which network sample, export and the playground mean, and how it is said: of a sweep whose best
+trial is a teacher's, and whose best student has one step."""
 
 import json
 import shlex
@@ -30,7 +30,8 @@ def swept(fabricated_sweep: Records, monkeypatch: pytest.MonkeyPatch) -> Records
 
 def ways(records: Records) -> dict[str, str]:
     """How one sweep may be named."""
-    client, name = MlflowClient(f"sqlite:///{records.store.root / 'mlflow.db'}"), records.plan.experiment.name
+    client = MlflowClient(f"sqlite:///{records.store.root / 'mlflow.db'}")
+    name = records.plan.experiment.name
     experiment = client.get_experiment_by_name(name).experiment_id
     (run,) = client.search_runs([experiment], "tags.kind = 'sweep'")
     return {
@@ -67,7 +68,9 @@ def test_every_name_of_a_sweep_means_one_network(swept, way):
 
 
 def test_a_file_means_what_its_sampling_says_unless_steps_are_asked_for(tmp_path):
-    trial = fabricated.chain(tmp_path, "student", sampling={"model": "teacher", "steps": 5, "solver": "heun"})
+    trial = fabricated.chain(
+        tmp_path, "student", sampling={"model": "teacher", "steps": 5, "solver": "heun"}
+    )
     file = str(tmp_path / "x.yaml")
     assert meant(file) == "teacher, 5"
     assert meant(file, "--steps", "2") == "student 2, 2"
@@ -75,7 +78,10 @@ def test_a_file_means_what_its_sampling_says_unless_steps_are_asked_for(tmp_path
     shutil.rmtree(tmp_path / "runs" / "stages" / trial.students[2].key)
     assert meant(file, "--steps", "2") == "teacher, 2"
     shutil.rmtree(tmp_path / "runs" / "stages" / trial.chain[0].key)
-    with pytest.raises(ConfigError, match=r"student 2 is not trained yet .* -m orchestrator.distill \S+x.yaml first"):
+    with pytest.raises(
+        ConfigError,
+        match=r"student 2 is not trained yet .* -m orchestrator.distill \S+x.yaml first",
+    ):
         meant(file, "--steps", "2")
 
 
@@ -93,7 +99,12 @@ def test_the_command_that_trains_what_is_missing_can_be_pasted(tmp_path, monkeyp
         (tmp_path / "other" / "stages").mkdir(parents=True, exist_ok=True)
         assert sample.main(["my file.yaml", *changed, *more, "--out=x.png"]) == 2
         given = pasted(capsys.readouterr().err.strip())
-        expected = ["orchestrator.distill", "my file.yaml", *changed, *(w for text in also for w in ("--set", text))]
+        expected = [
+            "orchestrator.distill",
+            "my file.yaml",
+            *changed,
+            *(w for text in also for w in ("--set", text)),
+        ]
         assert given == expected
         assert command_line.run_command("distill", "", "student", [*given[1:], "--dry-run"]) == 0
         assert "student 1" in capsys.readouterr().out
@@ -112,7 +123,9 @@ def test_the_command_for_a_student_that_no_trial_samples_trains_that_one(tmp_pat
 
 
 def test_a_stage_is_the_network_itself(swept):
-    stages = {stage.label: str(swept.store.root / "stages" / stage.key) for stage in swept.plan.stages()}
+    stages = {
+        stage.label: str(swept.store.root / "stages" / stage.key) for stage in swept.plan.stages()
+    }
     assert meant(stages["teacher"], "--steps", "2") == "teacher, 2"
     assert meant(stages["student 2"]) == "student 2, 2"
     with pytest.raises(ConfigError, match="steps: got 3"):
@@ -135,8 +148,15 @@ def test_a_sweep_of_which_nothing_is_measured_means_a_trained_student(tmp_path):
 
 
 def test_the_lines_that_are_printed_say_which_network_how_and_from_where(swept, tmp_path, capsys):
-    assert sample.main(["fabricated", "--seed", "5", "--count", "2", "--out", str(tmp_path / "x.png")]) == 0
-    best = next(t for t in swept.plan.trials if (t.config.sampling.model, t.config.sampling.steps) == ("student", 1))
+    assert (
+        sample.main(["fabricated", "--seed", "5", "--count", "2", "--out", str(tmp_path / "x.png")])
+        == 0
+    )
+    best = next(
+        t
+        for t in swept.plan.trials
+        if (t.config.sampling.model, t.config.sampling.steps) == ("student", 1)
+    )
     said = capsys.readouterr().out.splitlines()
     assert said == [
         f"2 images of student (endpoint), 1 step of euler, NFE 1, guidance 1, seed 5: {tmp_path / 'x.png'}",
@@ -151,10 +171,22 @@ def test_the_lines_that_are_printed_say_which_network_how_and_from_where(swept, 
 
 
 def test_guidance_that_is_built_into_a_student_is_said(tmp_path, capsys):
-    distill = {"kind": "consistency", "intervals": [2], "teacher_steps": 4, "steps": 20, "guidance": 2.0}
+    distill = {
+        "kind": "consistency",
+        "intervals": [2],
+        "teacher_steps": 4,
+        "steps": 20,
+        "guidance": 2.0,
+    }
     fabricated.chain(tmp_path, "student", distill=distill)
-    assert sample.main([str(tmp_path / "x.yaml"), "--count", "1", "--out", str(tmp_path / "x.png")]) == 0
-    assert "student (consistency), 1 step by jumps, NFE 1, guidance 2, built in, seed 0" in capsys.readouterr().out
+    assert (
+        sample.main([str(tmp_path / "x.yaml"), "--count", "1", "--out", str(tmp_path / "x.png")])
+        == 0
+    )
+    assert (
+        "student (consistency), 1 step by jumps, NFE 1, guidance 2, built in, seed 0"
+        in capsys.readouterr().out
+    )
 
 
 def test_networks_of_a_file_are_looked_for_where_storage_says(tmp_path, monkeypatch, capsys):
@@ -164,19 +196,31 @@ def test_networks_of_a_file_are_looked_for_where_storage_says(tmp_path, monkeypa
     assert sample.main(["x.yaml", "--count", "1", "--out", "x.npz"]) == 2
     assert "not trained yet under" in capsys.readouterr().err
     assert sample.main(["x.yaml", "--count", "1", "--storage", "moved", "--out", "x.npz"]) == 0
-    assert export.main(["x.yaml", "--storage", "moved", "--format", "safetensors", "--out", "x"]) == 0
-    assert sample.main(["x.yaml", "--storage", "moved", "--set", "storage=other", "--out", "y.npz"]) == 2
-    assert "--storage: got moved, and --set storage=other: expected one of them" in capsys.readouterr().err
+    assert (
+        export.main(["x.yaml", "--storage", "moved", "--format", "safetensors", "--out", "x"]) == 0
+    )
+    assert (
+        sample.main(["x.yaml", "--storage", "moved", "--set", "storage=other", "--out", "y.npz"])
+        == 2
+    )
+    assert (
+        "--storage: got moved, and --set storage=other: expected one of them"
+        in capsys.readouterr().err
+    )
 
 
-def test_what_was_trained_with_settings_of_the_command_line_is_found_by_them(tmp_path, monkeypatch, capsys):
+def test_what_was_trained_with_settings_of_the_command_line_is_found_by_them(
+    tmp_path, monkeypatch, capsys
+):
     fabricated.chain(tmp_path, "student", seed=7)
     monkeypatch.chdir(tmp_path)
     told = yaml.safe_load((tmp_path / "x.yaml").read_text())
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({**told, "seed": 0}))
     assert sample.main(["x.yaml", "--out", "x.npz"]) == 2
     assert sample.main(["x.yaml", "--set", "seed=7", "--count", "1", "--out", "x.npz"]) == 0
-    args = sample.parser().parse_args(["x.yaml", "--set", "seed=7", "--storage", "runs", "--out", "y.npz"])
+    args = sample.parser().parse_args(
+        ["x.yaml", "--set", "seed=7", "--storage", "runs", "--out", "y.npz"]
+    )
     assert network_arguments.arguments(args) == ["x.yaml", "--set", "seed=7", "--storage", "runs"]
     capsys.readouterr()
     assert sample.main(["x.yaml", "--set", "sed=7", "--out", "x.npz"]) == 2
@@ -203,9 +247,18 @@ def test_classes_are_asked_for_by_name_and_a_name_wins_over_a_number(tmp_path, c
     source = locate.locate(str(tmp_path / "x.yaml"))
     for text, numbers in (("cat", [1]), ("7", [0]), ("2,cat", [2, 1]), ('"dog, small", 7', [2, 0])):
         assert sampling_choice.classes(source, text) == numbers
-    refused = {"caat": 'got caat, did you mean "cat"?', "x": "got x, expected classes of folder", "": "got , expected"}
+    refused = {
+        "caat": 'got caat, did you mean "cat"?',
+        "x": "got x, expected classes of folder",
+        "": "got , expected",
+    }
     for text, words in refused.items():
-        assert sample.main([str(tmp_path / "x.yaml"), "--labels", text, "--out", str(tmp_path / "x.png")]) == 2
+        assert (
+            sample.main(
+                [str(tmp_path / "x.yaml"), "--labels", text, "--out", str(tmp_path / "x.png")]
+            )
+            == 2
+        )
         said = capsys.readouterr().err
         assert "--labels: " in said and words in said and "7, cat, dog, small" in said
 
@@ -213,8 +266,13 @@ def test_classes_are_asked_for_by_name_and_a_name_wins_over_a_number(tmp_path, c
 def test_classes_of_a_data_set_without_any_are_refused(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "images" / "x.png")
-    fabricated.chain(tmp_path, "student", data={"name": "folder", "root": str(tmp_path / "images"), "size": 16})
-    assert sample.main([str(tmp_path / "x.yaml"), "--labels", "cat", "--out", str(tmp_path / "x.png")]) == 2
+    fabricated.chain(
+        tmp_path, "student", data={"name": "folder", "root": str(tmp_path / "images"), "size": 16}
+    )
+    assert (
+        sample.main([str(tmp_path / "x.yaml"), "--labels", "cat", "--out", str(tmp_path / "x.png")])
+        == 2
+    )
     assert "--labels: got cat, but folder has no classes" in capsys.readouterr().err
 
 
@@ -246,7 +304,12 @@ def test_a_grid_has_a_caption_below_each_image_where_there_are_classes(tmp_path)
     fabricated.chain(tmp_path, "student")
     file, sizes = str(tmp_path / "x.yaml"), []
     for labels in ("3,7", "3"):
-        assert sample.main([file, "--count", "2", "--labels", labels, "--out", str(tmp_path / "x.png")]) == 0
+        assert (
+            sample.main(
+                [file, "--count", "2", "--labels", labels, "--out", str(tmp_path / "x.png")]
+            )
+            == 0
+        )
         with Image.open(tmp_path / "x.png") as picture:
             sizes.append(picture.size)
             captions = [np.asarray(picture.convert("L").crop((x, 50, x + 48, 64))) for x in (2, 52)]
@@ -256,7 +319,12 @@ def test_a_grid_has_a_caption_below_each_image_where_there_are_classes(tmp_path)
 
 
 def test_a_grid_of_unlabelled_networks_has_none(tmp_path):
-    fabricated.chain(tmp_path, "student", teacher={"steps": 20, "batch_size": 16, "label_dropout": None})
-    assert sample.main([str(tmp_path / "x.yaml"), "--count", "2", "--out", str(tmp_path / "x.png")]) == 0
+    fabricated.chain(
+        tmp_path, "student", teacher={"steps": 20, "batch_size": 16, "label_dropout": None}
+    )
+    assert (
+        sample.main([str(tmp_path / "x.yaml"), "--count", "2", "--out", str(tmp_path / "x.png")])
+        == 0
+    )
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.size == (102, 52)

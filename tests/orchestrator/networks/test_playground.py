@@ -1,4 +1,5 @@
-"""The playground on a real Ray Serve, asked over HTTP and through its page in a real, headless Chromium."""
+"""The playground on a real Ray Serve, asked over HTTP and through its page in a real, headless
+Chromium."""
 
 import base64
 import io
@@ -24,7 +25,9 @@ from orchestrator import playground as command
 
 @pytest.fixture(scope="module")
 def played(default_sweep) -> Iterator[Playground]:
-    with playground(default_sweep.cwd, "nfe-sweep", "--model", "student", "--steps", "4") as running:
+    with playground(
+        default_sweep.cwd, "nfe-sweep", "--model", "student", "--steps", "4"
+    ) as running:
         yield running
 
 
@@ -49,7 +52,9 @@ def draw(played: Playground, **settings: Any) -> tuple[int, dict[str, Any]]:
     ({"model": "student", "steps": 1, "labels": [3, 7], "seed": 2**40}, 1),
     ({"model": "teacher", "steps": 3, "solver": "heun", "guidance": 2.0, "labels": [5]}, 12),
 ], ids=["student", "one step", "guided teacher"])  # fmt: skip
-def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(default_sweep, played, tmp_path, settings, nfe):
+def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(
+    default_sweep, played, tmp_path, settings, nfe
+):
     status, answer = draw(played, **settings)
     assert (status, answer.get("nfe")) == (200, nfe), answer
     told = shlex.split(answer["command"])
@@ -59,7 +64,9 @@ def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(default_
     with np.load(tmp_path / "x.npz") as archive:
         wanted = archive["images"][..., 0]
     files = [io.BytesIO(base64.b64decode(file)) for file in answer["images"]]
-    assert [np.asarray(Image.open(file)).tobytes() for file in files] == [image.tobytes() for image in wanted]
+    assert [np.asarray(Image.open(file)).tobytes() for file in files] == [
+        image.tobytes() for image in wanted
+    ]
 
 
 @pytest.mark.parametrize("body, words", [
@@ -112,7 +119,12 @@ def test_the_page_begins_as_the_command_was_told_and_offers_what_is_trained(play
 
 def test_it_listens_on_this_machine_alone(played):
     port = int(played.address.rstrip("/").rpartition(":")[2])
-    listening = {c.laddr for each in below(played.process) for c in each.net_connections("tcp") if c.laddr.port == port}
+    listening = {
+        c.laddr
+        for each in below(played.process)
+        for c in each.net_connections("tcp")
+        if c.laddr.port == port
+    }
     assert {address.ip for address in listening} == {"127.0.0.1"}
 
 
@@ -137,8 +149,11 @@ def test_whoever_moves_the_controls_sees_other_images_at_once(played):
         page.get_by_label("Steps, as a number").press("Enter")
         page.locator("#labels label").get_by_text("7", exact=True).click()
         wait_for_images(page, "teacher", "NFE 6", "seed 5")
-        # the steps and the label are asked for one after the other: the first answer may be shown for a while
-        page.wait_for_function("[...document.querySelectorAll('figcaption')].every(c => c.innerText === '7')")
+        # the steps and the label are asked for one after the other: the first answer may be shown
+        # for a while
+        page.wait_for_function(
+            "[...document.querySelectorAll('figcaption')].every(c => c.innerText === '7')"
+        )
         assert "--model teacher --steps 3 --solver heun" in page.locator("#command").inner_text()
         assert page.locator("#fault").is_hidden()
         assert [len(images) for images in (four, two, other)] == [16, 16, 16]
@@ -155,7 +170,9 @@ def test_a_count_that_cannot_be_had_is_said_on_the_page_and_the_next_one_drawn(p
             page.get_by_label("How many, as a number").fill(count)
             page.get_by_label("How many, as a number").press("Enter")
             page.locator("#fault").wait_for(state="hidden" if hidden else "visible")
-        assert "count: got 1000, expected a whole number from 1 to 256" in str(page.locator("#fault").text_content())
+        assert "count: got 1000, expected a whole number from 1 to 256" in str(
+            page.locator("#fault").text_content()
+        )
         assert len(wait_for_images(page, "seed 0")) == 2
 
 
@@ -172,7 +189,9 @@ def test_an_interrupt_ends_it_and_leaves_no_process(played):
     (["--model", "student", "--steps", "3"], "sampling.steps: got 3"),
     (["--model", "student", "--guidance", "2"], "sampling.guidance: got 2.0"),
 ])  # fmt: skip
-def test_what_cannot_be_played_is_said_before_anything_is_started(default_sweep, monkeypatch, capsys, arguments, words):
+def test_what_cannot_be_played_is_said_before_anything_is_started(
+    default_sweep, monkeypatch, capsys, arguments, words
+):
     monkeypatch.chdir(default_sweep.cwd)
     assert command.main(["nfe-sweep", *arguments]) == 2
     said = capsys.readouterr()
@@ -185,7 +204,10 @@ def test_a_port_that_is_taken_is_said(capsys):
         other.bind(("127.0.0.1", 0))
         other.listen()
         assert command.main(["x.yaml", "--port", str(other.getsockname()[1])]) == 2
-    assert "which cannot be had (Address already in use): choose another one" in capsys.readouterr().err
+    assert (
+        "which cannot be had (Address already in use): choose another one"
+        in capsys.readouterr().err
+    )
 
 
 def test_without_ray_serve_one_line_says_what_to_install(monkeypatch, capsys):

@@ -28,8 +28,24 @@ GRID9 = {
 GUIDED = {"sampling": {"model": "teacher", "steps": 3, "solver": "heun", "guidance": 1.5}}
 ON_A_GRID = {"sampling": {"model": "teacher", "steps": 2, "times": [1.0, 0.7, 0.0]}}
 UNLABELLED = {"teacher": {"steps": 20, "batch_size": 16, "label_dropout": None}}
-CONSISTENCY = {"distill": {"kind": "consistency", "intervals": [2], "teacher_steps": 4, "steps": 20, "batch_size": 16}}
-BUILT_IN = {"distill": {"intervals": [2, 1], "teacher_steps": 4, "steps": 20, "batch_size": 16, "guidance": 2.0}}
+CONSISTENCY = {
+    "distill": {
+        "kind": "consistency",
+        "intervals": [2],
+        "teacher_steps": 4,
+        "steps": 20,
+        "batch_size": 16,
+    }
+}
+BUILT_IN = {
+    "distill": {
+        "intervals": [2, 1],
+        "teacher_steps": 4,
+        "steps": 20,
+        "batch_size": 16,
+        "guidance": 2.0,
+    }
+}
 OF_THREES = {"sampling": {"model": "student", "steps": 1, "labels": [3, 7]}}
 
 
@@ -42,11 +58,14 @@ def studio(root: Path, **settings: Any) -> Studio:
 
 def drawn(answer: dict[str, Any]) -> np.ndarray:
     """The images of an answer, uint8 (N, H, W)."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(file)))) for file in answer["images"]])
+    return np.stack(
+        [np.asarray(Image.open(io.BytesIO(base64.b64decode(file)))) for file in answer["images"]]
+    )
 
 
 def by_command(command: str, out: Path) -> np.ndarray:
-    """What the command of an answer draws, in this process: the first channel, uint8 (N, H, W), or points."""
+    """What the command of an answer draws, in this process: the first channel, uint8 (N, H, W), or
+    points."""
     assert sample.main([*shlex.split(command)[3:-1], str(out)]) == 0
     with np.load(out) as archive:
         return archive[archive.files[0]][..., 0] if "images" in archive.files else archive["points"]
@@ -92,7 +111,9 @@ def test_points_are_one_scatter(tmp_path):
     ({"steps": 2, "solver": "heun"}, "teacher"),
     ({"steps": 2, "guidance": 2}, "teacher"),
 ])  # fmt: skip
-def test_a_request_for_steps_alone_means_the_network_that_the_commands_mean(tmp_path, asked, network):
+def test_a_request_for_steps_alone_means_the_network_that_the_commands_mean(
+    tmp_path, asked, network
+):
     answer = studio(tmp_path).draw({"count": 1, **asked})
     assert answer["network"] == network
     assert f"--model {network.split()[0]} --steps {asked.get('steps', 1)}" in answer["command"]
@@ -142,7 +163,9 @@ def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, 
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (16, 16)).save(tmp_path / "images" / name / "x.png")
-    playing = studio(tmp_path, data={"name": "folder", "root": str(tmp_path / "images"), "size": 16})
+    playing = studio(
+        tmp_path, data={"name": "folder", "root": str(tmp_path / "images"), "size": 16}
+    )
     assert playing.choices()["classes"] == ["cat", "dog"]
     answer = playing.draw({"labels": [1, "cat"], "count": 2, "steps": 1})
     assert answer["classes"] == ["dog", "cat"] and "--labels dog,cat" in answer["command"]
@@ -151,7 +174,10 @@ def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, 
         playing.draw({"labels": ["dogg"]})
     with pytest.raises(ConfigError, match="expected 0 to 1: folder has 2 classes"):
         playing.draw({"labels": [2]})
-    assert sample.main([str(tmp_path / "x.yaml"), "--labels", "2", "--out", str(tmp_path / "x.png")]) == 2
+    assert (
+        sample.main([str(tmp_path / "x.yaml"), "--labels", "2", "--out", str(tmp_path / "x.png")])
+        == 2
+    )
     assert "expected 0 to 1: folder has 2 classes" in capsys.readouterr().err
 
 

@@ -30,7 +30,8 @@ INCEPTION = {"evaluation.features": "inception-v3-compat", "evaluation.weights":
 FOLDER = {"data.name": "folder", "data.root": "/data", "data.size": 32}
 BEDROOMS = {"data.name": "lsun_bedroom256", "data.root": "/data"}
 
-# setting -> (another value, whose keys it changes, in which run: the default one unless said otherwise)
+# setting -> (another value, whose keys it changes, in which run: the default one unless said
+# otherwise)
 SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "name": ("other", NOTHING, {}),
     "seed": (1, ALL, {}),
@@ -76,7 +77,11 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "teacher.restarts": (1, ALL, {}),
     "teacher.accumulate": (2, ALL, {}),
     "teacher.precision": ("bfloat16", ALL, {}),
-    "distill.kind": ("progressive", STUDENTS, {"distill.intervals": [8, 4], "distill.teacher_steps": 16}),
+    "distill.kind": (
+        "progressive",
+        STUDENTS,
+        {"distill.intervals": [8, 4], "distill.teacher_steps": 16},
+    ),
     "distill.times": (FIVE_TIMES, STUDENTS, {"distill.intervals": [4]}),
     "distill.chained": (False, STUDENTS, {}),
     "distill.start": ("teacher", STUDENTS, {}),
@@ -107,7 +112,11 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "evaluation.samples": (100, EVALUATION, {}),
     "evaluation.metrics": (["fid"], EVALUATION, {}),
     "evaluation.features": ("inception-v3-compat", EVALUATION, {}),
-    "evaluation.weights": ("b.pth", NOTHING, INCEPTION),  # where a file lies; what is in it is the checksum's
+    "evaluation.weights": (
+        "b.pth",
+        NOTHING,
+        INCEPTION,
+    ),  # where a file lies; what is in it is the checksum's
     "evaluation.weights_sha256": ("0" * 64, EVALUATION, INCEPTION),
     "evaluation.seeds": (2, EVALUATION, {}),
     "evaluation.every": (5, NOTHING, {}),  # a look at the teacher leaves it as it is
@@ -145,7 +154,15 @@ def test_a_setting_changes_exactly_the_keys_of_the_stages_whose_results_depend_o
     assert [kind for kind in before if before[kind] != after[kind]] == list(changed)
 
 
-CONTENT = ("name", "root", "size", "limit", "background", "split", "skip_damaged")  # what the images are made of
+CONTENT = (
+    "name",
+    "root",
+    "size",
+    "limit",
+    "background",
+    "split",
+    "skip_damaged",
+)  # what the images are made of
 
 
 def facts_of(config: Experiment) -> Facts:
@@ -178,9 +195,15 @@ def test_two_trials_that_differ_in_a_setting_have_their_own_keys_or_the_same_res
     for trial in trials:  # what workers are asked is made of the trial's own settings
         alone = make(trial.config, facts_of).trials[0]
         assert [s.key for s in alone.stages()] == [s.key for s in trial.stages()]
-        assert weights_of(trial.config) == (trial.config.evaluation.weights, trial.config.evaluation.weights_sha256)
+        assert weights_of(trial.config) == (
+            trial.config.evaluation.weights,
+            trial.config.evaluation.weights_sha256,
+        )
         for stage in trial.stages():
-            assert stage.data == {"name": trial.config.data.name, "fingerprint": trial.facts.fingerprint}
+            assert stage.data == {
+                "name": trial.config.data.name,
+                "fingerprint": trial.facts.fingerprint,
+            }
 
 
 def test_a_sweep_leaves_the_keys_alone():
@@ -210,22 +233,36 @@ def test_a_path_of_given_width_does_not_depend_on_the_kac_process(kind, unused, 
 def test_settings_that_only_the_kac_path_has_do_not_matter_to_the_others(unused):
     key, value = unused
     flow = {"path__kind": "flow_matching"}
-    assert plan(experiment(**flow)).trials[0].key == plan(experiment(**flow, **{key: value})).trials[0].key
+    assert (
+        plan(experiment(**flow)).trials[0].key
+        == plan(experiment(**flow, **{key: value})).trials[0].key
+    )
 
 
-@pytest.mark.parametrize("written, meant", [("path.damping", 25), ("teacher.lr", 0.002), ("distill.guidance", 1)])
+@pytest.mark.parametrize(
+    "written, meant", [("path.damping", 25), ("teacher.lr", 0.002), ("distill.guidance", 1)]
+)
 def test_one_number_written_in_two_ways_is_one_key(written, meant):
-    assert plan(override(experiment(), {written: meant})).trials[0].key == plan(experiment()).trials[0].key
+    assert (
+        plan(override(experiment(), {written: meant})).trials[0].key
+        == plan(experiment()).trials[0].key
+    )
 
 
 def test_the_order_of_metrics_does_not_change_the_evaluation():
-    one, other = (plan(experiment(evaluation__metrics=m)).trials[0].key for m in (["fid", "kid"], ["kid", "fid"]))
+    one, other = (
+        plan(experiment(evaluation__metrics=m)).trials[0].key
+        for m in (["fid", "kid"], ["kid", "fid"])
+    )
     assert one == other
 
 
 def test_other_data_under_the_same_name_is_another_teacher():
     config = experiment()
-    one, other = (make(config, alike(content, "digits-cnn-v1")).trials[0].chain[0].key for content in ("a", "b"))
+    one, other = (
+        make(config, alike(content, "digits-cnn-v1")).trials[0].chain[0].key
+        for content in ("a", "b")
+    )
     assert one != other
 
 
@@ -246,7 +283,9 @@ def test_the_label_of_a_stage_is_no_part_of_its_key_nor_of_its_random_numbers():
         renamed = dataclasses.replace(stage, label="another")
         assert renamed.key == stage.key and renamed.stream == stage.stream
         assert renamed == stage
-    assert len({stage.stream for stage in chain}) == len(chain)  # each stage of a chain draws its own
+    assert len({stage.stream for stage in chain}) == len(
+        chain
+    )  # each stage of a chain draws its own
 
 
 def test_ids_and_keys_are_the_same_in_every_process():
@@ -258,14 +297,19 @@ def test_ids_and_keys_are_the_same_in_every_process():
         "print(p.id, *(s.key for s in p.stages()))"
     )
     here = plan(experiment({"sampling.steps": [4, 2]}))
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
     assert found.stdout.split() == [here.id, *(s.key for s in here.stages())]
 
 
 def test_the_format_of_a_key_is_pinned():
-    # results in people's stores are found by it: raise FORMAT on purpose, never change a key by accident
+    # results in people's stores are found by it: raise FORMAT on purpose, never change a key by
+    # accident
     stage = Stage("teacher", {"b": 1, "a": [0.5, None]})
-    assert stage.key == "095f54fdc05dd850faf5"  # printf '["teacher", 3, {"a": [0.5, null], "b": 1}, []]' | sha256sum
+    assert (
+        stage.key == "095f54fdc05dd850faf5"
+    )  # printf '["teacher", 3, {"a": [0.5, null], "b": 1}, []]' | sha256sum
     child = Stage("student", {"c": "d"}, (stage,))
     assert child.key == digest(f'["student", 3, {{"c": "d"}}, ["{stage.key}"]]')
 

@@ -15,7 +15,9 @@ from orchestrator.settings.loading import override, parse
 
 def experiment(space: dict[str, Any], **sweep: Any) -> Experiment:
     settings = {"search": "random", "num_trials": 20, "space": space, **sweep}
-    return parse({"name": "drawn", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": settings})
+    return parse(
+        {"name": "drawn", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": settings}
+    )
 
 
 def overrides(found: Expansion) -> list[dict[str, Any]]:
@@ -49,14 +51,18 @@ def test_the_same_seed_draws_the_same_and_more_of_them_begin_alike():
 
 
 def test_each_draw_is_combined_with_the_whole_grid():
-    found = expand(experiment({"path.damping": {"uniform": [1, 9]}, "seed": {"grid": [0, 1, 2]}}, num_trials=4))
+    found = expand(
+        experiment({"path.damping": {"uniform": [1, 9]}, "seed": {"grid": [0, 1, 2]}}, num_trials=4)
+    )
     assert [t.point for t in found.trials] == [p for p in range(4) for _ in range(3)]
     assert [t.overrides["seed"] for t in found.trials] == [0, 1, 2] * 4
     assert Counter(t.overrides["path.damping"] for t in found.trials).most_common(1)[0][1] == 3
 
 
 def test_a_space_of_few_points_is_drawn_once_each():
-    found = expand(experiment({"path.clock": {"choice": ["linear", "quadratic"]}, "seed": {"int": [0, 2]}}))
+    found = expand(
+        experiment({"path.clock": {"choice": ["linear", "quadratic"]}, "seed": {"int": [0, 2]}})
+    )
     assert len({str(values) for values in overrides(found)}) == len(found.trials) == 6
 
 
@@ -67,19 +73,27 @@ def test_constraints_hold_for_everything_that_is_drawn():
 
 
 def test_a_constraint_that_nothing_fulfils_is_refused():
-    with pytest.raises(ConfigError, match=r"x\.yaml: sweep\.space: none of 1000 draws.*the last: constraint speed > 9"):
+    with pytest.raises(
+        ConfigError,
+        match=r"x\.yaml: sweep\.space: none of 1000 draws.*the last: constraint speed > 9",
+    ):
         expand(experiment(SPACE, constraints=["speed > 9"]), "x.yaml")
 
 
 def test_a_grid_leaves_out_what_a_constraint_forbids_and_says_so():
     grid = {"path.damping": {"grid": [1, 9]}, "path.speed": {"grid": [2, 3]}}
-    found = expand(experiment(grid, search="grid", num_trials=None, constraints=["damping >= speed"]))
+    found = expand(
+        experiment(grid, search="grid", num_trials=None, constraints=["damping >= speed"])
+    )
     assert [tuple(d.values()) for d in overrides(found)] == [(9.0, 2.0), (9.0, 3.0)]
     assert {s.reason for s in found.skipped} == {"constraint damping >= speed"}
 
 
 def test_a_setting_is_varied_only_where_its_condition_holds():
-    grid = {"sampling.model": {"grid": ["teacher", "student"]}, "sampling.guidance": {"grid": [1.0, 1.5, 2.0]}}
+    grid = {
+        "sampling.model": {"grid": ["teacher", "student"]},
+        "sampling.guidance": {"grid": [1.0, 1.5, 2.0]},
+    }
     conditions = {"sampling.guidance": "sampling.model == 'teacher'"}
     found = expand(experiment(grid, search="grid", num_trials=None, conditions=conditions))
     assert [tuple(d.values()) for d in overrides(found)] == [
@@ -90,9 +104,15 @@ def test_a_setting_is_varied_only_where_its_condition_holds():
 
 def test_a_condition_that_cannot_be_computed_names_its_key():
     base = experiment(
-        {"seed": {"grid": [0, 1]}}, search="grid", num_trials=None, conditions={"seed": "label_dropout > 'a'"}
+        {"seed": {"grid": [0, 1]}},
+        search="grid",
+        num_trials=None,
+        conditions={"seed": "label_dropout > 'a'"},
     )
-    with pytest.raises(ConfigError, match=r"x\.yaml: sweep\.conditions\.seed: label_dropout > 'a': cannot be computed"):
+    with pytest.raises(
+        ConfigError,
+        match=r"x\.yaml: sweep\.conditions\.seed: label_dropout > 'a': cannot be computed",
+    ):
         expand(base, "x.yaml")
 
 
@@ -104,7 +124,9 @@ def quality(point: dict[str, Any]) -> float:
 
 def search(kind: str, seed: int, count: int = 40) -> list[float]:
     """The landscape's values at the points that a search of `kind` visits."""
-    space = PointSpace(override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x")
+    space = PointSpace(
+        override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x"
+    )
     found, known = Expansion(), []
     for _ in range(count):
         add_next(space, found, known)
@@ -113,7 +135,10 @@ def search(kind: str, seed: int, count: int = 40) -> list[float]:
 
 
 def test_optuna_looks_where_earlier_points_were_good():
-    late = {kind: [sum(search(kind, seed)[20:]) / 20 for seed in range(3)] for kind in ("random", "optuna")}
+    late = {
+        kind: [sum(search(kind, seed)[20:]) / 20 for seed in range(3)]
+        for kind in ("random", "optuna")
+    }
     assert max(late["optuna"]) < min(late["random"]) / 2
 
 

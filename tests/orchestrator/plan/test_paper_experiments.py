@@ -1,5 +1,6 @@
-"""The experiments of the two papers: planned as they stand, their networks counted at full size, and all their stages
-run, of small files in the published formats and with little training of narrow networks."""
+"""The experiments of the two papers: planned as they stand, their networks counted at full size,
+and all their stages run, of small files in the published formats and with little training of narrow
+networks."""
 
 import hashlib
 import json
@@ -11,7 +12,15 @@ from typing import NamedTuple
 import pytest
 import torch
 from commands import REPOSITORY
-from image_files import jpeg, photograph, publish_celeba, publish_cifar10, write_celeba, write_cifar10, write_lsun
+from image_files import (
+    jpeg,
+    photograph,
+    publish_celeba,
+    publish_cifar10,
+    write_celeba,
+    write_cifar10,
+    write_lsun,
+)
 from inception_weights import write_random_inception
 
 from kaccore.metrics.extractors import extractor
@@ -39,7 +48,8 @@ class Facts(NamedTuple):
     small: tuple[str, ...] = ()  # what this file alone needs to run here
 
 
-# An FID of 2048 features takes ten seconds here: one file has its own, the others KID from the same features
+# An FID of 2048 features takes ten seconds here: one file has its own, the others KID from the same
+# features
 BY_KID = ("evaluation.metrics=[kid]", "sweep.metric=kid")
 FILES = {
     "kacflow_cifar10": Facts(34_427_907, 9, []),
@@ -68,23 +78,31 @@ SMALL = [
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory) -> Iterator[dict[str, Path]]:
     """Each data set in small, in its published format."""
-    roots = {name: tmp_path_factory.mktemp(name) for name in ("cifar10", "celeba64", "lsun_bedroom256")}
+    roots = {
+        name: tmp_path_factory.mktemp(name) for name in ("cifar10", "celeba64", "lsun_bedroom256")
+    }
     with pytest.MonkeyPatch.context() as patch:
         write_cifar10(roots["cifar10"], a_batch=1)
         publish_cifar10(roots["cifar10"], patch)
         write_celeba(roots["celeba64"], [0, 1, 0, 2, 0, 0])
         publish_celeba(roots["celeba64"], patch)
-        write_lsun(roots["lsun_bedroom256"], {f"{i}": jpeg(photograph(i, 300, 256)) for i in range(4)})
+        write_lsun(
+            roots["lsun_bedroom256"], {f"{i}": jpeg(photograph(i, 300, 256)) for i in range(4)}
+        )
         yield roots
     evaluation._images.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory) -> Iterator[list[str]]:
-    """Settings that name a file with random weights of Inception: the official ones cannot be had everywhere."""
+    """Settings that name a file with random weights of Inception: the official ones cannot be had
+    everywhere."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     write_random_inception(path)
-    yield [f"evaluation.weights={path}", f"evaluation.weights_sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"]
+    yield [
+        f"evaluation.weights={path}",
+        f"evaluation.weights_sha256={hashlib.sha256(path.read_bytes()).hexdigest()}",
+    ]
     extractor.cache_clear()
 
 
@@ -117,7 +135,10 @@ def test_it_is_planned_as_the_paper_has_it(name, roots):
     assert [stage.config["intervals"] for stage in chain[1:]] == FILES[name].students
     assert [stage.config["substeps"] for stage in chain[1:]] == ([5, 5, 2, 2] if chain[1:] else [])
     (reference,) = plan.stages(("reference",))
-    assert reference.config["features"] == "inception-v3-compat" and experiment.evaluation.samples == 50_000
+    assert (
+        reference.config["features"] == "inception-v3-compat"
+        and experiment.evaluation.samples == 50_000
+    )
     assert experiment.cluster.workers > 1 and experiment.cluster.gpus_per_worker == 1
 
 
@@ -146,23 +167,39 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(name, roots, tmp_path, mon
 def test_it_is_trained_distilled_sampled_and_scored(name, roots, inception, storage, monkeypatch):
     monkeypatch.setattr(diagnostics, "GAP_SAMPLES", 4)
     monkeypatch.setattr(evaluation, "REAL_SPLITS", 1)
-    experiment = loading.load(path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small])
+    experiment = loading.load(
+        path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small]
+    )
     plan = opening.make_plan(experiment, path_of(name))
     train(plan.leaders()[0], experiment, storage)
     last = {trial.config.sampling.model: trial for trial in plan.trials}
     assert set(last) == ({"teacher", "student"} if FILES[name].students else {"teacher"})
     for model, trial in last.items():
         metrics = measure(trial, experiment, storage)
-        assert metrics["fid_features"].startswith("inception-v3-compat@") and metrics["samples"] == 4
+        assert (
+            metrics["fid_features"].startswith("inception-v3-compat@") and metrics["samples"] == 4
+        )
         assert torch.tensor(metrics[experiment.evaluation.metrics[0]]).isfinite()
         assert metrics["nfe"] == NFE[name, model]
-        assert ("memorisation_fraction" in metrics) == ("memorisation" in experiment.evaluation.diagnostics)
-        assert ("gap_at_ends" in metrics) == (model == "student" and "gap" in experiment.evaluation.diagnostics)
+        assert ("memorisation_fraction" in metrics) == (
+            "memorisation" in experiment.evaluation.diagnostics
+        )
+        assert ("gap_at_ends" in metrics) == (
+            model == "student" and "gap" in experiment.evaluation.diagnostics
+        )
 
 
 def train(trial: Trial, experiment: Experiment, storage: Path) -> None:
     leases = (0,) * len(trial.chain)
-    job = Job(trial.chain, leases, str(storage), experiment.data, Saving(1000, 60.0, 2), threads=1, run="run")
+    job = Job(
+        trial.chain,
+        leases,
+        str(storage),
+        experiment.data,
+        Saving(1000, 60.0, 2),
+        threads=1,
+        run="run",
+    )
     for stage in trial.chain:
         run_training_stage(stage, job, ALONE)
 
@@ -172,6 +209,14 @@ def measure(trial: Trial, experiment: Experiment, storage: Path) -> dict[str, fl
     weights = FeatureWeights(experiment.evaluation.weights, experiment.evaluation.weights_sha256)
     if not Store(storage).done(trial.reference.key):
         build_reference(trial.reference, str(storage), experiment.data, weights)
-    part = sample_part(trial.evaluation, str(storage), experiment.data, weights, 0, 0, experiment.evaluation.samples)
+    part = sample_part(
+        trial.evaluation,
+        str(storage),
+        experiment.data,
+        weights,
+        0,
+        0,
+        experiment.evaluation.samples,
+    )
     score(trial.evaluation, str(storage), experiment.data, 0.0, part)
     return json.loads(Store(storage).result(trial.evaluation.key).path("metrics.json").read_text())

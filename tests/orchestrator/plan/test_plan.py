@@ -8,11 +8,17 @@ def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
     points = [1, 2, 4, 10, 20, 50, 100]
     swept = plan(experiment({"sampling.steps": points}, sampling__model="teacher"))
     assert len(swept.trials) == len(points)
-    assert [s.kind for s in swept.stages()] == ["reference", "teacher", *["evaluation"] * len(points)]
+    assert [s.kind for s in swept.stages()] == [
+        "reference",
+        "teacher",
+        *["evaluation"] * len(points),
+    ]
 
 
 def test_teacher_and_students_at_every_step_count_share_one_chain():
-    swept = plan(experiment({"sampling.model": ["teacher", "student"], "sampling.steps": [1, 2, 4, 20]}))
+    swept = plan(
+        experiment({"sampling.model": ["teacher", "student"], "sampling.steps": [1, 2, 4, 20]})
+    )
     labels = [s.label for s in swept.stages(("teacher", "student"))]
     assert sorted(labels) == ["student 1", "student 2", "student 20", "student 4", "teacher"]
     assert len(swept.trials) == 8
@@ -28,7 +34,11 @@ def test_a_chain_is_cut_after_the_student_that_is_sampled():
 
 
 def test_every_student_covers_its_teachers_steps_and_only_the_first_is_taught_by_a_solver():
-    settings = {"distill__intervals": [20, 4, 2, 1], "distill__teacher_steps": 100, "distill__guidance": 2.0}
+    settings = {
+        "distill__intervals": [20, 4, 2, 1],
+        "distill__teacher_steps": 100,
+        "distill__guidance": 2.0,
+    }
     config = experiment(sampling__steps=1, **settings)
     students = [s.config for s in plan(config).trials[0].chain[1:]]
     assert [s["intervals"] for s in students] == [20, 4, 2, 1]
@@ -39,13 +49,17 @@ def test_every_student_covers_its_teachers_steps_and_only_the_first_is_taught_by
 
 
 def test_settings_given_per_interval_go_to_their_student():
-    config = experiment(distill__steps=[10, 20, 30, 40], distill__lr=[1e-3, 2e-3, 3e-3, 4e-3], sampling__steps=1)
+    config = experiment(
+        distill__steps=[10, 20, 30, 40], distill__lr=[1e-3, 2e-3, 3e-3, 4e-3], sampling__steps=1
+    )
     students = plan(config).trials[0].chain[1:]
     assert [s.steps for s in students] == [10, 20, 30, 40]
     assert [s.config["optimise"]["lr"] for s in students] == [1e-3, 2e-3, 3e-3, 4e-3]
 
 
-@pytest.mark.parametrize("goal, kinds", [("teacher", {"teacher"}), ("student", {"teacher", "student"})])
+@pytest.mark.parametrize(
+    "goal, kinds", [("teacher", {"teacher"}), ("student", {"teacher", "student"})]
+)
 def test_a_goal_before_the_evaluation_is_one_trial_without_one(goal, kinds):
     swept = plan(experiment({"sampling.steps": [4, 2]}), goal)
     assert len(swept.trials) == 1
@@ -73,7 +87,11 @@ def test_the_chains_of_the_leaders_hold_everything_that_is_trained():
 
 
 def test_stages_come_once_and_after_their_parents():
-    swept = plan(experiment({"seed": [0, 1], "sampling.model": ["student", "teacher"], "sampling.steps": [1, 4]}))
+    swept = plan(
+        experiment(
+            {"seed": [0, 1], "sampling.model": ["student", "teacher"], "sampling.steps": [1, 4]}
+        )
+    )
     seen: list[str] = []
     for stage in swept.stages():
         assert stage.key not in seen

@@ -13,7 +13,12 @@ from orchestrator.settings.loading import parse
 
 
 def experiment(**distill: Any) -> Experiment:
-    base = {"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher"}}
+    base = {
+        "name": "x",
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "sampling": {"model": "teacher"},
+    }
     return parse({**base, "distill": distill})
 
 
@@ -32,7 +37,9 @@ def test_in_a_chain_each_student_is_the_next_ones_teacher():
 
 
 def test_without_a_chain_the_teacher_teaches_every_student_and_the_one_before_is_only_the_start():
-    teacher, found = made(intervals=[20, 4], teacher_steps=100, chained=False, teacher_solver="heun")
+    teacher, found = made(
+        intervals=[20, 4], teacher_steps=100, chained=False, teacher_solver="heun"
+    )
     assert found[4].parents == (teacher, found[20])
     assert found[4].lineage() == (teacher, found[4])
     assert (found[4].config["substeps"], found[4].config["solver"]) == (25, "heun")
@@ -46,8 +53,16 @@ def test_without_a_chain_from_the_teachers_weights_a_student_needs_no_other():
 
 def test_a_given_grid_is_thinned_for_the_later_students_which_are_taught_on_the_one_before():
     _, found = made(intervals=[4, 2, 1], teacher_steps=8, times=[1.0, 0.9, 0.6, 0.3, 0.0])
-    assert [found[n].config["times"] for n in (4, 2, 1)] == [[1.0, 0.9, 0.6, 0.3, 0.0], [1.0, 0.6, 0.0], [1.0, 0.0]]
-    assert [found[n].config["inner"] for n in (4, 2, 1)] == [None, [1.0, 0.9, 0.6, 0.3, 0.0], [1.0, 0.6, 0.0]]
+    assert [found[n].config["times"] for n in (4, 2, 1)] == [
+        [1.0, 0.9, 0.6, 0.3, 0.0],
+        [1.0, 0.6, 0.0],
+        [1.0, 0.0],
+    ]
+    assert [found[n].config["inner"] for n in (4, 2, 1)] == [
+        None,
+        [1.0, 0.9, 0.6, 0.3, 0.0],
+        [1.0, 0.6, 0.0],
+    ]
 
 
 def test_progressive_students_match_two_steps_of_the_one_before_whatever_the_teachers_steps():
@@ -58,7 +73,9 @@ def test_progressive_students_match_two_steps_of_the_one_before_whatever_the_tea
 
 @pytest.mark.parametrize("kind", ["consistency", "inverse"])
 def test_one_student_has_the_training_of_a_whole_chain(kind):
-    teacher, found = made(kind=kind, intervals=[4, 2, 1], teacher_steps=8, steps=[100, 20, 3], lr=[3.0, 2.0, 1.0])
+    teacher, found = made(
+        kind=kind, intervals=[4, 2, 1], teacher_steps=8, steps=[100, 20, 3], lr=[3.0, 2.0, 1.0]
+    )
     (only,) = set(found.values())
     assert only.parents == (teacher,)
     assert (only.steps, only.config["optimise"]["lr"]) == (123, 3.0)
@@ -77,21 +94,69 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
 @pytest.mark.parametrize(
     ("block", "settings", "message"),
     [
-        ("distill", {"kind": "progressive"}, "distill.intervals: got [20, 4, 2, 1], expected each to be half"),
-        ("distill", {"kind": "progressive", "intervals": [2, 1], "chained": False}, "distill.chained: got false"),
+        (
+            "distill",
+            {"kind": "progressive"},
+            "distill.intervals: got [20, 4, 2, 1], expected each to be half",
+        ),
+        (
+            "distill",
+            {"kind": "progressive", "intervals": [2, 1], "chained": False},
+            "distill.chained: got false",
+        ),
         ("distill", {"times": [1.0, 0.0]}, "distill.times: got 2 times, expected 21"),
-        ("distill", {"times": [1.0, 0.5]}, "distill.times: got [1.0, 0.5], expected times that fall from 1 to 0"),
-        ("distill", {"times": [1.0, 0.0], "kind": "inverse"}, "expected null: a grid may be given to endpoint"),
-        ("distill", {"huber": 0.03, "kind": "inverse"}, "distill.huber: got 0.03, expected null: distill.kind is inv"),
-        ("distill", {"huber": 0.0}, "distill.huber: got 0.0, expected a number >= 1e-06 and <= 1000000.0 or null"),
+        (
+            "distill",
+            {"times": [1.0, 0.5]},
+            "distill.times: got [1.0, 0.5], expected times that fall from 1 to 0",
+        ),
+        (
+            "distill",
+            {"times": [1.0, 0.0], "kind": "inverse"},
+            "expected null: a grid may be given to endpoint",
+        ),
+        (
+            "distill",
+            {"huber": 0.03, "kind": "inverse"},
+            "distill.huber: got 0.03, expected null: distill.kind is inv",
+        ),
+        (
+            "distill",
+            {"huber": 0.0},
+            "distill.huber: got 0.0, expected a number >= 1e-06 and <= 1000000.0 or null",
+        ),
         ("distill", {"accumulate": 3}, "distill.accumulate: got 3, expected a divisor of 128"),
         ("teacher", {"accumulate": 3}, "teacher.accumulate: got 3, expected a divisor of 128"),
-        ("sampling", {"gamma": 0.5}, "sampling.gamma: got 0.5, expected 0: it is for students of consistency"),
-        ("sampling", {"times": [1.0, 0.0]}, "sampling.times: got [1.0, 0.0], expected null: a student's grid"),
-        ("sampling", {"model": "teacher", "times": [1.0, 0.0]}, "sampling.times: got 2 times, expected 5"),
-        ("model", {"kind": "dit", "patch": 3}, "model.patch: got 3, expected a divisor of the image size, 8"),
-        ("model", {"kind": "dit", "head_channels": 5}, "model.head_channels: got 5, expected a divisor of model.chan"),
-        ("model", {"attention": [5]}, "model.attention: got [5], expected image sizes of this U-Net"),
+        (
+            "sampling",
+            {"gamma": 0.5},
+            "sampling.gamma: got 0.5, expected 0: it is for students of consistency",
+        ),
+        (
+            "sampling",
+            {"times": [1.0, 0.0]},
+            "sampling.times: got [1.0, 0.0], expected null: a student's grid",
+        ),
+        (
+            "sampling",
+            {"model": "teacher", "times": [1.0, 0.0]},
+            "sampling.times: got 2 times, expected 5",
+        ),
+        (
+            "model",
+            {"kind": "dit", "patch": 3},
+            "model.patch: got 3, expected a divisor of the image size, 8",
+        ),
+        (
+            "model",
+            {"kind": "dit", "head_channels": 5},
+            "model.head_channels: got 5, expected a divisor of model.chan",
+        ),
+        (
+            "model",
+            {"attention": [5]},
+            "model.attention: got [5], expected image sizes of this U-Net",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
@@ -100,7 +165,9 @@ def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(("kind", "steps", "message"), [("inverse", 2, "takes one step"), ("consistency", 9, "most 8")])
+@pytest.mark.parametrize(
+    ("kind", "steps", "message"), [("inverse", 2, "takes one step"), ("consistency", 9, "most 8")]
+)
 def test_step_counts_that_a_student_has_not_are_refused(kind, steps, message):
     distill = {"kind": kind, "intervals": [4], "teacher_steps": 8}
     with pytest.raises(ConfigError) as refused:

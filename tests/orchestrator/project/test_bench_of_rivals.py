@@ -1,4 +1,5 @@
-"""Every path, network and distiller through the same training, sampling and scoring: each run for a few steps."""
+"""Every path, network and distiller through the same training, sampling and scoring: each run for a
+few steps."""
 
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,16 @@ def test_it_is_trained_sampled_and_scored(kind, root):
     assert metrics["nfe"] == sampling.steps * (2 if sampling.guidance != 1 else 1)
     assert metrics["fid"] > 0 and 1 <= metrics["inception_score"] <= 10
     assert metrics["fid_of_real"] > 0
-    early, late = metrics["kinetic_path_energy_early"], metrics["kinetic_path_energy_late"]
+    early = metrics["kinetic_path_energy_early"]
+    late = metrics["kinetic_path_energy_late"]
     if not sampling.gamma:  # jumps that are noised again are longer than their share of the path
         assert early + late == pytest.approx(metrics["kinetic_path_energy"], rel=1e-4)
     assert metrics["largest_velocity"] > 0
     assert ("light_cone_violations" in metrics) == (trial.config.path.kind == "kac")
     assert 0 <= metrics["memorisation_fraction"] <= 1 and metrics["nearest_distance"] > 0
-    assert ("gap_at_ends" in metrics) == (sampling.model == "student") == (folder / "gap.png").exists()
+    assert (
+        ("gap_at_ends" in metrics) == (sampling.model == "student") == (folder / "gap.png").exists()
+    )
     assert (folder / "nearest.png").exists()
 
 
@@ -89,7 +93,9 @@ def test_a_student_starts_where_it_is_told_to(root):
     still = {"steps": 1, "lr": 1e-12, "ema": 0.0}
     store, teacher = Store(root), {"lr": 1e-2}
     previous = planned({"teacher": teacher, "distill": {**still, "lr": [1e-2, 1e-12]}})
-    original = planned({"teacher": teacher, "distill": {**still, "lr": [1e-2, 1e-12], "start": "teacher"}})
+    original = planned(
+        {"teacher": teacher, "distill": {**still, "lr": [1e-2, 1e-12], "start": "teacher"}}
+    )
     for trial in (previous, original):
         run_trial(trial, root)
 
@@ -101,7 +107,9 @@ def test_a_student_starts_where_it_is_told_to(root):
 
     first, second = previous.chain[1:]
     assert equal(second, first) and not equal(second, previous.chain[0])
-    assert equal(original.chain[2], original.chain[0]) and not equal(original.chain[2], original.chain[1])
+    assert equal(original.chain[2], original.chain[0]) and not equal(
+        original.chain[2], original.chain[1]
+    )
 
 
 def test_an_inverse_student_is_the_generator_alone(root):

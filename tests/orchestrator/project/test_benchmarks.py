@@ -23,7 +23,9 @@ def small_table(monkeypatch):
 
 def test_calls_are_timed_in_turns():
     called: list[str] = []
-    first, second = in_turns(lambda: called.append("a"), lambda: called.append("b"), repeats=3, warm_up=1)
+    first, second = in_turns(
+        lambda: called.append("a"), lambda: called.append("b"), repeats=3, warm_up=1
+    )
     assert called == ["a", "b"] * 4
     assert len(first) == len(second) == 3
 
@@ -32,14 +34,18 @@ def test_a_ratio_is_the_median_of_the_rounds_with_its_quartiles():
     assert ratio([1.0, 6.0, 9.0, 8.0, 10.0], [1.0, 3.0, 3.0, 2.0, 2.0]) == (3.0, 2.0, 4.0)
 
 
-@pytest.mark.parametrize("value, reach, met", [(1.0, "<= 1.03", True), (2.9, ">= 3", False), (5.0, "", None)])
+@pytest.mark.parametrize(
+    "value, reach, met", [(1.0, "<= 1.03", True), (2.9, ">= 3", False), (5.0, "", None)]
+)
 def test_a_figure_knows_whether_it_reaches_what_it_should(value, reach, met):
     assert Figure("part", "what", "against", value, value, value, "times", reach).met is met
 
 
 def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
     process, t = KacProcess(25.0, 2.0), 0.3
-    x, velocity = TableSampler(process).sample(torch.tensor([t]), generator_for(0, "table"), pixels=20_000)
+    x, velocity = TableSampler(process).sample(
+        torch.tensor([t]), generator_for(0, "table"), pixels=20_000
+    )
     exact = process.sample(t, (20_000,), generator_for(0, "exact")).x
     assert scipy.stats.ks_2samp(x.flatten().numpy(), exact.numpy()).pvalue > 1e-3
     torch.testing.assert_close(velocity, process.velocity(x, t), rtol=1e-4, atol=1e-4)
@@ -47,9 +53,14 @@ def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
 
 @pytest.mark.parametrize("part", ["draws", "training", "sampling", "metrics"])
 def test_a_part_gives_figures(part, small_table, monkeypatch):
-    module, threads = importlib.import_module(f"benchmarks.{part}"), torch.get_num_threads()
-    monkeypatch.setattr(module, "in_turns", lambda *calls, **_: in_turns(*calls, repeats=1, warm_up=0))
-    monkeypatch.setattr(module, "_fresh", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False)
+    module = importlib.import_module(f"benchmarks.{part}")
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(
+        module, "in_turns", lambda *calls, **_: in_turns(*calls, repeats=1, warm_up=0)
+    )
+    monkeypatch.setattr(
+        module, "_fresh", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False
+    )
     try:
         figures = list(module.figures())
     finally:
@@ -82,7 +93,10 @@ def test_the_command_measures_a_part_in_a_process_of_its_own_and_keeps_its_figur
 
 
 def test_shared_stages_of_the_cifar_table_cost_less_than_each_cell_alone():
-    (row,) = zip(*(list(column.cells) for column in scaling.costs("kacflow_cifar10.yaml").columns), strict=True)
+    (row,) = zip(
+        *(list(column.cells) for column in scaling.costs("kacflow_cifar10.yaml").columns),
+        strict=True,
+    )
     assert row[1:3] == ("375", "751")  # 75 teachers, 300 students, 375 evaluations, one reference
     assert float(row[5]) > 1
 

@@ -22,11 +22,47 @@ from orchestrator.settings.loading import load, override
 
 PARENT = "mlflow.parentRunId"
 SWEPT = ["sampling.model", "sampling.solver", "sampling.steps"]
-MEASURED = ["nfe", "fid", "fid_features", "kid", "precision", "recall", "seconds_per_image", "kinetic_path_energy"]
-METRICS = {"fid", "kid", "nfe", "seconds_per_image", "kinetic_path_energy"}  # precision and recall are not asked for
-PARAMETERS = {"damping", "speed", "clock", "intervals", "nfe", "solver", "guidance", "path", "distiller"}
+MEASURED = [
+    "nfe",
+    "fid",
+    "fid_features",
+    "kid",
+    "precision",
+    "recall",
+    "seconds_per_image",
+    "kinetic_path_energy",
+]
+METRICS = {
+    "fid",
+    "kid",
+    "nfe",
+    "seconds_per_image",
+    "kinetic_path_energy",
+}  # precision and recall are not asked for
+PARAMETERS = {
+    "damping",
+    "speed",
+    "clock",
+    "intervals",
+    "nfe",
+    "solver",
+    "guidance",
+    "path",
+    "distiller",
+}
 EVALUATIONS_A_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-CHATTER = ("WARN", "deprecat", "telemetry", "Traceback", "ray::", "(pid=", "INFO", "usage stats", "rank=", "Error")
+CHATTER = (
+    "WARN",
+    "deprecat",
+    "telemetry",
+    "Traceback",
+    "ray::",
+    "(pid=",
+    "INFO",
+    "usage stats",
+    "rank=",
+    "Error",
+)
 
 
 def rows_of(sweep: SweepRun) -> list[dict[str, str]]:
@@ -85,12 +121,24 @@ def test_nothing_is_said_that_is_not_of_this_program(default_sweep):
     assert default_sweep.said.stderr == ""
     said = default_sweep.said.stdout
     assert [word for word in CHATTER if word in said] == []
-    log = [line for line in said.splitlines()[1:] if not re.match(r"\[\d+:\d\d\] |left out |[┏┃┡│└]", line)]
-    assert [line.split()[0] for line in log] == ["features", "results", "report", "MLflow", "filter"]
+    log = [
+        line
+        for line in said.splitlines()[1:]
+        if not re.match(r"\[\d+:\d\d\] |left out |[┏┃┡│└]", line)
+    ]
+    assert [line.split()[0] for line in log] == [
+        "features",
+        "results",
+        "report",
+        "MLflow",
+        "filter",
+    ]
 
 
 def test_the_table_ends_the_run_with_the_best_trial_first(default_sweep):
-    lines = [line.split("│") for line in default_sweep.said.stdout.splitlines() if line.startswith("│")]
+    lines = [
+        line.split("│") for line in default_sweep.said.stdout.splitlines() if line.startswith("│")
+    ]
     shown = [int(cells[1]) for cells in lines]
     fid = {int(row["trial"]): float(row["fid"]) for row in rows_of(default_sweep)}
     assert sorted(shown) == sorted(fid)
@@ -102,17 +150,36 @@ def test_the_run_says_where_everything_lies(default_sweep):
     assert said["features"] == "digits-cnn-v1"
     for what in ("results", "report"):
         assert (default_sweep.cwd / said[what]).is_file()
-    assert shlex.split(said["MLflow"])[1:] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///runs/mlflow.db"]
+    assert shlex.split(said["MLflow"])[1:] == [
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        "sqlite:///runs/mlflow.db",
+    ]
     assert (default_sweep.storage / "mlflow.db").is_file()
 
 
 def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_sweep):
     rows = rows_of(default_sweep)
-    assert list(rows[0]) == ["trial", "status", *SWEPT, *MEASURED, "seed", "mlflow_run_id", "samples", "error"]
+    assert list(rows[0]) == [
+        "trial",
+        "status",
+        *SWEPT,
+        *MEASURED,
+        "seed",
+        "mlflow_run_id",
+        "samples",
+        "error",
+    ]
     assert [row["trial"] for row in rows] == [str(i) for i in range(18)]
-    wanted = {("teacher", solver, n) for solver in ("euler", "ab2") for n in (1, 2, 4, 10, 20, 50, 100)}
+    wanted = {
+        ("teacher", solver, n) for solver in ("euler", "ab2") for n in (1, 2, 4, 10, 20, 50, 100)
+    }
     wanted |= {("student", "euler", n) for n in (1, 2, 4, 20)}
-    assert {(r["sampling.model"], r["sampling.solver"], int(r["sampling.steps"])) for r in rows} == wanted
+    assert {
+        (r["sampling.model"], r["sampling.solver"], int(r["sampling.steps"])) for r in rows
+    } == wanted
     constant = {(r["status"], r["error"], r["seed"], r["fid_features"]) for r in rows}
     assert constant == {("done", "", "0", "digits-cnn-v1")}
 
@@ -126,7 +193,9 @@ def test_nfe_counts_every_evaluation_of_the_network(default_sweep):
 
 def test_every_measure_is_a_number_where_it_was_asked_for(default_sweep):
     for row in rows_of(default_sweep):
-        assert all(float(row[name]) > 0 for name in ("fid", "seconds_per_image", "kinetic_path_energy"))
+        assert all(
+            float(row[name]) > 0 for name in ("fid", "seconds_per_image", "kinetic_path_energy")
+        )
         assert float(row["kid"]) == float(row["kid"])
         assert row["precision"] == row["recall"] == ""
 
@@ -139,7 +208,9 @@ def test_the_sweeps_folder_has_what_is_promised(default_sweep):
     assert set(plan["stages"]) == {p.name for p in (default_sweep.storage / "stages").iterdir()}
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["teacher"]["steps"], config["cluster"]["workers"]) == (40, 2)
-    assert load(folder / "config.yaml") == load(default_sweep.arguments[0], default_sweep.arguments[2::2])
+    assert load(folder / "config.yaml") == load(
+        default_sweep.arguments[0], default_sweep.arguments[2::2]
+    )
     assert "</html>" in (folder / "report.html").read_text()
     with Image.open(folder / "figures" / "fid_vs_nfe.png") as figure:
         assert figure.format == "PNG"
@@ -153,11 +224,15 @@ def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
     rows = rows_of(default_sweep)
     table = page[page.index('<table class="sortable">') :]
     shown = re.findall(r'<tr class="done"><td data-value="(\d+)">', table)
-    assert [int(index) for index in shown] == [int(row["trial"]) for row in sorted(rows, key=lambda r: float(r["fid"]))]
+    assert [int(index) for index in shown] == [
+        int(row["trial"]) for row in sorted(rows, key=lambda r: float(r["fid"]))
+    ]
     for row in rows:
         assert f'<td data-value="{float(row["fid"])}">{float(row["fid"]):.4g}</td>' in table
     ours = "".join(part for part in page.split("<script") if "plotly.js v" not in part)
-    assert ours.count('src="data:image/png;base64,') == 18 + 1  # the same seeds at every NFE; training images
+    assert (
+        ours.count('src="data:image/png;base64,') == 18 + 1
+    )  # the same seeds at every NFE; training images
     assert not re.search(r'(?:src|href)="(?!data:)', ours)
     made_by = json.loads((default_sweep.folder / "plan.json").read_text())["made_by"]
     assert f"torch=={made_by['torch']}" in page
@@ -184,7 +259,12 @@ def test_nothing_unfinished_and_nothing_of_rays_stays_behind(default_sweep):
 
 def test_mlflow_has_one_finished_run_for_the_sweep_each_trial_and_each_training(default_sweep):
     found = runs_of(default_sweep.storage)
-    assert Counter(r.data.tags["kind"] for r in found) == {"sweep": 1, "trial": 18, "teacher": 1, "student": 4}
+    assert Counter(r.data.tags["kind"] for r in found) == {
+        "sweep": 1,
+        "trial": 18,
+        "teacher": 1,
+        "student": 4,
+    }
     assert {r.info.status for r in found} == {"FINISHED"}
     (parent,) = runs_of_kind(default_sweep.storage, "sweep")
     children = [r for r in found if r.info.run_id != parent.info.run_id]
@@ -199,16 +279,28 @@ def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_swe
         data = by_id[row["mlflow_run_id"]]
         assert set(data.params) >= PARAMETERS
         assert set(data.metrics) >= METRICS
-        assert (data.params["intervals"], data.params["damping"], data.params["path"]) == ("20-20-4-2-1", "25.0", "kac")
+        assert (data.params["intervals"], data.params["damping"], data.params["path"]) == (
+            "20-20-4-2-1",
+            "25.0",
+            "kac",
+        )
         assert (data.params["solver"], data.params["nfe"]) == (row["sampling.solver"], row["nfe"])
-        assert {name: data.metrics[name] for name in METRICS} == {name: float(row[name]) for name in METRICS}
+        assert {name: data.metrics[name] for name in METRICS} == {
+            name: float(row[name]) for name in METRICS
+        }
 
 
-def test_a_trials_mlflow_run_has_its_samples_and_its_complete_configuration(default_sweep, tmp_path):
+def test_a_trials_mlflow_run_has_its_samples_and_its_complete_configuration(
+    default_sweep, tmp_path
+):
     client = client_of(default_sweep.storage)
     row = rows_of(default_sweep)[-1]
     names = {a.path for a in client.list_artifacts(row["mlflow_run_id"])}
-    assert names - {"gap.png"} == {"samples.png", "nearest.png", "config.yaml"}  # a student has its gap too
+    assert names - {"gap.png"} == {
+        "samples.png",
+        "nearest.png",
+        "config.yaml",
+    }  # a student has its gap too
     config = client.download_artifacts(row["mlflow_run_id"], "config.yaml", str(tmp_path))
     assert load(config) == configuration_of(default_sweep, row)
     samples = Path(client.download_artifacts(row["mlflow_run_id"], "samples.png", str(tmp_path)))
@@ -216,7 +308,8 @@ def test_a_trials_mlflow_run_has_its_samples_and_its_complete_configuration(defa
 
 
 def test_the_sweeps_mlflow_run_has_the_report_the_table_and_the_figure(default_sweep, tmp_path):
-    client, (parent,) = client_of(default_sweep.storage), runs_of_kind(default_sweep.storage, "sweep")
+    client = client_of(default_sweep.storage)
+    (parent,) = runs_of_kind(default_sweep.storage, "sweep")
     names = {a.path for a in client.list_artifacts(parent.info.run_id)}
     assert names >= {"report.html", "results.csv", "fid_vs_nfe.png"}
     table = Path(client.download_artifacts(parent.info.run_id, "results.csv", str(tmp_path)))
@@ -238,7 +331,12 @@ def test_training_runs_in_mlflow_say_what_made_them_of_what_and_what_it_took(def
     for kind in ("teacher", "student"):
         for training in runs_of_kind(default_sweep.storage, kind):
             data = training.data
-            assert {"python_version", "torch_version", "ray_version", "mlflow_version"} <= data.tags.keys()
+            assert {
+                "python_version",
+                "torch_version",
+                "ray_version",
+                "mlflow_version",
+            } <= data.tags.keys()
             assert data.metrics["system/memory_mb"] > 50
             assert data.metrics["system/cpu_percent"] >= 0
             assert [i.dataset.name for i in training.inputs.dataset_inputs] == ["digits"]
@@ -248,12 +346,18 @@ def test_the_best_student_is_registered_under_the_experiments_name(default_sweep
     (version,) = client_of(default_sweep.storage).search_model_versions("name = 'nfe-sweep'")
     students = [row for row in rows_of(default_sweep) if row["sampling.model"] == "student"]
     best = min(students, key=lambda row: float(row["fid"]))
-    trial = json.loads((default_sweep.folder / "plan.json").read_text())["trials"][int(best["trial"])]
-    assert (version.tags["sweep_id"], version.tags["trial_key"]) == (default_sweep.folder.name, trial["key"])
+    trial = json.loads((default_sweep.folder / "plan.json").read_text())["trials"][
+        int(best["trial"])
+    ]
+    assert (version.tags["sweep_id"], version.tags["trial_key"]) == (
+        default_sweep.folder.name,
+        trial["key"],
+    )
 
 
 def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
-    before, table = manifests(copied.storage), (copied.folder / "results.csv").read_bytes()
+    before = manifests(copied.storage)
+    table = (copied.folder / "results.csv").read_bytes()
     known = {r.info.run_id for r in runs_of(copied.storage)}
     again = run(copied.cwd, "sweep", *copied.arguments)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -280,7 +384,11 @@ def test_a_lost_mlflow_database_is_published_again_from_the_store(default_sweep,
 def test_a_report_can_be_made_again_from_the_store_alone(copied):
     made = {name: (copied.folder / name).read_bytes() for name in ("results.csv", "report.html")}
     figure = copied.folder / "figures" / "fid_vs_nfe.png"
-    for file in (*(copied.folder / name for name in made), figure, *(copied.folder / "samples").iterdir()):
+    for file in (
+        *(copied.folder / name for name in made),
+        figure,
+        *(copied.folder / "samples").iterdir(),
+    ):
         file.unlink()
     again = run(copied.cwd, "report", copied.folder)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -1,10 +1,9 @@
-"""Every command and program in README.md and docs/*.md is run: here, in a folder as the repository is after `make
-sweep`, or in the place that ELSEWHERE names.
+"""Every command and program in README.md and docs/*.md is run: here, in a folder as the repository
+is after `make sweep`, or in the place that ELSEWHERE names.
 
-A command that trains is run for real where its file is one of REAL, the tutorial's, and with --dry-run elsewhere. All
-files have the settings of the tiny default sweep, so that nothing takes long; names in capitals stand for what
-`Reader.names` says.
-"""
+A command that trains is run for real where its file is one of REAL, the tutorial's, and with
+--dry-run elsewhere. All files have the settings of the tiny default sweep, so that nothing takes
+long; names in capitals stand for what `Reader.names` says."""
 
 import contextlib
 import io
@@ -43,19 +42,39 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "apt-get install chromium": (".ci/run", "install -y -qq chromium"),
     "apt-get install bindfs": (".ci/run", "install -y -qq chromium bindfs"),
     "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export,'),
-    "pip install '.[playground]'": ("pyproject.toml", 'dev = ["kacflow[export,cluster,playground]"'),
+    "pip install '.[playground]'": (
+        "pyproject.toml",
+        'dev = ["kacflow[export,cluster,playground]"',
+    ),
     "pip install '.[s3]'": ("pyproject.toml", '"kacflow[s3]"'),
-    "python -m orchestrator.playground": ("tests/orchestrator/playground_page.py", 'command("playground"'),
-    "python -m orchestrator.doctor --address": ("tests/cluster/test_examined.py", "-m orchestrator.doctor"),
+    "python -m orchestrator.playground": (
+        "tests/orchestrator/playground_page.py",
+        'command("playground"',
+    ),
+    "python -m orchestrator.doctor --address": (
+        "tests/cluster/test_examined.py",
+        "-m orchestrator.doctor",
+    ),
     "python -m orchestrator.sweep experiments/nfe_sweep.yaml --set storage=s3://my-bucket": (
-        "tests/failures/test_s3.py", 'f"storage={STORAGE}"'),
+        "tests/failures/test_s3.py",
+        'f"storage={STORAGE}"',
+    ),
     "python -m orchestrator.status --storage s3://my-bucket": (
-        "tests/orchestrator/store/test_s3.py", 'status.main(["--storage"'),
+        "tests/orchestrator/store/test_s3.py",
+        'status.main(["--storage"',
+    ),
     "python -m orchestrator.report nfe-sweep --storage s3://my-bucket": (
-        "tests/orchestrator/store/test_s3.py", 'report.main(["fabricated", "--storage"'),
-    "python -m orchestrator.sample s3://my-bucket": ("tests/orchestrator/store/test_s3.py", "sample.main([run,"),
+        "tests/orchestrator/store/test_s3.py",
+        'report.main(["fabricated", "--storage"',
+    ),
+    "python -m orchestrator.sample s3://my-bucket": (
+        "tests/orchestrator/store/test_s3.py",
+        "sample.main([run,",
+    ),
     "python -m orchestrator.stages --storage s3://my-bucket": (
-        "tests/orchestrator/store/test_s3.py", 'stages.main(["--storage", root'),
+        "tests/orchestrator/store/test_s3.py",
+        'stages.main(["--storage", root',
+    ),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
@@ -63,25 +82,49 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "ray dashboard": ("tests/cluster/lab.py", '"ray", "dashboard"'),
     "ray job submit": ("tests/cluster/lab.py", '"ray", "job", "submit"'),
     "ray down": ("tests/cluster/test_taken_down.py", '"ray", "down"'),
-    "bash orchestrator/machines/firewall.sh": ("tests/cluster/lab.py", "orchestrator/machines/firewall.sh"),
+    "bash orchestrator/machines/firewall.sh": (
+        "tests/cluster/lab.py",
+        "orchestrator/machines/firewall.sh",
+    ),
     ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "git apply": ("tests/orchestrator/project/test_extending.py", '"git", "apply"'),
-    "mlflow models serve": ("tests/orchestrator/tracking/test_served_model.py", 'documented("mlflow models serve")'),
+    "mlflow models serve": (
+        "tests/orchestrator/tracking/test_served_model.py",
+        'documented("mlflow models serve")',
+    ),
     "curl http://127.0.0.1:5001/invocations": (
-        "tests/orchestrator/tracking/test_served_model.py", 'documented("curl ")'),
+        "tests/orchestrator/tracking/test_served_model.py",
+        'documented("curl ")',
+    ),
     "python tests/orchestrator/mlflow_pages.py": (
-        "tests/orchestrator/tracking/test_mlflow_pages.py", "mlflow_pages.open_runs("),
+        "tests/orchestrator/tracking/test_mlflow_pages.py",
+        "mlflow_pages.open_runs(",
+    ),
 }
 NOWHERE = {  # and why not
     "pip install gdown": "only CelebA's own download needs it",
     "pip install 'kacflow[playground]'": "the package is not published",
-    **dict.fromkeys(("aws", "BUCKET=your-bucket", "for role in head worker", "done", "sed s/BUCKET/$BUCKET/",
-                     "export AWS_PROFILE", "export AWS_DEFAULT_REGION"), "it needs an AWS account"),
-    **dict.fromkeys(("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
-                    "it needs Slurm or Kubernetes: docs/clusters.md says so"),
+    **dict.fromkeys(
+        (
+            "aws",
+            "BUCKET=your-bucket",
+            "for role in head worker",
+            "done",
+            "sed s/BUCKET/$BUCKET/",
+            "export AWS_PROFILE",
+            "export AWS_DEFAULT_REGION",
+        ),
+        "it needs an AWS account",
+    ),
+    **dict.fromkeys(
+        ("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
+        "it needs Slurm or Kubernetes: docs/clusters.md says so",
+    ),
     "ssh": "it names a machine of the reader's",
-    **dict.fromkeys(("bash .ci/run", "make check", "python -m pytest"), "it runs the tests themselves"),
+    **dict.fromkeys(
+        ("bash .ci/run", "make check", "python -m pytest"), "it runs the tests themselves"
+    ),
     "docker run": "an option of a container's start, which is the reader's",
     "python -m kaccore.metrics.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
@@ -89,14 +132,19 @@ HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "
         "doctor")  # fmt: skip
 TRAINING = HERE[:4]
 REAL = {"tutorial.yaml", "mine.yaml"}
-COMPLETE = ("stages", "status", "reference")  # without arguments; of others a mere name is a mention
+COMPLETE = (
+    "stages",
+    "status",
+    "reference",
+)  # without arguments; of others a mere name is a mention
 
 
 class Reader:
     """Someone who does what a page says, in `folder`."""
 
     def __init__(self, folder: Path, sweep: SweepRun) -> None:
-        self.folder, self.settings = folder, [*sweep.arguments[2::2], "cluster.workers=1"]
+        self.folder = folder
+        self.settings = [*sweep.arguments[2::2], "cluster.workers=1"]
         self.names = {
             "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "path.damping=9.0", "ADDRESS": "auto",
             "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
@@ -141,19 +189,30 @@ class Reader:
             status, output = in_this_process(name, [*arguments, *(["--dry-run"] if trains else [])])
         if status:
             return f"status {status}: {output}"
-        out = Path(arguments[-arguments[::-1].index("--out")]) if "--out" in arguments else self.folder
-        return "" if any(out.iterdir() if out.is_dir() else out.read_bytes()) else f"nothing in {out}"
+        out = (
+            Path(arguments[-arguments[::-1].index("--out")])
+            if "--out" in arguments
+            else self.folder
+        )
+        return (
+            "" if any(out.iterdir() if out.is_dir() else out.read_bytes()) else f"nothing in {out}"
+        )
 
 
 def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
-    """The status of `python -m orchestrator.<name>` and what it said; a process of its own would import for seconds."""
+    """The status of `python -m orchestrator.<name>` and what it said; a process of its own would
+    import for seconds."""
     said = io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", [name, *arguments]))
-        stack.enter_context(mock.patch.dict(os.environ, own_environment(), clear=True))  # what it sets is its own
+        stack.enter_context(
+            mock.patch.dict(os.environ, own_environment(), clear=True)
+        )  # what it sets is its own
         stack.enter_context(contextlib.redirect_stdout(said))
         stack.enter_context(contextlib.redirect_stderr(said))
-        stack.enter_context(warnings.catch_warnings(action="ignore"))  # the module may have been imported by others
+        stack.enter_context(
+            warnings.catch_warnings(action="ignore")
+        )  # the module may have been imported by others
         try:
             runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
         except SystemExit as e:
@@ -162,7 +221,8 @@ def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
 
 
 def exception(text: str) -> str | None:
-    """The key of ELSEWHERE or NOWHERE that speaks of a command, whatever variables are set before it."""
+    """The key of ELSEWHERE or NOWHERE that speaks of a command, whatever variables are set before
+    it."""
     bare = re.sub(r"^([A-Z]\w*=\S+ )*(\.venv/bin/)?", "", text)
     found = [key for key in (*ELSEWHERE, *NOWHERE) if re.match(re.escape(key) + r"(?![-\w])", bare)]
     return found[0] if found else None
@@ -201,5 +261,7 @@ def test_what_is_run_elsewhere_is():
 
 
 def test_no_page_is_without_what_is_excepted():
-    used = {exception(part.text) for page in PAGES for part in parts(page) if part.kind == "command"}
+    used = {
+        exception(part.text) for page in PAGES for part in parts(page) if part.kind == "command"
+    }
     assert (ELSEWHERE.keys() | NOWHERE.keys()) - used == set()

@@ -27,7 +27,9 @@ RUN_CODE = {
     "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "torch.load", "yaml.load",
     "yaml.unsafe_load", "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "eval", "exec",
 }  # fmt: skip
-OWN = {"orchestrator/execution/proposals.py: pickle.loads"}  # a trial, for a coordinator of the run that wrote it
+OWN = {
+    "orchestrator/execution/proposals.py: pickle.loads"
+}  # a trial, for a coordinator of the run that wrote it
 
 
 class Bomb:
@@ -75,7 +77,9 @@ def calls(tree: ast.AST) -> Iterator[str]:
             if given.get("allow_pickle", False) is not False:
                 yield "allow_pickle"
             name = ast.unparse(node.func)
-            if name != "torch.load" or given.get("weights_only") is not True:  # so torch reads tensors and runs nothing
+            if (
+                name != "torch.load" or given.get("weights_only") is not True
+            ):  # so torch reads tensors and runs nothing
                 yield name
 
 
@@ -99,13 +103,17 @@ def test_a_pickle_in_the_place_of_weights_is_refused_and_does_not_run(foreign, e
 
 def test_sampling_from_somebody_elses_store_runs_none_of_it(foreign, exploded, tmp_path, capsys):
     store, stage = foreign
-    status = sample.main([str(store.root / "stages" / stage.key), "--count", "1", "--out", str(tmp_path / "x.png")])
+    status = sample.main(
+        [str(store.root / "stages" / stage.key), "--count", "1", "--out", str(tmp_path / "x.png")]
+    )
     assert status == 2
     assert "not a whole safetensors file" in capsys.readouterr().err
     assert not exploded.exists()
 
 
-def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_does_not_run(tmp_path, bomb, exploded):
+def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_does_not_run(
+    tmp_path, bomb, exploded
+):
     described = save_checkpoint(tmp_path / "checkpoints", {}, {"step": 1})
     described.with_suffix(".safetensors").write_bytes(bomb)
     with pytest.raises(CorruptFileError):
@@ -123,7 +131,9 @@ def test_an_experiment_that_names_python_objects_is_refused_and_runs_nothing(tmp
     assert not exploded.exists()
 
 
-def test_a_sweeps_folder_of_somebody_else_with_a_bomb_for_each_file_runs_nothing(tmp_path, bomb, exploded):
+def test_a_sweeps_folder_of_somebody_else_with_a_bomb_for_each_file_runs_nothing(
+    tmp_path, bomb, exploded
+):
     for name in ("plan.json", "config.yaml", "trials.json"):
         (tmp_path / name).write_bytes(bomb)
     with pytest.raises(ConfigError):

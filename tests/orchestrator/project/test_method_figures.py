@@ -10,7 +10,9 @@ from method_figures import FIGURES, IMAGES, KEPT
 from PIL import Image
 
 ROUNDING = 0.002  # another machine's arithmetic moves a trajectory by less
-INK = 0.1  # of full contrast, in the mean over a square of SQUARE pixels: another font moves a letter by a pixel
+# of full contrast, in the mean over a square of SQUARE pixels: another font moves a letter by a
+# pixel
+INK = 0.1
 SQUARE = 20
 
 
@@ -22,11 +24,16 @@ def squares(picture: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shows_what_the_code_computes(tmp_path, name):
-    with Image.open(IMAGES / f"{name}.png") as kept, Image.open(method_figures.write(name, tmp_path)) as made:
+    with (
+        Image.open(IMAGES / f"{name}.png") as kept,
+        Image.open(method_figures.write(name, tmp_path)) as made,
+    ):
         numbers, computed = json.loads(kept.text[KEPT]), json.loads(made.text[KEPT])
         assert numbers.keys() == computed.keys()
         for key, array in numbers.items():
-            np.testing.assert_allclose(computed[key], array, atol=ROUNDING, rtol=ROUNDING, err_msg=key)
+            np.testing.assert_allclose(
+                computed[key], array, atol=ROUNDING, rtol=ROUNDING, err_msg=key
+            )
         assert made.size == kept.size
         assert np.abs(squares(made) - squares(kept)).max() < INK
 

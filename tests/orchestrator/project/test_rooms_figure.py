@@ -20,7 +20,9 @@ def test_what_others_imply_is_left_out():
     assert rooms_figure.drawn(dict.fromkeys(edges, 1)) == [("a", "b"), ("a", "d"), ("b", "c")]
 
 
-@pytest.mark.parametrize("room", sorted({room for row in rooms_figure.layers() for room in row} - {"commands"}))
+@pytest.mark.parametrize(
+    "room", sorted({room for row in rooms_figure.layers() for room in row} - {"commands"})
+)
 def test_every_room_says_what_it_is_for(room):
     assert len(rooms_figure.purpose(room)) > 20
 

@@ -32,11 +32,17 @@ def test_a_student_is_called_by_its_distiller_wherever_it_is_shown(tmp_path):
     charts = page(made(tmp_path, plan(space, sampling={"model": "student"}, **STUDENTS))).charts
     students = {"student 100-4-2-1", "student consistency 100-any"}
     assert set(lines(charts["energy"])) == students
-    assert set(lines(charts["fid_vs_nfe"])) == {f"{student}, damping {a}" for student in students for a in (9, 25)}
+    assert set(lines(charts["fid_vs_nfe"])) == {
+        f"{student}, damping {a}" for student in students for a in (9, 25)
+    }
 
 
 def test_points_are_ranked_by_w2_and_shown_as_pictures(tmp_path):
-    blocks = {"data": {"name": "grid9"}, "model": {"kind": "mlp"}, "evaluation": {"metrics": ["w2"]}}
+    blocks = {
+        "data": {"name": "grid9"},
+        "model": {"kind": "mlp"},
+        "evaluation": {"metrics": ["w2"]},
+    }
     planned = plan({"sampling.steps": [1, 2]}, metric="w2", **blocks)
     records = made(tmp_path, planned, lambda trial: {"w2": 0.2 / trial.config.sampling.steps, "fid_features": "points",
                                                      "nfe": trial.config.sampling.steps})  # fmt: skip
@@ -78,10 +84,14 @@ def test_failed_and_not_started_trials_are_told_with_their_reason_and_come_last(
 def test_text_of_the_file_is_shown_as_text(tmp_path):
     evil = "</script><script>alert(1)</script><b>"
     blocks = {"evaluation": {"features": "inception-v3-compat"}}
-    records = made(tmp_path, plan({"evaluation.weights": [evil, "a & b"], "sampling.steps": [1, 2]}, **blocks))
+    records = made(
+        tmp_path, plan({"evaluation.weights": [evil, "a & b"], "sampling.steps": [1, 2]}, **blocks)
+    )
     records.update(0, status="failed", error=evil)
     found = page(records)
-    assert evil not in found.text and not re.search(r"<b>", found.text[found.text.index("chart-fid_vs_nfe") :])
+    assert evil not in found.text and not re.search(
+        r"<b>", found.text[found.text.index("chart-fid_vs_nfe") :]
+    )
     assert {row["weights"] for row in found.rows} == {"&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;",
                                                       "a &amp; b"}  # fmt: skip
     names = {t["name"] for t in found.charts["fid_vs_nfe"]["data"]}  # plotly reads labels as HTML
@@ -92,7 +102,15 @@ def test_the_table_is_sorted_by_full_numbers_and_has_a_button_for_each_column(tm
     values = {i: {"fid": fid} for i, fid in enumerate((10.000004, 9.0, 10.000001))}
     found = page(made(tmp_path, plan({"sampling.steps": [1, 2, 4]}), said_by(values)))
     assert [value["FID"] for value in found.values] == ["9.0", "10.000001", "10.000004"]
-    assert {"trial", "status", "steps", "NFE", "FID", "seconds per image", "kinetic path energy"} <= set(found.rows[0])
+    assert {
+        "trial",
+        "status",
+        "steps",
+        "NFE",
+        "FID",
+        "seconds per image",
+        "kinetic path energy",
+    } <= set(found.rows[0])
     assert "addEventListener" in found.text.rpartition("</table>")[2]
 
 
@@ -102,13 +120,16 @@ def test_a_strip_shows_the_first_sixteen_samples_of_each_nfe_under_one_seed(tmp_
     for strip in strips_of(found):
         pixels = np.asarray(strip)[:, :, 0]
         assert pixels.shape == (8, 16 * 9 - 1)  # a white pixel between two
-        assert all((pixels[:, 9 * i : 9 * i + 8] == image).all() for i, image in enumerate(expected))
+        assert all(
+            (pixels[:, 9 * i : 9 * i + 8] == image).all() for i, image in enumerate(expected)
+        )
     alts = [a["alt"] for tag, a in found.tags if tag == "img"]
     assert alts == ["samples: teacher, euler, NFE 2", "samples: teacher, euler, NFE 1"]
 
 
 def rewritten(result: Result, name: str, content: bytes | None) -> None:
-    """Have the result `content` in its file `name`, None for no such file, as if it had been published so."""
+    """Have the result `content` in its file `name`, None for no such file, as if it had been
+    published so."""
     files = result.manifest["files"]
     files.pop(name, None)
     result.file(name).unlink(missing_ok=True)
@@ -118,7 +139,9 @@ def rewritten(result: Result, name: str, content: bytes | None) -> None:
     (result.folder / "manifest.json").put_json(result.manifest)
 
 
-def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_there_and_says_so(tmp_path):
+def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_there_and_says_so(
+    tmp_path,
+):
     records = made(tmp_path, plan({"sampling.steps": [1, 2, 4]}))
     results = [records.store.result(t.key) for t in records.plan.trials]
     rewritten(results[0], "samples.npz", None)  # its grid has them too
@@ -131,7 +154,9 @@ def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_t
 
 def test_three_hundred_trials_of_colour_images_fit_into_fifteen_megabytes(tmp_path):
     planned = plan({"sampling.steps": list(range(1, 301))})
-    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)  # nothing compresses worse
+    noise = np.random.default_rng(0).integers(
+        0, 256, (16, 64, 64, 3), dtype=np.uint8
+    )  # nothing compresses worse
     records = made(tmp_path, planned)
     file = io.BytesIO()
     np.savez(file, images=noise)

@@ -27,7 +27,12 @@ def test_trials_that_differ_in_their_seed_alone_are_one_point_and_one_row(tmp_pa
     (line,) = found.charts["fid_vs_nfe"]["data"]
     assert (line["y"], line["error_y"]["array"]) == ([2.0], [pytest.approx(math.sqrt(2))])
     (row,), (value,) = found.rows, found.values
-    assert (row["trial"], row["seed"], row["FID"], value["FID"]) == ("0, 1", "0, 1", "2 ± 1.4", "2.0")
+    assert (row["trial"], row["seed"], row["FID"], value["FID"]) == (
+        "0, 1",
+        "0, 1",
+        "2 ± 1.4",
+        "2.0",
+    )
     assert re.search(r"<details>.*<table", found.text)  # where each trial is alone
 
 
@@ -40,7 +45,11 @@ def test_a_single_trial_has_the_spread_of_its_samplings(tmp_path):
 
 
 def test_trials_that_share_one_evaluation_are_one_line_and_no_spread(tmp_path):
-    records = made(tmp_path, plan({"distill.batch_size": [16, 32]}), lambda trial: measured(trial) | {"fid_std": 0.5})
+    records = made(
+        tmp_path,
+        plan({"distill.batch_size": [16, 32]}),
+        lambda trial: measured(trial) | {"fid_std": 0.5},
+    )
     (line,) = page(records).charts["fid_vs_nfe"]["data"]
     assert (line["name"], line["y"], line["error_y"]["array"]) == ("teacher, euler", [2.0], [0.5])
 
@@ -79,7 +88,11 @@ def test_parallel_coordinates_have_lists_text_and_null_as_ticks(tmp_path):
     axes = {d["label"]: d for d in trace["dimensions"]}
     assert list(axes) == ["intervals", "clip", "clock", "attention", "FID"]
     assert axes["intervals"]["ticktext"] == ["[4, 2]", "[4, 1]"]
-    assert axes["clip"]["ticktext"] == ["1", "2", "null"]  # numbers in order, what is none after them
+    assert axes["clip"]["ticktext"] == [
+        "1",
+        "2",
+        "null",
+    ]  # numbers in order, what is none after them
     assert axes["clock"]["ticktext"] == ["linear", "quadratic"]
     assert sorted(set(axes["clip"]["values"])) == axes["clip"]["tickvals"] == [0, 1, 2]
     assert len(axes["FID"]["values"]) == len(records.plan.trials) == 24
@@ -87,8 +100,12 @@ def test_parallel_coordinates_have_lists_text_and_null_as_ticks(tmp_path):
 
 def test_the_pareto_front_is_what_nothing_beats_in_both(tmp_path):
     pairs = [(3.0, 1.0), (2.0, 2.0), (2.5, 3.0), (1.0, 4.0), (1.0, 5.0)]  # FID, seconds
-    values = {i: {"fid": fid, "seconds_per_image": seconds} for i, (fid, seconds) in enumerate(pairs)}
-    chart = page(made(tmp_path, plan({"sampling.steps": [1, 2, 3, 4, 5]}), said_by(values))).charts["pareto"]
+    values = {
+        i: {"fid": fid, "seconds_per_image": seconds} for i, (fid, seconds) in enumerate(pairs)
+    }
+    chart = page(made(tmp_path, plan({"sampling.steps": [1, 2, 3, 4, 5]}), said_by(values))).charts[
+        "pareto"
+    ]
     assert lines(chart)["Pareto front"] == [(1.0, 3.0), (2.0, 2.0), (4.0, 1.0)]
     assert sorted(lines(chart)["teacher, euler"]) == sorted((s, f) for f, s in pairs)
 
@@ -106,13 +123,20 @@ def test_numbers_on_different_features_share_no_axis(tmp_path):
     values = {i: {"fid": 100.0 + i, "fid_features": "inception-v3-compat"} for i in (0, 1)}
     records = made(tmp_path, plan({"sampling.steps": [1, 2, 4, 8]}), said_by(values))
     found = page(records)
-    of_fid = [c for name, c in found.charts.items() if not name.startswith(("losses", "parallel", "kid"))]
+    of_fid = [
+        c for name, c in found.charts.items() if not name.startswith(("losses", "parallel", "kid"))
+    ]
     assert len(of_fid) == 6  # against NFE, against time, against energy, twice each
     for chart in of_fid:
         shown = [y for trace in chart["data"] for y in trace["y"]]
         assert all(y >= 100 for y in shown) or all(y < 100 for y in shown)
-    assert [row["features"] for row in found.rows] == ["inception-v3-compat"] * 2  # those of the first table
-    assert found.text.count('<table class="sortable">') == 2 and "Trials (digits-cnn-v1), best first" in found.said
+    assert [row["features"] for row in found.rows] == [
+        "inception-v3-compat"
+    ] * 2  # those of the first table
+    assert (
+        found.text.count('<table class="sortable">') == 2
+        and "Trials (digits-cnn-v1), best first" in found.said
+    )
     conclusion.write(records)
     with Image.open(records.folder / "figures" / "fid_vs_nfe.png") as figure:
         assert figure.width > 2 * figure.height  # a panel each

@@ -37,7 +37,9 @@ def experiment(tmp_path, monkeypatch):
             folder = tmp_path / "images" / name
             folder.mkdir(parents=True, exist_ok=True)
             for i in range(5):
-                pixels = np.random.default_rng((seed, i)).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+                pixels = np.random.default_rng((seed, i)).integers(
+                    0, 256, (12, 10, 3), dtype=np.uint8
+                )
                 Image.fromarray(pixels).save(folder / f"{i}.png")
         (tmp_path / "x.yaml").write_text(FILE.format(storage=tmp_path / "runs", signal=signal))
         return load("x.yaml")
@@ -47,15 +49,28 @@ def experiment(tmp_path, monkeypatch):
 
 def train(config: Experiment) -> None:
     stages = opening.make_plan(config, "x.yaml", "student").trials[0].chain
-    job = Job(stages, (0,) * len(stages), config.storage, config.data, Saving(2, 60.0, keep=1), threads=1, run="run")
+    job = Job(
+        stages,
+        (0,) * len(stages),
+        config.storage,
+        config.data,
+        Saving(2, 60.0, keep=1),
+        threads=1,
+        run="run",
+    )
     for stage in stages:
         run_training_stage(stage, job, Group(rank=0, world=1, device=torch.device("cpu")))
 
 
-@pytest.mark.parametrize("signal", ["linear", "exponential"])  # the latter draws its prior from the data
+@pytest.mark.parametrize(
+    "signal", ["linear", "exponential"]
+)  # the latter draws its prior from the data
 def test_a_folder_of_images_is_trained_on_and_sampled(experiment, tmp_path, signal):
     train(experiment(signal))
-    assert sample.main(["x.yaml", "--count", "3", "--labels", "1", "--out", str(tmp_path / "x.npz")]) == 0
+    assert (
+        sample.main(["x.yaml", "--count", "3", "--labels", "1", "--out", str(tmp_path / "x.npz")])
+        == 0
+    )
     with np.load(tmp_path / "x.npz") as archive:
         assert archive["images"].shape == (3, 8, 8, 3)
 
@@ -80,7 +95,9 @@ def test_the_files_of_a_folder_and_not_its_place_make_the_keys(experiment, tmp_p
 
 def test_classes_that_a_folder_does_not_have_are_refused_once_it_is_read(experiment):
     config = override(experiment(), {"sampling.labels": [1, 2]})
-    with pytest.raises(ConfigError, match=r"^x: sampling\.labels: got \[1, 2\], expected 0 to 1: folder has 2 "):
+    with pytest.raises(
+        ConfigError, match=r"^x: sampling\.labels: got \[1, 2\], expected 0 to 1: folder has 2 "
+    ):
         opening.make_plan(config, "x")
 
 
@@ -99,7 +116,9 @@ def test_missing_data_is_one_line_with_the_way_to_get_it(tmp_path):
     with pytest.raises(ConfigError) as refused:
         opening.make_plan(parse({"name": "x", "data": data, "path": {"kind": "kac"}}), "x.yaml")
     (line,) = str(refused.value).split("\n")
-    assert line.startswith(f"x.yaml: data: cifar10: there is no {tmp_path}/cifar-10-batches-py/data_batch_1; get ")
+    assert line.startswith(
+        f"x.yaml: data: cifar10: there is no {tmp_path}/cifar-10-batches-py/data_batch_1; get "
+    )
 
 
 def test_places_of_the_data_hold_for_processes_in_other_folders(monkeypatch, tmp_path):

@@ -67,7 +67,9 @@ def test_bad_file_is_refused_with_the_expected_words(file):
     lines = str(refused.value).split("\n")
     assert wanted
     for pattern in wanted:
-        assert any(re.search(pattern, line) for line in lines), f"{pattern!r} not in:\n" + "\n".join(lines)
+        assert any(re.search(pattern, line) for line in lines), (
+            f"{pattern!r} not in:\n" + "\n".join(lines)
+        )
     assert len(lines) == len(refused.value.faults) == len(wanted), "\n".join(lines)
     assert all(line.startswith(str(file)) for line in lines)
 
@@ -96,7 +98,9 @@ def test_defaults_are_valid_values():
 
 
 def test_every_setting_is_described():
-    assert [key for key, field in leaves(Experiment).items() if len(field.description or "") < 10] == []
+    assert [
+        key for key, field in leaves(Experiment).items() if len(field.description or "") < 10
+    ] == []
 
 
 def test_every_admitted_data_set_has_facts():
@@ -134,9 +138,19 @@ def test_an_experiment_is_frozen():
 def test_overrides_are_read_as_yaml(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text(CONTRACT)
-    texts = ["path.damping=5.0", "distill.intervals=[10, 5]", "sampling.steps=5", "sweep=null", "name=other"]
+    texts = [
+        "path.damping=5.0",
+        "distill.intervals=[10, 5]",
+        "sampling.steps=5",
+        "sweep=null",
+        "name=other",
+    ]
     experiment = load(file, texts)
-    assert (experiment.path.damping, experiment.distill.intervals, experiment.sampling.steps) == (5.0, (10, 5), 5)
+    assert (experiment.path.damping, experiment.distill.intervals, experiment.sampling.steps) == (
+        5.0,
+        (10, 5),
+        5,
+    )
     assert (experiment.sweep, experiment.name) == (None, "other")
 
 
@@ -153,17 +167,32 @@ def test_an_override_reaches_a_key_of_the_sweep(tmp_path):
     [
         ("path.damping=-1", "--set path.damping=-1: path.damping: got -1, expected a number > 0"),
         ("teacher.lr=2e-4", '--set teacher.lr=2e-4: teacher.lr: got "2e-4", .*write 2.0e-4'),
-        ("path.dampng=1", '--set path.dampng=1: path.dampng: unknown key "dampng", did you mean "damping"'),
+        (
+            "path.dampng=1",
+            '--set path.dampng=1: path.dampng: unknown key "dampng", did you mean "damping"',
+        ),
         ("lr=1", '--set lr=1: lr: unknown key "lr", did you mean "teacher.lr" or "distill.lr"'),
-        ("sampling.steps=7", "--set sampling.steps=7: sampling.steps: got 7, expected one of 20, 4, 2, 1"),
-        ("distill.intervals=[20]", r"--set distill.intervals=\[20\]: sampling.steps: got 4, expected one of 20"),
+        (
+            "sampling.steps=7",
+            "--set sampling.steps=7: sampling.steps: got 7, expected one of 20, 4, 2, 1",
+        ),
+        (
+            "distill.intervals=[20]",
+            r"--set distill.intervals=\[20\]: sampling.steps: got 4, expected one of 20",
+        ),
         ("seed", "--set seed: expected KEY=VALUE"),
         ("=1", "--set =1: expected KEY=VALUE"),
         ("seed=", "--set seed=: seed: the value is missing, write null for none"),
         ("data=[", r"--set data=\[: line 1, column 2: "),
         ("seed=010", "--set seed=010: line 1, column 1: YAML 1.1 reads 010 in base 8"),
-        ("storage=!!python/name:os.system", "--set .*: the tag !!python/name:os.system is not allowed"),
-        ("sweep.space.seed={grid: [1, -1]}", "--set .*: sweep.space.seed: value -1: got -1, expected an integer"),
+        (
+            "storage=!!python/name:os.system",
+            "--set .*: the tag !!python/name:os.system is not allowed",
+        ),
+        (
+            "sweep.space.seed={grid: [1, -1]}",
+            "--set .*: sweep.space.seed: value -1: got -1, expected an integer",
+        ),
     ],
 )
 def test_a_bad_override_is_named_by_its_text(override, expected, tmp_path):
@@ -183,7 +212,9 @@ def test_override_returns_a_new_checked_experiment():
     experiment = parse(contract())
     other = override(experiment, {"path.kind": "diffusion", "sweep": None})
     assert (other.path.kind, other.sweep, experiment.path.kind) == ("diffusion", None, "kac")
-    with pytest.raises(ConfigError, match=r"override sampling\.steps=3: sampling\.steps: got 3, expected one of"):
+    with pytest.raises(
+        ConfigError, match=r"override sampling\.steps=3: sampling\.steps: got 3, expected one of"
+    ):
         override(experiment, {"sampling.steps": 3})
 
 
@@ -197,7 +228,10 @@ def test_value_is_plain():
     "raw, expected",
     [
         (b"name: \xff\xfe\n", "line 1: not UTF-8 text (byte 0xff at offset 6)"),
-        ("name: é\n".encode("utf-16"), "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8"),
+        (
+            "name: é\n".encode("utf-16"),
+            "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8",
+        ),
         ("name: é\n".encode("utf-16-be"), "UTF-16 text, as Windows writes it"),
         (b"name: x\ndata:\n  name:\tdigits\n", "line 3, column 8: a tab, write a space"),
         (b"name: x\ndata:\n\tname: digits\n", "line 3, column 1: a tab, indent with spaces"),
@@ -206,7 +240,17 @@ def test_value_is_plain():
         (b"", "the file is empty"),
         (b"[" * 100_000, "nested deeper than 50 levels"),
     ],
-    ids=["not-utf-8", "utf-16", "utf-16-plain", "tab-within", "tab-before", "nul", "large", "no-bytes", "brackets"],
+    ids=[
+        "not-utf-8",
+        "utf-16",
+        "utf-16-plain",
+        "tab-within",
+        "tab-before",
+        "nul",
+        "large",
+        "no-bytes",
+        "brackets",
+    ],
 )
 def test_bytes_that_are_no_settings_are_refused(raw, expected, tmp_path):
     file = tmp_path / "x.yaml"
@@ -223,7 +267,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("absent.yaml", "there is no such file"), (".", "this is a directory"), ("a\0b", "cannot be read")],
+    [
+        ("absent.yaml", "there is no such file"),
+        (".", "this is a directory"),
+        ("a\0b", "cannot be read"),
+    ],
 )
 def test_a_path_that_is_no_file_is_refused(name, expected, tmp_path):
     with pytest.raises(ConfigError, match=expected):
@@ -238,9 +286,15 @@ def test_a_tag_is_never_executed(tmp_path):
 
 def test_aliases_and_merges_of_sound_size_are_read(tmp_path):
     file = tmp_path / "x.yaml"
-    file.write_text(SHORT + "teacher: &t {batch_size: 64, lr: 1.0e-3}\ndistill: {<<: *t, lr: 1.0e-4}\n")
+    file.write_text(
+        SHORT + "teacher: &t {batch_size: 64, lr: 1.0e-3}\ndistill: {<<: *t, lr: 1.0e-4}\n"
+    )
     experiment = load(file)
-    assert (experiment.distill.batch_size, experiment.distill.lr, experiment.teacher.lr) == (64, 1.0e-4, 1.0e-3)
+    assert (experiment.distill.batch_size, experiment.distill.lr, experiment.teacher.lr) == (
+        64,
+        1.0e-4,
+        1.0e-3,
+    )
 
 
 def test_a_date_is_text(tmp_path):
@@ -262,7 +316,9 @@ def test_a_refusal_needs_nothing_heavy():
         "print([m for m in ('torch', 'ray', 'mlflow', 'kaccore', 'numpy') if m in sys.modules])"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -274,7 +330,10 @@ ODD = st.recursive(
     | st.text(max_size=8)
     | st.just({})
     | st.just(0).map(lambda _: 10**5000),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -294,7 +353,9 @@ def mutated(draw: st.DrawFn) -> object:
             if action == "delete":
                 del place[key]
             elif action == "add":
-                place[draw(st.text(max_size=8) | st.sampled_from(sorted(leaves(Experiment))))] = draw(ODD)
+                place[draw(st.text(max_size=8) | st.sampled_from(sorted(leaves(Experiment))))] = (
+                    draw(ODD)
+                )
             else:
                 place[key] = draw(ODD)
             break
@@ -314,7 +375,10 @@ def test_damaged_settings_raise_config_error_or_are_sound(data):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(max_size=60) | st.lists(st.sampled_from(list("ab:-[]{}&*!<|>\n #'\"?,%")), max_size=40).map("".join))
+@given(
+    st.text(max_size=60)
+    | st.lists(st.sampled_from(list("ab:-[]{}&*!<|>\n #'\"?,%")), max_size=40).map("".join)
+)
 def test_any_text_is_yaml_or_a_config_error(text):
     try:
         yaml_reader.load_text(text, "text")

@@ -1,4 +1,5 @@
-"""Places as users write them: environment variables, slips that would make a folder, tracking stores, passwords."""
+"""Places as users write them: environment variables, slips that would make a folder, tracking
+stores, passwords."""
 
 import subprocess
 import sys
@@ -45,25 +46,40 @@ def test_a_variable_that_is_not_set_is_refused_by_its_name(file, key, monkeypatc
     monkeypatch.delenv("NOT_SET", raising=False)
     monkeypatch.setenv("EMPTY", "")
     said = refused(file, f"{key}=$NOT_SET/x")
-    assert f'--set {key}=$NOT_SET/x: {key}: got "$NOT_SET/x", but the environment variable NOT_SET is not set' in said
+    assert (
+        f'--set {key}=$NOT_SET/x: {key}: got "$NOT_SET/x", but the environment variable NOT_SET is not set'
+        in said
+    )
     assert "variable EMPTY is empty" in refused(file, f"{key}=${{EMPTY}}/x")
 
 
-def test_an_option_has_variables_too_and_what_is_there_under_its_name_is_meant(tmp_path, monkeypatch, capsys):
+def test_an_option_has_variables_too_and_what_is_there_under_its_name_is_meant(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("WHERE", str(tmp_path / "y"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a $WHERE").mkdir()
-    parsed = sample.parser().parse_args(["$WHERE/x.yaml", "--out=a $WHERE/x.png", "--storage", "$WHERE"])
+    parsed = sample.parser().parse_args(
+        ["$WHERE/x.yaml", "--out=a $WHERE/x.png", "--storage", "$WHERE"]
+    )
     assert (parsed.source, parsed.storage) == (f"{tmp_path}/y/x.yaml", f"{tmp_path}/y")
     assert parsed.out == "a $WHERE/x.png"
     with pytest.raises(SystemExit) as ended:
         sample.parser().parse_args(["x", "--out=$NOT_SET_EITHER/x.png"])
     assert ended.value.code == 2
-    assert "but the environment variable NOT_SET_EITHER is not set: set it, or write it out" in capsys.readouterr().err
+    assert (
+        "but the environment variable NOT_SET_EITHER is not set: set it, or write it out"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_was_kept_of_a_sweep_is_read_without_variables():
-    kept = {"name": "a", "data": {"name": "digits"}, "path": {"kind": "kac"}, "storage": "$NOT_SET/runs"}
+    kept = {
+        "name": "a",
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "storage": "$NOT_SET/runs",
+    }
     assert parse(kept).storage == "$NOT_SET/runs"
 
 
@@ -104,9 +120,14 @@ def test_slips_that_would_make_a_folder_are_refused(file, text, said, tmp_path, 
         ("sqlite:///:memory:", ""),
     ],
 )
-def test_a_tracking_store_that_can_never_work_is_refused_with_the_nearest_that_can(file, text, near):
+def test_a_tracking_store_that_can_never_work_is_refused_with_the_nearest_that_can(
+    file, text, near
+):
     said = refused(file, f"tracking.uri='{text}'")
-    assert "tracking.uri: got " in said and "expected a tracking server such as http://127.0.0.1:5000" in said
+    assert (
+        "tracking.uri: got " in said
+        and "expected a tracking server such as http://127.0.0.1:5000" in said
+    )
     assert said.endswith(f": did you mean {near}?") == bool(near), said
     assert not near or meant_uri(near) == near
 
@@ -144,15 +165,24 @@ def test_a_sweep_kept_with_a_password_does_not_print_it(tmp_path):
     from orchestrator.tracking.hints import ui_command
     from orchestrator.tracking.publisher import Publisher
 
-    records = sweep(tmp_path / "runs", experiment(tracking={"uri": "http://ann:geheim@127.0.0.1:9"}))
+    records = sweep(
+        tmp_path / "runs", experiment(tracking={"uri": "http://ann:geheim@127.0.0.1:9"})
+    )
     publisher = Publisher(records)
     said = list(publisher._foreseen())
-    assert said and "geheim" not in "".join([*said, ui_command(records), publisher._explained(OSError(SECRET))])
+    assert said and "geheim" not in "".join(
+        [*said, ui_command(records), publisher._explained(OSError(SECRET))]
+    )
 
 
 def told_without_utf8(cwd, *arguments):
     code = [sys.executable, "-m", "orchestrator." + arguments[0], *arguments[1:]]
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    plain = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONPATH": str(REPOSITORY),
+        "PATH": "/usr/bin:/bin",
+    }
     return subprocess.run(code, cwd=cwd, env=plain, capture_output=True)
 
 
@@ -165,7 +195,9 @@ def told_without_utf8(cwd, *arguments):
         (["sample", "x.yaml", "--out=x.png", "--labels", "dé"], b"--labels: "),
     ],
 )
-def test_what_a_locale_has_no_bytes_for_is_one_line_that_names_the_locale(arguments, key, file, tmp_path):
+def test_what_a_locale_has_no_bytes_for_is_one_line_that_names_the_locale(
+    arguments, key, file, tmp_path
+):
     (tmp_path / "umlaut.yaml").write_text(TINY + "storage: stö re\n", encoding="utf-8")
     said = told_without_utf8(tmp_path, *arguments)
     assert said.returncode == 2, said.stderr

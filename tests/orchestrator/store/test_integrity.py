@@ -1,4 +1,5 @@
-"""Finished results whose files are not what was written, on a real finished sweep and the same sweep again."""
+"""Finished results whose files are not what was written, on a real finished sweep and the same
+sweep again."""
 
 import json
 import os
@@ -84,11 +85,17 @@ def stage_of(plan: Plan, kind: str) -> Stage:
 def files(root: Path, stage: Stage) -> dict[str, bytes]:
     """The files of a result, without times that differ between two runs."""
     found = {p.name: p.read_bytes() for p in (root / "stages" / stage.key).iterdir()}
-    return {k: v for k, v in found.items() if k not in ("manifest.json", "system.json", "metrics.json")}
+    return {
+        k: v for k, v in found.items() if k not in ("manifest.json", "system.json", "metrics.json")
+    }
 
 
 def metrics(root: Path, stage: Stage) -> dict[str, float]:
-    return {k: v for k, v in Store(root).result(stage.key).json("metrics.json").items() if k != "seconds_per_image"}
+    return {
+        k: v
+        for k, v in Store(root).result(stage.key).json("metrics.json").items()
+        if k != "seconds_per_image"
+    }
 
 
 @pytest.mark.parametrize("kind, name", FILES, ids=[name for _, name in FILES])
@@ -109,7 +116,9 @@ def test_what_is_damaged_is_set_aside_with_a_line_and_made_again_to_the_last_dig
     assert store.lost() == set() and integrity.mend(store, list(planned.stages())) == []
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
-    assert metrics(root, planned.trials[0].evaluation) == metrics(finished, planned.trials[0].evaluation)
+    assert metrics(root, planned.trials[0].evaluation) == metrics(
+        finished, planned.trials[0].evaluation
+    )
 
 
 def test_a_second_start_asks_for_sizes_and_times_alone(planned, store, monkeypatch):
@@ -126,7 +135,9 @@ def test_a_second_start_asks_for_sizes_and_times_alone(planned, store, monkeypat
     assert len(integrity.mend(store, stages_)) == 1
 
 
-def test_a_large_file_is_read_at_the_start_only_where_it_was_written_since(planned, store, monkeypatch):
+def test_a_large_file_is_read_at_the_start_only_where_it_was_written_since(
+    planned, store, monkeypatch
+):
     stages_, teacher = list(planned.stages()), stage_of(planned, "teacher")
     monkeypatch.setattr(integrity, "HASHED", 1000.0)
     file = Path(store.root) / "stages" / teacher.key / "model.safetensors"
@@ -161,7 +172,9 @@ def test_trials_of_what_was_set_aside_are_open_until_it_is_made_again(planned, s
     assert [e.status for e in records.endings] == ["done"]
 
 
-def test_a_result_that_another_process_is_making_again_is_waited_for_and_not_set_aside(planned, store, monkeypatch):
+def test_a_result_that_another_process_is_making_again_is_waited_for_and_not_set_aside(
+    planned, store, monkeypatch
+):
     monkeypatch.setattr(integrity, "POLL_SECONDS", 0.05)
     teacher = stage_of(planned, "teacher")
     folder = Path(store.root) / "stages" / teacher.key
@@ -198,7 +211,11 @@ def test_on_either_kind_of_store_a_damaged_result_is_found_and_set_aside_as_a_wh
     assert "losses.json is damaged (it has 6 bytes, expected 3)" in line
     assert not store.done(TEACHER.key) and store.done(STUDENT.key)
     assert (root / "stages" / TEACHER.key).find("*") == []
-    kept = Folder(root / "damaged" / f"{TEACHER.key}-1") if isinstance(root, Folder) else root / "damaged"
+    kept = (
+        Folder(root / "damaged" / f"{TEACHER.key}-1")
+        if isinstance(root, Folder)
+        else root / "damaged"
+    )
     assert kept.find("*") != [] and store.lost() == {TEACHER.key}
     published(store, TEACHER)
     store.result(TEACHER.key).file("losses.json").put(b"")
@@ -297,7 +314,10 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
         assert files(root, each) == files(finished, each)
     assert metrics(root, evaluation) == metrics(finished, evaluation)
     (notice,) = notices.about(store.root, planned.stages())
-    assert (notice.key, notice.text.split(":")[0]) == (asked.key, f"{name} is damaged (its sha256 differs)")
+    assert (notice.key, notice.text.split(":")[0]) == (
+        asked.key,
+        f"{name} is damaged (its sha256 differs)",
+    )
 
 
 def test_an_error_about_damage_comes_whole_out_of_another_process():
@@ -317,7 +337,9 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
     moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
     error = DamagedError(str(moved), error.found)
     assert f"--set storage={moved}; " in integrity.remedy(error)
-    assert "python -m orchestrator.sweep FILE" in integrity.remedy(DamagedError(str(moved), {"other": "x"}))
+    assert "python -m orchestrator.sweep FILE" in integrity.remedy(
+        DamagedError(str(moved), {"other": "x"})
+    )
 
 
 def test_the_lease_under_which_a_result_was_set_aside_is_free_again(planned, store):

@@ -7,7 +7,8 @@ from commands import REPOSITORY
 
 from orchestrator.store import layout
 
-ELSEWHERE = {  # another thing of the same name: a network's folder for MLflow, and Ray's own temporary folder
+# another thing of the same name: a network's folder for MLflow, and Ray's own temporary folder
+ELSEWHERE = {
     "orchestrator/reports/png_figures.py": {layout.REAL},  # the figure that is made of it
     "orchestrator/store/network_folder.py": {layout.NETWORK, layout.CONFIG},
     "orchestrator/cluster/local_ray.py": {layout.RAY},
@@ -18,7 +19,9 @@ FILES = [name for name in NAMES if "." in name]
 FOLDERS = NAMES - {*FILES}
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "orchestrator").rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "orchestrator").rglob("*.py")), ids=lambda path: path.name
+)
 def test_no_other_file_spells_a_name_of_the_store(path):
     name, text = str(path.relative_to(REPOSITORY)), path.read_text()
     spelt = {file for file in FILES if re.search(rf"""(?<=["'/]){re.escape(file)}(?=["'])""", text)}

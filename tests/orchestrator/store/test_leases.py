@@ -22,7 +22,9 @@ PATIENCE = 120.0  # for processes to start on a busy machine; nothing is judged 
 
 
 def quicken(stale_seconds: float) -> None:
-    leases.BEAT_SECONDS, leases.STALE_SECONDS, S3Place.pace = 0.05, stale_seconds, 1
+    leases.BEAT_SECONDS = 0.05
+    leases.STALE_SECONDS = stale_seconds
+    S3Place.pace = 1
 
 
 @pytest.fixture
@@ -106,8 +108,8 @@ def test_only_one_of_many_processes_takes_a_lease_of_an_s3_that_fails_often(buck
 
 
 def winners(views: Sequence[Place], rounds: int) -> set[int]:
-    """How many of six processes that try at once take a lease, in so many rounds; `views` are what they see of the same
-    place, in turn."""
+    """How many of six processes that try at once take a lease, in so many rounds; `views` are what
+    they see of the same place, in turn."""
     for i in range(rounds):
         folder = views[0] / str(i)
         folder.mkdir()
@@ -119,7 +121,9 @@ def winners(views: Sequence[Place], rounds: int) -> set[int]:
     for k in range(6):
         ours, theirs = SPAWN.Pipe(duplex=False)
         folders = [str(views[k % len(views)] / str(i)) for i in range(rounds)]
-        processes.append(SPAWN.Process(target=take_in_many_rounds, args=(folders, together, theirs)))
+        processes.append(
+            SPAWN.Process(target=take_in_many_rounds, args=(folders, together, theirs))
+        )
         pipes.append(ours)
     for process in processes:
         process.start()
@@ -166,7 +170,9 @@ def test_a_holder_that_was_taken_for_dead_notices_that_it_lost_the_lease(root, q
             assert "taken over" in str(answer(holder.pipe))
             holder.process.join(PATIENCE)
             lease.check()
-            assert LeaseWatch(root).try_take() is None  # what it left on going did not free the new holder's
+            assert (
+                LeaseWatch(root).try_take() is None
+            )  # what it left on going did not free the new holder's
 
 
 def test_a_released_lease_is_taken_at_once(root):

@@ -77,7 +77,9 @@ def test_a_warning_that_cannot_be_written_is_no_failure(tmp_path, capsys):
     assert "it was slow" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_no_half_of_a_warning_and_it_is_kept_when_there_is_room(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_of_a_warning_and_it_is_kept_when_there_is_room(
+    tmp_path, monkeypatch
+):
     def full(self: Folder, data: bytes) -> int:
         Path.write_bytes(self, data[:3])
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -108,14 +110,21 @@ def warn_of(name: str) -> None:
     warnings.warn_explicit("too few images", UserWarning, file, 1, module=name, registry=registry)
 
 
-def test_python_warnings_of_this_project_are_kept_while_a_stage_is_worked_on_and_others_are_not(tmp_path):
+def test_python_warnings_of_this_project_are_kept_while_a_stage_is_worked_on_and_others_are_not(
+    tmp_path,
+):
     store = Store(tmp_path)
     with warnings.catch_warnings(record=True) as seen:
-        for stage in (TEACHER, STUDENT):  # what was given for one stage is given for the next one too
+        for stage in (
+            TEACHER,
+            STUDENT,
+        ):  # what was given for one stage is given for the next one too
             with reporting(store, stage):
                 warn_of("kaccore.metrics.fid")
         with reporting(store, TEACHER):
-            warnings.warn_explicit("deprecated", UserWarning, "/usr/lib/other.py", 1, module="other")
+            warnings.warn_explicit(
+                "deprecated", UserWarning, "/usr/lib/other.py", 1, module="other"
+            )
         warn_of("kaccore.metrics.fid")
     assert [(n.key, n.text) for n in notices.about(store.root, [TEACHER, STUDENT])] == [
         (TEACHER.key, "too few images"), (STUDENT.key, "too few images"),
@@ -145,7 +154,9 @@ for label in ("a", "b"):
     assert kept == ["a", "b"]
 
 
-def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(tmp_path, monkeypatch, records, console):
+def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(
+    tmp_path, monkeypatch, records, console
+):
     monkeypatch.setattr(cache, "REPORT_SECONDS", -1.0)
     folder = tmp_path / "images" / "train"
     folder.mkdir(parents=True)
@@ -166,7 +177,9 @@ def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(tmp_p
     assert "4 of 4 images decoded" in console.file.getvalue()
 
 
-def test_each_new_warning_is_a_line_of_the_log_and_the_last_few_stand_in_the_table(records, console):
+def test_each_new_warning_is_a_line_of_the_log_and_the_last_few_stand_in_the_table(
+    records, console
+):
     stage = records.plan.trials[0].chain[0]
     records.store.warn(stage, "from an earlier run")
     with View(records, console) as view:
@@ -196,10 +209,15 @@ def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, 
     assert "a checkpoint &lt;was&gt; damaged" in (records.folder / "report.html").read_text()
 
 
-def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(records, console, capsys):
+def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(
+    records, console, capsys
+):
     assert cache.WARNING == notices.WARNING
     plan = records.plan
-    info = replace(plan.trials[0].facts.data, notes=("warning: 3 damaged images skipped: a.png", "64 images enlarged"))
+    info = replace(
+        plan.trials[0].facts.data,
+        notes=("warning: 3 damaged images skipped: a.png", "64 images enlarged"),
+    )
     trials = tuple(replace(trial, facts=replace(trial.facts, data=info)) for trial in plan.trials)
     warned = Records(replace(plan, trials=trials, recorded=plan.id), records.store)
     conclusion.conclude(warned, console)

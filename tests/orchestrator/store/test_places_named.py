@@ -1,5 +1,5 @@
-"""Paths as people write them: with ~, blanks and letters of their language, in files and on command lines, and files as
-other systems save them."""
+"""Paths as people write them: with ~, blanks and letters of their language, in files and on command
+lines, and files as other systems save them."""
 
 import argparse
 import os
@@ -52,7 +52,9 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("parser", "given", "name"), OPTIONS)
-def test_a_home_folder_is_meant_by_a_tilde_in_every_option(parser, given, name, monkeypatch, tmp_path, capsys):
+def test_a_home_folder_is_meant_by_a_tilde_in_every_option(
+    parser, given, name, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setenv("HOME", str(tmp_path))
     read = parser.parse_args([word.format("~/x y") for word in given])
     assert str(getattr(read, name)).removeprefix("sqlite:///") == f"{tmp_path}/x y"
@@ -69,7 +71,9 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
         evaluation={"features": "inception-v3-compat", "weights": "~/w.pt", "metrics": ["fid"]},
     )  # fmt: skip
     assert Store(asked.storage).root == tmp_path / "runs"
-    assert asked.data.absolute().root == str(tmp_path / "d") and asked.data.absolute().cache == str(tmp_path / "c")
+    assert asked.data.absolute().root == str(tmp_path / "d") and asked.data.absolute().cache == str(
+        tmp_path / "c"
+    )
     assert asked.evaluation.absolute().weights == str(tmp_path / "w.pt")
     here = fabricated.experiment(storage="~/runs", tracking={"uri": "sqlite:///~/t.db"})
     records = Records(fabricated.opening.make_plan(here, "x"), Store(here.storage))
@@ -77,12 +81,16 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
     assert asked.to_yaml().count("~/") == 5  # what is kept for others is as it was written
 
 
-@pytest.mark.parametrize("key", ["storage", "data.root", "data.cache", "evaluation.weights", "tracking.uri"])
+@pytest.mark.parametrize(
+    "key", ["storage", "data.root", "data.cache", "evaluation.weights", "tracking.uri"]
+)
 def test_a_home_folder_that_is_not_known_is_a_fault_of_its_setting(key):
     given = f"{key}=~nobody-of-this-name/x"
     with pytest.raises(ConfigError) as refused:
         override(fabricated.experiment(), {key: given.partition("=")[2]})
-    assert any(f.key == key and "no user nobody-of-this-name" in f.message for f in refused.value.faults)
+    assert any(
+        f.key == key and "no user nobody-of-this-name" in f.message for f in refused.value.faults
+    )
 
 
 def test_other_tildes_are_part_of_a_name(monkeypatch, tmp_path):
@@ -97,7 +105,12 @@ def test_other_tildes_are_part_of_a_name(monkeypatch, tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes a user without a home folder")
 def test_without_a_home_folder_a_tilde_is_refused_and_no_folder_is_called_so(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY + "storage: ~/runs\n")
-    nobody = ["setpriv", "--reuid=54321", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    nobody = [
+        "setpriv",
+        "--reuid=54321",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+    ]
     without = {k: v for k, v in own_environment().items() if k != "HOME"}
     said = subprocess.run([*nobody, *command("sweep", "x.yaml", "--dry-run")], cwd=tmp_path, env=without,
                           capture_output=True, text=True)  # fmt: skip
@@ -131,7 +144,10 @@ def test_a_store_that_is_not_there_is_refused(name, tmp_path):
     assert said.stderr == "error: --storage: got nowhere, which is not there\n"
     (tmp_path / "other").mkdir()
     said = run(tmp_path, name, *more, "--storage=other")
-    assert said.stderr == "error: --storage: got other, expected a store: a folder with stages/ and sweeps/\n"
+    assert (
+        said.stderr
+        == "error: --storage: got other, expected a store: a folder with stages/ and sweeps/\n"
+    )
 
 
 def test_a_table_of_the_sweeps_of_nothing_is_no_empty_table(tmp_path):
@@ -162,7 +178,10 @@ def test_a_file_as_windows_saves_it_is_read_wherever_it_lies(tmp_path):
     [
         ("mount -t tmpfs -o ro tmpfs .", "but {} cannot be written"),
         (SMALL, ""),
-        (f"{SMALL} && cd $PWD && head -c 2M /dev/zero > fill", "but the disk of {} is full: make room"),
+        (
+            f"{SMALL} && cd $PWD && head -c 2M /dev/zero > fill",
+            "but the disk of {} is full: make room",
+        ),
         (f"{SMALL},nr_inodes=2 && cd $PWD && touch fill", "but the disk of {} is full: make room"),
     ],
 )
@@ -177,11 +196,16 @@ def test_a_disk_that_takes_nothing_is_told_before_anything_starts(mount, expecte
 
 
 def test_a_name_that_no_disk_takes_is_told(tmp_path):
-    assert Folder(tmp_path / ("x" * 300) / "runs").problem() == "but it cannot be used: File name too long"
+    assert (
+        Folder(tmp_path / ("x" * 300) / "runs").problem()
+        == "but it cannot be used: File name too long"
+    )
     assert place_of(str(tmp_path / "a" / "b")).problem() == ""
 
 
 def test_types_of_arguments_leave_addresses_alone():
     parsed = status.parser().parse_args(["--storage", "s3://bucket/x~y"])
     assert isinstance(parsed, argparse.Namespace) and parsed.storage == "s3://bucket/x~y"
-    assert loading.parse(fabricated.experiment(storage="s3://bucket/x", tracking={"uri": "http://h"}).model_dump())
+    assert loading.parse(
+        fabricated.experiment(storage="s3://bucket/x", tracking={"uri": "http://h"}).model_dump()
+    )

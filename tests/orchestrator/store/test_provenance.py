@@ -16,13 +16,25 @@ from orchestrator.store.store import Store
 from orchestrator.work import machine_use
 from orchestrator.work.machine_use import SystemUse
 
-NOBODY = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
-MADE_IN = "import json; from orchestrator.store.provenance import made_by; print(json.dumps(made_by()))"
+NOBODY = {
+    "GIT_AUTHOR_NAME": "x",
+    "GIT_AUTHOR_EMAIL": "x@x",
+    "GIT_COMMITTER_NAME": "x",
+    "GIT_COMMITTER_EMAIL": "x@x",
+}
+MADE_IN = (
+    "import json; from orchestrator.store.provenance import made_by; print(json.dumps(made_by()))"
+)
 
 
 def git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env={**os.environ, **NOBODY}, capture_output=True, text=True, check=True
+        ["git", *arguments],
+        cwd=folder,
+        env={**os.environ, **NOBODY},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
@@ -57,10 +69,20 @@ def test_a_folder_that_is_no_checkout_or_has_no_commit_yet_has_none(tmp_path):
 
 
 def test_a_process_takes_the_commit_it_was_told_over_its_own_folders(checkout):
-    own = {k: v for k, v in os.environ.items() if k != provenance.COMMIT} | {"PYTHONPATH": str(REPOSITORY)}
-    for told, expected in (({}, git(checkout, "rev-parse", "HEAD")), ({provenance.COMMIT: "c0ffee"}, "c0ffee")):
+    own = {k: v for k, v in os.environ.items() if k != provenance.COMMIT} | {
+        "PYTHONPATH": str(REPOSITORY)
+    }
+    for told, expected in (
+        ({}, git(checkout, "rev-parse", "HEAD")),
+        ({provenance.COMMIT: "c0ffee"}, "c0ffee"),
+    ):
         said = subprocess.run(
-            [sys.executable, "-c", MADE_IN], cwd=checkout, env=own | told, capture_output=True, text=True, check=True
+            [sys.executable, "-c", MADE_IN],
+            cwd=checkout,
+            env=own | told,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert json.loads(said.stdout)["commit"] == expected
 
@@ -94,7 +116,9 @@ def test_a_sample_is_taken_when_one_is_due_and_says_what_this_process_takes(monk
 def test_however_long_a_training_takes_its_samples_are_few_and_evenly_spread():
     use = SystemUse(torch.device("cpu"))
     for step in range(1, 2001):
-        if step % round(use.every / machine_use.EVERY_SECONDS) == 0:  # as if a step took EVERY_SECONDS
+        if (
+            step % round(use.every / machine_use.EVERY_SECONDS) == 0
+        ):  # as if a step took EVERY_SECONDS
             use.sample(step, float(step))
     steps = [p["step"] for p in use.points]
     assert 100 <= len(steps) <= 200

@@ -1,4 +1,5 @@
-"""What is only true of a store on S3: what it survives, what is refused, and that every command finds its way there."""
+"""What is only true of a store on S3: what it survives, what is refused, and that every command
+finds its way there."""
 
 import csv
 import io
@@ -34,7 +35,8 @@ tracking: {{uri: "http://127.0.0.1:5000"}}
 
 @pytest.fixture
 def asked_anew():
-    """A client that knows of the environment as it is now and of nothing before, and one that does afterwards."""
+    """A client that knows of the environment as it is now and of nothing before, and one that does
+    afterwards."""
     s3_client.client.cache_clear()
     s3_client.REACHED.clear()
     yield
@@ -79,7 +81,9 @@ def test_a_bucket_in_another_region_is_refused_with_the_right_one(service, tmp_p
     where = {"LocationConstraint": "eu-west-1"}
     s3_client.client().create_bucket(Bucket="far-away", CreateBucketConfiguration=where)
     said = refusal("s3://far-away/runs", tmp_path, capsys)
-    assert said.endswith("lies in eu-west-1 and the region here is us-east-1: set AWS_DEFAULT_REGION=eu-west-1")
+    assert said.endswith(
+        "lies in eu-west-1 and the region here is us-east-1: set AWS_DEFAULT_REGION=eu-west-1"
+    )
 
 
 def test_missing_credentials_are_refused(bucket, tmp_path, capsys, monkeypatch, asked_anew):
@@ -91,18 +95,25 @@ def test_missing_credentials_are_refused(bucket, tmp_path, capsys, monkeypatch, 
 def test_a_missing_package_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "boto3.exceptions", raising=False)
-    assert refusal("s3://bucket/runs", tmp_path, capsys).endswith("S3 needs boto3: pip install '.[s3]'")
+    assert refusal("s3://bucket/runs", tmp_path, capsys).endswith(
+        "S3 needs boto3: pip install '.[s3]'"
+    )
 
 
 def test_a_service_that_does_not_answer_is_named(tmp_path, capsys, monkeypatch, asked_anew):
     monkeypatch.setattr(s3_client, "ATTEMPTS", 2)
-    for name, value in {**s3_server.ENVIRONMENT, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}.items():
+    for name, value in {
+        **s3_server.ENVIRONMENT,
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    }.items():
         monkeypatch.setenv(name, value)
     said = refusal("s3://bucket/runs", tmp_path, capsys)
     assert "http://127.0.0.1:9" in said and "check the network and AWS_ENDPOINT_URL_S3" in said
 
 
-def test_a_service_that_has_answered_is_waited_for_when_it_does_not(bucket, service, monkeypatch, asked_anew):
+def test_a_service_that_has_answered_is_waited_for_when_it_does_not(
+    bucket, service, monkeypatch, asked_anew
+):
     monkeypatch.setattr(s3_client, "ATTEMPTS", 1)
     (bucket / "x").put(b"x")
     for away in ("broken", "slow", "lost_question"):
@@ -146,7 +157,9 @@ def test_published_results_are_whole_on_an_s3_that_fails_often(bucket, service):
 
 def test_a_store_can_be_copied_from_s3_to_a_folder_and_back(bucket, tmp_path):
     publish_many(str(bucket / "first"), 2)
-    for place in (bucket / "first").find("stages/*/*/*") + (bucket / "first").find("stages/*/manifest.json"):
+    for place in (bucket / "first").find("stages/*/*/*") + (bucket / "first").find(
+        "stages/*/manifest.json"
+    ):
         copy = tmp_path / str(place).removeprefix(f"{bucket}/first/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(place.read_bytes())
@@ -157,20 +170,26 @@ def test_a_store_can_be_copied_from_s3_to_a_folder_and_back(bucket, tmp_path):
             assert float(tensors["w"][0]) == i
 
 
-def test_training_on_an_s3_that_fails_often_ends_when_killed_with_the_weights_of_a_folder(bucket, service, tmp_path):
+def test_training_on_an_s3_that_fails_often_ends_when_killed_with_the_weights_of_a_folder(
+    bucket, service, tmp_path
+):
     train(str(tmp_path))
     service.tell(**s3_server.FAULTS)
     teacher, student = chain()
     kill_in(teacher, bucket)
     newest = checkpoints(bucket, teacher)[-1]
-    (newest.parent / "step-00000119.safetensors").put(b"an upload that was cut off, with no JSON after it")
+    (newest.parent / "step-00000119.safetensors").put(
+        b"an upload that was cut off, with no JSON after it"
+    )
     train(str(bucket))
     for stage in (teacher, student):
         assert weights(bucket, stage) == weights(tmp_path, stage)
     assert not (bucket / "work").is_dir()
 
 
-def test_a_damaged_checkpoint_on_s3_is_set_aside_and_the_one_before_it_used(bucket, tmp_path, capsys):
+def test_a_damaged_checkpoint_on_s3_is_set_aside_and_the_one_before_it_used(
+    bucket, tmp_path, capsys
+):
     train(str(tmp_path), stages=chain()[:1])
     kill_in(chain()[0], bucket)
     newest = checkpoints(bucket, chain()[0])[-1]
@@ -196,7 +215,9 @@ def test_downloads_that_nobody_uses_make_room(bucket, monkeypatch):
         place.put(b"x" * 1000 + place.name.encode())
     kept = [place.local() for place in places_[:2]]
     monkeypatch.setattr(s3_copies, "KEEP_BYTES", 1500)
-    assert places_[2].local().exists() and all(path.exists() for path in kept)  # they were used just now
+    assert places_[2].local().exists() and all(
+        path.exists() for path in kept
+    )  # they were used just now
     monkeypatch.setattr(s3_copies, "KEEP_SECONDS", -1.0)
     (bucket / "new.bin").put(b"new")
     assert (bucket / "new.bin").local().exists()
@@ -206,7 +227,9 @@ def test_downloads_that_nobody_uses_make_room(bucket, monkeypatch):
 @pytest.fixture
 def finished(bucket: S3Place, tmp_path: Path) -> Records:
     uri = f"sqlite:///{tmp_path / 'tracking' / 'mlflow.db'}"
-    return fabricated.sweep(bucket, fabricated.experiment(storage=str(bucket), tracking={"uri": uri}))
+    return fabricated.sweep(
+        bucket, fabricated.experiment(storage=str(bucket), tracking={"uri": uri})
+    )
 
 
 def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
@@ -218,7 +241,9 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     assert "3 of 3 trials  ended" in capsys.readouterr().out
     assert report.main([folder, "--publish"]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
-    assert f"{folder}/report.html" in said and " -m mlflow ui --backend-store-uri sqlite:///" in said
+    assert (
+        f"{folder}/report.html" in said and " -m mlflow ui --backend-store-uri sqlite:///" in said
+    )
     assert report.main(["fabricated", "--storage", root]) == 0, capsys.readouterr().out
     capsys.readouterr()
     assert b"<h1>fabricated</h1>" in (finished.folder / "report.html").read_bytes()
@@ -235,15 +260,27 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
         assert sample.main([run, *arguments, "--out", str(out)]) == 0, capsys.readouterr().err
         assert Image.open(out).size[0] > 8
     out = tmp_path / "model.safetensors"
-    assert export.main(["fabricated:1", "--storage", root, "--format", "safetensors", "--out", str(out)]) == 0
+    assert (
+        export.main(
+            ["fabricated:1", "--storage", root, "--format", "safetensors", "--out", str(out)]
+        )
+        == 0
+    )
     assert out.exists()
 
 
 def test_a_run_of_mlflow_is_not_looked_up_in_a_bucket(finished, tmp_path, capsys):
-    assert sample.main(["0" * 32, "--storage", str(finished.store.root), "--out", str(tmp_path / "x.png")]) == 2
+    assert (
+        sample.main(
+            ["0" * 32, "--storage", str(finished.store.root), "--out", str(tmp_path / "x.png")]
+        )
+        == 2
+    )
     assert "--tracking-uri" in capsys.readouterr().err
 
 
 def test_an_address_on_the_command_line_that_is_none_is_refused(capsys):
     assert stages.main(["--storage", "gs://bucket/runs", "list"]) == 2
-    assert '--storage: got "gs://bucket/runs", expected a folder, or s3://' in capsys.readouterr().err
+    assert (
+        '--storage: got "gs://bucket/runs", expected a folder, or s3://' in capsys.readouterr().err
+    )

@@ -38,11 +38,18 @@ def test_a_published_result_says_what_it_is_and_what_its_files_are(root):
     result = store.publish(STUDENT, gathered(store, STUDENT), 1.23456)
     assert result.folder == root.absolute() / "stages" / STUDENT.key
     manifest = json.loads((result.folder / "manifest.json").read_text())
-    assert (manifest["kind"], manifest["key"], manifest["parents"]) == ("student", STUDENT.key, [TEACHER.key])
+    assert (manifest["kind"], manifest["key"], manifest["parents"]) == (
+        "student",
+        STUDENT.key,
+        [TEACHER.key],
+    )
     assert (manifest["config"], manifest["seconds"]) == ({"intervals": 4}, 1.235)
     assert set(manifest["files"]) == {"model.safetensors", "losses.json"}
     for name, said in manifest["files"].items():
-        assert said == {"sha256": file_sha256(result.path(name)), "bytes": result.path(name).stat().st_size}
+        assert said == {
+            "sha256": file_sha256(result.path(name)),
+            "bytes": result.path(name).stat().st_size,
+        }
     assert not (root / "work" / STUDENT.key).is_dir()
 
 
@@ -70,10 +77,18 @@ def test_a_reader_beside_a_writer_sees_whole_results_only(root):
     writer.start()
     store, seen = Store(root), set[str]()
     while writer.is_alive() or len(seen) < count:
-        there = {p.name for p in (root / "stages").find("*") if isinstance(root, Folder) or store.done(p.name)}
+        there = {
+            p.name
+            for p in (root / "stages").find("*")
+            if isinstance(root, Folder) or store.done(p.name)
+        }
         for key in there - seen:
             result = store.result(key)
-            assert set(result.manifest["files"]) == {"a.safetensors", "b.safetensors", "c.safetensors"}
+            assert set(result.manifest["files"]) == {
+                "a.safetensors",
+                "b.safetensors",
+                "c.safetensors",
+            }
             for name, said in result.manifest["files"].items():
                 assert file_sha256(result.path(name)) == said["sha256"]
         seen = there
@@ -93,7 +108,9 @@ def test_the_first_of_two_publishers_wins_and_the_second_gets_its_result(root, t
     assert float(result.tensors("model.safetensors")["w"][0]) == 1.0
     assert (result.folder / "manifest.json").read_bytes() == manifest
     files = (root / "stages" / TEACHER.key).find("*/*" if "at" in manifest.decode() else "*.*")
-    assert sum(p.name == "model.safetensors" for p in files) == 1  # the second's are not left beside
+    assert (
+        sum(p.name == "model.safetensors" for p in files) == 1
+    )  # the second's are not left beside
 
 
 def test_on_s3_what_a_killed_publisher_has_left_is_no_result_and_goes_with_the_next_one(bucket):

@@ -1,4 +1,5 @@
-"""Which sweep a name means, and when one was begun, also in a copy of a store, where files have other times."""
+"""Which sweep a name means, and when one was begun, also in a copy of a store, where files have
+other times."""
 
 import json
 import os
@@ -59,7 +60,12 @@ def test_a_plan_of_an_earlier_version_or_a_damaged_one_has_the_time_of_its_file(
     records = made_up.made(tmp_path, made_up.plan({"sampling.steps": [2]}))
     file = records.folder / "plan.json"
     noted = json.loads(file.read_text())
-    for text in (json.dumps({k: v for k, v in noted.items() if k != "begun"}), "{", "[]", '{"begun": "soon"}'):
+    for text in (
+        json.dumps({k: v for k, v in noted.items() if k != "begun"}),
+        "{",
+        "[]",
+        '{"begun": "soon"}',
+    ):
         file.write_text(text)
         os.utime(file, (1234, 1234))
         assert begun(file) == 1234

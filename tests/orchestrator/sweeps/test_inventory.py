@@ -20,10 +20,13 @@ PATIENCE = 120.0
 
 
 def sweep(root: Place, name: str, **settings: object) -> Records:
-    """A sweep of two trials with all its stages in the store; what two sweeps share is there once."""
+    """A sweep of two trials with all its stages in the store; what two sweeps share is there
+    once."""
     base = parse({"name": name, "data": {"name": "digits"}, "path": {"kind": "kac"}})
     space = {"space": {"sampling.steps": {"grid": [20, 4]}}}
-    config = override(base, {"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}})
+    config = override(
+        base, {"sweep": space, **{k.replace("__", "."): v for k, v in settings.items()}}
+    )
     records = Records(make(config, alike("fingerprint", "digits-cnn-v1")), Store(root))
     records.open()
     for stage in records.plan.stages():
@@ -135,7 +138,9 @@ def test_a_removed_stage_is_no_longer_one_that_a_longer_training_goes_on_from(ro
     assert (root / "families").find("*/*") == []
 
 
-@pytest.mark.parametrize("content", ['{"layout": 2}', '{"layout": 0}', "{}", "[", '{"layout": "x"}'])
+@pytest.mark.parametrize(
+    "content", ['{"layout": 2}', '{"layout": 0}', "{}", "[", '{"layout": "x"}']
+)
 def test_a_store_of_another_layout_is_refused_in_one_line(root, capsys, content):
     sweep(root, "one")
     (root / "layout.json").put(content.encode())
@@ -149,11 +154,19 @@ def test_sizes_and_ages_are_written_for_people():
     assert [inventory.size_text(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == [
         "0 B", "999 B", "1.5 kB", "2.5 GB", "3.0 TB",
     ]  # fmt: skip
-    assert [inventory.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == ["0 s", "59 s", "2 min", "2 h", "2 d"]
+    assert [inventory.age_text(s) for s in (-1, 59, 120, 7200, 200000)] == [
+        "0 s",
+        "59 s",
+        "2 min",
+        "2 h",
+        "2 d",
+    ]
 
 
 def test_a_manifest_is_json_that_names_its_files_and_their_checksums(root):
     records = sweep(root, "one")
-    manifest = json.loads((root / "stages" / records.plan.trials[0].key / "manifest.json").read_text())
+    manifest = json.loads(
+        (root / "stages" / records.plan.trials[0].key / "manifest.json").read_text()
+    )
     assert manifest["files"]["content"]["bytes"] == 1000
     assert len(manifest["files"]["content"]["sha256"]) == 64

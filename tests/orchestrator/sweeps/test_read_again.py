@@ -1,4 +1,5 @@
-"""A finished sweep is read on a machine that has the store and not the data, by a later version of the code."""
+"""A finished sweep is read on a machine that has the store and not the data, by a later version of
+the code."""
 
 import csv
 import io
@@ -33,8 +34,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "images" / name).mkdir(parents=True)
         for k in range(3):
             Image.new("RGB", (16, 16), colour).save(root / "images" / name / f"{k}.png")
-    space = {"path.damping": {"grid": [9.0, 25.0]}, "sampling.model": {"grid": ["teacher", "student"]}}
-    data = {"name": "folder", "root": str(root / "images"), "size": 16, "cache": str(root / "cache")}
+    space = {
+        "path.damping": {"grid": [9.0, 25.0]},
+        "sampling.model": {"grid": ["teacher", "student"]},
+    }
+    data = {
+        "name": "folder",
+        "root": str(root / "images"),
+        "size": 16,
+        "cache": str(root / "cache"),
+    }
     asked = fabricated.experiment("again", data=data, sampling={"steps": 2}, sweep={"space": space})
     fabricated.sweep(root / "runs", asked)
     shutil.rmtree(root / "images")
@@ -54,7 +63,11 @@ def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_status_tells_its_state_and_what_its_stages_are_called(store, version, capsys):
     assert status.main(["again", "--storage", str(store)]) == 0
     said = capsys.readouterr().out
-    assert "4 of 4 trials  ended" in said and "teacher, damping 9" in said and "student 2, damping 25" in said
+    assert (
+        "4 of 4 trials  ended" in said
+        and "teacher, damping 9" in said
+        and "student 2, damping 25" in said
+    )
     assert status.main(["--storage", str(store)]) == 0
     assert "fid 1" in capsys.readouterr().out
 
@@ -105,7 +118,11 @@ def test_a_sweep_that_is_not_there_is_refused_with_those_that_are(store, capsys,
 def growing(root: Path) -> Records:
     """A sweep that draws its points, none of them yet."""
     sweep = {"search": "optuna", "num_trials": 9, "space": {"path.damping": {"uniform": [1, 90]}}}
-    base = {"data": {"name": "digits"}, "path": {"kind": "kac"}, "sampling": {"model": "teacher", "steps": 2}}
+    base = {
+        "data": {"name": "digits"},
+        "path": {"kind": "kac"},
+        "sampling": {"model": "teacher", "steps": 2},
+    }
     asked = parse({"name": "growing", **base, "sweep": sweep})
     records = Records(make(asked, alike("fingerprint", "digits-cnn-v1")), Store(root))
     records.open()
@@ -114,7 +131,9 @@ def growing(root: Path) -> Records:
 
 def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_path, monkeypatch):
     records = growing(tmp_path)
-    followed, read, asked = Followed(records.folder), list[str](), list[str]()
+    followed = Followed(records.folder)
+    read = list[str]()
+    asked = list[str]()
     text, exists = Folder.read_text, Folder.exists
 
     def read_text(self: Folder, *arguments: str) -> str:
@@ -152,8 +171,13 @@ def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_
 def test_a_failure_names_the_stage_as_the_sweep_does(tmp_path):
     space = {"path.damping": {"grid": [9.0, 25.0]}, "sampling.steps": {"grid": [20, 4]}}
     grid = {"space": space}
-    asked = parse({"name": "failed", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": grid})
-    records = Records(make(asked, lambda c: Facts(by_name(c.data, "fingerprint"), "digits-cnn-v1")), Store(tmp_path))
+    asked = parse(
+        {"name": "failed", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": grid}
+    )
+    records = Records(
+        make(asked, lambda c: Facts(by_name(c.data, "fingerprint"), "digits-cnn-v1")),
+        Store(tmp_path),
+    )
     records.open()
     for index, (error, named) in enumerate([
         ("teacher: out of memory: less", "teacher, damping 9: out of memory: less"),
@@ -164,12 +188,21 @@ def test_a_failure_names_the_stage_as_the_sweep_does(tmp_path):
         records.end(index, "failed", error)
         assert records.endings[index].error == named
     records.save()
-    assert "teacher, damping 9: out of memory" in json.dumps(json.loads((records.folder / "trials.json").read_text()))
+    assert "teacher, damping 9: out of memory" in json.dumps(
+        json.loads((records.folder / "trials.json").read_text())
+    )
 
 
 def test_stages_that_no_setting_tells_apart_are_called_by_their_first_trial():
     space = {"distill.intervals": {"grid": [[20, 4], [100, 4], [20, 4, 2]]}}
-    asked = parse({"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": {"space": space}})
+    asked = parse(
+        {
+            "name": "x",
+            "data": {"name": "digits"},
+            "path": {"kind": "kac"},
+            "sweep": {"space": space},
+        }
+    )
     plan = make(asked, alike("fingerprint", "digits-cnn-v1"))
     names = sorted(name for name in plan.names.values() if name.startswith("student 4 of"))
     assert names == ["student 4 of trial 0", "student 4 of trial 1"]

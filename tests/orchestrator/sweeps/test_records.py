@@ -56,7 +56,10 @@ def test_how_a_trial_failed_is_remembered_until_it_is_run_again(tmp_path):
     opened(tmp_path).end(1, "failed", "teacher: loss is nan")
     read = Records(plan(), Store(tmp_path))
     read.read_endings()
-    assert [(e.status, e.error) for e in read.endings] == [("waiting", ""), ("failed", "teacher: loss is nan")]
+    assert [(e.status, e.error) for e in read.endings] == [
+        ("waiting", ""),
+        ("failed", "teacher: loss is nan"),
+    ]
     assert [(e.status, e.error) for e in opened(tmp_path).endings] == [("waiting", "")] * 2
 
 
@@ -83,10 +86,14 @@ def impatient() -> Iterator[None]:
 def test_a_reader_always_sees_a_plan_with_its_own_endings_while_another_thread_draws(tmp_path):
     space = {"path.damping": {"uniform": [1, 90]}}
     sweep = {"search": "optuna", "num_trials": 40, "space": space}
-    config = parse({"name": "records", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep})
+    config = parse(
+        {"name": "records", "data": {"name": "digits"}, "path": {"kind": "kac"}, "sweep": sweep}
+    )
     records = Records(make(config, alike("fingerprint", "digits-cnn-v1")), Store(tmp_path))
     records.open()
-    over, faults, looks = threading.Event(), [], 0
+    over = threading.Event()
+    faults = []
+    looks = 0
 
     def look() -> None:
         nonlocal looks
@@ -112,7 +119,9 @@ def test_a_reader_always_sees_a_plan_with_its_own_endings_while_another_thread_d
         for reader in readers:
             reader.join()
     assert faults == [] and looks > 40
-    assert [(e.status, e.error) for e in records.endings] == [("failed", f"fault {i}") for i in range(40)]
+    assert [(e.status, e.error) for e in records.endings] == [
+        ("failed", f"fault {i}") for i in range(40)
+    ]
     assert all(e.mlflow_run_id in ("", f"run {i}") for i, e in enumerate(records.endings))
 
 
@@ -126,12 +135,16 @@ def test_changes_by_several_threads_are_all_kept(tmp_path):
         for number in range(2000):
             records.update(number % 2, **{field: value(field, number)})
 
-    threads = [threading.Thread(target=count, args=(field,)) for field in ("status", "error", "mlflow_run_id")]
+    threads = [
+        threading.Thread(target=count, args=(field,))
+        for field in ("status", "error", "mlflow_run_id")
+    ]
     with impatient():
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert [vars(e) for e in records.endings] == [
-        {field: value(field, number) for field in ("status", "error", "mlflow_run_id")} for number in (1998, 1999)
+        {field: value(field, number) for field in ("status", "error", "mlflow_run_id")}
+        for number in (1998, 1999)
     ]

@@ -1,4 +1,5 @@
-"""The embedded database of a store that was moved, copied, called oddly, or written by another version of MLflow."""
+"""The embedded database of a store that was moved, copied, called oddly, or written by another
+version of MLflow."""
 
 import shutil
 import sqlite3
@@ -11,7 +12,11 @@ import pytest
 from alembic import command as alembic
 from commands import everything_below
 from fabricated import client_of
-from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, create_sqlalchemy_engine
+from mlflow.store.db.utils import (
+    _get_alembic_config,
+    _get_latest_schema_revision,
+    create_sqlalchemy_engine,
+)
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from orchestrator.networks import mlflow_lookup
@@ -24,7 +29,7 @@ from orchestrator.tracking.client import connect
 from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.uri import SPECIAL, absolute, sqlite_file, sqlite_uri
 
-ODD = ["my runs", "a%20b", "what?", "no#1", "größe", "-runs", "it's \"here\"", "%3f?#& é"]
+ODD = ["my runs", "a%20b", "what?", "no#1", "größe", "-runs", 'it\'s "here"', "%3f?#& é"]
 
 
 def records_below(root: Path) -> Records:
@@ -49,7 +54,8 @@ def publish(records: Records) -> list[str]:
 
 
 def addresses(records: Records) -> list[str]:
-    """Where MLflow says that artifacts are: of the experiment, of every run and of the registered model."""
+    """Where MLflow says that artifacts are: of the experiment, of every run and of the registered
+    model."""
     client, name = client_of(records), records.plan.experiment.name
     experiment = client.get_experiment_by_name(name)
     runs = client.search_runs([experiment.experiment_id])
@@ -59,10 +65,12 @@ def addresses(records: Records) -> list[str]:
 
 
 def everything_is_loaded_from(root: Path, tmp_path: Path) -> None:
-    """What MLflow says of the store under `root` lies there, the pictures and the model can be loaded, and what was
-    logged last is what the sweep's folder has."""
+    """What MLflow says of the store under `root` lies there, the pictures and the model can be
+    loaded, and what was logged last is what the sweep's folder has."""
     records = records_below(root)
-    assert {a.startswith((root / "mlartifacts").as_uri() + "/") for a in addresses(records)} == {True}
+    assert {a.startswith((root / "mlartifacts").as_uri() + "/") for a in addresses(records)} == {
+        True
+    }
     client, name = client_of(records), records.plan.experiment.name
     for run in client.search_runs([client.get_experiment_by_name(name).experiment_id]):
         wanted = {"trial": "samples.png", "sweep": "results.csv"}.get(run.data.tags["kind"])
@@ -73,23 +81,33 @@ def everything_is_loaded_from(root: Path, tmp_path: Path) -> None:
     uri = sqlite_uri(records.store.root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        model = mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=str(tmp_path / "model"))
+        model = mlflow.artifacts.download_artifacts(
+            f"models:/{name}/1", dst_path=str(tmp_path / "model")
+        )
     assert (Path(model) / "MLmodel").is_file()
 
 
-def test_what_is_published_into_a_copy_leaves_the_original_as_it_was(fabricated_sweep, copy, tmp_path):
+def test_what_is_published_into_a_copy_leaves_the_original_as_it_was(
+    fabricated_sweep, copy, tmp_path
+):
     before = everything_below(fabricated_sweep.store.root)
     records = records_below(copy)
     (records.folder / "results.csv").write_text("another\n")
     said = publish(records)
-    assert [line for line in said if "its artifacts are now looked for beside it" in line] == said != []
+    assert (
+        [line for line in said if "its artifacts are now looked for beside it" in line]
+        == said
+        != []
+    )
     assert str(fabricated_sweep.store.root) in said[0] and str(copy / "mlflow.db") in said[0]
     assert everything_below(fabricated_sweep.store.root) == before
     everything_is_loaded_from(copy, tmp_path)
     assert publish(records_below(copy)) == []  # once is enough
 
 
-def test_a_store_that_was_moved_is_published_where_it_is_and_its_old_place_stays_away(copy, tmp_path):
+def test_a_store_that_was_moved_is_published_where_it_is_and_its_old_place_stays_away(
+    copy, tmp_path
+):
     publish(records_below(copy))
     moved = copy.rename(tmp_path / "moved to")
     (said,) = publish(records_below(moved))
@@ -109,7 +127,10 @@ def test_a_store_that_is_reached_by_another_name_is_no_moved_one(copy, tmp_path)
 def test_a_database_that_came_without_its_artifacts_says_so(copy):
     shutil.rmtree(copy / "mlartifacts")
     _, said = mlflow_database.follow(copy / "mlflow.db")
-    assert said.startswith("the artifacts of fabricated are not in ") and "publish its sweeps again" in said
+    assert (
+        said.startswith("the artifacts of fabricated are not in ")
+        and "publish its sweeps again" in said
+    )
 
 
 def test_what_others_have_put_into_the_database_stays_where_they_have_it(copy):
@@ -120,7 +141,9 @@ def test_what_others_have_put_into_the_database_stays_where_they_have_it(copy):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_file_of_any_name_is_reached_by_its_address_and_no_other_is_made(name, copy, tmp_path, monkeypatch):
+def test_a_file_of_any_name_is_reached_by_its_address_and_no_other_is_made(
+    name, copy, tmp_path, monkeypatch
+):
     root = copy.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     before = {p.name for p in tmp_path.iterdir()}
@@ -130,10 +153,15 @@ def test_a_file_of_any_name_is_reached_by_its_address_and_no_other_is_made(name,
     everything_is_loaded_from(root, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} - before == {"model"}
     (run, *_) = client_of(records_below(root)).search_runs(["1"], "tags.kind = 'trial'")
-    assert mlflow_lookup.find_run(run.info.run_id, Folder(root), None).sweep_id == run.data.tags["sweep_id"]
+    assert (
+        mlflow_lookup.find_run(run.info.run_id, Folder(root), None).sweep_id
+        == run.data.tags["sweep_id"]
+    )
 
 
-def test_a_relative_address_means_the_file_of_the_folder_in_which_the_process_is(tmp_path, monkeypatch):
+def test_a_relative_address_means_the_file_of_the_folder_in_which_the_process_is(
+    tmp_path, monkeypatch
+):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
@@ -141,7 +169,12 @@ def test_a_relative_address_means_the_file_of_the_folder_in_which_the_process_is
         assert [e.name for e in client.search_experiments()] == ["Default"]
         client.create_experiment(f"of {name}", artifact_location=str(tmp_path / name))
     assert absolute("sqlite:///runs%20x.db") == f"sqlite:///{tmp_path}/two/runs x.db"
-    for whole in ("sqlite:////runs/mlflow.db", "http://127.0.0.1:5000", "postgresql://host/base", "mlruns"):
+    for whole in (
+        "sqlite:////runs/mlflow.db",
+        "http://127.0.0.1:5000",
+        "postgresql://host/base",
+        "mlruns",
+    ):
         assert absolute(whole) == whole
 
 
@@ -180,7 +213,9 @@ def test_an_older_database_is_upgraded_said_and_kept_as_it_was(older, tmp_path, 
     before, found = file.read_bytes(), revision(file)
     upgraded, followed = publish(records_below(older))
     backup = file.with_name(f"mlflow.db.backup-{found}")
-    assert f"upgraded from an older MLflow's tables ({found})" in upgraded and str(backup) in upgraded
+    assert (
+        f"upgraded from an older MLflow's tables ({found})" in upgraded and str(backup) in upgraded
+    )
     assert "looked for beside it" in followed
     assert backup.read_bytes() == before
     assert revision(file) == _get_latest_schema_revision()
@@ -219,11 +254,20 @@ def test_a_newer_database_is_refused_with_both_versions_and_what_to_do(copy, wri
     with pytest.raises(ConfigError) as refused:
         mlflow_database.prepare(file)
     said = str(refused.value)
-    assert f"newer MLflow {writer} (fffffffffff0)" in said if writer else "newer MLflow (fffffffffff0)" in said
+    assert (
+        f"newer MLflow {writer} (fffffffffff0)" in said
+        if writer
+        else "newer MLflow (fffffffffff0)" in said
+    )
     assert f"{mlflow.__version__} ({_get_latest_schema_revision()})" in said
-    assert f"-m pip install --upgrade mlflow{f'=={writer}' if writer else ''}" in said and f"mv {file} " in said
+    assert (
+        f"-m pip install --upgrade mlflow{f'=={writer}' if writer else ''}" in said
+        and f"mv {file} " in said
+    )
     publisher = Publisher(records_below(copy))
     publisher.finish("FINISHED")
     assert publisher.problem == said
     after = everything_below(copy)
-    assert {k: v for k, v in after.items() if "lease" not in k} == {k: v for k, v in before.items() if "lease" not in k}
+    assert {k: v for k, v in after.items() if "lease" not in k} == {
+        k: v for k, v in before.items() if "lease" not in k
+    }

@@ -1,4 +1,5 @@
-"""`python -m orchestrator.ui` on a database that cannot be written or read: one line, status 2, nothing is opened."""
+"""`python -m orchestrator.ui` on a database that cannot be written or read: one line, status 2,
+nothing is opened."""
 
 import shutil
 import sqlite3
@@ -33,14 +34,23 @@ def test_a_database_that_may_only_be_read(copied, capsys, monkeypatch):
 
     monkeypatch.setattr(database.sqlite3, "connect", read_only)
     said = refused(copied, capsys)
-    assert "MLflow's database cannot be written (attempt to write a readonly database): make it and its folder" in said
+    assert (
+        "MLflow's database cannot be written (attempt to write a readonly database): make it and its folder"
+        in said
+    )
 
 
-@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
+@pytest.mark.parametrize(
+    "content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)]
+)
 def test_a_damaged_database(copied, content, capsys):
     (copied / "mlflow.db").write_bytes(content)
     said = refused(copied, capsys)
-    assert "MLflow's database is damaged, or none (" in said and ".damaged, then " in said and "--publish" in said
+    assert (
+        "MLflow's database is damaged, or none (" in said
+        and ".damaged, then " in said
+        and "--publish" in said
+    )
 
 
 def test_a_database_that_others_write(copied, monkeypatch):

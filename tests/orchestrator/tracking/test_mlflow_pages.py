@@ -14,7 +14,9 @@ from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 @pytest.fixture(scope="module")
 def server(default_sweep) -> Iterator[str]:
     assert default_sweep.said.returncode == 0, default_sweep.said.stderr
-    with mlflow_server(default_sweep.storage, free_port(), default_sweep.storage / "mlflow.db") as uri:
+    with mlflow_server(
+        default_sweep.storage, free_port(), default_sweep.storage / "mlflow.db"
+    ) as uri:
         yield uri
 
 
@@ -29,14 +31,18 @@ def experiment(server) -> str:
     return str(MlflowClient(server).get_experiment_by_name("nfe-sweep").experiment_id)
 
 
-def test_the_table_of_runs_shows_the_trials_below_their_sweep(page, server, experiment, default_sweep):
+def test_the_table_of_runs_shows_the_trials_below_their_sweep(
+    page, server, experiment, default_sweep
+):
     mlflow_pages.open_runs(page, server, experiment)
     names = mlflow_pages.unfold(page, f"sweep {default_sweep.folder.name}")
     assert any(name.startswith("model student, ") for name in names), names
 
 
 def test_compare_draws_the_swept_settings_against_fid(page, server, experiment, default_sweep):
-    written = mlflow_pages.compare_all(page, server, experiment, default_sweep.folder.name).split("\n")
+    written = mlflow_pages.compare_all(page, server, experiment, default_sweep.folder.name).split(
+        "\n"
+    )
     assert {"model", "nfe", "fid"} <= set(written), written
     assert FID_WHILE_TRAINING not in written
     details = page.get_by_text("Comparing 18 Runs from 1 Experiment")
@@ -45,5 +51,7 @@ def test_compare_draws_the_swept_settings_against_fid(page, server, experiment, 
 
 def test_the_samples_of_a_trial_are_seen(page, server, experiment):
     client = MlflowClient(server)
-    best = client.search_runs([experiment], "tags.kind = 'trial'", order_by=["metrics.fid ASC"], max_results=1)[0]
+    best = client.search_runs(
+        [experiment], "tags.kind = 'trial'", order_by=["metrics.fid ASC"], max_results=1
+    )[0]
     assert mlflow_pages.show_image(page, server, experiment, best.info.run_id, "samples.png") > 64

@@ -1,4 +1,5 @@
-"""Publishing to a real SQLite store of MLflow: once, whoever does it and whatever was left half-way."""
+"""Publishing to a real SQLite store of MLflow: once, whoever does it and whatever was left
+half-way."""
 
 import shutil
 from collections import Counter

@@ -1,4 +1,5 @@
-"""The best network of a sweep as a registered model, and a real `mlflow models serve` that answers with its images."""
+"""The best network of a sweep as a registered model, and a real `mlflow models serve` that answers
+with its images."""
 
 import contextlib
 import json
@@ -36,25 +37,46 @@ def records(fabricated_sweep: Records) -> Records:
 def documented(begin: str) -> str:
     """The command of docs/tracking.md that begins so, whatever variables are set before it."""
     page = REPOSITORY / "docs" / "tracking.md"
-    (found,) = [part.text for part in parts(page) if re.match(rf"([A-Z_]+=\S+ )*{re.escape(begin)}", part.text)]
+    (found,) = [
+        part.text
+        for part in parts(page)
+        if re.match(rf"([A-Z_]+=\S+ )*{re.escape(begin)}", part.text)
+    ]
     return found
 
 
 @pytest.fixture(scope="module")
 def served(records: Records) -> Iterator[str]:
-    """The address of `mlflow models serve` on the newest version, started as the documentation has it."""
+    """The address of `mlflow models serve` on the newest version, started as the documentation has
+    it."""
     port, root = free_port(), records.store.root
-    command = documented("mlflow models serve").replace("nfe-sweep", "fabricated").replace("5001", str(port))
-    environment = {**own_environment(), "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # as activated
+    command = (
+        documented("mlflow models serve")
+        .replace("nfe-sweep", "fabricated")
+        .replace("5001", str(port))
+    )
+    environment = {
+        **own_environment(),
+        "PYTHONPATH": str(REPOSITORY),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    }  # as activated
     with (root / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            ["bash", "-c", command], cwd=root.parent, env=environment, stdout=log, stderr=subprocess.STDOUT
+            ["bash", "-c", command],
+            cwd=root.parent,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             until = time.monotonic() + PATIENCE
             while not healthy(f"http://127.0.0.1:{port}"):
-                assert process.poll() is None and time.monotonic() < until, (root / "serve.log").read_text()
+                assert process.poll() is None and time.monotonic() < until, (
+                    root / "serve.log"
+                ).read_text()
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
@@ -112,22 +134,30 @@ def test_the_documented_request_is_answered_with_its_images(served):
     assert np.array(answer["images"]).shape == (record["count"], 8, 8, 1)
 
 
-@pytest.mark.parametrize("body", [{"dataframe_records": [ASKED]}, {"inputs": ASKED}], ids=["records", "inputs"])
+@pytest.mark.parametrize(
+    "body", [{"dataframe_records": [ASKED]}, {"inputs": ASKED}], ids=["records", "inputs"]
+)
 def test_what_is_served_is_what_the_sampling_command_draws(records, served, tmp_path, body):
     status, said = post(served, **body)
     assert status == 200, said
     (answer,) = said["predictions"]
     images = np.array(answer["images"])
     assert (images.shape, answer["nfe"]) == ((4, 8, 8, 1), 1)
-    expected = drawn(records, tmp_path / "x.npz", "--count", "4", "--seed", "0", "--labels", "3,1,4,1")
+    expected = drawn(
+        records, tmp_path / "x.npz", "--count", "4", "--seed", "0", "--labels", "3,1,4,1"
+    )
     # another number of threads may round differently, by at most one of 255 levels
     assert np.abs(images - expected).max() <= 1
-    other = np.array(post(served, dataframe_records=[{**ASKED, "seed": 1}])[1]["predictions"][0]["images"])
+    other = np.array(
+        post(served, dataframe_records=[{**ASKED, "seed": 1}])[1]["predictions"][0]["images"]
+    )
     assert np.abs(images - other).max() > 1
 
 
 def test_fields_may_be_left_out_and_a_request_may_hold_several_records(served):
-    status, said = post(served, dataframe_records=[{"seed": 0, "count": 2}, {"seed": 5, "count": 3}])
+    status, said = post(
+        served, dataframe_records=[{"seed": 0, "count": 2}, {"seed": 5, "count": 3}]
+    )
     assert status == 200, said
     assert [len(answer["images"]) for answer in said["predictions"]] == [2, 3]
 

@@ -1,5 +1,5 @@
-"""What is said of a tracking server that will not do: on real sockets, and of a real one that is called by a name that
-it does not know."""
+"""What is said of a tracking server that will not do: on real sockets, and of a real one that is
+called by a name that it does not know."""
 
 import http.server
 import os
@@ -76,7 +76,9 @@ def test_a_sound_server_has_no_problem():
 
 def test_another_major_version_is_named():
     with answering(200, "{}", "1.30.0") as uri:
-        assert problem(uri).startswith(f"the server there is MLflow 1.30.0, this client {mlflow.__version__}: install")
+        assert problem(uri).startswith(
+            f"the server there is MLflow 1.30.0, this client {mlflow.__version__}: install"
+        )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_an_answer_is_told_by_its_status(status, text, message):
 
 def test_another_program_that_answers_is_no_tracking_server():
     with answering(200, "<html>403 401</html>") as uri:
-        assert problem(uri).startswith("what answers there is no MLflow tracking server (200, <html>403 401</html>)")
+        assert problem(uri).startswith(
+            "what answers there is no MLflow tracking server (200, <html>403 401</html>)"
+        )
 
 
 def test_a_dead_server_is_no_refused_login_whatever_its_port():
@@ -110,7 +114,10 @@ def test_a_dead_server_is_no_refused_login_whatever_its_port():
             if tried.connect_ex(("127.0.0.1", port)):
                 break
     for said in (problem(f"http://127.0.0.1:{port}"), of_a_request(f"http://127.0.0.1:{port}")):
-        assert said == "no tracking server answers there: start it, open a tunnel to it, or set tracking.uri to null"
+        assert (
+            said
+            == "no tracking server answers there: start it, open a tunnel to it, or set tracking.uri to null"
+        )
 
 
 def test_a_name_that_nobody_knows_is_named():
@@ -131,7 +138,9 @@ def test_a_server_without_tls_is_not_asked_for_it_in_vain():
     with answering(200, "{}") as uri:
         secure = uri.replace("http:", "https:")
         for said in (problem(secure), of_a_request(secure)):
-            assert said.startswith("no trusted TLS connection to it (") and "or give http://" in said
+            assert (
+                said.startswith("no trusted TLS connection to it (") and "or give http://" in said
+            )
 
 
 def test_a_proxy_that_fails_is_named_with_the_way_around_it_and_no_password(monkeypatch):
@@ -140,7 +149,9 @@ def test_a_proxy_that_fails_is_named_with_the_way_around_it_and_no_password(monk
     monkeypatch.setenv("no_proxy", "other.host")
     with answering(200, "{}") as uri:
         for said in (problem(uri), of_a_request(uri)):
-            assert said.startswith(f"requests to it go through the proxy http://127.0.0.1:{port}, which fails: ")
+            assert said.startswith(
+                f"requests to it go through the proxy http://127.0.0.1:{port}, which fails: "
+            )
             assert "export no_proxy=other.host,127.0.0.1" in said and "secret" not in said
         monkeypatch.setenv("no_proxy", "other.host,127.0.0.1")
         assert problem(uri) == ""
@@ -151,7 +162,9 @@ def test_what_a_proxy_answers_is_not_taken_for_the_servers_word(status, monkeypa
     with answering(status, "<html>the proxy's own page</html>") as proxy:
         monkeypatch.setenv("http_proxy", proxy)
         said = problem("http://tracking.example:5000")
-    assert said.startswith(f"requests to it go through the proxy {proxy}, which answers {status}: export no_proxy=")
+    assert said.startswith(
+        f"requests to it go through the proxy {proxy}, which answers {status}: export no_proxy="
+    )
 
 
 def test_a_file_of_logins_that_cannot_be_read_is_a_fault_and_no_traceback(tmp_path, monkeypatch):
@@ -164,8 +177,12 @@ def test_a_file_of_logins_that_cannot_be_read_is_a_fault_and_no_traceback(tmp_pa
 
 def test_the_doctor_calls_it_a_fault_of_the_setting():
     uri = f"http://127.0.0.1:{free_port()}"
-    (fault,) = tracking_faults(loading.parse({**doctor.MINIMAL, "tracking": {"uri": uri}}), "x.yaml")
-    assert str(fault).startswith(f"x.yaml: tracking.uri: got {uri}: no tracking server answers there")
+    (fault,) = tracking_faults(
+        loading.parse({**doctor.MINIMAL, "tracking": {"uri": uri}}), "x.yaml"
+    )
+    assert str(fault).startswith(
+        f"x.yaml: tracking.uri: got {uri}: no tracking server answers there"
+    )
 
 
 def test_a_run_says_at_its_start_that_the_server_will_not_do_and_what_failed_at_its_end(tmp_path):
@@ -176,8 +193,13 @@ def test_a_run_says_at_its_start_that_the_server_will_not_do_and_what_failed_at_
             pass
         publisher.finish("FINISHED")
     assert len(said) == 1
-    assert said[0].startswith(f"tracking.uri: got {uri}: the login is refused") and "the run goes on" in said[0]
-    assert publisher.problem.startswith(f"{uri}: the login is refused: set MLFLOW_TRACKING_USERNAME")
+    assert (
+        said[0].startswith(f"tracking.uri: got {uri}: the login is refused")
+        and "the run goes on" in said[0]
+    )
+    assert publisher.problem.startswith(
+        f"{uri}: the login is refused: set MLFLOW_TRACKING_USERNAME"
+    )
 
 
 @contextmanager
@@ -186,7 +208,11 @@ def server_at(address: str, folder: Path, *options: str) -> Iterator[str]:
     uri = f"http://{address}:{free_port()}"
     arguments = ["--host", address, "--port", uri.rpartition(":")[2], "--workers", "1", *options]
     arguments += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *arguments], cwd=folder, env=environment, stdout=log,
@@ -195,7 +221,9 @@ def server_at(address: str, folder: Path, *options: str) -> Iterator[str]:
         try:
             until = time.monotonic() + PATIENCE
             while not healthy(uri):
-                assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+                assert process.poll() is None and time.monotonic() < until, (
+                    folder / "log"
+                ).read_text()
                 time.sleep(0.2)
             yield uri
         finally:
@@ -208,7 +236,11 @@ def test_a_real_server_by_another_name_is_told_which_to_allow_and_then_answers(t
         said = problem(uri)
         assert of_a_request(uri).partition(":")[2] == said.partition(":")[2]
     name = uri.removeprefix("http://")
-    assert said.startswith(f"the server there does not go by the name {name} (403, Invalid Host): start it with ")
+    assert said.startswith(
+        f"the server there does not go by the name {name} (403, Invalid Host): start it with "
+    )
     option, hosts = said.partition("start it with ")[2].split()
-    with server_at("127.0.0.2", tmp_path, option, hosts.strip("'").replace(name, "127.0.0.2:*")) as uri:
+    with server_at(
+        "127.0.0.2", tmp_path, option, hosts.strip("'").replace(name, "127.0.0.2:*")
+    ) as uri:
         assert problem(uri) == ""

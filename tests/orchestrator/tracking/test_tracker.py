@@ -1,5 +1,5 @@
-"""What MLflow is told of a sweep beside its results: what made it, on what data, what that took. All of it is in the
-store, and is logged from there into any database."""
+"""What MLflow is told of a sweep beside its results: what made it, on what data, what that took.
+All of it is in the store, and is logged from there into any database."""
 
 import json
 import platform
@@ -51,9 +51,13 @@ def content(records: Records) -> list[Any]:
 def copied(fabricated_sweep: Records, tmp_path: Path) -> Iterator[Records]:
     """The same sweep in a store of its own, which no database knows."""
     root = shutil.copytree(
-        fabricated_sweep.store.root, tmp_path / "runs", ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts")
+        fabricated_sweep.store.root,
+        tmp_path / "runs",
+        ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"),
     )
-    yield opening.records_of(root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root))
+    yield opening.records_of(
+        root / fabricated_sweep.folder.relative_to(fabricated_sweep.store.root)
+    )
 
 
 def test_every_run_says_which_versions_made_it(fabricated_sweep):
@@ -77,11 +81,17 @@ def test_trials_and_trainings_have_their_data_set_as_an_input(fabricated_sweep):
             continue
         (logged,) = run.inputs.dataset_inputs
         assert logged.dataset.name == "digits"
-        assert len(logged.dataset.digest) == 36 and data.fingerprint.startswith(logged.dataset.digest)
+        assert len(logged.dataset.digest) == 36 and data.fingerprint.startswith(
+            logged.dataset.digest
+        )
         profile = json.loads(logged.dataset.profile)
         assert profile["fingerprint"] == data.fingerprint
         assert profile["class_names"] == [str(digit) for digit in range(10)]
-        assert (profile["num_rows"], profile["shape"], profile["classes"]) == (1797, [1797, 1, 8, 8], 10)
+        assert (profile["num_rows"], profile["shape"], profile["classes"]) == (
+            1797,
+            [1797, 1, 8, 8],
+            10,
+        )
         schema = json.loads(logged.dataset.schema)["mlflow_tensorspec"]
         (features,) = Schema.from_json(schema["features"]).inputs
         assert (features.type.name, features.shape) == ("uint8", (-1, 1, 8, 8))
@@ -102,7 +112,9 @@ def test_what_a_training_took_of_its_machine_is_logged_by_step_and_time(fabricat
 def test_an_empty_database_gets_the_same_from_the_store_alone(fabricated_sweep, copied):
     fabricated.publish(copied)
     assert content(copied) == content(fabricated_sweep)
-    assert [v.tags for v in fabricated.versions(copied)] == [v.tags for v in fabricated.versions(fabricated_sweep)]
+    assert [v.tags for v in fabricated.versions(copied)] == [
+        v.tags for v in fabricated.versions(fabricated_sweep)
+    ]
 
 
 def test_what_an_earlier_version_stored_is_published_with_what_it_knows(copied):
@@ -127,7 +139,9 @@ def test_a_sweep_that_is_not_over_registers_nothing(copied):
     copied.update(0, status=Status.NOT_STARTED, error=NOT_BEGUN)
     fabricated.publish(copied, "FAILED")
     assert fabricated.versions(copied) == []
-    copied.update(0, status="failed", error="")  # then it is over: what its other trials have found is registered
+    copied.update(
+        0, status="failed", error=""
+    )  # then it is over: what its other trials have found is registered
     fabricated.publish(copied, "FAILED")
     assert len(fabricated.versions(copied)) == 1
 
@@ -135,19 +149,28 @@ def test_a_sweep_that_is_not_over_registers_nothing(copied):
 def test_a_sweep_that_goes_on_says_who_ran_it_last(copied):
     plan = copied.folder / "plan.json"
     now = json.loads(plan.read_text())
-    plan.write_text(json.dumps({**now, "made_by": {"torch": "1.0", "commit": f"{'a' * 40}{DIRTY}"}}))
+    plan.write_text(
+        json.dumps({**now, "made_by": {"torch": "1.0", "commit": f"{'a' * 40}{DIRTY}"}})
+    )
     fabricated.publish(copied)
     (sweep,) = runs(copied, "sweep")
-    assert (sweep.data.tags["mlflow.source.git.commit"], sweep.data.tags["git_dirty"]) == ("a" * 40, "true")
+    assert (sweep.data.tags["mlflow.source.git.commit"], sweep.data.tags["git_dirty"]) == (
+        "a" * 40,
+        "true",
+    )
     plan.write_text(json.dumps({**now, "made_by": {"torch": "2.0", "commit": "b" * 40}}))
     fabricated.publish(copied)
     (sweep,) = runs(copied, "sweep")
-    assert (sweep.data.tags["mlflow.source.git.commit"], sweep.data.tags["torch_version"]) == ("b" * 40, "2.0")
+    assert (sweep.data.tags["mlflow.source.git.commit"], sweep.data.tags["torch_version"]) == (
+        "b" * 40,
+        "2.0",
+    )
     assert "git_dirty" not in sweep.data.tags
 
 
 def test_what_is_longer_than_mlflow_has_room_for_is_cut_and_kept_whole(tmp_path):
-    """PostgreSQL refuses what is longer, SQLite takes it, and MLflow's client cuts some of it without a word."""
+    """PostgreSQL refuses what is longer, SQLite takes it, and MLflow's client cuts some of it
+    without a word."""
     labels = [k % 10 for k in range(3000)]
     asked = fabricated.experiment(sweep={"space": {"sampling.labels": {"grid": [labels, [1]]}}})
     records = fabricated.sweep(tmp_path / "runs", asked)

@@ -1,4 +1,5 @@
-"""Publishing to a real MLflow server, dead and alive, what the default sweep has left in its store."""
+"""Publishing to a real MLflow server, dead and alive, what the default sweep has left in its
+store."""
 
 import shutil
 from collections import Counter
@@ -21,7 +22,11 @@ def port() -> int:
 def sweep(default_sweep: SweepRun, tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     """The finished sweep in a folder of its own, without what it has logged."""
     cwd = tmp_path_factory.mktemp("served")
-    shutil.copytree(default_sweep.storage, cwd / "runs", ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    shutil.copytree(
+        default_sweep.storage,
+        cwd / "runs",
+        ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"),
+    )
     return SweepRun(cwd, default_sweep.arguments, default_sweep.said)
 
 
@@ -32,16 +37,24 @@ def server(port: int, tmp_path: Path) -> Iterator[str]:
         yield uri
 
 
-def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_is_back(sweep, port, request):
+def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_is_back(
+    sweep, port, request
+):
     arguments = [*sweep.arguments, "--set", f"tracking.uri=http://127.0.0.1:{port}"]
     dead = run(sweep.cwd, "sweep", *arguments)
     assert dead.returncode == 0, dead.stdout + dead.stderr
     none = f"http://127.0.0.1:{port}: no tracking server answers there: start it"
-    warned = next(line for line in dead.stdout.splitlines() if line.startswith("tracking.uri: got "))
+    warned = next(
+        line for line in dead.stdout.splitlines() if line.startswith("tracking.uri: got ")
+    )
     assert warned.startswith(f"tracking.uri: got {none}") and "the run goes on" in warned
     assert f"MLflow could not be written: {none}" in dead.stdout
     assert "Traceback" not in dead.stdout + dead.stderr
-    again = next(line for line in dead.stdout.splitlines() if line.startswith("publish what is missing with: "))
+    again = next(
+        line
+        for line in dead.stdout.splitlines()
+        if line.startswith("publish what is missing with: ")
+    )
     again = again.removeprefix("publish what is missing with: ")
 
     still_dead = pasted(again, sweep.cwd)
@@ -56,11 +69,23 @@ def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_i
     experiment = client.get_experiment_by_name("nfe-sweep")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert Counter(r.data.tags["kind"] for r in found) == {"sweep": 1, "trial": 18, "teacher": 1, "student": 4}
+    assert Counter(r.data.tags["kind"] for r in found) == {
+        "sweep": 1,
+        "trial": 18,
+        "teacher": 1,
+        "student": 4,
+    }
     assert {r.info.status for r in found} == {"FINISHED"}
     trial = next(r for r in found if r.data.tags["kind"] == "trial")
-    assert {a.path for a in client.list_artifacts(trial.info.run_id)} >= {"samples.png", "nearest.png", "config.yaml"}
+    assert {a.path for a in client.list_artifacts(trial.info.run_id)} >= {
+        "samples.png",
+        "nearest.png",
+        "config.yaml",
+    }
     (version,) = client.search_model_versions("name = 'nfe-sweep'")
     (parent,) = (r for r in found if r.data.tags["kind"] == "sweep")
-    assert (version.tags["sweep_id"], version.run_id) == (parent.data.tags["sweep_id"], parent.info.run_id)
+    assert (version.tags["sweep_id"], version.run_id) == (
+        parent.data.tags["sweep_id"],
+        parent.info.run_id,
+    )
     assert not (sweep.storage / "mlflow.db").exists()

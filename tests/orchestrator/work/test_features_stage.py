@@ -67,7 +67,11 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(root: Path, space: dict[str, list[Any]] | None = None, **blocks: Any) -> Plan:
-    swept = {"sweep": {"space": {key: {"grid": values} for key, values in space.items()}}} if space else {}
+    swept = (
+        {"sweep": {"space": {key: {"grid": values} for key, values in space.items()}}}
+        if space
+        else {}
+    )
     data = {"name": "folder", "root": str(root), "size": 8}
     return opening.make_plan(parse({**SMALL, **blocks, **swept, "data": data}), "x.yaml")
 
@@ -78,7 +82,9 @@ def own_of(trial: Trial) -> Any:
     return own
 
 
-def test_own_features_are_a_stage_that_the_reference_and_through_it_the_evaluation_rest_on(labelled):
+def test_own_features_are_a_stage_that_the_reference_and_through_it_the_evaluation_rest_on(
+    labelled,
+):
     (trial,) = planned(labelled).trials
     assert [s.kind for s in trial.stages()] == ["features", "reference", "teacher", "evaluation"]
     own, reference = own_of(trial), trial.reference
@@ -87,20 +93,33 @@ def test_own_features_are_a_stage_that_the_reference_and_through_it_the_evaluati
     assert reference in trial.evaluation.parents
 
 
-def test_all_seeds_and_all_networks_share_own_features_and_other_images_have_others(labelled, unlabelled):
-    plan = planned(labelled, {"seed": [0, 1], "model.channels": [8, 16], "data.root": [str(labelled), str(unlabelled)]})
+def test_all_seeds_and_all_networks_share_own_features_and_other_images_have_others(
+    labelled, unlabelled
+):
+    plan = planned(
+        labelled,
+        {"seed": [0, 1], "model.channels": [8, 16], "data.root": [str(labelled), str(unlabelled)]},
+    )
     owners = {own_of(trial).key: trial.config.data.root for trial in plan.trials}
-    assert len(plan.trials) == 8 and sorted(owners.values()) == sorted(map(str, (labelled, unlabelled)))
+    assert len(plan.trials) == 8 and sorted(owners.values()) == sorted(
+        map(str, (labelled, unlabelled))
+    )
     assert len(list(plan.stages(("features",)))) == len(list(plan.stages(("reference",)))) == 2
 
 
-def test_auto_takes_inception_as_soon_as_its_weights_are_here_and_asking_for_own_features_does_not(labelled):
+def test_auto_takes_inception_as_soon_as_its_weights_are_here_and_asking_for_own_features_does_not(
+    labelled,
+):
     before = planned(labelled).trials[0].reference
     OFFICIAL["inception-v3-compat"].path.parent.mkdir(parents=True)
     OFFICIAL["inception-v3-compat"].path.write_bytes(b"weights")
     after = planned(labelled).trials[0].reference
-    assert before.parents and after.config["features"] == "inception-v3-compat" and not after.parents
-    asked = planned(labelled, evaluation={**SMALL["evaluation"], "features": "own"}).trials[0].reference
+    assert (
+        before.parents and after.config["features"] == "inception-v3-compat" and not after.parents
+    )
+    asked = (
+        planned(labelled, evaluation={**SMALL["evaluation"], "features": "own"}).trials[0].reference
+    )
     assert asked.key == before.key
 
 
@@ -111,13 +130,21 @@ def test_a_trial_is_trained_and_measured_with_them(kind, task, tmp_path, request
     metrics, _ = run_trial(trial, tmp_path)
     own = own_of(trial)
     assert metrics["fid"] > 0 and metrics["fid_features"] == own_name(own.key)
-    about = read_about(Store(tmp_path).result(own.key).path("network.safetensors"), own_name(own.key))
+    about = read_about(
+        Store(tmp_path).result(own.key).path("network.safetensors"), own_name(own.key)
+    )
     assert about.task == task and about.data_fingerprint == trial.facts.fingerprint
     records = Records(plan, Store(tmp_path))
     records.open()
-    assert f"{about.held_out_accuracy:.1%} of 12 held-out images" in shown(records, View(records, Console()).table())
+    assert f"{about.held_out_accuracy:.1%} of 12 held-out images" in shown(
+        records, View(records, Console()).table()
+    )
     for text in (page(records), dry_run(override(plan.experiment, {"storage": str(tmp_path)}))):
-        assert f"{about.held_out_accuracy:.1%} of" in text and ONLY in text and own_name(own.key) in text
+        assert (
+            f"{about.held_out_accuracy:.1%} of" in text
+            and ONLY in text
+            and own_name(own.key) in text
+        )
         assert "give its path as evaluation.weights" in text
 
 
@@ -139,7 +166,9 @@ def test_a_teacher_is_watched_by_them(labelled, tmp_path):
     train(trial.chain, trial.config.data, tmp_path)
     from orchestrator.work import building
 
-    store, teacher, data = Store(tmp_path), trial.chain[0], data_of(trial.chain[0], trial.config.data)
+    store = Store(tmp_path)
+    teacher = trial.chain[0]
+    data = data_of(trial.chain[0], trial.config.data)
     watch = Watch(1, 16, trial.reference, FeatureWeights())
     assert fid(watch, building.trained(store, teacher, data), teacher, data, store) > 0
 
@@ -147,7 +176,10 @@ def test_a_teacher_is_watched_by_them(labelled, tmp_path):
 def test_the_inception_score_of_images_without_classes_is_refused(unlabelled, labelled):
     scored = {**SMALL["evaluation"], "metrics": ["fid", "inception_score"]}
     assert planned(labelled, evaluation=scored).trials
-    with pytest.raises(ConfigError, match=r"evaluation\.metrics: got inception_score, expected other metrics: its own"):
+    with pytest.raises(
+        ConfigError,
+        match=r"evaluation\.metrics: got inception_score, expected other metrics: its own",
+    ):
         planned(unlabelled, evaluation=scored)
 
 
@@ -160,14 +192,21 @@ def test_a_dry_run_says_what_own_features_are_before_there_are_any(labelled, tmp
 
 @pytest.mark.system
 def test_a_sweep_with_own_features_trains_them_once_and_says_how_good_they_are(tmp_path):
-    file = TINY.replace("metrics: [fid]", "metrics: [fid], features: own").replace("model: student", "model: teacher")
+    file = TINY.replace("metrics: [fid]", "metrics: [fid], features: own").replace(
+        "model: student", "model: teacher"
+    )
     (tmp_path / "x.yaml").write_text(file + "sweep:\n  space:\n    seed: {grid: [0, 1]}\n")
     said = run(tmp_path, "sweep", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
     kinds = {key: json.loads(m)["kind"] for key, m in manifests(tmp_path / "runs").items()}
-    assert sorted(kinds.values()) == ["evaluation"] * 2 + ["features", "reference"] + ["teacher"] * 2
+    assert (
+        sorted(kinds.values()) == ["evaluation"] * 2 + ["features", "reference"] + ["teacher"] * 2
+    )
     (key,) = (key for key, kind in kinds.items() if kind == "features")
-    assert "own features: done in" in said.stdout and "of 355 held-out images put in their class" in said.stdout
+    assert (
+        "own features: done in" in said.stdout
+        and "of 355 held-out images put in their class" in said.stdout
+    )
     assert said.stdout.count(ONLY) == 2  # before, and beside the numbers
     (table,) = (tmp_path / "runs" / "sweeps" / "tiny").glob("*/results.csv")
     rows = list(csv.DictReader(table.read_text().splitlines()))

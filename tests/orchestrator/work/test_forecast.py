@@ -32,13 +32,19 @@ def test_the_parameters_are_those_of_the_network(tmp_path: Path):
     assert found.memory_bytes > torch.finfo(torch.float32).bits // 8 * found.parameters
 
 
-def test_the_time_is_that_of_all_steps_and_of_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(forecast, "_step_seconds", lambda stage, data: 0.1 if stage.kind == "teacher" else 0.2)
+def test_the_time_is_that_of_all_steps_and_of_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        forecast, "_step_seconds", lambda stage, data: 0.1 if stage.kind == "teacher" else 0.2
+    )
     monkeypatch.setattr(forecast, "_evaluation_seconds", lambda *given: 1.0)
     one, two = (forecast.forecast(plan(), Store(tmp_path), at_once) for at_once in (1, 2))
     training = 200 * 0.1 + 100 * 0.2 + 100 * 0.2
     assert one.seconds == pytest.approx(forecast.START_SECONDS + training + 4 + 2)
-    assert two.seconds == pytest.approx(forecast.START_SECONDS + training + 2)  # one chain: no less than all of it
+    assert two.seconds == pytest.approx(
+        forecast.START_SECONDS + training + 2
+    )  # one chain: no less than all of it
     assert one.step_seconds == pytest.approx(training / 400)
 
 
@@ -62,7 +68,9 @@ def test_steps_of_every_distiller_are_timed(tmp_path: Path, kind: str):
     assert f"{found.parameters:,} parameters" in network and "from steps timed here" in estimate
 
 
-def test_of_a_large_network_the_operations_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_of_a_large_network_the_operations_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(forecast, "LARGEST", 1000.0)
     monkeypatch.setattr(forecast, "_rate", lambda: 1e9)
     planned = plan(model={"kind": "mlp", "channels": 32, "depth": 1})
@@ -70,7 +78,9 @@ def test_of_a_large_network_the_operations_are_counted(tmp_path: Path, monkeypat
     model = building.network(planned.trials[0].chain[0], DATA)
     products = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
     a_pass = 2 * sum(products)  # of one image: a multiplication and an addition a weight
-    training = 16 * a_pass * (200 * 3 + 100 * (3 + 2) + 100 * (3 + 2))  # two steps of ab2, then two of Euler
+    training = (
+        16 * a_pass * (200 * 3 + 100 * (3 + 2) + 100 * (3 + 2))
+    )  # two steps of ab2, then two of Euler
     sampling = 64 * a_pass * (4 + 2)
     assert found.operations == pytest.approx(training + sampling)
     longest = training + 64 * a_pass * 2

@@ -20,11 +20,20 @@ GRID9 = {
 }
 TEACHER = {"sampling": {"model": "teacher", "steps": 3, "solver": "heun", "guidance": 1.5}}
 EXPONENTIAL = {"path": {"kind": "kac", "signal": "exponential"}}
-CONSISTENCY = {"distill": {"kind": "consistency", "intervals": [2], "teacher_steps": 4, "steps": 20, "batch_size": 16}}
+CONSISTENCY = {
+    "distill": {
+        "kind": "consistency",
+        "intervals": [2],
+        "teacher_steps": 4,
+        "steps": 20,
+        "batch_size": 16,
+    }
+}
 
 
 def written(root: Path, **settings: Any) -> Path:
-    """A folder of the network of an experiment with these settings, made in a store with nothing else."""
+    """A folder of the network of an experiment with these settings, made in a store with nothing
+    else."""
     trial = fabricated.chain(root, **settings)
     last = trial.chain[-1]
     result = Store(root / "runs").result(last.key)
@@ -50,7 +59,9 @@ def by_command(root: Path, *arguments: str) -> np.ndarray:
 def test_every_kind_of_network_draws_what_the_sampling_command_draws(tmp_path, settings, steps):
     sampler = network_sampler.NetworkSampler(written(tmp_path, **settings))
     said = sampler.draw({"count": 5, "seed": 3, "steps": steps, "labels": [3, 1]})
-    expected = by_command(tmp_path, "--count", "5", "--seed", "3", "--steps", str(steps), "--labels", "3,1")
+    expected = by_command(
+        tmp_path, "--count", "5", "--seed", "3", "--steps", str(steps), "--labels", "3,1"
+    )
     assert (np.array(said.get("images", said.get("points"))) == expected).all()
 
 
@@ -77,7 +88,9 @@ def test_labels_for_a_network_that_knows_none_and_unknown_fields_are_refused(tmp
     assert len(sampler.draw({"count": 3})["images"]) == 3
     with pytest.raises(network_sampler.RequestError, match="labels"):
         sampler.draw({"labels": [1]})
-    with pytest.raises(network_sampler.RequestError, match="stepz: unknown field, expected some of count, seed"):
+    with pytest.raises(
+        network_sampler.RequestError, match="stepz: unknown field, expected some of count, seed"
+    ):
         sampler.draw({"stepz": 1})
 
 
@@ -88,7 +101,9 @@ def test_a_damaged_network_and_one_of_another_version_are_refused(tmp_path):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(CorruptFileError, match=r"model\.safetensors"):
         network_sampler.NetworkSampler(folder)
-    (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("damping: 25.0", "damping: 24.0"))
+    (folder / "config.yaml").write_text(
+        (folder / "config.yaml").read_text().replace("damping: 25.0", "damping: 24.0")
+    )
     with pytest.raises(ValueError, match="another version"):
         network_sampler.NetworkSampler(folder)
 
@@ -97,4 +112,7 @@ def test_nothing_but_the_folder_is_read(tmp_path):
     folder = written(tmp_path)
     expected = network_sampler.NetworkSampler(folder).draw({"count": 2})
     (tmp_path / "runs").rename(tmp_path / "gone")
-    assert network_sampler.NetworkSampler(folder.rename(tmp_path / "elsewhere")).draw({"count": 2}) == expected
+    assert (
+        network_sampler.NetworkSampler(folder.rename(tmp_path / "elsewhere")).draw({"count": 2})
+        == expected
+    )

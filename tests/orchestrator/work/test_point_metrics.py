@@ -34,7 +34,8 @@ BASE: dict[str, Any] = {
 }
 TEACHER = {"model": "teacher", "steps": 16, "solver": "ab2"}
 EARLY = {"steps": 1, "batch_size": 8, "lr": 1e-9}
-PATHS, DISTILLERS = ("kac", "diffusion", "flow_matching"), ("endpoint", "progressive", "consistency", "inverse")
+PATHS = ("kac", "diffusion", "flow_matching")
+DISTILLERS = ("endpoint", "progressive", "consistency", "inverse")
 
 
 def planned(**blocks: dict[str, Any]) -> Plan:
@@ -104,7 +105,16 @@ def test_a_sweep_draws_the_ways_of_its_paths_and_lists_what_points_have(root):
     with Image.open(records.folder / "figures" / "trajectories.png") as figure:
         assert figure.width > 2.5 * figure.height  # three panels side by side
     names = {path.stem for path in (records.folder / "figures").iterdir()}
-    assert names == {"w2_vs_nfe", "parallel", "pareto", "energy", "losses", "samples_by_nfe", "trajectories", "real"}
+    assert names == {
+        "w2_vs_nfe",
+        "parallel",
+        "pareto",
+        "energy",
+        "losses",
+        "samples_by_nfe",
+        "trajectories",
+        "real",
+    }
     report = (records.folder / "report.html").read_text()
     assert 'alt="trajectories"' in report and ">W2<" in report
     header, *rows = (records.folder / "results.csv").read_text().splitlines()
@@ -118,9 +128,16 @@ def test_points_are_sampled_from_the_command_line(root, tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text(override(plan.experiment, {"storage": str(root)}).to_yaml())
     for name in ("x.npz", "x.png"):
-        assert sample.main([str(file), "--count", "20", "--labels", "4", "--out", str(tmp_path / name)]) == 0
+        assert (
+            sample.main(
+                [str(file), "--count", "20", "--labels", "4", "--out", str(tmp_path / name)]
+            )
+            == 0
+        )
     points = np.load(tmp_path / "x.npz")["points"]
-    assert points.shape == (20, 2) and np.abs(points).max() < 0.34  # mode 4 is the one in the middle
+    assert (
+        points.shape == (20, 2) and np.abs(points).max() < 0.34
+    )  # mode 4 is the one in the middle
     assert Image.open(tmp_path / "x.png").size[0] > 100
 
 
@@ -148,12 +165,19 @@ def test_what_makes_no_sense_is_refused_in_one_line(blocks, message):
 
 
 def test_points_measured_by_points_features_are_told_by_auto():
-    asked, auto = planned(evaluation={"features": "points"}).trials[0], planned().trials[0]
-    assert asked.key == auto.key and auto.reference is not None and auto.reference.config["features"] == "points"
+    asked = planned(evaluation={"features": "points"}).trials[0]
+    auto = planned().trials[0]
+    assert (
+        asked.key == auto.key
+        and auto.reference is not None
+        and auto.reference.config["features"] == "points"
+    )
 
 
 def test_the_experiment_in_the_plane_is_sound():
-    plan = opening.make_plan(load_file(Path(__file__).parents[3] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml")
+    plan = opening.make_plan(
+        load_file(Path(__file__).parents[3] / "experiments" / "toy_2d.yaml"), "toy_2d.yaml"
+    )
     assert {t.config.path.kind for t in plan.trials} == set(PATHS)
     assert len(list(plan.stages(("teacher",)))) == 3
     assert load("grid9").fingerprint == plan.trials[0].chain[0].config["data"]["fingerprint"]

@@ -1,4 +1,5 @@
-"""What is needed last is looked at first: the weights of features, and what trials are measured by."""
+"""What is needed last is looked at first: the weights of features, and what trials are measured
+by."""
 
 import csv
 import hashlib
@@ -48,8 +49,12 @@ def refused(planned: Plan, root: Path, dry: bool = True) -> list[str]:
 @pytest.mark.parametrize("features", [INCEPTION, LARGE])
 def test_a_weights_file_that_is_not_there_is_named_with_its_key_and_a_remedy(features, tmp_path):
     (fault,) = refused(sweep(features=features, weights="/nope.pth"), tmp_path)
-    assert fault.startswith("x.yaml: evaluation.weights: got /nope.pth, which cannot be read (No such file")
-    assert fault.endswith(f"expected a file with the weights of {features}, such as {OFFICIAL[features].url}")
+    assert fault.startswith(
+        "x.yaml: evaluation.weights: got /nope.pth, which cannot be read (No such file"
+    )
+    assert fault.endswith(
+        f"expected a file with the weights of {features}, such as {OFFICIAL[features].url}"
+    )
     (tmp_path / "folder").mkdir()
     (fault,) = refused(sweep(features=features, weights=str(tmp_path / "folder")), tmp_path)
     assert "Is a directory" in fault
@@ -60,10 +65,19 @@ def test_a_file_with_another_hash_is_refused_with_what_to_do(tmp_path):
     file.write_bytes(b"something")
     found = hashlib.sha256(b"something").hexdigest()
     (fault,) = refused(sweep(features=INCEPTION, weights=str(file)), tmp_path)
-    assert fault.startswith(f"x.yaml: evaluation.weights: the weights of {INCEPTION} '{file}' have sha256 {found}")
-    assert "give its hash as evaluation.weights_sha256" in fault and OFFICIAL[INCEPTION].url in fault
-    (fault,) = refused(sweep(features=INCEPTION, weights=str(file), weights_sha256="0" * 64), tmp_path)
-    assert fault.startswith("x.yaml: evaluation.weights_sha256: ") and "correct evaluation.weights_sha256" in fault
+    assert fault.startswith(
+        f"x.yaml: evaluation.weights: the weights of {INCEPTION} '{file}' have sha256 {found}"
+    )
+    assert (
+        "give its hash as evaluation.weights_sha256" in fault and OFFICIAL[INCEPTION].url in fault
+    )
+    (fault,) = refused(
+        sweep(features=INCEPTION, weights=str(file), weights_sha256="0" * 64), tmp_path
+    )
+    assert (
+        fault.startswith("x.yaml: evaluation.weights_sha256: ")
+        and "correct evaluation.weights_sha256" in fault
+    )
     trusted = sweep(features=INCEPTION, weights=str(file), weights_sha256=found.upper())
     assert preflight.before_start(trusted.trials, Store(tmp_path), "x.yaml") != []
     file.write_bytes(b"something else")  # the hash that was computed before is that of another file
@@ -81,7 +95,9 @@ def test_the_weights_of_another_network_are_recognised(tmp_path, monkeypatch):
 
 
 def test_each_swept_file_is_looked_at_once(tmp_path):
-    swept = sweep({"evaluation.weights": ["/a.pth", "/b.pth"], "sampling.steps": [1, 2]}, features=INCEPTION)
+    swept = sweep(
+        {"evaluation.weights": ["/a.pth", "/b.pth"], "sampling.steps": [1, 2]}, features=INCEPTION
+    )
     assert [fault.split(", ")[0] for fault in refused(swept, tmp_path)] == [
         f"x.yaml: evaluation.weights: got {path}" for path in ("/a.pth", "/b.pth")
     ]
@@ -94,7 +110,9 @@ def test_official_weights_that_cannot_be_fetched_are_missed_before_the_start(tmp
     (said,) = preflight.left_to_fetch(needed)
     assert said == f"the weights of {LARGE} would be fetched from {OFFICIAL[LARGE].url}"
     (fault,) = refused(planned, tmp_path, dry=False)
-    assert fault.startswith(f"x.yaml: evaluation.weights: got null: could not download the weights of {LARGE}")
+    assert fault.startswith(
+        f"x.yaml: evaluation.weights: got null: could not download the weights of {LARGE}"
+    )
     assert f"put it at {OFFICIAL[LARGE].path} or give its path as evaluation.weights" in fault
     (fault,) = map(str, unreachable(needed, "x.yaml"))
     assert "cannot be fetched" in fault and OFFICIAL[LARGE].url in fault
@@ -108,7 +126,9 @@ def test_a_broken_file_where_fetched_weights_are_kept_is_named(tmp_path):
     assert str(path) in fault and "remove it, as it is incomplete" in fault
 
 
-def test_what_is_finished_needs_no_weights_and_neither_do_shipped_features_or_a_teacher_alone(tmp_path):
+def test_what_is_finished_needs_no_weights_and_neither_do_shipped_features_or_a_teacher_alone(
+    tmp_path,
+):
     missing = {"features": INCEPTION, "weights": "/nope.pth"}
     finished = made(tmp_path, sweep(**missing))
     assert preflight.before_start(finished.plan.trials, finished.store, "x.yaml") == []
@@ -123,19 +143,26 @@ def test_too_few_images_for_own_features_are_told_before_the_start(tmp_path):
     few = {"name": "folder", "root": str(images(tmp_path / "few", 19, classes=0)), "size": 8}
     planned = opening.make_plan(parse({**SMALL, "data": few}), "x.yaml")
     (fault,) = refused(planned, tmp_path)
-    assert fault.startswith("x.yaml: evaluation.features: got auto: the data's own features, and folder has 19 images")
+    assert fault.startswith(
+        "x.yaml: evaluation.features: got auto: the data's own features, and folder has 19 images"
+    )
     assert "expected 20 or more" in fault and "evaluation.weights" in fault
 
 
 def test_a_node_says_what_it_lacks():
-    assert report.weights([Weights(INCEPTION, "/nope.pth", None)], fetched=False)[0][0] == "evaluation.weights"
+    assert (
+        report.weights([Weights(INCEPTION, "/nope.pth", None)], fetched=False)[0][0]
+        == "evaluation.weights"
+    )
     for fetched in (True, False):
         ((key, message),) = report.weights([Weights(LARGE, None, None)], fetched)
         assert key == "evaluation.weights" and OFFICIAL[LARGE].url in message
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("command, more", [("sweep", []), ("sweep", ["--dry-run"]), ("evaluate", []), ("doctor", [])])
+@pytest.mark.parametrize(
+    "command, more", [("sweep", []), ("sweep", ["--dry-run"]), ("evaluate", []), ("doctor", [])]
+)
 def test_commands_refuse_what_they_would_miss_at_the_end(command, more, tmp_path):
     (tmp_path / "x.yaml").write_text(
         TINY.replace("metrics: [fid]", f"metrics: [fid], features: {INCEPTION}, weights: w")
@@ -180,7 +207,9 @@ def test_a_sweep_that_draws_its_trials_draws_no_more_of_them(tmp_path):
 @pytest.mark.system
 def test_a_reference_that_fails_ends_the_sweep_before_anything_is_trained(tmp_path):
     other = tmp_path / "other.pth"
-    other.write_bytes(pickle.dumps({"a": 1}))  # not what it is said to be, which its hash does not tell
+    other.write_bytes(
+        pickle.dumps({"a": 1})
+    )  # not what it is said to be, which its hash does not tell
     digest = hashlib.sha256(other.read_bytes()).hexdigest()
     weights = f"metrics: [fid], features: {INCEPTION}, weights: {other}, weights_sha256: {digest}"
     space = "sweep:\n  max_concurrent_trials: 2\n  space:\n    seed: {grid: [0, 1, 2, 3]}\n"
@@ -192,5 +221,8 @@ def test_a_reference_that_fails_ends_the_sweep_before_anything_is_trained(tmp_pa
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["status"] for row in rows] == ["failed"] * 4
     assert {row["error"][:70] for row in rows} == {rows[0]["error"][:70]}
-    assert rows[0]["error"].startswith("reference: ValueError: ") and "does not hold a state dict" in rows[0]["error"]
+    assert (
+        rows[0]["error"].startswith("reference: ValueError: ")
+        and "does not hold a state dict" in rows[0]["error"]
+    )
     assert not list((tmp_path / "runs" / "work").glob("*/progress.json"))

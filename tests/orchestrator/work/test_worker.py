@@ -42,17 +42,32 @@ def chain(**settings: object) -> tuple[Stage, ...]:
             "path": {"kind": "kac"},
             "model": {"channels": 8, "multipliers": [1], "patch": 4, "dropout": 0.1},
             "teacher": {"steps": TEACHER_STEPS, "batch_size": 8, "warmup": 5},
-            "distill": {"intervals": [2], "teacher_steps": 4, "steps": STUDENT_STEPS, "batch_size": 8},
+            "distill": {
+                "intervals": [2],
+                "teacher_steps": 4,
+                "steps": STUDENT_STEPS,
+                "batch_size": 8,
+            },
             "sampling": {"steps": 2},
         }
     )
     config = override(base, {key.replace("__", "."): value for key, value in settings.items()})
-    return make(config, alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials[0].chain
+    return (
+        make(config, alike(load("digits").fingerprint, "digits-cnn-v1"), "student").trials[0].chain
+    )
 
 
 def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
     leases = (0,) * len(stages)  # run without coordinators, and so without leases
-    return Job(stages, leases, str(root), Data(name="digits"), Saving(every, 60.0, keep=2), threads=1, run="run")
+    return Job(
+        stages,
+        leases,
+        str(root),
+        Data(name="digits"),
+        Saving(every, 60.0, keep=2),
+        threads=1,
+        run="run",
+    )
 
 
 def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -> None:
@@ -117,7 +132,9 @@ def test_what_a_stage_is_called_changes_no_weight(uninterrupted, tmp_path):
         assert weights(tmp_path, after) == weights(uninterrupted, before)
 
 
-def test_training_that_was_killed_twice_ends_with_the_weights_of_the_uninterrupted_one(interrupted, uninterrupted):
+def test_training_that_was_killed_twice_ends_with_the_weights_of_the_uninterrupted_one(
+    interrupted, uninterrupted
+):
     teacher, student = chain()
     kill_in(student, interrupted)  # which first resumes and finishes the teacher
     assert Store(interrupted).done(teacher.key)
@@ -129,7 +146,9 @@ def test_training_that_was_killed_twice_ends_with_the_weights_of_the_uninterrupt
 def test_a_resumed_loss_curve_has_every_point_once(interrupted, uninterrupted):
     train_teacher(interrupted)
     teacher = chain()[0].key
-    one, other = (Store(root).result(teacher).json("losses.json") for root in (interrupted, uninterrupted))
+    one, other = (
+        Store(root).result(teacher).json("losses.json") for root in (interrupted, uninterrupted)
+    )
     assert [p["step"] for p in one] == [p["step"] for p in other]
     assert one[-1]["step"] == TEACHER_STEPS
     assert all(math.isfinite(p["loss"]) for p in one)
@@ -144,7 +163,9 @@ def test_what_a_training_took_of_its_machine_is_kept_over_an_interruption(tmp_pa
                 raise LeaseLostError("stopped")
             yield step, metrics
 
-    monkeypatch.setattr(machine_use, "EVERY_SECONDS", 0.0)  # a sample at every step, and one at the end
+    monkeypatch.setattr(
+        machine_use, "EVERY_SECONDS", 0.0
+    )  # a sample at every step, and one at the end
     with monkeypatch.context() as interrupted, pytest.raises(LeaseLostError):
         interrupted.setattr(Training, "run", stopped)
         train(str(tmp_path), 10, (stage,))
@@ -162,7 +183,10 @@ def test_how_often_training_is_saved_does_not_change_its_result(uninterrupted, t
 
 DAMAGES = {
     "tensors cut short": (".safetensors", lambda content: content[:-100]),
-    "a bit of the tensors": (".safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+    "a bit of the tensors": (
+        ".safetensors",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    ),
     "numbers cut short": (".json", lambda content: content[:-20]),
     "another step": (".json", lambda content: content.replace(b'"step": ', b'"step": 1', 1)),
 }
@@ -190,19 +214,30 @@ def test_where_every_checkpoint_is_damaged_training_starts_anew(interrupted, uni
     assert weights(interrupted, chain()[0]) == weights(uninterrupted, chain()[0])
 
 
-def test_no_more_checkpoints_are_kept_than_asked_for_and_none_of_a_finished_stage(interrupted, uninterrupted):
+def test_no_more_checkpoints_are_kept_than_asked_for_and_none_of_a_finished_stage(
+    interrupted, uninterrupted
+):
     folder = interrupted / "work" / chain()[0].key / "checkpoints"
-    assert len(list(folder.glob("step-*.json"))) in (2, 3, 4)  # with the best one, and another until it is removed
+    assert len(list(folder.glob("step-*.json"))) in (
+        2,
+        3,
+        4,
+    )  # with the best one, and another until it is removed
     assert not list((uninterrupted / "work").glob("*"))
 
 
-def test_the_best_checkpoint_stays_however_old_and_its_weights_are_kept_beside_the_last(tmp_path, monkeypatch):
+def test_the_best_checkpoint_stays_however_old_and_its_weights_are_kept_beside_the_last(
+    tmp_path, monkeypatch
+):
     (stage,) = chain(teacher__lr=1e-2)[:1]
     kept: dict[int, list[str]] = {}
 
     def rising(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
         for step, metrics in run(self, *arguments):
-            yield step, {**metrics, "loss": float(step) if step > 20 else 100.0 - step}  # best around step 20
+            yield (
+                step,
+                {**metrics, "loss": float(step) if step > 20 else 100.0 - step},
+            )  # best around step 20
             kept[step] = [p.stem for p in checkpoints(tmp_path, stage)]
 
     run = Training.run
@@ -218,7 +253,8 @@ def test_the_best_checkpoint_stays_however_old_and_its_weights_are_kept_beside_t
 
 def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
     settings = {"teacher__schedule": "constant"}
-    (short,), (long,) = chain(**settings, teacher__steps=50)[:1], chain(**settings, teacher__steps=80)[:1]
+    (short,) = chain(**settings, teacher__steps=50)[:1]
+    (long,) = chain(**settings, teacher__steps=80)[:1]
     train(str(tmp_path / "extended"), 10**6, (short,))
     train(str(tmp_path / "at once"), 10**6, (long,))
     log = TrainingLog(*asked(tmp_path / "extended", long))
@@ -229,9 +265,12 @@ def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["step-00000050.safetensors", "manifest.json"])
-def test_where_the_shorter_training_is_damaged_the_longer_one_starts_anew_and_says_so(tmp_path, damaged):
+def test_where_the_shorter_training_is_damaged_the_longer_one_starts_anew_and_says_so(
+    tmp_path, damaged
+):
     settings = {"teacher__schedule": "constant"}
-    (short,), (long,) = chain(**settings, teacher__steps=50)[:1], chain(**settings, teacher__steps=60)[:1]
+    (short,) = chain(**settings, teacher__steps=50)[:1]
+    (long,) = chain(**settings, teacher__steps=60)[:1]
     train(str(tmp_path), 10**6, (short,))
     (tmp_path / "stages" / short.key / damaged).write_bytes(b"")
     before = sorted((tmp_path / "stages" / short.key).iterdir())
@@ -240,10 +279,14 @@ def test_where_the_shorter_training_is_damaged_the_longer_one_starts_anew_and_sa
     assert log.training.step == 0
     (notice,) = notices.about(place_of(tmp_path), [long])
     assert "whose end is damaged" in notice.text and damaged in notice.text
-    assert sorted((tmp_path / "stages" / short.key).iterdir()) == before  # another stage's result stays as it is
+    assert (
+        sorted((tmp_path / "stages" / short.key).iterdir()) == before
+    )  # another stage's result stays as it is
 
 
-def test_that_the_best_checkpoint_is_damaged_is_said_where_the_report_finds_it(tmp_path, monkeypatch):
+def test_that_the_best_checkpoint_is_damaged_is_said_where_the_report_finds_it(
+    tmp_path, monkeypatch
+):
     (stage,), run = chain()[:1], Training.run
 
     def rising(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
@@ -259,7 +302,9 @@ def test_that_the_best_checkpoint_is_damaged_is_said_where_the_report_finds_it(t
     assert not Store(tmp_path).result(stage.key).has("best.safetensors")
 
 
-@pytest.mark.parametrize("other", [{"teacher__schedule": "cosine"}, {"teacher__lr": 1e-4}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "other", [{"teacher__schedule": "cosine"}, {"teacher__lr": 1e-4}, {"seed": 1}]
+)
 def test_nothing_goes_on_from_a_training_that_differs_in_more_than_its_steps(tmp_path, other):
     (short,) = chain(teacher__schedule="constant", teacher__steps=5)[:1]
     train(str(tmp_path), 10**6, (short,))
@@ -271,13 +316,21 @@ def test_nothing_goes_on_from_a_training_that_differs_in_more_than_its_steps(tmp
 
 def asked(root: Path, stage: Stage) -> tuple[Stage, Store, Training, Saving, int]:
     model = building.network(stage, load("digits"))
-    return stage, Store(root), Training(model, building.optimiser_settings(stage)), Saving(10, 60.0, keep=2), 0
+    return (
+        stage,
+        Store(root),
+        Training(model, building.optimiser_settings(stage)),
+        Saving(10, 60.0, keep=2),
+        0,
+    )
 
 
 def test_training_stops_where_another_process_has_taken_the_stage_over(tmp_path, monkeypatch):
     monkeypatch.setattr(training_log, "PROGRESS_SECONDS", 0.0)
     (stage,) = chain()[:1]
-    (Store(tmp_path).work(stage.key) / "lease.1").touch()  # newer than number 0, under which this one runs
+    (
+        Store(tmp_path).work(stage.key) / "lease.1"
+    ).touch()  # newer than number 0, under which this one runs
     with pytest.raises(LeaseLostError, match="taken over"):
         train(str(tmp_path), 10, (stage,))
     assert not Store(tmp_path).done(stage.key)
@@ -292,7 +345,9 @@ def test_a_finished_stage_is_left_alone(uninterrupted):
 
 def test_a_loss_that_is_not_finite_ends_training_with_the_step_and_the_rate(tmp_path):
     stages = chain(teacher__lr=1e30, teacher__schedule="constant", teacher__warmup=0)
-    with pytest.raises(NonFiniteLossError, match=r"loss is (nan|-?inf) at step \d+ .*last good loss.*1e\+30"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss is (nan|-?inf) at step \d+ .*last good loss.*1e\+30"
+    ):
         train(str(tmp_path), stages=stages)
     assert not Store(tmp_path).done(stages[0].key)
 
@@ -309,12 +364,18 @@ def test_progress_is_left_for_views_while_training_runs(killed):
     assert 0 < progress["step"] < progress["steps"] == TEACHER_STEPS
 
 
-@pytest.mark.parametrize(("lease", "said"), [(None, False), (1, True), (2, False)], ids=["finished", "held", "lost"])
-def test_a_worker_that_fails_says_why_only_where_nobody_has_gone_on_with_its_stage(tmp_path, lease, said):
+@pytest.mark.parametrize(
+    ("lease", "said"), [(None, False), (1, True), (2, False)], ids=["finished", "held", "lost"]
+)
+def test_a_worker_that_fails_says_why_only_where_nobody_has_gone_on_with_its_stage(
+    tmp_path, lease, said
+):
     (stage,), store = chain()[:1], Store(tmp_path)
     if lease is not None:
         store.work(stage.key)
         (tmp_path / "work" / stage.key / f"lease.{lease}").touch()
-    last_words(stage, replace(job((stage,), tmp_path, 5), leases=(1,)), RuntimeError("its peer is gone"))
+    last_words(
+        stage, replace(job((stage,), tmp_path, 5), leases=(1,)), RuntimeError("its peer is gone")
+    )
     assert (tmp_path / "work" / stage.key / "failure.json").exists() == said
     assert (tmp_path / "work").exists() == (lease is not None)
