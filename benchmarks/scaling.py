@@ -2,13 +2,13 @@
 without shared stages, and how what the driver does by itself grows with the trials.
 `docs/scaling.md` reads the figures."""
 
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -16,8 +16,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.store import finish, plan
-from kaccore.models import UNet
 from kaccore.solvers import EVALUATIONS
+from orchestrator.methods.network_kind import NetworkKind
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
@@ -84,27 +84,31 @@ def hours(stages: Iterable[Stage]) -> float:
 def _operations(stage: Stage) -> float:
     if stage.kind == "reference":
         return 0.0
-    teacher = stage.lineage()[0]
-    once = _forward(
-        json.dumps(teacher.config["model"]), 10 if teacher.config["label_dropout"] else 0
-    )
+    teacher = stage.teacher_spec
+    once = _forward(teacher.model, 10 if teacher.label_dropout else 0)
     if stage.kind == "evaluation":
-        sampling, images = stage.config["sampling"], stage.config["samples"] * stage.config["seeds"]
-        return images * once * sampling["steps"] * EVALUATIONS[sampling["solver"]]
-    images = stage.config["optimise"]["steps"] * stage.config["optimise"]["batch_size"]
-    if stage is teacher:
-        return images * 3 * once  # a backward pass counts as two forward ones
-    guided = 2 if stage.config.get("guidance", 1.0) != 1.0 else 1
-    taught = stage.config["substeps"] * EVALUATIONS[stage.config["solver"]] * guided
-    return images * (3 + taught) * once
+        spec = stage.evaluation_spec
+        passes = spec.sampling.steps * EVALUATIONS[spec.sampling.solver]
+        return spec.samples * spec.seeds * once * passes
+    optimise = stage.training_spec.optimise
+    taught = 0 if stage.student is None else stage.student.passes(EVALUATIONS)
+    # a backward pass counts as two forward ones
+    return optimise.steps * optimise.batch_size * (3 + taught) * once
+
+
+class Shape(NamedTuple):
+    """The shape of images."""
+
+    channels: int
+    size: int
 
 
 @lru_cache
-def _forward(settings: str, classes: int) -> float:
+def _forward(model: NetworkKind, classes: int) -> float:
     """Operations of one evaluation of the network for one image of 32x32."""
-    given = {key: value for key, value in json.loads(settings).items() if key != "kind"}
+    arguments = model.arguments(Shape(3, 32))
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        UNet(32, 3, **given, classes=classes)(torch.empty(1, 3, 32, 32), torch.empty(1))
+        model.network()(**arguments, classes=classes)(torch.empty(1, 3, 32, 32), torch.empty(1))
     return float(counter.get_total_flops())
 
 

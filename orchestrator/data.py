@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.console import argument_types, command_line, output_file
+from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan import data as dataset_info
 from orchestrator.settings import loading
-from orchestrator.settings.blocks import Data
-from orchestrator.settings.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
     from kaccore.data import ImageData, Look
@@ -54,13 +54,12 @@ def _show(args: argparse.Namespace) -> int:
     _check(Path(args.out))
     settings = loading.load(args.file, args.overrides).data
     output_file.check_apart(Path(args.out), settings)
-    from kaccore.data import look
     from kaccore.files import write_bytes
     from orchestrator.work import marks, pictures
 
     try:
         data = dataset_info.images(settings)
-        found = look(**settings.model_dump(exclude={"flip"}))
+        found = settings.look()
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(args.file, "data", str(e))]) from None
     chosen = pictures.spread_over_classes(data, SHOWN)
@@ -70,9 +69,9 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def described(settings: Data, data: "ImageData", found: "Look") -> Iterable[str]:
+def described(settings: DatasetKind, data: "ImageData", found: "Look") -> Iterable[str]:
     """Lines on a data set: its count, classes, formats, sizes and what was done."""
-    where = "" if settings.root is None else f" {settings.root}"
+    where = f" {settings.root_folder}" if settings.root_folder else ""
     what = (
         "points"
         if settings.facts.points

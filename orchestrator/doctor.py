@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cluster import connection, local_ray, resources
 from orchestrator.console import argument_types, command_line
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.sweeps import opening
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console import argument_types, command_line, network_arguments, output_file
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor
@@ -117,25 +117,26 @@ def original(
     from kaccore.solvers import uniform_times
     from orchestrator.networks.export_notes import describe
     from orchestrator.work import building
-    from orchestrator.work.evaluation import draw, labels_for
+    from orchestrator.work.evaluation import draw, grid_of, labels_for
 
     machine.limit_threads()
-    data, setting = source.data(), config.sampling.model_dump(mode="json")
+    data = source.data()
+    setting = config.sampling
     model = building.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
-    times = stage.config.get("times") or setting["times"]
+    times = grid_of(stage, setting)
     sampler = Sampler(
         model,
-        uniform_times(setting["steps"]) if times is None else torch.tensor(times),
-        solver=setting["solver"],
-        guidance=setting["guidance"],
-        shaping=setting["shaping"],
+        uniform_times(setting.steps) if times is None else torch.tensor(times),
+        solver=setting.solver,
+        guidance=setting.guidance,
+        shaping=setting.shaping,
         bounded=not isinstance(data, PointData),
         jumps=stage.jumps,
     )
     labels = labels_for(stage, None, data, 0, range(COMPARED))
     samples = draw(stage, setting, model, data, range(COMPARED), 0, labels)
     shape = (data.channels, data.size, data.size)
-    noise = prior_images(building.path(stage.lineage()[0], data), 0, range(COMPARED), shape)
+    noise = prior_images(building.path(stage, data), 0, range(COMPARED), shape)
     wanted = samples.images.clamp(-1, 1) if sampler.bounded else samples.images
     about = describe(stage, data, sampler, samples.nfe, config.name)
     return sampler.eval(), [noise, *([] if labels is None else [labels])], wanted, about

@@ -12,10 +12,10 @@ from threading import Event
 
 from orchestrator.cluster import connection, local_ray
 from orchestrator.console import command_line, network_arguments
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import layout
 
 HOST, PORT = "127.0.0.1", 8321

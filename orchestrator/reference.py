@@ -4,16 +4,19 @@ the settings.
 docs/reference.md is what this prints.
 """
 
+import inspect
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from orchestrator.fields.kind import FAMILIES, Family, Kind
+from orchestrator.fields.messages import expected
+from orchestrator.fields.schema import inner_block
 from orchestrator.settings.entries import FORMS
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.messages import expected
-from orchestrator.settings.schema import inner_block
 from orchestrator.settings.space import NOT_SWEPT
 
 TOP = """\
@@ -40,12 +43,35 @@ def markdown() -> str:
         _table(own),
     ]
     for name, field in Experiment.model_fields.items():
-        if (block := inner_block(field)) is not None:
-            parts += [f"## {name}\n\n{field.description}", _table(block.model_fields)]
+        block = inner_block(field)
+        if block is None:
+            continue
+        parts.append(f"## {name}\n\n{field.description}")
+        if name in FAMILIES:
+            parts += _kinds(FAMILIES[name])
+        else:
+            parts.append(_table(block.model_fields))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(fields: dict[str, FieldInfo]) -> str:
+def _kinds(family: Family[Any]) -> Iterator[str]:
+    """What kinds a block may be of, and a table of settings for each."""
+    default = "required" if family.default is None else f"`{json.dumps(family.default)}` by default"
+    yield f"`{family.key}`, {default}: {family.expected()}. Each has keys of its own."
+    for kind in family:
+        fields = {name: field for name, field in kind.model_fields.items() if name != family.key}
+        yield f"### {family.key}: {kind.name_of()}\n\n{meaning(kind)}"
+        yield _table(fields) if fields else "It has no other keys."
+
+
+def meaning(kind: type[Kind]) -> str:
+    """What a kind is: the first paragraph of its docstring."""
+    paragraph = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
+    plugin = kind.plugin()
+    return " ".join(paragraph.split()) + (f" From the plugin {plugin.name}." if plugin else "")
+
+
+def _table(fields: Mapping[str, FieldInfo]) -> str:
     rows = ["| key | default | values | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
         cells = (f"`{name}`", _default(field), _values(field), field.description or "")

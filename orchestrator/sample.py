@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console import argument_types, command_line, network_arguments, output_file
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.plan.stage import Stage
+from orchestrator.settings.blocks import Sampling
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.sweeps.inventory import size_text
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
@@ -67,14 +68,15 @@ def _draw(args: argparse.Namespace) -> int:
 
     machine.limit_threads()
     data = source.data()
-    out, setting = Path(args.out), config.sampling.model_dump(mode="json")
+    out = Path(args.out)
+    setting = config.sampling
     if _is_folder(args.out) and isinstance(data, PointData):
         what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
     _check_memory(args, config.sampling.steps, data)
     model = animation.Watched(building.trained(source.store, stage, data).to(device()))
-    chosen = labels_for(stage, setting["labels"], data, args.seed, range(args.count))
+    chosen = labels_for(stage, setting.labels, data, args.seed, range(args.count))
     samples = draw(
         stage,
         setting,
@@ -145,7 +147,7 @@ def _save(
 
 def _save_way(
     out: Path,
-    setting: dict[str, Any],
+    setting: Sampling,
     model: Any,
     samples: Any,
     data: "ImageData",
@@ -155,8 +157,8 @@ def _save_way(
     from orchestrator.networks import animation
     from orchestrator.work import pictures
 
-    evaluations = EVALUATIONS[setting["solver"]]
-    guided = setting["guidance"] != 1 and labels is not None
+    evaluations = EVALUATIONS[setting.solver]
+    guided = setting.guidance != 1 and labels is not None
     positions = model.positions(samples.nfe, evaluations, guided, samples.images)
     animation.save_way(out, positions, data, pictures.names_of(labels, data))
 

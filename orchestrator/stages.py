@@ -4,7 +4,7 @@ kept sweep needs."""
 import argparse
 
 from orchestrator.console import command_line
-from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.store import Store

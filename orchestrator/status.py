@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.console import argument_types, command_line
+from orchestrator.fields.faults import ConfigError
 from orchestrator.networks.locate import SWEEP, sweep_folder
-from orchestrator.settings.faults import ConfigError
 from orchestrator.store import layout
 from orchestrator.store.begun import begun
 from orchestrator.store.place import Place

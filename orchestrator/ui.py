@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from orchestrator.console import command_line
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host.printed import command, short
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.tracking.runs import fit

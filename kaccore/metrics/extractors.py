@@ -23,6 +23,7 @@ from torch_fidelity.utils import create_feature_extractor
 from kaccore.data import from_uint8
 from kaccore.metrics.dinov2 import DinoFeatures
 from kaccore.metrics.features import (
+    BUILDERS,
     DINOV2,
     FEATURES,
     INCEPTION,
@@ -186,6 +187,9 @@ def extractor(
         )
     if features == POINTS:
         return Coordinates()
+    if features in BUILDERS:
+        made: nn.Module = BUILDERS[features]()
+        return made.eval().requires_grad_(False).to(device)
     if features in OFFICIAL:
         content = read_weights(
             weights or fetch_official_weights(features),

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
 INCEPTION = "inception-v3-compat"
@@ -73,6 +75,19 @@ FEATURES = {
         FeatureSpec(POINTS, channels=2, size=1, width=2, classes=0, data="grid9"),
     )
 }
+BUILDERS: dict[str, Callable[[], Any]] = {}  # what makes extractors that others have added
+
+
+def add(spec: FeatureSpec, build: Callable[[], Any]) -> None:
+    """Add an extractor of one's own, called `spec.name`. `build()` is a network on the CPU: uint8
+    images (N, C, H, W) -> (features (N, width), logits (N, classes)). Raises ValueError for a name
+    that is this package's."""
+    if spec.name in FEATURES and spec.name not in BUILDERS:
+        raise ValueError(f"features {spec.name!r} are there already: choose another name")
+    FEATURES[spec.name] = spec
+    BUILDERS[spec.name] = build
+
+
 AUTO_FEATURES = {spec.data: spec.name for spec in FEATURES.values() if spec.data}
 SHIPPED_FEATURES = {
     data: name for data, name in AUTO_FEATURES.items() if name != POINTS

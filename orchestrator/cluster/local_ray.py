@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 
 HERE = "this machine"

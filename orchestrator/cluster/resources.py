@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from orchestrator.cluster import autoscaler, local_ray, ray_internals
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 
 
 def check_here(experiment: Experiment, source: str) -> list[str]:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from orchestrator.settings.addresses import as_path
+from orchestrator.fields.addresses import as_path
 from orchestrator.settings.tracking_address import as_uri
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 from kaccore.files import CorruptFileError
 from orchestrator.cluster import resources
 from orchestrator.console import argument_types, overrides
+from orchestrator.fields.addresses import no_name
+from orchestrator.fields.faults import ConfigError, describe
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
-from orchestrator.settings.addresses import no_name
-from orchestrator.settings.faults import ConfigError, describe
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place

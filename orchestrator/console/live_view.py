@@ -272,7 +272,7 @@ def _outcome(stage: Stage, result: Result) -> str:
             said.append(f"loss {result.json(layout.LOSSES)[-1]['loss']:.4g}")
         elif stage.kind == "evaluation":
             m = result.json(layout.METRICS)
-            said += [f"{k} {m[k]:.4g}" for k in stage.config["metrics"] if k in m]
+            said += [f"{k} {m[k]:.4g}" for k in sorted(stage.evaluation_spec.metrics) if k in m]
     except DamagedError as e:
         return f"done, but {e.found[stage.key]}"
     return ", ".join(said)

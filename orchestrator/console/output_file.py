@@ -6,8 +6,8 @@ import mmap
 import re
 from pathlib import Path
 
-from orchestrator.settings.blocks import Data
-from orchestrator.settings.faults import ConfigError, Fault, describe
+from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.store.images_read import is_read
 from orchestrator.work.marks import MADE
 
@@ -34,10 +34,10 @@ def faults(out: Path) -> list[Fault]:
     return [Fault("--out", "", f"got {out}, {what}")] if what else []
 
 
-def check_apart(out: Path, data: Data) -> None:
+def check_apart(out: Path, data: DatasetKind) -> None:
     """Raise ConfigError where `out` would be read as one of the images of `data`."""
     if is_read(out, data):
-        what = f"which would be read as a training image, since it lies in data.root, {describe(data.root)}"
+        what = f"which would be read as a training image, since it lies in data.root, {describe(data.root_folder)}"
         raise ConfigError([Fault("--out", "", f"got {out}, {what}: give a name in another folder")])
 
 

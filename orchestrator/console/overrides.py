@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault, describe
 from orchestrator.settings.space import NOT_SWEPT, with_values
 
 if TYPE_CHECKING:  # a refusal does not wait for planning

@@ -13,7 +13,7 @@ from orchestrator.cluster import connection
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.store import integrity, layout
 from orchestrator.store.failures import first_line
 from orchestrator.store.run_folder import clear_after_the_dead

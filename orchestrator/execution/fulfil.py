@@ -252,12 +252,12 @@ def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
     began = time.monotonic()
     data = trial.config.data
     weights = weights_of(trial.config)
-    draw, total = _task("sample_part", run), stage.config["samples"]
+    draw, total = _task("sample_part", run), stage.evaluation_spec.samples
     parts = [
         draw.remote(
             stage, run.storage, data, weights, replica, first, min(IMAGES_PER_PART, total - first)
         )
-        for replica in range(stage.config["seeds"])
+        for replica in range(stage.evaluation_spec.seeds)
         for first in range(0, total, IMAGES_PER_PART)
     ]
     ray.wait(parts, num_returns=len(parts), fetch_local=False)

@@ -14,10 +14,6 @@ HOW = (
     "u_null), u_null being that of label -1. With shaping w, u is multiplied by 1 + w (2 t - 1). With jumps, the "
     "network is also told where the step ends. Bounded: the end is clamped to [-1, 1]."
 )
-KAC = (
-    "Each number by itself: n ~ Poisson(damping time); b = 1 where n = 0, else b ~ Beta(floor(n/2) + 1, ceil(n/2)); "
-    "sign = 1 or -1, evenly; noise = sign speed time (2 b - 1). time = clock(1) = 1."
-)
 
 
 def describe(
@@ -25,11 +21,11 @@ def describe(
 ) -> dict[str, Any]:
     """The metadata of an exported `sampler` of the trained `stage`, which costs `nfe` evaluations
     an image."""
-    teacher = stage.lineage()[0]
-    network, arguments = building.architecture(teacher, data, two_times=sampler.jumps)
-    labelled = teacher.config["label_dropout"] is not None
+    teacher = stage.teacher_spec
+    network, arguments = building.architecture(stage, data, two_times=sampler.jumps)
+    labelled = teacher.labelled
     shape = ["N", data.channels, data.size, data.size]
-    null = ", or -1 for no class" if teacher.config["label_dropout"] else ""
+    null = ", or -1 for no class" if teacher.label_dropout else ""
     labels = {"shape": ["N"], "type": "int64", "values": f"0 to {data.classes - 1}{null}"}
     return {
         "made_by": "kacflow",
@@ -51,23 +47,8 @@ def describe(
         "steps": len(sampler.times) - 1,
         "times": sampler.times.tolist(),
         "sampler": sampler.settings(),
-        "path": teacher.config["path"],
-        "noise": noise_law(teacher.config["path"]),
+        "path": teacher.path.content(),
+        "noise": teacher.path.noise_law(),
         "how_to_sample": HOW,
         "network": {"class": network.__name__, "arguments": arguments},
     }
-
-
-def noise_law(path: dict[str, Any]) -> dict[str, Any]:
-    """The law of a path's prior, from which sampling starts."""
-    if path["kind"] != "kac":
-        return {"law": "normal", "mean": 0.0, "standard_deviation": path["width"]}
-    law = {
-        "law": "kac",
-        "time": 1.0,
-        **{key: path[key] for key in ("damping", "speed", "clock")},
-        "how": KAC,
-    }
-    if path["signal"] == "exponential":
-        law["plus"] = "exp(-1) times an image of the training data in [-1, 1], drawn at random"
-    return law

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from kaccore.files import CorruptFileError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.networks.studio import Studio
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError
 from orchestrator.work.requests import RequestError
 
 HERE = ("127.0.0.1", "localhost")

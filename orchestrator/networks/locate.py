@@ -26,12 +26,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.networks.mlflow_lookup import MODELS
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import load, override
 from orchestrator.store import layout
 from orchestrator.store.begun import begun
@@ -106,9 +106,7 @@ class TrainedRun:
         from orchestrator.plan.data import as_images
 
         path, settings = self.config.path, self.config.data
-        if not settings.facts.packaged and not (
-            path.kind == "kac" and path.signal == "exponential"
-        ):
+        if not settings.facts.packaged and not path.starts_from_data:
             return as_images(self.store.with_labels(self.trial.facts.data))
         try:
             return dataset_info.checked(dataset_info.images(settings), self.teacher)

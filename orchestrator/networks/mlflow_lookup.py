@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.settings.faults import ConfigError, Fault
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.tracking.client import connect

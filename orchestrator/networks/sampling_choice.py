@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.fields.addresses import not_text
+from orchestrator.fields.faults import ConfigError, Fault, nearest
 from orchestrator.host.printed import command
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
-from orchestrator.settings.addresses import not_text
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault, nearest
-from orchestrator.settings.rules import class_faults
+from orchestrator.settings.rules.sampling import class_faults
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
@@ -79,7 +79,7 @@ def class_number(source: TrainedRun, word: str) -> int:
 def in_words(config: Experiment, stage: Stage, nfe: int) -> str:
     """Which network is sampled, and how."""
     own = config.sampling
-    kind = stage.kind if stage.kind == "teacher" else f"student ({stage.config['distiller']})"
+    kind = stage.kind if stage.student is None else f"student ({stage.student.distiller})"
     solver = "by jumps" if stage.jumps else f"of {own.solver}"
     built_in = config.distill.guidance if stage.kind == "student" else 1.0
     guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from kaccore.data import PointData
 from kaccore.sampling import Samples
 from kaccore.solvers import SOLVERS
+from orchestrator.fields.faults import ConfigError
 from orchestrator.host.printed import command
 from orchestrator.networks import sampling_choice
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError
 from orchestrator.work import building, pictures
 from orchestrator.work.evaluation import device, draw, labels_for
 from orchestrator.work.marks import marked
@@ -92,8 +92,8 @@ class Studio:
         config = sampling_choice.settled(self.source, given)
         stage = sampling_choice.pick(self.source, config)
         sampling_choice.check_classes(self.source, config, self.data)
-        setting = config.sampling.model_dump(mode="json")
-        labels = labels_for(stage, setting["labels"], self.data, seed, range(count))
+        setting = config.sampling
+        labels = labels_for(stage, setting.labels, self.data, seed, range(count))
         if stage.key not in self.read:
             self.read[stage.key] = building.trained(self.source.store, stage, self.data).to(
                 device()
@@ -146,7 +146,7 @@ class Studio:
                 "steps": [own.steps] if own and own.times else None,
                 "begin": own.steps if own else config.distill.intervals[0],
                 "solvers": list(SOLVERS),
-                "solver": own.solver if own else config.distill.teacher_solver,
+                "solver": own.solver if own else config.distill.solver(),
                 "guided": bool(self.labelled and config.teacher.label_dropout),
             }
         if counts:

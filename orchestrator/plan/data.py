@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaccore import arrays
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.stage import UNKNOWN, Stage
-from orchestrator.settings.blocks import Data
-from orchestrator.settings.dataset_facts import DATA_FACTS
 
 if TYPE_CHECKING:  # a driver plans without torch
     from kaccore.data import ImageData
@@ -88,24 +87,25 @@ def unpack_labels(text: str) -> Labels:
     )
 
 
-def by_name(settings: Data, fingerprint: str, notes: tuple[str, ...] = ()) -> DatasetInfo:
+def by_name(settings: DatasetKind, fingerprint: str, notes: tuple[str, ...] = ()) -> DatasetInfo:
     """What the data set's name alone says of it, with a `fingerprint` from elsewhere."""
     facts = settings.facts
     names = tuple(map(str, range(facts.classes or 0)))
-    count = settings.limit if facts.count is None and settings.limit is not None else facts.count
+    count = settings.most_images
     return DatasetInfo(
         settings.name, fingerprint, count, facts.channels, facts.size, names, facts.points, notes
     )
 
 
-def read(settings: Data) -> DatasetInfo:
+def read(settings: DatasetKind) -> DatasetInfo:
     """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError,
     as `images`.
 
     What a package ships is read without torch: a driver then takes half the memory, and begins two
     seconds earlier."""
-    if settings.name in arrays.SHIPPED:
-        pixels, labels = arrays.SHIPPED[settings.name]()
+    read_arrays = settings.arrays()
+    if read_arrays is not None:
+        pixels, labels = read_arrays()
         names = tuple(map(str, range(settings.facts.classes or 0)))
         count, channels, size, _ = pixels.shape
         fingerprint = arrays.fingerprint(pixels, labels)
@@ -123,22 +123,20 @@ def of_images(data: "ImageData") -> DatasetInfo:
         data.channels,
         data.size,
         data.class_names,
-        DATA_FACTS[data.name].points,
+        data.images.is_floating_point(),
         tuple(getattr(data, "notes", ())),
         None if data.labels is None else data.labels.numpy(),
     )
 
 
-def foresee(settings: Data) -> DatasetInfo:
+def foresee(settings: DatasetKind) -> DatasetInfo:
     """The same for a dry run. Where the files are missing, or were never decoded, the fingerprint
     is a stand-in, and a note says so; nothing is written or fetched. Raises ValueError for files
     that cannot be used."""
     if settings.facts.packaged:
         return read(settings)
-    from kaccore.data import look
-
     try:
-        found = look(**settings.model_dump(exclude={"flip"}))
+        found = settings.look()
     except FileNotFoundError as e:
         return by_name(settings, _stand_in(settings), (f"{WARNING}the data are missing: {e}",))
     undecoded = (
@@ -157,11 +155,9 @@ def foresee(settings: Data) -> DatasetInfo:
     )
 
 
-def _stand_in(settings: Data) -> str:
+def _stand_in(settings: DatasetKind) -> str:
     """A text in the place of a fingerprint that nobody knows: other settings, other texts."""
-    content = json.dumps(
-        settings.model_dump(mode="json", exclude={"cache", "download", "flip"}), sort_keys=True
-    )
+    content = json.dumps(settings.content_settings(), sort_keys=True)
     return f"{UNKNOWN}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
@@ -187,17 +183,15 @@ def as_images(info: DatasetInfo) -> "ImageData":
     return data
 
 
-def images(settings: Data) -> "ImageData":
+def images(settings: DatasetKind) -> "ImageData":
     """The data set that a trial's `settings` mean; raises ValueError or OSError where it cannot be
     read."""
-    from kaccore.data import load
-
-    return load(**settings.model_dump(exclude={"flip"}))
+    return settings.load()
 
 
 def checked(data: "ImageData", stage: Stage) -> "ImageData":
     """`data`; raises ValueError where `stage` was planned with other images."""
-    if data.fingerprint != stage.data["fingerprint"]:
+    if data.fingerprint != stage.data.fingerprint:
         found = data.fingerprint[:12]
         raise ValueError(
             f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.points import Expansion, Point, PointSpace, TrialSpec
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 
 
 def expand(

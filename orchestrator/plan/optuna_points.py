@@ -21,9 +21,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.points import Expansion, Known, Point, PointSpace
 from orchestrator.settings.entries import SpaceEntry
-from orchestrator.settings.faults import ConfigError, Fault
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"

@@ -5,16 +5,26 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from kaccore.metrics.features import OWN, OwnTraining, feature_label, own_name
+from orchestrator.fields.kind import FAMILIES
+from orchestrator.methods.feature_kind import FeatureKind
 from orchestrator.plan.data import DatasetInfo, by_name
 from orchestrator.plan.expand import expand
 from orchestrator.plan.points import Expansion, Known, Point, PointSpace, Skipped, TrialSpec
-from orchestrator.plan.stage import FORMAT, Stage, stated
-from orchestrator.plan.students import student_for, students
+from orchestrator.plan.specs import (
+    DataRef,
+    EvaluationSpec,
+    FeaturesSpec,
+    Optimise,
+    ReferenceSpec,
+    TeacherSpec,
+)
+from orchestrator.plan.stage import FORMAT, Stage
+from orchestrator.plan.students import students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 
@@ -116,6 +126,12 @@ class Plan:
         """Whether trials are drawn while others end."""
         sweep = self.experiment.sweep
         return self.goal == "sweep" and sweep is not None and sweep.search == "optuna"
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The swept keys."""
+        sweep = self.experiment.sweep
+        return () if sweep is None or self.goal != "sweep" else tuple(sweep.space)
 
     @cached_property
     def id(self) -> str:
@@ -260,9 +276,27 @@ def plain(value: Any) -> str:
 
 
 def skipped_lines(plan: Plan) -> list[str]:
-    """One line for each reason why combinations were left out."""
+    """One line for each reason why combinations, or settings of some kinds, were left out."""
     reasons = Counter(re.sub(r"got [^,]+, ", "", s.reason) for s in plan.skipped)
-    return [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
+    lines = [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
+    return [*lines, *_foreign_lines(plan)]
+
+
+def _foreign_lines(plan: Plan) -> Iterator[str]:
+    """One line for each swept kind that lacks settings which the file gives to its block."""
+    for block, family in FAMILIES.items():
+        named = f"{block}.{family.key}"
+        base = getattr(plan.experiment, block)
+        fields = type(base).model_fields
+        given = {name for name in fields if getattr(base, name) != fields[name].default}
+        given |= {key.partition(".")[2] for key in plan.swept if key.startswith(f"{block}.")}
+        given.discard(family.key)
+        kinds = Counter(t.overrides[named] for t in plan.trials if named in t.overrides)
+        for kind, count in kinds.items():
+            foreign = sorted(given - family[kind].model_fields.keys())
+            if foreign:
+                where = f"in {count} trial{'s' * (count > 1)}"
+                yield f"left out {', '.join(foreign)} {where}: {named} {kind} has no such key"
 
 
 def make(
@@ -292,58 +326,18 @@ def _planned(
 
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
     """The teacher of a run."""
-    teacher = config.teacher.model_dump(mode="json")
-    label_dropout, augment = teacher.pop("label_dropout"), teacher.pop("augment")
-    content = {
-        "data": {"name": config.data.name, "fingerprint": fingerprint},
-        "path": path_content(config),
-        "model": stated(model_content(config)),
-        "label_dropout": label_dropout,
-        "flip": config.data.flip,
-        "augment": augment,
-        "optimise": stated(teacher),
-        "seed": config.seed,
-    }
-    return Stage("teacher", stated(content), label="teacher")
-
-
-def model_content(config: Experiment) -> dict[str, Any]:
-    """The settings of the network that its kind uses."""
-    used = {
-        "unet": {
-            "channels",
-            "multipliers",
-            "blocks",
-            "attention",
-            "head_channels",
-            "patch",
-            "dropout",
-            "scale_shift",
-            "attention_in",
-            "resample",
-        },
-        "dit": {"channels", "depth", "head_channels", "patch", "dropout"},
-        "mlp": {"channels", "depth"},
-    }
-    return config.model.model_dump(mode="json", include={"kind"} | used[config.model.kind])
-
-
-def path_content(config: Experiment) -> dict[str, Any]:
-    """The settings of the path that its kind uses: an unused one cannot change a key."""
-    used = {
-        "kac": ("damping", "speed", "signal", "clock"),
-        "diffusion": ("schedule",),
-        "flow_matching": (),
-    }
-    path = config.path
-    content = {"kind": path.kind, **{k: getattr(path, k) for k in used[path.kind]}}
-    if path.kind != "kac":
-        # the width of the Kac prior unless given, so that a sweep over path.kind compares at equal
-        # width
-        content["width"] = (
-            path.width if path.width is not None else _kac_width(path.damping, path.speed)
-        )
-    return content
+    teacher = config.teacher
+    spec = TeacherSpec(
+        data=DataRef.of(config.data, fingerprint),
+        path=config.path,
+        model=config.model,
+        label_dropout=teacher.label_dropout,
+        optimise=Optimise(**teacher.model_dump(exclude={"label_dropout", "augment"})),
+        seed=config.seed,
+        flip=config.data.flipped,
+        augment=teacher.augment,
+    )
+    return Stage(spec, label="teacher")
 
 
 def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
@@ -365,49 +359,35 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     if goal == "student":
         every = [stage for student in taught.values() for stage in student.training()]
         return planned(*dict.fromkeys(every), reference=watching)
-    trained = (
-        teacher if sampling.model == "teacher" else student_for(config, teacher, sampling.steps)
+    trained = teacher if sampling.model == "teacher" else taught[sampling.steps]
+    measured = EvaluationSpec(
+        sampling,
+        evaluation.samples,
+        tuple(evaluation.metrics),
+        tuple(evaluation.diagnostics),
+        evaluation.seeds,
+        config.seed,
     )
-    content = {
-        "sampling": stated(sampling.model_dump(mode="json", exclude={"model"})),
-        "samples": evaluation.samples,
-        "metrics": sorted(evaluation.metrics),
-        "diagnostics": sorted(evaluation.diagnostics),
-        "seeds": evaluation.seeds,
-        "seed": config.seed,
-    }
     label = f"{sampling.model} {sampling.steps} {sampling.solver}"
-    last = Stage("evaluation", content, (trained, reference), label)
+    last = Stage(measured, (trained, reference), label)
     return planned(*trained.training(), reference=reference, evaluation=last)
 
 
 def reference_stage(config: Experiment, facts: Facts) -> Stage:
     """The real images as the features of a run see them."""
-    content = {
-        "data": {"name": config.data.name, "fingerprint": facts.fingerprint},
-        "features": facts.features,
-        "weights_sha256": config.evaluation.weights_sha256,
-    }
+    data = DataRef.of(config.data, facts.fingerprint)
+    sha256 = config.evaluation.weights_sha256
     if facts.features != OWN:
-        return Stage("reference", content, label="reference")
+        kind = FeatureKind.family.kinds.get(facts.features)
+        plugin = None if kind is None else kind.plugin()
+        return Stage(ReferenceSpec(data, facts.features, sha256, plugin), label="reference")
     # not of the run's seed: the numbers of all seeds compare, with each other and with those of
     # other runs
-    own = Stage(
-        "features",
-        {"data": content["data"], "training": asdict(OwnTraining())},
-        label="own features",
-    )
-    return Stage("reference", {**content, "features": own_name(own.key)}, (own,), "reference")
+    own = Stage(FeaturesSpec(data, OwnTraining()), label="own features")
+    return Stage(ReferenceSpec(data, own_name(own.key), sha256), (own,), "reference")
 
 
 def features_of(reference: Stage) -> str:
     """The name that numbers measured by `reference` carry."""
-    return feature_label(reference.config["features"], reference.config["weights_sha256"])
-
-
-def _kac_width(damping: float, speed: float) -> float:
-    import torch
-
-    from kaccore import KacProcess
-
-    return float(KacProcess(damping, speed).variance(torch.tensor(1.0, dtype=torch.float64)).sqrt())
+    spec = reference.reference_spec
+    return feature_label(spec.features, spec.weights_sha256)

@@ -7,8 +7,8 @@ from typing import Any
 from orchestrator.plan.data import DatasetInfo, of_plain
 from orchestrator.plan.plan import Facts, Plan, Trial
 from orchestrator.plan.points import Expansion, Skipped, TrialSpec
+from orchestrator.plan.specs import of_content
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.plan.students import intervals_text
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import with_values
 
@@ -38,7 +38,7 @@ def to_plain(plan: Plan) -> dict[str, Any]:
                 "trial": trial.index,
                 "key": trial.key,
                 "overrides": trial.overrides,
-                "intervals": intervals_text(trial.config),
+                "intervals": trial.config.distill.chain_text(),
                 "point": trial.point,
                 "stages": [stage.key for stage in trial.stages()],
                 "students": place,
@@ -84,7 +84,7 @@ def _stage(stage: Stage, name: str) -> dict[str, Any]:
         "kind": stage.kind,
         "label": stage.label,
         "name": name,
-        "config": stage.config,
+        "config": stage.content,
         "parents": [parent.key for parent in stage.parents],
     }
 
@@ -93,7 +93,9 @@ def _restore(key: str, written: Mapping[str, Any], stages: dict[str, Stage]) -> 
     if key not in stages:
         noted = written[key]
         parents = tuple(_restore(parent, written, stages) for parent in noted["parents"])
-        stages[key] = Stage(noted["kind"], noted["config"], parents, noted["label"], recorded=key)
+        model = parents[0].kind if parents else ""
+        spec = of_content(noted["kind"], noted["config"], model)
+        stages[key] = Stage(spec, parents, noted["label"], recorded=key)
     return stages[key]
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.settings.loading import examine
-from orchestrator.settings.space import in_space, sweepable, with_values
+from orchestrator.settings.space import in_space, owned, sweepable, with_values
 from orchestrator.settings.sweep_block import Sweep
 
 Point = Mapping[str, Any]
@@ -88,6 +88,7 @@ class PointSpace:
         for values in product(*self.grid.values()):
             combination = {**dict(zip(self.grid, values, strict=True)), **point}
             written = self._conditioned({key: combination[key] for key in self.sweep.space})
+            written = owned(self.base, written)  # a kind that lacks a swept key does not vary it
             config, wrong = examine(with_values(self.base, written))
             overrides = {
                 key: config.value(key) for key in self.sweep.space
@@ -144,7 +145,7 @@ class PointSpace:
 
 def _at(settings: Mapping[str, Any], key: str) -> Any:
     block, _, field = key.partition(".")
-    return settings[block][field] if field else settings[block]
+    return settings[block].get(field) if field else settings[block]
 
 
 def within(entry: SpaceEntry, value: Any) -> bool:

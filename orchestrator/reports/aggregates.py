@@ -15,7 +15,6 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial, plain, short_key
-from orchestrator.plan.students import CHAINS, intervals_text
 from orchestrator.sweeps.ranking import metric_of, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -118,16 +117,17 @@ class Results:
     def network(self, trial: Trial) -> str:
         """Which network is sampled: the teacher with its solver, or a student with its distiller
         and chain."""
-        sampling, distiller = trial.config.sampling, trial.config.distill.kind
+        sampling = trial.config.sampling
+        distill = trial.config.distill
         if sampling.model == "teacher":
             return f"teacher, {sampling.solver}"
-        return f"student {'' if distiller == 'endpoint' else f'{distiller} '}{intervals_text(trial.config)}"
+        return f"student {distill.shown}{distill.chain_text()}"
 
     def line(self, trial: Trial) -> str:
         """The network with every swept setting that concerns it, but for seed and number of
         steps."""
         told = {"sampling.steps", "sampling.model", "sampling.solver", "distill.kind", "seed"}
-        told |= {"distill.intervals"} if trial.config.distill.kind in CHAINS else set()
+        told |= {"distill.intervals"} if trial.config.distill.chain else set()
         teacher = trial.config.sampling.model == "teacher"
         shown = {
             k: v

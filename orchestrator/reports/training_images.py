@@ -28,7 +28,7 @@ def panels(records: Records) -> list[Panel]:
 
 def _png(records: Records, info: DatasetInfo) -> bytes | None:
     for stage in records.plan.stages(("reference",)):
-        if stage.data["fingerprint"] == info.fingerprint and records.store.done(stage.key):
+        if stage.data.fingerprint == info.fingerprint and records.store.done(stage.key):
             try:
                 return records.store.result(stage.key).content(REAL)
             except FileNotFoundError:  # of an earlier version

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.settings.faults import describe
+from orchestrator.fields.faults import describe
 
 KINDS = ("grid", "choice", "uniform", "loguniform", "int")
 LISTS = ("grid", "choice")  # the others are ranges

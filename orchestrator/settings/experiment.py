@@ -4,10 +4,11 @@ it."""
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from orchestrator.fields.block import Block
+from orchestrator.fields.field_types import Name, Seed, Storage, Texts
 from orchestrator.settings.blocks import (
-    Block,
     Checkpoint,
     Cluster,
     Data,
@@ -19,7 +20,6 @@ from orchestrator.settings.blocks import (
     Teacher,
     Tracking,
 )
-from orchestrator.settings.field_types import Name, Seed, Storage
 from orchestrator.settings.sweep_block import Sweep
 
 
@@ -35,12 +35,16 @@ class Experiment(Block):
         default="runs",
         description="Stages, sweeps and the tracking store: a folder that all machines see, or s3://BUCKET/PREFIX.",
     )
+    plugins: Texts = Field(
+        default=(),
+        description="Plugins, which add kinds: importable modules, or .py files beside this file.",
+    )
     data: Data = Field(description="What is learned.")
     path: Path = Field(description="The way from data to noise.")
-    model: Model = Field(default=Model(), description="The network.")
+    model: Model = Field(default={}, validate_default=True, description="The network.")
     teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
     distill: Distill = Field(
-        default=Distill(), description="Distillation into students of few steps."
+        default={}, validate_default=True, description="Distillation into students of few steps."
     )
     sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
     evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
@@ -51,11 +55,20 @@ class Experiment(Block):
     tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
     sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
 
+    # in words, the keys of the file that a kind set by --set does not have
+    _left_out: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the file was left out, in words, since the kinds set from elsewhere lack it."""
+        return self._left_out
+
     def value(self, key: str) -> Any:
-        """The plain value (lists, not tuples) of a dotted key such as `path.damping`."""
+        """The plain value (lists, not tuples) of a dotted key such as `path.damping`; None for a key
+        that the block's kind does not have."""
         block, _, field = key.partition(".")
         plain = self.model_dump(mode="json", include={block})[block]
-        return plain[field] if field else plain
+        return plain.get(field) if field else plain
 
     def absolute(self) -> "Experiment":
         """The same for processes that run in other folders: with absolute paths of the data and of

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from orchestrator.settings.faults import describe, unknown_key
+from orchestrator.fields.faults import describe, unknown_key
 
 LONGEST = 500  # characters: an expression that is longer is no rule for a person
 WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}

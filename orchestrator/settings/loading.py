@@ -9,18 +9,23 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.fields import plugins
+from orchestrator.fields.addresses import not_text
+from orchestrator.fields.faults import ConfigError, Fault, describe, unknown_key
+from orchestrator.fields.kind import FAMILIES, without_foreign
+from orchestrator.fields.messages import translate
+from orchestrator.fields.schema import inner_block, leaves
 from orchestrator.settings import written, yaml_reader
-from orchestrator.settings.addresses import not_text
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault, describe, unknown_key
-from orchestrator.settings.messages import translate
 from orchestrator.settings.rules import broken
-from orchestrator.settings.schema import inner_block, leaves
-from orchestrator.settings.space import space_faults, with_values
+from orchestrator.settings.space import left_out, names_kind, space_faults, with_values
 
 # What stands in for a required setting that is missing or wrong, so that the rules about the others
 # can still be tried.
-STAND_INS: dict[str, Any] = {"name": "unnamed", "data.name": "digits", "path.kind": "kac"}
+STAND_INS: dict[str, Any] = {
+    "name": "unnamed",
+    **{f"{block}.{family.key}": family.names()[0] for block, family in FAMILIES.items()},
+}
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
 
 
@@ -42,7 +47,8 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
         data = yaml_reader.read(path)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
-    return _checked(data, str(path), values, origins, faults, typed=True)
+    folder = File(path).absolute().parent
+    return _checked(data, str(path), values, origins, faults, typed=True, folder=folder)
 
 
 def parse(data: Any, source: str = "experiment") -> Experiment:
@@ -82,18 +88,23 @@ def _checked(
     origins: Iterable[tuple[str, str]] = (),
     faults: Iterable[Fault] = (),
     typed: bool = False,
+    folder: File = File(),
 ) -> Experiment:
     """The experiment in `data` with `values` set; `origins` says which dotted key was set by what.
     `typed`: a user has written it, and this project has not."""
     named = list(faults)
     sources = dict(origins)  # of a key that is set twice the last one counts
-    for key, value in values:
+    values = list(values)
+    gone = left_out(data, dict(values))
+    for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
         problem = _key_problem(key)
         if problem is not None:
             named.append(Fault(sources[key], key, problem))
         elif isinstance(data, dict):
             data = with_values(data, {key: value})
     data, slips = written.settled(data) if typed else (data, [])
+    data, missing = _with_plugins(data, folder)
+    slips = [*slips, *missing]
     experiment, found = examine(data)
     told = {fault.key for fault in slips}  # once is enough
     named += [
@@ -102,7 +113,20 @@ def _checked(
     ]
     if named:
         raise ConfigError(named)
+    experiment._left_out = tuple(gone)
     return experiment
+
+
+def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
+    """`data` once its plugins are imported, which are looked for in `folder`, and what is wrong with
+    them. A plugin that is a file is named by its whole path from then on."""
+    names = data.get(plugins.KEY) if isinstance(data, dict) else None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return data, plugins.load((), folder)  # other values are faults that validation reports
+    faults = plugins.load(names, folder)
+    if faults or not names:
+        return data, faults
+    return {**data, plugins.KEY: [plugins.lasting(name, folder) for name in names]}, []
 
 
 def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
@@ -163,6 +187,12 @@ def _keep(
             continue
         value = part[name]
         block = inner_block(field)
+        if name in FAMILIES and isinstance(value, dict):
+            family = FAMILIES[name]
+            settings = {k: v for k, v in value.items() if f"{key}.{k}" not in bad}
+            settings.setdefault(family.key, STAND_INS[f"{key}.{family.key}"])
+            block = family.chosen(settings)
+            value = without_foreign(settings, name)[0]
         if block is not None and isinstance(value, dict):
             value = _keep(block, value, bad, f"{key}.")
         elif key == "sweep.space":

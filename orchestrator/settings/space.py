@@ -9,41 +9,78 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.fields.faults import Fault, describe, unknown_key
+from orchestrator.fields.kind import FAMILIES, without_foreign
+from orchestrator.fields.messages import translate
+from orchestrator.fields.schema import atoms, leaves
 from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
-from orchestrator.settings.faults import Fault, describe, unknown_key
-from orchestrator.settings.messages import translate
-from orchestrator.settings.schema import atoms, leaves
 from orchestrator.settings.sweep_block import Sweep
 
 MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
-NOT_SWEPT = ("sweep", "name", "storage", "tracking", "cluster", "checkpoint")
+NOT_SWEPT = ("sweep", "name", "storage", "plugins", "tracking", "cluster", "checkpoint")
 
 
 def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `data` with dotted keys set; a block that is absent or null is started."""
+    """A copy of `data` with dotted keys set; a block that is absent or null is started. Where the
+    kind of a block is set, the block loses the keys that the new kind does not have."""
     result = dict(data)
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: not names_kind(item[0])):
         block, _, field = key.partition(".")
         if field.startswith("space.") and block == "sweep":
             sweep = result.get("sweep")
             sweep = dict(sweep) if isinstance(sweep, dict) else {}
             space = sweep.get("space")
-            sweep["space"] = {
-                **(space if isinstance(space, dict) else {}),
-                field.removeprefix("space."): value,
-            }
+            swept = {**space} if isinstance(space, dict) else {}
+            sweep["space"] = {**swept, field.removeprefix("space."): value}
             result["sweep"] = sweep
         elif field:
             within = result.get(block)
-            if within is None or isinstance(
-                within, dict
-            ):  # else the block itself is the fault, and is kept to be told
+            # else the block itself is the fault, and stays as it is to be reported
+            if within is None or isinstance(within, dict):
                 result[block] = {**(within or {}), field: value}
+                if names_kind(key):
+                    result[block], _ = without_foreign(result[block], block)
         else:
             result[key] = value
     return result
+
+
+def names_kind(key: str) -> bool:
+    """Whether this dotted key says which kind a block is of."""
+    block, _, field = key.partition(".")
+    return block in FAMILIES and field == FAMILIES[block].key
+
+
+def left_out(data: Any, values: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of `data` that `with_values` leaves out, in words: those that the new kind of
+    a block does not have."""
+    lines = []
+    for key, value in values.items():
+        block, _, field = key.partition(".")
+        within = data.get(block) if isinstance(data, dict) else None
+        if names_kind(key) and isinstance(within, dict):
+            _, foreign = without_foreign({**within, field: value}, block)
+            gone = [f"{block}.{name}" for name in foreign if f"{block}.{name}" not in values]
+            if gone:
+                lines.append(f"left out {', '.join(gone)}: {key} {describe(value)} has no such key")
+    return lines
+
+
+def owned(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, dotted keys for `data`, without those that the kinds in `data` and `values` do not
+    have."""
+    result = with_values(data, {k: v for k, v in values.items() if names_kind(k)})
+    kept = {}
+    for key, value in values.items():
+        block, _, field = key.partition(".")
+        foreign = (
+            block in FAMILIES and without_foreign({**result.get(block, {}), field: value}, block)[1]
+        )
+        if not foreign or field not in foreign:
+            kept[key] = value
+    return kept
 
 
 def sweepable(model: type[BaseModel]) -> list[str]:
@@ -141,8 +178,16 @@ def _value_faults(
 ) -> Iterator[Fault]:
     base = {**experiment.model_dump(mode="json"), "sweep": None}
     first: dict[str, Any] = {}
+    kinds = _kind_with(experiment, sweep, key)
+    if kinds is None:
+        block, _, field = key.partition(".")
+        family = FAMILIES[block]
+        what = f"{experiment.value(f'{block}.{family.key}')} has no {field}, which is a key of"
+        message = f"{block}.{family.key} {what} {', '.join(family.having(field))}"
+        yield Fault("", f"sweep.space.{key}", message)
+        return
     for value in values:
-        data = with_values(base, {key: value})
+        data = with_values(base, {**kinds, key: value})
         try:
             trial = type(experiment).model_validate(data)
         except ValidationError as error:
@@ -160,3 +205,19 @@ def _value_faults(
         if same in first:
             yield Fault("", f"sweep.space.{key}", f"value {describe(value)} stands twice")
         first.setdefault(same, value)
+
+
+def _kind_with(experiment: Experiment, sweep: Sweep, key: str) -> dict[str, Any] | None:
+    """What has to be set so that `key` is one of its block: nothing, or a swept kind of the block.
+    None where no kind of the sweep has it."""
+    block, _, field = key.partition(".")
+    if block not in FAMILIES or not field or field == FAMILIES[block].key:
+        return {}
+    family = FAMILIES[block]
+    named = f"{block}.{family.key}"
+    having = family.having(field)
+    if experiment.value(named) in having:
+        return {}
+    entry = sweep.space.get(named)
+    swept = entry.values if entry is not None else ()
+    return next(({named: kind} for kind in swept if kind in having), None)

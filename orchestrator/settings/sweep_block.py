@@ -7,17 +7,16 @@ What it demands of the other blocks stands in `rules.of_sweeps`, its space in `s
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from orchestrator.settings.blocks import Block
+from orchestrator.fields.block import Block
+from orchestrator.fields.field_types import Count, Metric, Positive, Text, Texts, fits
+from orchestrator.fields.messages import Say
 from orchestrator.settings.entries import SpaceEntry
-from orchestrator.settings.field_types import Count, Metric, Positive, Text, as_tuple, fits
-from orchestrator.settings.messages import Say
 
 Space = Annotated[
     dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")
 ]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]
 
 
 class Sweep(Block):

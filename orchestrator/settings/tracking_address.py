@@ -4,8 +4,8 @@ database."""
 import re
 from urllib.parse import urlsplit
 
-from orchestrator.settings.addresses import expanded_uri, meant
-from orchestrator.settings.faults import describe
+from orchestrator.fields.addresses import expanded_uri, meant
+from orchestrator.fields.faults import describe
 
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")

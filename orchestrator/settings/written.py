@@ -5,8 +5,8 @@ settings is not looked at so: a sweep is read without the variables of the shell
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.settings.addresses import meant, nameable
-from orchestrator.settings.faults import Fault
+from orchestrator.fields.addresses import meant, nameable
+from orchestrator.fields.faults import Fault
 from orchestrator.settings.tracking_address import meant_uri
 
 PLACES: Mapping[str, Callable[[str], str]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from orchestrator.settings.faults import ConfigError, Fault, describe
+from orchestrator.fields.faults import ConfigError, Fault, describe
 
 MAX_BYTES = 1_000_000  # a file of settings has a few kilobytes
 MAX_NODES = (

@@ -36,5 +36,5 @@ def write(
     }
     write_json(
         folder / FACTS,
-        {**told, "fingerprint": stage.lineage()[0].config["data"]["fingerprint"], "data": sizes},
+        {**told, "fingerprint": stage.data.fingerprint, "data": sizes},
     )

@@ -4,7 +4,7 @@ bucket."""
 import os
 from typing import TypeAlias
 
-from orchestrator.settings.addresses import bucket_and_prefix, expanded
+from orchestrator.fields.addresses import bucket_and_prefix, expanded
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, ClassVar, TypeVar
 
-from orchestrator.settings.addresses import S3
+from orchestrator.fields.addresses import S3
 from orchestrator.store.place import Place, StorageError
 from orchestrator.store.s3_client import ask, region_problem
 from orchestrator.store.s3_copies import copy_of

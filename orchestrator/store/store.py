@@ -239,7 +239,7 @@ def _manifest(
         "key": stage.key,
         "label": stage.label,
         "parents": [p.key for p in stage.parents],
-        "config": stage.config,
+        "config": stage.content,
         "files": files,
         "seconds": round(seconds, 3),
         "finished": time.time(),

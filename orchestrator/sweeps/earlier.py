@@ -1,8 +1,8 @@
 """What earlier sweeps have measured, as points for the search of a new one."""
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.plan import Plan, features_of, reference_stage
 from orchestrator.plan.points import Known, within
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import records_of
@@ -41,7 +41,7 @@ def known_elsewhere(records: Records, plan: Plan) -> list[Known]:
     sweep, found = plan.experiment.sweep, []
     assert sweep is not None and plan.facts_of is not None
     reference = reference_stage(plan.experiment, plan.facts_of(plan.experiment))
-    fingerprint, features = reference.data["fingerprint"], features_of(reference)
+    fingerprint, features = reference.data.fingerprint, features_of(reference)
     drawn = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
     for trial in records.plan.trials:
         measured = records.measured(trial)

@@ -17,9 +17,9 @@ def own_features(plan: Plan, store: Store) -> Iterator[str]:
     for reference in plan.stages(("reference",)):
         for own in reference.parents:
             name = (
-                reference.config["features"] if own.known else OWN
+                reference.reference_spec.features if own.known else OWN
             )  # of data that are not here nobody knows the key
-            data = own.data["name"]
+            data = own.data.name
             known = (
                 accuracy(own, store)
                 or f"{name}: a small network, to be trained on the images of {data}"

@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.fields.addresses import S3, expanded
+from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.expand import expand
-from orchestrator.settings import blocks, loading
-from orchestrator.settings.addresses import S3, expanded
+from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault, describe
-from orchestrator.settings.rules import class_faults
+from orchestrator.settings.rules.sampling import class_faults
 from orchestrator.settings.tracking_address import sqlite_path
 from orchestrator.store import layout
 from orchestrator.store.images_read import root_that_reads
@@ -76,7 +77,7 @@ def facts_by(source: str, dry: bool = False) -> "FactsOf":
     from orchestrator.plan.data import DatasetInfo, foresee, read
     from orchestrator.plan.plan import Facts
 
-    known: dict[blocks.Data, DatasetInfo] = {}  # each is read once
+    known: dict[DatasetKind, DatasetInfo] = {}  # each is read once
 
     def facts(trial: Experiment) -> Facts:
         evaluation = trial.evaluation

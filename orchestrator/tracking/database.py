@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host.printed import command, pip, quoted, short
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.tracking.uri import sqlite_uri
 
 ARTIFACTS = "mlartifacts"

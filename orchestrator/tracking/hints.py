@@ -2,8 +2,8 @@
 
 import math
 
+from orchestrator.fields.faults import masked
 from orchestrator.host.printed import command, python, short
-from orchestrator.settings.faults import masked
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri

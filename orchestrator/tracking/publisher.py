@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.settings.faults import ConfigError, masked
+from orchestrator.fields.faults import ConfigError, masked
 from orchestrator.store import layout, leases
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import kept_elsewhere

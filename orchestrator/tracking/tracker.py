@@ -11,7 +11,6 @@ from typing import Any
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
-from orchestrator.plan.students import intervals_text
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.records import Records
@@ -186,14 +185,16 @@ class Tracker:
             if stage.key in (s.key for s in t.stages())
         )
         self.client.log_inputs(run.id, [dataset_input(data, "training")])
-        path, optimise = stage.lineage()[0].config["path"], stage.config["optimise"]
+        path = stage.teacher_spec.path.content()
+        optimise = stage.content["optimise"]
         settings = {
             "path": path["kind"],
             **{k: v for k, v in path.items() if k in HEADLINE},
             **optimise,
         }
         run.params(
-            settings | {k: stage.config[k] for k in ("intervals", "distiller") if k in stage.config}
+            settings
+            | {k: stage.content[k] for k in ("intervals", "distiller") if k in stage.content}
         )
         run.metrics(curves(stage, result))
         run.end("FINISHED", end)
@@ -252,7 +253,7 @@ def parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a trial's run: the headline settings, and whatever else is swept under its
     dotted key."""
     values = {name: trial.config.value(key) for name, key in HEADLINE.items()}
-    values["intervals"] = intervals_text(trial.config)
+    values["intervals"] = trial.config.distill.chain_text()
     if "nfe" in measured:
         values["nfe"] = measured["nfe"]
     values |= {k: v for k, v in trial.overrides.items() if k not in HEADLINE.values()}

@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.fields.addresses import expanded_uri
 from orchestrator.host.mounts import network_kind
-from orchestrator.settings.addresses import expanded_uri
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 

@@ -13,6 +13,7 @@ from kaccore.data import ImageData
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, batch_indices, shard_of
+from orchestrator.plan.specs import TeacherSpec
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building
 
@@ -35,40 +36,34 @@ def batch_loss(
 ) -> BatchLoss:
     """The loss of part number k of a stage's batches; `frozen` is the network that teaches a
     student, `averaged` the one whose weights are the average of those in training."""
-    teacher = stage.lineage()[0]
-    seed, batch_size = stage.config["seed"], stage.config["optimise"]["batch_size"]
-    accumulate, flipped = (
-        stage.config["optimise"].get("accumulate", 1),
-        stage.config.get("flip", False),
-    )
-    labelled = teacher.config["label_dropout"] is not None and data.classes > 0
-    path = building.path(teacher, data)
+    spec = stage.training_spec
+    seed = spec.seed
+    batch_size = spec.optimise.batch_size
+    accumulate = spec.optimise.accumulate
+    labelled = stage.teacher_spec.labelled and data.classes > 0
+    path = building.path(stage, data)
     if frozen is None:
-        loss = _teacher_loss(stage, path)
+        loss = _teacher_loss(stage.teacher_spec, path)
     else:
         loss = building.distiller(stage, frozen, path, target=averaged).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
-        generator = generator_for(
-            seed, stage.stream, part, 0, device=group.device
-        )  # all workers draw the same
+        # all workers draw the same
+        generator = generator_for(seed, stage.stream, part, 0, device=group.device)
         labels = (
             sent(data.labels[index], group.device) if labelled and data.labels is not None else None
         )
         x0 = data.batch(index, group.device)
-        x0, shard = (
-            flip(x0, generator) if flipped else x0,
-            shard_of(len(x0), group.rank, group.world),
-        )
+        if spec.flip:
+            x0 = flip(x0, generator)
+        shard = shard_of(len(x0), group.rank, group.world)
         return loss(model, x0, labels, generator, shard)
 
     return of_part
 
 
-def _teacher_loss(stage: Stage, path: building.Path) -> Loss:
-    dropout, chance = stage.config["label_dropout"], stage.config.get("augment", 0.0)
-
+def _teacher_loss(spec: TeacherSpec, path: building.Path) -> Loss:
     def loss(
         model: nn.Module,
         x0: torch.Tensor,
@@ -76,11 +71,11 @@ def _teacher_loss(stage: Stage, path: building.Path) -> Loss:
         generator: torch.Generator,
         shard: slice,
     ) -> torch.Tensor:
-        if labels is not None:
-            labels = drop_labels(labels, dropout, generator)
-        if not chance:
+        if labels is not None and spec.label_dropout is not None:
+            labels = drop_labels(labels, spec.label_dropout, generator)
+        if not spec.augment:
             return flow_matching_loss(model, path, x0, labels, generator, shard)
-        x0, told = augment(x0, generator, chance)
+        x0, told = augment(x0, generator, spec.augment)
         return flow_matching_loss(
             partial(model, augment=told[shard]), path, x0, labels, generator, shard
         )

@@ -80,10 +80,10 @@ def of_gap(
 ) -> dict[str, float]:
     """How far the student is from its first teacher at the ends of its steps and on the way, with
     the bound on the latter; the curves are gap.json and gap.png in `folder`."""
-    steps, guidance = (
-        stage.config["sampling"]["steps"],
-        stage.parents[0].lineage()[1].config["guidance"],
-    )
+    spec = stage.evaluation_spec
+    steps = spec.sampling.steps
+    first = stage.parents[0].lineage()[1].student
+    assert first is not None, "the second of a lineage is a student"
     gap = endpoint_to_path_gap(
         teacher,
         student,
@@ -91,8 +91,8 @@ def of_gap(
         shape,
         intervals=steps,
         substeps=max(2, -(-GAP_SUBSTEPS // steps)),
-        seed=stage.config["seed"],
-        guidance=guidance,
+        seed=spec.seed,
+        guidance=first.guidance,
         labels=labels,
     )
     curves: dict[str, Any] = {

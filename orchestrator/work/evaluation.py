@@ -17,15 +17,17 @@ from kaccore.diagnostics.memorisation import Nearest
 from kaccore.distill import UniformJumps, sample_consistency
 from kaccore.energy import TrajectorySummary
 from kaccore.files import write_bytes, write_json
-from kaccore.metrics.features import OwnTraining, own_name
+from kaccore.metrics.features import own_name
 from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract_with_logits
 from kaccore.metrics.frechet import per_class_fid, perfect_model_fid
 from kaccore.metrics.own_training import train_own
 from kaccore.sampling import Samples, sample
 from kaccore.tensors import derive_seed, generator_for
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan import data as dataset_info
+from orchestrator.plan.specs import FeaturesSpec
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Data
+from orchestrator.settings.blocks import Sampling
 from orchestrator.store import layout
 from orchestrator.store.layout import ABOUT, OWN_FILE, REAL
 from orchestrator.store.store import Store
@@ -71,7 +73,7 @@ def _heard(task: Task[P, T]) -> Task[P, T]:
 def sample_part(
     stage: Stage,
     storage: str,
-    where: Data,
+    where: DatasetKind,
     weights: FeatureWeights,
     replica: int,
     first: int,
@@ -81,19 +83,18 @@ def sample_part(
     `replica`."""
     trained, data = stage.parents[0], data_of(stage, where)
     model = network(storage, trained, where).to(device())
-    setting = stage.config["sampling"]
-    seed = derive_seed(stage.config["seed"], "evaluation", replica)
-    labels = labels_for(trained, setting["labels"], data, seed, range(first, first + count))
+    spec = stage.evaluation_spec
+    seed = derive_seed(spec.seed, "evaluation", replica)
+    wanted = spec.sampling.labels
+    labels = labels_for(trained, wanted, data, seed, range(first, first + count))
     began = time.perf_counter()
-    samples = draw(trained, setting, model, data, range(first, first + count), seed, labels)
+    samples = draw(trained, spec.sampling, model, data, range(first, first + count), seed, labels)
     seconds = time.perf_counter() - began
     images = data.from_floats(samples.images)
     features, extraction = measured_with(stage.parents[1], Store(storage), weights)
     outputs = extract_with_logits(images, features, device=device(), **extraction)
     found = (
-        diagnostics.nearest(samples.images, data)
-        if "memorisation" in stage.config["diagnostics"]
-        else None
+        diagnostics.nearest(samples.images, data) if "memorisation" in spec.diagnostics else None
     )
     assert samples.trajectory is not None, "a part has images"
     return Part(
@@ -115,7 +116,7 @@ def kept(data: ImageData) -> int:
 
 def draw(
     stage: Stage,
-    setting: dict[str, Any],
+    setting: Sampling,
     model: nn.Module,
     data: ImageData,
     indices: range,
@@ -124,29 +125,46 @@ def draw(
 ) -> Samples:
     """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as
     `setting` asks."""
-    path = building.path(stage.lineage()[0], data)
+    path = building.path(stage, data)
     shape = (len(indices), data.channels, data.size, data.size)
-    common = {"steps": setting["steps"], "seed": seed, "labels": labels, "first": indices.start}
+    common: dict[str, Any] = {
+        "steps": setting.steps,
+        "seed": seed,
+        "labels": labels,
+        "first": indices.start,
+    }
     if stage.jumps:
-        return sample_consistency(model, path, shape, gamma=setting.get("gamma", 0.0), **common)
-    times = stage.config.get("times") or setting.get("times")
+        return sample_consistency(model, path, shape, gamma=setting.gamma, **common)
+    times = grid_of(stage, setting)
     return sample(
         model,
         path,
         shape,
-        solver=setting["solver"],
-        guidance=setting["guidance"],
-        shaping=setting.get("shaping", 0.0),
+        solver=setting.solver,
+        guidance=setting.guidance,
+        shaping=setting.shaping,
         times=None if times is None else torch.tensor(times),
         **common,
     )
 
 
+def grid_of(stage: Stage, setting: Sampling) -> tuple[float, ...] | None:
+    """The times of the steps in which the trained `stage` is sampled, from 1 to 0; None:
+    uniform."""
+    own = None if stage.student is None else stage.student.grid
+    return own or setting.times
+
+
 @_heard
-def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part) -> dict[str, Any]:
+def score(
+    stage: Stage, storage: str, where: DatasetKind, seconds: float, *parts: Part
+) -> dict[str, Any]:
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and
     return it."""
-    began, store, seeds = time.perf_counter(), Store(storage), stage.config["seeds"]
+    began = time.perf_counter()
+    store = Store(storage)
+    spec = stage.evaluation_spec
+    seeds = spec.seeds
     reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
     data = data_of(stage, where)
     per_seed = len(parts) // seeds
@@ -166,14 +184,14 @@ def score(stage: Stage, storage: str, where: Data, seconds: float, *parts: Part)
         **spread,
         "fid_features": reference.features,
         "nfe": parts[0].nfe,
-        "seconds_per_image": sum(p.seconds for p in parts) / (stage.config["samples"] * seeds),
+        "seconds_per_image": sum(p.seconds for p in parts) / (spec.samples * seeds),
         **diagnostics.of_trajectories(
             energy, TrajectorySummary.join([p.trajectory for p in parts])
         ),
         **_memorisation(parts, energy, images, data, gathered),
         **_gap(stage, storage, where, data, gathered),
         **_likelihood(stage, storage, where, data),
-        "samples": stage.config["samples"],
+        "samples": spec.samples,
     }
     write_json(gathered / layout.METRICS, result)
     labels = [p.labels for p in groups[0] if p.labels is not None]
@@ -190,10 +208,13 @@ def _compare(
 ) -> dict[str, float]:
     """The metrics of one sampling seed's images; beside FID what a perfect model would score with
     so few."""
-    metrics, seed = stage.config["metrics"], stage.config["seed"]
+    metrics = stage.evaluation_spec.metrics
+    seed = stage.evaluation_spec.seed
     features = torch.cat([p.outputs.features for p in parts])
     logits = torch.cat([p.outputs.logits for p in parts])
-    values = compare(features, reference, [m for m in metrics if m in METRICS], seed, logits)
+    values = compare(
+        features, reference, [m for m in sorted(metrics) if m in METRICS], seed, logits
+    )
     if "fid" in metrics:
         values["fid_of_real"] = perfect_model_fid(
             reference.matrix, len(features), seed, REAL_SPLITS
@@ -222,33 +243,38 @@ def _memorisation(
 
 
 def _gap(
-    stage: Stage, storage: str, where: Data, data: ImageData, folder: Path
+    stage: Stage, storage: str, where: DatasetKind, data: ImageData, folder: Path
 ) -> dict[str, float]:
     trained = stage.parents[0]
-    if "gap" not in stage.config["diagnostics"] or trained.kind == "teacher":
+    spec = stage.evaluation_spec
+    if "gap" not in spec.diagnostics or trained.kind == "teacher":
         return {}
-    teacher = trained.lineage()[0]
+    teacher = trained.teacher
     shape = (diagnostics.GAP_SAMPLES, data.channels, data.size, data.size)
-    labels = labels_for(teacher, None, data, stage.config["seed"], range(shape[0]))
+    labels = labels_for(teacher, None, data, spec.seed, range(shape[0]))
     teaching, taught = (network(storage, each, where).to(device()) for each in (teacher, trained))
     if trained.jumps:
-        taught = UniformJumps(taught, stage.config["sampling"]["steps"])
+        taught = UniformJumps(taught, spec.sampling.steps)
     return diagnostics.of_gap(
         teaching, taught, stage, building.path(teacher, data), shape, labels, folder
     )
 
 
-def _likelihood(stage: Stage, storage: str, where: Data, data: ImageData) -> dict[str, float]:
-    if "log_likelihood" not in stage.config["metrics"]:
+def _likelihood(
+    stage: Stage, storage: str, where: DatasetKind, data: ImageData
+) -> dict[str, float]:
+    if "log_likelihood" not in stage.evaluation_spec.metrics:
         return {}
     trained = stage.parents[0]
     return point_metrics.likelihood(
-        stage, network(storage, trained, where), building.path(trained.lineage()[0], data)
+        stage, network(storage, trained, where), building.path(trained, data)
     )
 
 
 @_heard
-def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
+def build_reference(
+    stage: Stage, storage: str, where: DatasetKind, weights: FeatureWeights
+) -> None:
     """Features and their statistics of all real images, computed once a data set and kept."""
     began, store = time.perf_counter(), Store(storage)
     data = data_of(stage, where)
@@ -261,11 +287,11 @@ def build_reference(stage: Stage, storage: str, where: Data, weights: FeatureWei
 
 
 @_heard
-def train_features(stage: Stage, storage: str, where: Data, weights: FeatureWeights) -> None:
+def train_features(stage: Stage, storage: str, where: DatasetKind, weights: FeatureWeights) -> None:
     """Train the data's own network, whose features its numbers are then measured with."""
     began, store = time.perf_counter(), Store(storage)
-    settings = OwnTraining(**stage.config["training"])
-    own = train_own(data_of(stage, where), own_name(stage.key), settings, device())
+    assert isinstance(stage.spec, FeaturesSpec)
+    own = train_own(data_of(stage, where), own_name(stage.key), stage.spec.training, device())
     gathered = store.gather(stage)
     own.save(gathered / OWN_FILE)
     write_json(gathered / ABOUT, {**asdict(own.about), "text": str(own.about)})
@@ -277,13 +303,16 @@ def measured_with(
 ) -> tuple[str, dict[str, Any]]:
     """The features of a `reference` stage, and where their weights are: in the store, if they are
     the data's own."""
+    spec = reference.reference_spec
+    if spec.plugin is not None:
+        spec.plugin.imported()
     for own in reference.parents:
-        return reference.config["features"], {"weights": store.result(own.key).path(OWN_FILE)}
-    return reference.config["features"], {"weights": weights.path, "weights_sha256": weights.sha256}
+        return spec.features, {"weights": store.result(own.key).path(OWN_FILE)}
+    return spec.features, {"weights": weights.path, "weights_sha256": weights.sha256}
 
 
 def choose_labels(
-    wanted: int | list[int] | None, data: ImageData, seed: int, indices: range
+    wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
 ) -> Tensor | None:
     """The labels of images number `indices`: `wanted` in turn, or, for None, the data's own in a
     random order, so that as many images as the data has get each label exactly as often. None for
@@ -299,12 +328,12 @@ def choose_labels(
 
 
 def labels_for(
-    trained: Stage, wanted: int | list[int] | None, data: ImageData, seed: int, indices: range
+    trained: Stage, wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
 ) -> Tensor | None:
     """The labels with which a `trained` teacher or student draws: see `choose_labels`; None where
     it knows none."""
-    known = trained.lineage()[0].config["label_dropout"] is not None
-    return choose_labels(wanted, data, seed, indices) if known else None
+    labelled = trained.teacher_spec.labelled
+    return choose_labels(wanted, data, seed, indices) if labelled else None
 
 
 def device() -> str:
@@ -313,18 +342,18 @@ def device() -> str:
 
 
 @lru_cache(maxsize=4)
-def network(storage: str, stage: Stage, where: Data) -> nn.Module:
+def network(storage: str, stage: Stage, where: DatasetKind) -> nn.Module:
     """The finished network of a teacher or student, kept for the next time."""
     return building.trained(Store(storage), stage, data_of(stage, where))
 
 
-def data_of(stage: Stage, where: Data) -> ImageData:
+def data_of(stage: Stage, where: DatasetKind) -> ImageData:
     """The data set of `stage`, from where a trial's settings say that it lies; see
     `plan.data.checked`."""
     return dataset_info.checked(_images(where), stage)
 
 
 @lru_cache(maxsize=2)
-def _images(where: Data) -> ImageData:
+def _images(where: DatasetKind) -> ImageData:
     """The data set, kept for the next time."""
     return dataset_info.images(where)

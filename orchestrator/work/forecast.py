@@ -99,7 +99,7 @@ def _shaped(info: DatasetInfo) -> ImageData:
 
 def _count(stage: Stage, data: ImageData) -> int:
     with torch.device("meta"):
-        network = building.network(stage.lineage()[0], data)
+        network = building.network(stage.teacher, data)
     return sum(weights.numel() for weights in network.parameters())
 
 
@@ -119,9 +119,9 @@ def _timed(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, flo
 def _counted(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, float]:
     """The same from the operations of a step, which are counted."""
     return {
-        stage.key: stage.config["optimise"]["batch_size"]
+        stage.key: stage.training_spec.optimise.batch_size
         * passes(stage)
-        * _operations(stage.lineage()[0], data[stage.key])
+        * _operations(stage.teacher, data[stage.key])
         / _rate()
         for stage in stages
     }
@@ -130,21 +130,12 @@ def _counted(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, f
 def passes(stage: Stage) -> float:
     """How many forward passes of the network a training step of `stage` costs for each image, a
     backward pass being two."""
-    config = stage.config
-    if stage.kind == "teacher":
-        return BACKWARD
-    guided = 2 if config["guidance"] != 1.0 else 1
-    if (
-        config["distiller"] == "inverse"
-    ):  # the fake field and the generator in turn, under the frozen teacher
-        return 2 * BACKWARD + 1 + guided
-    taught = config.get("substeps", 1) * EVALUATIONS[config.get("solver", "euler")] * guided
-    return BACKWARD + taught + (1 if config["distiller"] == "consistency" else 0)
+    return BACKWARD + (0 if stage.student is None else stage.student.passes(EVALUATIONS))
 
 
 def _operations(teacher: Stage, data: ImageData) -> float:
     """Floating point operations of one evaluation of a chain's network, for one image."""
-    like = repr((teacher.config["model"], data.channels, data.size))
+    like = repr((teacher.teacher_spec.model, data.channels, data.size))
     if like not in _OPERATIONS:
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -173,16 +164,18 @@ def _rate() -> float:
 
 def _cost_key(stage: Stage, data: ImageData) -> str:
     """What a step's cost hangs on: not the seed, the path's numbers or the learning rate."""
-    teacher = stage.lineage()[0].config
-    own = {k: stage.config.get(k) for k in ("distiller", "substeps", "solver", "augment")}
-    size = {k: stage.config["optimise"].get(k) for k in ("batch_size", "precision", "accumulate")}
-    guided = stage.config.get("guidance", 1.0) != 1.0
+    spec = stage.training_spec
+    teacher = stage.teacher_spec
+    student = stage.student
+    own = None if student is None else (student.distiller, student.passes(EVALUATIONS))
+    optimise = spec.optimise
+    size = (optimise.batch_size, optimise.precision, optimise.accumulate)
     shape = (data.channels, data.size, data.classes)
-    return repr((teacher["model"], teacher["path"]["kind"], shape, own, size, guided))
+    return repr((teacher.model, teacher.path.called, shape, teacher.augment, own, size))
 
 
 def _step_seconds(stage: Stage, data: ImageData) -> float:
-    teacher, group = stage.lineage()[0], Group(0, 1, torch.device("cpu"))
+    teacher, group = stage.teacher, Group(0, 1, torch.device("cpu"))
     frozen = None
     model = building.network(teacher, data)
     if stage is not teacher:
@@ -191,7 +184,8 @@ def _step_seconds(stage: Stage, data: ImageData) -> float:
             .eval()
             .requires_grad_(False)
         )
-        model = building.paired(stage, building.network(teacher, data, two_times=stage.jumps))
+        model = building.network(teacher, data, two_times=stage.jumps)
+        model = building.of_student(stage).trained(model)
     settings = building.optimiser_settings(stage)
     loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group)
     if stage is teacher:
@@ -217,12 +211,12 @@ def _evaluations(trial: Trial) -> float:
 
 
 def _evaluation_seconds(stage: Stage, data: ImageData) -> float:
-    like = repr((stage.lineage()[0].config["model"], data.channels, data.size))
+    like = repr((stage.teacher_spec.model, data.channels, data.size))
     if like not in _EVALUATIONS:
         if _count(stage, data) > LARGEST:
-            _EVALUATIONS[like] = TIMED_IMAGES * _operations(stage.lineage()[0], data) / _rate()
+            _EVALUATIONS[like] = TIMED_IMAGES * _operations(stage.teacher, data) / _rate()
             return _EVALUATIONS[like]
-        model = building.network(stage.lineage()[0], data, two_times=stage.jumps).eval()
+        model = building.network(stage.teacher, data, two_times=stage.jumps).eval()
         x = torch.zeros(TIMED_IMAGES, data.channels, data.size, data.size)
         t = torch.ones(TIMED_IMAGES)
         extra = {"end": torch.zeros(TIMED_IMAGES)} if stage.jumps else {}

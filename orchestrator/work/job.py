@@ -4,8 +4,8 @@ torch."""
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 
 
@@ -49,7 +49,7 @@ class Job:
     stages: tuple[Stage, ...]
     leases: tuple[int, ...]  # the number of the lease under which each is run
     storage: str
-    data: Data
+    data: DatasetKind
     saving: Saving
     threads: int
     run: str  # the invocation that asks: a failure is final for it, and tried again by the next one

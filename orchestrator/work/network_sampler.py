@@ -8,12 +8,13 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
+from orchestrator.fields import faults
 from orchestrator.plan import data
 from orchestrator.plan.plan import teacher_stage
 from orchestrator.plan.stage import Stage
-from orchestrator.plan.students import student_for, students
-from orchestrator.settings import faults, loading
-from orchestrator.settings.dataset_facts import DATA_FACTS
+from orchestrator.plan.students import students
+from orchestrator.settings import loading
+from orchestrator.settings.blocks import Sampling
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.store.network_folder import CONFIG, FACTS, WEIGHTS
@@ -51,9 +52,7 @@ class NetworkSampler:
         check_fields(request, ASKED)
         count, seed = number(request, "count", 1, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
         setting = self._setting(request)
-        wanted = (
-            setting["labels"] if setting["labels"] is not None else list(range(self.data.classes))
-        )
+        wanted = setting.labels if setting.labels is not None else list(range(self.data.classes))
         labels = labels_for(self.stage, wanted, self.data, seed, range(count))
         samples = draw(self.stage, setting, self.model, self.data, range(count), seed, labels)
         drawn = self.data.from_floats(samples.images)
@@ -61,14 +60,14 @@ class NetworkSampler:
             return {"points": drawn.flatten(1).tolist(), "nfe": samples.nfe}
         return {"images": drawn.permute(0, 2, 3, 1).tolist(), "nfe": samples.nfe}
 
-    def _setting(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _setting(self, request: dict[str, Any]) -> Sampling:
         """The sampling settings that a request means, checked as a configuration is."""
         values: dict[str, Any] = {}
         if request.get("steps") is not None:
             values["sampling.steps"] = self._steps(number(request, "steps", 1, 1, 2**31))
         if request.get("labels") is not None:
             labels = list(request["labels"])
-            if self.teacher.config["label_dropout"] is None or not self.data.classes:
+            if not self.teacher.teacher_spec.labelled or not self.data.classes:
                 raise RequestError(f"labels: got {labels}, but this network knows none")
             last = self.data.classes - 1
             if not labels or not all(whole(label) and 0 <= label <= last for label in labels):
@@ -77,7 +76,7 @@ class NetworkSampler:
                 )
             values["sampling.labels"] = [int(label) for label in labels]
         try:
-            return override(self.config, values).sampling.model_dump(mode="json")
+            return override(self.config, values).sampling
         except faults.ConfigError as e:
             raise RequestError(str(e)) from None
 
@@ -101,16 +100,16 @@ class NetworkSampler:
     def _stage(self, sampled: Experiment) -> Stage:
         if sampled.sampling.model == "teacher":
             return self.teacher
-        return student_for(sampled, self.teacher, sampled.sampling.steps)
+        return students(sampled, self.teacher)[sampled.sampling.steps]
 
 
 def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
     """What sampling has to know of the data: its shape and how many classes there are, or, for a
     prior that starts from noised data, all of it, from where the configuration says that it
     lies."""
-    if sampled.path.kind == "kac" and sampled.path.signal == "exponential":
+    if sampled.path.starts_from_data:
         return data.images(sampled.data)
-    points = DATA_FACTS[sampled.data.name].points
+    points = sampled.data.facts.points
     kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)
     names = tuple(map(str, range(sizes["classes"])))

@@ -9,7 +9,6 @@ from kaccore.diagnostics.trajectories import trajectories
 from kaccore.metrics.transport import wasserstein2
 from kaccore.tensors import derive_seed
 from orchestrator.plan.stage import Stage
-from orchestrator.plan.students import CHAINS
 from orchestrator.work import building
 
 W2_POINTS = 1000  # a side: the assignment takes a third of a second
@@ -37,12 +36,12 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     density of the prior: for students of consistency and inverse, and for an exponential signal.
     """
     trained = stage.parents[0]
-    teacher = trained.lineage()[0]
-    flows = trained.kind == "teacher" or trained.config["distiller"] in CHAINS
-    if not flows or teacher.config["path"].get("signal") == "exponential":
+    teacher = trained.teacher_spec
+    flows = trained.student is None or trained.student.has_flow
+    if not flows or teacher.path.starts_from_data:
         return {}
-    points, labels = _fresh(HELD_OUT, stage.config["seed"], "likelihood")
-    known = labels if teacher.config["label_dropout"] is not None else None
+    points, labels = _fresh(HELD_OUT, stage.evaluation_spec.seed, "likelihood")
+    known = labels if teacher.labelled else None
     device = next(model.parameters()).device
     found = log_likelihood(
         model,
@@ -50,7 +49,7 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
         points.to(device),
         steps=LIKELIHOOD_STEPS,
         labels=None if known is None else known.to(device),
-        guidance=stage.config["sampling"]["guidance"],
+        guidance=stage.evaluation_spec.sampling.guidance,
     ).log_density.cpu()
     possible = found.isfinite()
     values = {"log_likelihood_impossible": float((~possible).double().mean())}
@@ -65,11 +64,7 @@ def ways(teacher: Stage, model: nn.Module, path: building.Path) -> Tensor:
     """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same
     seed, and so the same draws, for all teachers; their labels, where there are any, are the modes
     in turn."""
-    labels = (
-        None
-        if teacher.config["label_dropout"] is None
-        else torch.arange(WAYS) % len(mixture.CENTRES)
-    )
+    labels = torch.arange(WAYS) % len(mixture.CENTRES) if teacher.teacher_spec.labelled else None
     shape = (WAYS, 2, 1, 1)
     return trajectories(
         model, path, shape, solver="ab2", steps=WAY_STEPS, seed=0, labels=labels

@@ -16,9 +16,9 @@ from kaccore.metrics.features import (
     features_for,
     standard_number,
 )
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.plan import Trial
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.store import Store
 
 ANSWER_SECONDS = 20.0

@@ -210,7 +210,7 @@ class TrainingLog:
             "steps": self.stage.steps,
             "loss": self.losses[-1]["loss"] if self.losses else None,
             "fid": self.fids[-1]["fid"] if self.fids else None,
-            "images_per_second": rate * self.stage.config["optimise"]["batch_size"],
+            "images_per_second": rate * self.stage.training_spec.optimise.batch_size,
             "seconds": self.seconds,
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }

@@ -57,7 +57,7 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
 
 
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
-    teacher = stage.lineage()[0]
+    teacher = stage.teacher
     data = dataset_info.checked(dataset_info.images(job.data), stage)
     model = (
         building.network(stage, data) if stage is teacher else building.student(store, stage, data)

@@ -17,9 +17,9 @@ from orchestrator.cluster.nodes import verdicts
 from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
 from orchestrator.cluster.nodes.tracking_server import tracking_faults
 from orchestrator.cluster.nodes.verdicts import Node
-from orchestrator.settings.blocks import Data
+from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.failures import first_line
 from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of
@@ -41,7 +41,7 @@ class Findings:
 def look(
     experiment: Experiment,
     source: str,
-    known: Mapping[Data, str] | None = None,
+    known: Mapping[DatasetKind, str] | None = None,
     weights: Sequence[Weights] = (),
     fetch: bool = False,
 ) -> Findings:
@@ -86,7 +86,10 @@ def faults_without_a_cluster(experiment: Experiment, source: str) -> list[Fault]
 
 
 def before_start(
-    experiment: Experiment, source: str, known: Mapping[Data, str], weights: Sequence[Weights] = ()
+    experiment: Experiment,
+    source: str,
+    known: Mapping[DatasetKind, str],
+    weights: Sequence[Weights] = (),
 ) -> None:
     """Raise ConfigError with everything that is wrong, where the cluster that is connected has
     several nodes. Nodes that have not joined yet are waited for later; of the tracking server, on
@@ -160,7 +163,7 @@ def _returned(node: Node, probe: Probe, report: Report) -> str:
 
 
 def _data_faults(
-    started: dict[tuple[Node, Data], Any], known: Mapping[Data, str], source: str
+    started: dict[tuple[Node, DatasetKind], Any], known: Mapping[DatasetKind, str], source: str
 ) -> Iterable[Fault]:
     import ray
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import autoscaler
-from orchestrator.settings.faults import Fault
+from orchestrator.fields.faults import Fault
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 SSH_PORT, SSH_SECONDS = 22, 10

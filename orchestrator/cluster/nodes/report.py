@@ -11,7 +11,7 @@ from pathlib import Path
 import kaccore
 import orchestrator
 from orchestrator.cluster import ray_internals
-from orchestrator.settings.blocks import Data
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.provenance import made_by
@@ -82,7 +82,7 @@ def _ray_folder() -> str:
     return str(ray_internals.session_folder() or tempfile.gettempdir())
 
 
-def fingerprint(settings: Data) -> str:
+def fingerprint(settings: DatasetKind) -> str:
     """The fingerprint of the data as this node has it, made ready there if need be; raises
     ValueError or OSError."""
     from orchestrator.plan.data import read

@@ -3,8 +3,8 @@ client's language."""
 
 from collections.abc import Iterator
 
+from orchestrator.fields.faults import Fault
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import Fault
 from orchestrator.tracking.uri import is_server
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from orchestrator.cluster.nodes import report as on_node
 from orchestrator.cluster.nodes.report import Report
+from orchestrator.fields.faults import Fault
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import Fault
 from orchestrator.store.failures import first_line, innermost
 from orchestrator.store.provenance import made_by
 

@@ -1,8 +1,29 @@
-"""What settings demand of each other: one room for each kind of rule, all of them tried by
-`broken`."""
+"""What settings demand of each other: a module for each part of the file. What a kind demands
+stands in the module of the kind. `broken` checks all of them."""
 
-from orchestrator.settings.rules import networks, sampling, storage, sweeps, training
-from orchestrator.settings.rules.rule import broken
-from orchestrator.settings.rules.sampling import class_faults
+from collections.abc import Iterable
 
-__all__ = ["broken", "class_faults", "networks", "sampling", "storage", "sweeps", "training"]
+from orchestrator.fields.faults import Fault
+from orchestrator.fields.kind import Kind
+from orchestrator.fields.rule import RULES
+from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.rules import data, sampling, storage, sweeps, training
+
+__all__ = ["broken", "data", "sampling", "storage", "sweeps", "training"]
+
+
+def broken(experiment: Experiment, unsound: Iterable[str] = ()) -> list[Fault]:
+    """The faults, without a source, of every rule whose settings are not under a key in
+    `unsound`."""
+    unsound = set(unsound)
+    blocks = (getattr(experiment, name) for name in type(experiment).model_fields)
+    of_kinds = [rule for block in blocks if isinstance(block, Kind) for rule in block.rules()]
+    faults = []
+    for rule in (*RULES, *of_kinds):
+        if any(key == bad or key.startswith(f"{bad}.") for key in rule.needs for bad in unsound):
+            continue
+        message = rule.check(experiment)
+        if message is not None:
+            first = rule.needs[0]
+            faults.append(Fault("", first, message, involves=rule.needs, pairing=rule.pairing))
+    return faults

@@ -1,8 +1,10 @@
 """What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
 
+from orchestrator.fields.faults import Fault, describe
+from orchestrator.fields.rule import rule
+from orchestrator.methods.feature_kind import FeatureKind
+from orchestrator.settings.blocks import AUTO
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import Fault, describe
-from orchestrator.settings.rules.rule import rule
 
 UNGUIDED = "expected 1: guidance needs labels, and {} has none"
 UNLABELLED = "expected other metrics: {} has no labels"
@@ -99,25 +101,10 @@ def _labels_are_trained(experiment: Experiment) -> str | None:
 )
 def _student_has_steps(experiment: Experiment) -> str | None:
     steps = experiment.sampling.steps
-    intervals = experiment.distill.intervals
-    kind = experiment.distill.kind
     if experiment.sampling.model == "teacher":
         return None
-    if kind == "inverse":
-        return (
-            f"got {steps}, expected 1: a student of inverse takes one step" if steps > 1 else None
-        )
-    if kind == "consistency":
-        most = experiment.distill.teacher_steps
-        return (
-            f"got {steps}, expected at most {most}, distill.teacher_steps" if steps > most else None
-        )
-    if steps in intervals:
-        return None
-    counts = ", ".join(map(str, intervals))
-    return (
-        f"got {steps}, expected one of {counts}: a student has the step counts of distill.intervals"
-    )
+    fault = experiment.distill.steps_fault(steps)
+    return None if fault is None else f"got {steps}, {fault}"
 
 
 @rule("sampling.solver", "sampling.model", pairing=True)
@@ -149,28 +136,26 @@ def _teachers_grid_fits(experiment: Experiment) -> str | None:
 
 
 @rule("sampling.gamma", "sampling.model", "distill.kind", pairing=True)
-def _gamma_is_for_consistency(experiment: Experiment) -> str | None:
+def _gamma_is_for_jumps(experiment: Experiment) -> str | None:
     gamma = experiment.sampling.gamma
-    sampling = experiment.sampling
-    kind = experiment.distill.kind
-    if gamma == 0 or (sampling.model == "student" and kind == "consistency"):
+    distill = experiment.distill
+    teacher = experiment.sampling.model == "teacher"
+    if gamma == 0 or (distill.jumps and not teacher):
         return None
-    who = "the teacher" if sampling.model == "teacher" else f"students of {kind}"
-    return f"got {gamma:g}, expected 0: it is for students of consistency, not {who}"
+    who = "the teacher" if teacher else f"students of {distill.called}"
+    kinds = [kind.name_of() for kind in type(distill).family if kind.jumps]
+    return f"got {gamma:g}, expected 0: it is for students of {', '.join(kinds)}, not {who}"
 
 
 @rule("evaluation.features", "data.name")
 def _features_know_the_data(experiment: Experiment) -> str | None:
-    from kaccore.metrics.features import OFFICIAL, OWN
-
+    data = experiment.data
     features = experiment.evaluation.features
-    data = experiment.data.name
-    facts = experiment.data.facts
-    shipped = [f"{data}-cnn-v1"] if facts.packaged and not facts.points else []
-    *first, last = ["auto", "points"] if facts.points else ["auto", *shipped, OWN, *OFFICIAL]
-    if features in (*first, last):
+    suitable = [kind.name_of() for kind in FeatureKind.family if kind.suits(data)]
+    if features in (AUTO, *suitable):
         return None
-    return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data}"
+    *first, last = (AUTO, *suitable)
+    return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data.name}"
 
 
 @rule("evaluation.metrics", "data.name")
@@ -205,27 +190,27 @@ def _classes_are_compared_with_labels(experiment: Experiment) -> str | None:
 
 @rule("evaluation.metrics", "evaluation.features")
 def _a_score_of_classes_has_classes(experiment: Experiment) -> str | None:
-    from kaccore.metrics.features import DINOV2
-
     features = experiment.evaluation.features
-    if features not in DINOV2 or "inception_score" not in experiment.evaluation.metrics:
+    kind = FeatureKind.family.kinds.get(features)
+    score = "inception_score"
+    if kind is None or kind.tells_classes or score not in experiment.evaluation.metrics:
         return None
-    return f"got inception_score, expected other metrics: evaluation.features {features} tells no classes apart"
+    what = f"evaluation.features {features} tells no classes apart"
+    return f"got {score}, expected other metrics: {what}"
 
 
 @rule("evaluation.weights", "evaluation.features", "data.name")
 def _weights_have_a_network(experiment: Experiment) -> str | None:
-    """The weights are those of Inception or a DINOv2, whatever else is measured with."""
-    from kaccore.metrics.features import OFFICIAL, SHIPPED_FEATURES
-
+    """The weights are those of an extractor that takes a file, whatever else is measured with."""
     weights = experiment.evaluation.weights
     features = experiment.evaluation.features
-    data = experiment.data
-    shipped = data.facts.points or data.name in SHIPPED_FEATURES
-    if weights is None or features in OFFICIAL or (features == "auto" and not shipped):
+    taking = [kind.name_of() for kind in FeatureKind.family if kind.takes_weights()]
+    shipped = [kind.shipped_for() for kind in FeatureKind.family]
+    auto = features == AUTO and experiment.data.name not in shipped
+    if weights is None or features in taking or auto:
         return None
     what = f"evaluation.features {features} takes no weights file"
-    return f"got {describe(weights)}, expected null: {what}; those that do: {', '.join(OFFICIAL)}"
+    return f"got {describe(weights)}, expected null: {what}; those that do: {', '.join(taking)}"
 
 
 @rule("evaluation.weights_sha256", "evaluation.weights")

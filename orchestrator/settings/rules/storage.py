@@ -1,8 +1,8 @@
 """What the place of the results demands of other settings."""
 
-from orchestrator.settings.addresses import S3
+from orchestrator.fields.addresses import S3
+from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.rules.rule import rule
 
 
 @rule("tracking.uri", "storage")

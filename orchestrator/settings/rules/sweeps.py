@@ -1,8 +1,8 @@
 """What the kinds of search demand of the rest of the sweep block."""
 
+from orchestrator.fields.faults import describe
+from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import describe
-from orchestrator.settings.rules.rule import rule
 
 # settings of which each value has numbers of its own: another data set, other images of it, other
 # features

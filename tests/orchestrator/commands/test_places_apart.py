@@ -9,7 +9,7 @@ from commands import TINY, everything_below, run
 from PIL import Image
 
 from orchestrator import data, export, sample
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import load
 from orchestrator.store.images_read import is_read
 from orchestrator.sweeps.opening import check_storage

@@ -4,7 +4,7 @@ import made_up
 import pytest
 
 from orchestrator.console import overrides
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 
 
 def test_every_value_of_only_has_to_be_of_the_sweep():

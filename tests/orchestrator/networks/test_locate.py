@@ -17,7 +17,7 @@ from PIL import Image
 from orchestrator import export, sample
 from orchestrator.console import command_line, network_arguments
 from orchestrator.networks import locate, sampling_choice
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 

@@ -17,7 +17,7 @@ from PIL import Image
 from orchestrator import sample
 from orchestrator.networks import http, locate
 from orchestrator.networks.studio import Studio
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.work.requests import RequestError
 
 GRID9 = {

@@ -5,7 +5,7 @@ import pytest
 from orchestrator.plan.expand import expand
 from orchestrator.plan.points import Expansion
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 
 

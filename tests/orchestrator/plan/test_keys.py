@@ -13,7 +13,7 @@ from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.settings.schema import leaves
+from orchestrator.fields.schema import leaves
 from orchestrator.settings.space import NOT_SWEPT
 from orchestrator.work.job import weights_of
 

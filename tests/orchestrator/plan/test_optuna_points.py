@@ -9,7 +9,7 @@ from orchestrator.plan.expand import expand
 from orchestrator.plan.optuna_points import add_next
 from orchestrator.plan.points import Expansion, Known, PointSpace
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 
 

@@ -11,7 +11,7 @@ from orchestrator.plan.expand import expand
 from orchestrator.reference import markdown
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import parse
-from orchestrator.settings.schema import leaves
+from orchestrator.fields.schema import leaves
 from orchestrator.settings.yaml_reader import load_text
 
 EXPERIMENTS = [

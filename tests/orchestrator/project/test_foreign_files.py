@@ -17,7 +17,7 @@ from kaccore.files import CorruptFileError, file_sha256, write_json
 from orchestrator import sample
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records

@@ -13,9 +13,9 @@ from orchestrator.settings import yaml_reader
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
-from orchestrator.settings.schema import leaves
+from orchestrator.fields.schema import leaves
 
 BAD_INPUT = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
 

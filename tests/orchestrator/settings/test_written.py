@@ -8,8 +8,8 @@ import pytest
 from commands import REPOSITORY, TINY, run
 
 from orchestrator import sample
-from orchestrator.settings.addresses import meant
-from orchestrator.settings.faults import ConfigError, Fault, describe, masked
+from orchestrator.fields.addresses import meant
+from orchestrator.fields.faults import ConfigError, Fault, describe, masked
 from orchestrator.settings.loading import load, parse
 from orchestrator.settings.tracking_address import meant_uri
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from orchestrator import ui
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.tracking import database
 
 OPEN = sqlite3.connect

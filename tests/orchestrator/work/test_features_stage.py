@@ -19,7 +19,7 @@ from orchestrator.console.dry_run import print_plan
 from orchestrator.console.live_view import View
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.reports.page import page
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening

@@ -17,7 +17,7 @@ from orchestrator.cluster.nodes import report
 from orchestrator.execution.fulfil import Run
 from orchestrator.execution.proposals import Budget, Proposals
 from orchestrator.plan.plan import Plan
-from orchestrator.settings.faults import ConfigError
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening

@@ -3,6 +3,7 @@ how to write it."""
 
 import math
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -10,8 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from orchestrator.settings.faults import Fault, describe, nearest, unknown_key
-from orchestrator.settings.schema import atoms, inner_block, leaves
+from orchestrator.fields.faults import Fault, describe, nearest, unknown_key
+from orchestrator.fields.schema import atoms, inner_block, leaves
 
 BOUNDS: dict[type, tuple[str, str]] = {
     Gt: (">", "gt"),
@@ -27,18 +28,24 @@ NOUNS: dict[type, tuple[str, str]] = {
 }
 
 
+UNKNOWN_KIND = "unknown_kind"  # pydantic's name of the error of a kind that there is not
+
+
 @dataclass(frozen=True)
 class Say:
     """Metadata of a type that says what it expects, where the type alone would say too little."""
 
-    text: str
+    text: str | Callable[[], str]
+
+    def __str__(self) -> str:
+        return self.text if isinstance(self.text, str) else self.text()
 
 
 def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = False) -> str:
     """What a field of this type takes, in words: `a number > 0 or null`."""
-    said = next((m.text for m in metadata if isinstance(m, Say)), None)
+    said = next((m for m in metadata if isinstance(m, Say)), None)
     if said is not None:
-        return said
+        return str(said)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return expected(args[0], (*args[1:], *metadata), plural)
@@ -93,9 +100,13 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
         field = block.model_fields[part]
         path.append(part)
         block = inner_block(field)
+        if block is not None and (family := getattr(block, "family", None)) is not None:
+            block = family.chosen(_at(data, path)) or block
     key = ".".join(map(str, path))
     if item["type"] == "extra_forbidden" and block is not None:
-        return key, unknown_key(str(path[-1]), list(block.model_fields), leaves(root))
+        return key, _unknown(str(path[-1]), block, root)
+    if item["type"] == UNKNOWN_KIND:
+        return key, str(item["msg"])
     if item["type"] == "value_error":
         return key, str(item["ctx"]["error"])
     if not path:
@@ -108,6 +119,18 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
         return key, f"missing, expected {wanted}"
     got = _at(data, path)
     return key, f"got {describe(got)}, expected {wanted}{_hint(got, field)}"
+
+
+def _unknown(name: str, block: type[BaseModel], root: type[BaseModel]) -> str:
+    """The message for a key that `block` does not have."""
+    family = getattr(block, "family", None)
+    having = [] if family is None else family.having(name)
+    if family is None or not having:
+        return unknown_key(name, list(block.model_fields), leaves(root))
+    kind = block.name_of()  # type: ignore[attr-defined]
+    others = ", ".join(block.model_fields)
+    what = f"{family.block}.{family.key} {kind} has no {name}, which is a key of"
+    return f"{what} {', '.join(having)}; expected some of {others}"
 
 
 def _at(data: Any, path: list[Any]) -> Any:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from orchestrator.settings.faults import describe
+from orchestrator.fields.faults import describe
 
 S3 = "s3://"
 ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9_=+.-]+)*)/?")

@@ -19,12 +19,30 @@ def inner_block(field: FieldInfo) -> type[BaseModel] | None:
 
 @cache
 def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
-    """Every setting that is not a block, by dotted key, in the order of the file."""
-    found: dict[str, FieldInfo] = {}
+    """Every setting that is not a block, by dotted key, in the order of the file; of a block with
+    several kinds the settings of all kinds."""
+    settings: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         block = inner_block(field)
-        found.update({prefix + name: field} if block is None else leaves(block, f"{prefix}{name}."))
-    return found
+        if block is None:
+            settings[prefix + name] = field
+        for kind in kinds_of(block):
+            for key, inner in leaves(kind, f"{prefix}{name}.").items():
+                settings.setdefault(key, inner)
+    return settings
+
+
+def kinds_of(block: type[BaseModel] | None) -> list[type[BaseModel]]:
+    """The models that a block may be: its kinds, or itself alone."""
+    if block is None:
+        return []
+    family = getattr(block, "family", None)
+    return [block] if family is None else list(family)
+
+
+def forget() -> None:
+    """Forget the settings found so far: a plugin has added a kind."""
+    leaves.cache_clear()
 
 
 def atoms(annotation: Any) -> Iterator[Any]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
-from orchestrator.settings.addresses import checked, checked_path, checked_uri
-from orchestrator.settings.faults import describe
-from orchestrator.settings.messages import Say
+from orchestrator.fields.addresses import checked, checked_path, checked_uri
+from orchestrator.fields.faults import describe
+from orchestrator.fields.messages import Say
 
 T = TypeVar("T")
 
@@ -101,17 +101,6 @@ Sizes = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), AfterValidator(u
 Intervals = Annotated[
     tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1), AfterValidator(_chain)
 ]
-Features = Literal[
-    "auto",
-    "digits-cnn-v1",
-    "mnist-cnn-v1",
-    "own",
-    "inception-v3-compat",
-    "dinov2-vit-l-14",
-    "dinov2-vit-b-14",
-    "dinov2-vit-s-14",
-    "points",
-]
 Metric = Literal[
     "fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"
 ]
@@ -126,3 +115,4 @@ Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "bfloat16"]
 Share = Annotated[float, Ge(0), Le(1)]
 Times = Annotated[tuple[Share, ...], BeforeValidator(as_tuple), MinLen(2), AfterValidator(falling)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]

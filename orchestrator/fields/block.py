@@ -1,0 +1,11 @@
+"""What every block of the file is: frozen, strict, without unknown keys."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Block(BaseModel):
+    """One block of settings."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )

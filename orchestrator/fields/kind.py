@@ -1,0 +1,191 @@
+"""The kinds of a block of the file: `path` is kac, diffusion, flow_matching or a plugin's.
+
+A kind is one class. It holds the settings of the kind, what of them is hashed, the rules that
+concern it, and what the program asks of it. A `Family` are the kinds of one block; which of them a
+file means is looked up while the file is validated, so that kinds of plugins are found."""
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import Any, ClassVar, Generic, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from orchestrator.fields import plugins, schema
+from orchestrator.fields.block import Block
+from orchestrator.fields.content import stated
+from orchestrator.fields.faults import describe, nearest
+from orchestrator.fields.messages import UNKNOWN_KIND
+from orchestrator.fields.plugins import Plugin
+from orchestrator.fields.rule import Rule, rules_of
+
+
+class Settings(Block):
+    """Settings that a plugin may define: other processes import the plugin before they make the
+    object anew."""
+
+    @classmethod
+    def plugin(cls) -> Plugin | None:
+        """The plugin that defines this class; None where this project does."""
+        return plugins.loaded(cls.__module__)
+
+    def content(self) -> dict[str, Any]:
+        """What is hashed into the keys of results: all settings that are not off, and the hash of
+        the plugin's source."""
+        plugin = self.plugin()
+        return stated(self.model_dump(mode="json")) | (plugin.content if plugin else {})
+
+    def __reduce__(self) -> Any:
+        plugin = self.plugin()
+        if plugin is None:
+            return super().__reduce__()
+        return _restored, (plugin, type(self).__qualname__, dict(self.__dict__))
+
+
+def _restored(plugin: Plugin, name: str, values: dict[str, Any]) -> Settings:
+    made = attrgetter(name)(plugin.imported()).model_construct(**values)
+    assert isinstance(made, Settings)
+    return made
+
+
+class Kind(Settings):
+    """One kind of a block. Its docstring's first line is its meaning in docs/reference.md."""
+
+    family: ClassVar["Family[Any]"]
+    is_default: ClassVar[bool] = False  # whether a file that names no kind means this one
+
+    @classmethod
+    def name_of(cls) -> str:
+        """How a file names this kind."""
+        (name,) = get_args(cls.model_fields[cls.family.key].annotation)
+        return str(name)
+
+    @property
+    def called(self) -> str:
+        """How the file names this kind."""
+        return self.name_of()
+
+    def rules(self) -> Iterator[Rule]:
+        """What its settings demand of each other and of other blocks."""
+        return rules_of(self)
+
+    def absolute(self) -> "Kind":
+        """The same for processes that run in other folders."""
+        return self
+
+
+K = TypeVar("K", bound=Kind)
+
+
+class Family(Generic[K]):
+    """The kinds of the block `block`, by the name that the file gives as `key`."""
+
+    def __init__(self, block: str, key: str = "kind") -> None:
+        self.block = block
+        self.key = key
+        self.kinds: dict[str, type[K]] = {}
+
+    def register(self, kind: type[K]) -> type[K]:
+        """Add `kind`, as a decorator of its class. Raises ValueError where another has its name."""
+        name = kind.name_of()
+        there = self.kinds.get(name)
+        if there is not None and not _replaces(there, kind):
+            raise ValueError(
+                f"{self.block}.{self.key} {name} is already that of {there.__module__}: choose "
+                "another name"
+            )
+        self.kinds[name] = kind
+        schema.forget()
+        return kind
+
+    def __getitem__(self, name: str) -> type[K]:
+        return self.kinds[name]
+
+    def __iter__(self) -> Iterator[type[K]]:
+        return iter(self.kinds.values())
+
+    def names(self) -> list[str]:
+        """The names of all kinds."""
+        return list(self.kinds)
+
+    @property
+    def default(self) -> str | None:
+        """The kind of a file that names none; None: a file has to name one."""
+        return next((name for name, kind in self.kinds.items() if kind.is_default), None)
+
+    def expected(self) -> str:
+        """What the file may name, in words."""
+        return f"one of {', '.join(map(describe, self.kinds))}"
+
+    def chosen(self, settings: Any) -> type[K] | None:
+        """The kind that a block of the file names; None where it names none that there is."""
+        if not isinstance(settings, Mapping):
+            return None
+        name = settings.get(self.key, self.default)
+        return self.kinds.get(name) if isinstance(name, str) else None
+
+    def having(self, field: str) -> list[str]:
+        """The names of the kinds that have this setting."""
+        return [name for name, kind in self.kinds.items() if field in kind.model_fields]
+
+    def validated(self, value: Any) -> K:
+        """The block that `value` means. Raises ValidationError."""
+        if isinstance(value, Kind):
+            return value  # type: ignore[return-value]
+        kind = self.chosen(value)
+        if kind is not None:
+            return kind.model_validate(value)
+        if not isinstance(value, Mapping):
+            keys = f"{self.key}, which is {self.expected()}, and the keys of that {self.key}"
+            raise ValueError(f"got {describe(value)}, expected a mapping with {keys}")
+        raise self._unknown(value)
+
+    def of_content(self, content: Mapping[str, Any]) -> K:
+        """The kind of which `content` is the content."""
+        kind = self.kinds[content[self.key]]
+        return kind.model_validate({k: v for k, v in content.items() if k != "plugin"})
+
+    def _unknown(self, value: Mapping[str, Any]) -> ValidationError:
+        if self.key not in value:
+            message = f"missing, expected {self.expected()}"
+        else:
+            name = value[self.key]
+            close = nearest(name, self.names()) if isinstance(name, str) else None
+            hint = f"; did you mean {describe(close)}?" if close else ""
+            message = f"got {describe(name)}, expected {self.expected()}{hint}"
+        error = PydanticCustomError(UNKNOWN_KIND, "{message}", {"message": message})
+        details = InitErrorDetails(type=error, loc=(self.key,), input=value.get(self.key))
+        return ValidationError.from_exception_data(self.block, [details])
+
+
+def _replaces(there: type[Kind], kind: type[Kind]) -> bool:
+    """Whether `kind` is another version of `there`: of the same plugin, or the same module again."""
+    if there.__module__ == kind.__module__:
+        return True
+    old = there.plugin()
+    new = kind.plugin()
+    return old is not None and new is not None and (old.name, old.file) == (new.name, new.file)
+
+
+FAMILIES: dict[str, Family[Any]] = {}  # by the block that they are the kinds of
+
+
+def family(block: str, key: str = "kind") -> Callable[[type[K]], type[K]]:
+    """Decorator of the base class of all kinds of `block`: it gets a `Family` as `family`."""
+
+    def decorate(base: type[K]) -> type[K]:
+        FAMILIES[block] = base.family = Family(block, key)
+        return base
+
+    return decorate
+
+
+def without_foreign(settings: Mapping[str, Any], block: str) -> tuple[dict[str, Any], list[str]]:
+    """The settings of `block` without those that its kind does not have and other kinds have, and
+    the names of what was left out."""
+    kinds = FAMILIES[block]
+    kind = kinds.chosen(settings)
+    if kind is None:
+        return dict(settings), []
+    foreign = [k for k in settings if k not in kind.model_fields and kinds.having(k)]
+    return {k: v for k, v in settings.items() if k not in foreign}, foreign

@@ -1,0 +1,202 @@
+"""Plugins: modules outside this project that add kinds of paths, distillers, networks, data sets and
+feature extractors.
+
+An experiment names them in `plugins`; installed packages announce theirs by the entry-point group
+`kacflow.plugins`. Importing a plugin runs its code. What it makes has the hash of its source in its
+key. A plugin that is one file travels as text to the processes that need it; a module or a package
+has to be installed, with the same source, on every node."""
+
+import hashlib
+import importlib
+import linecache
+import sys
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from orchestrator.fields.faults import Fault, describe
+
+GROUP = "kacflow.plugins"
+KEY = "plugins"
+FILE_MODULE = "kacflow_plugin_"  # how the modules of plugins that are one file are called
+DIGITS = 12  # of a hash, in keys and in messages
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin as it was imported: the `name` that the file or the package gives it, the `module`
+    that defines its kinds, the sha256 of its source (hexadecimal), and its `file`. `source` is its
+    text, where it is one file."""
+
+    name: str
+    module: str
+    sha256: str
+    file: str
+    source: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:DIGITS]}, {self.file})"
+
+    @property
+    def content(self) -> dict[str, str]:
+        """What of it is hashed into the keys of what it makes."""
+        return {"plugin": self.sha256[:DIGITS]}
+
+    def imported(self) -> types.ModuleType:
+        """Its module, imported in this process. Raises ValueError where this process finds another
+        source, ImportError where it finds none."""
+        if self.module in sys.modules and loaded(self.module) == self:
+            return sys.modules[self.module]
+        if self.source:
+            return _executed(self)
+        here = _found(self.name)
+        if here.sha256 != self.sha256:
+            raise ValueError(
+                f"plugin {self.name}: {here.file} has the sha256 {here.sha256[:DIGITS]} on this "
+                f"node, expected {self.sha256[:DIGITS]}: install the same version on every node"
+            )
+        return _imported(here)
+
+
+_LOADED: dict[str, Plugin] = {}  # by the first part of their module's name
+
+
+def loaded(module: str) -> Plugin | None:
+    """The plugin that the module of this name belongs to; None where it is no plugin's."""
+    return _LOADED.get(module.partition(".")[0])
+
+
+def load(names: Iterable[str], folder: Path) -> list[Fault]:
+    """Import the plugins of these `names`, as a file in `folder` has them, and those that installed
+    packages announce. Returns a fault, without a source, for each that cannot be imported."""
+    faults = []
+    for name in names:
+        try:
+            resolved(name, folder).imported()
+        except Exception as error:  # a plugin may raise anything
+            faults.append(Fault("", KEY, f"got {describe(name)}: {_reason(error)}"))
+    return [*faults, *_announced()]
+
+
+def resolved(name: str, folder: Path) -> Plugin:
+    """The plugin that an experiment in `folder` means by `name`: a .py file, or an importable
+    module. Nothing is executed. Raises ImportError with the remedy where there is none."""
+    path = folder / name if name.endswith(".py") else None
+    beside = folder / f"{name}.py"
+    if path is None and not _importable(name) and beside.is_file():
+        path = beside
+    if path is None:
+        return _found(name)
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImportError(f"cannot read {path} ({reason}): give the path of a .py file") from None
+    sha256 = hashlib.sha256(source.encode()).hexdigest()
+    module = f"{FILE_MODULE}{path.stem}_{sha256[:DIGITS]}"
+    return Plugin(name, module, sha256, str(path.resolve()), source)
+
+
+def lasting(name: str, folder: Path) -> str:
+    """How to name the same plugin from any other folder: a file by its whole path."""
+    plugin = resolved(name, folder)
+    return plugin.file if plugin.source else name
+
+
+def names() -> list[str]:
+    """The plugins that this process has imported, in words."""
+    return [str(plugin) for plugin in _LOADED.values()]
+
+
+def all_loaded() -> list[Plugin]:
+    """The plugins that this process has imported."""
+    return list(_LOADED.values())
+
+
+def differs(plugin: Plugin) -> str:
+    """What is wrong with `plugin` in this process; empty where it can be imported as it is."""
+    try:
+        plugin.imported()
+    except Exception as error:
+        return _reason(error)
+    return ""
+
+
+def _importable(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _found(name: str) -> Plugin:
+    """The importable module called `name`. Its hash is of all .py files of its top package: those
+    that it imports may change its results as well."""
+    top = name.partition(".")[0]
+    spec = find_spec(top) if _importable(name) else None
+    if spec is None:
+        raise ImportError(
+            f"there is no module of this name, and no file {name}.py beside the experiment: install "
+            "it, correct the name, or give the path of a .py file"
+        )
+    folders = [Path(place) for place in spec.submodule_search_locations or ()]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    files = files or ([Path(spec.origin)] if spec.origin else [])
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return Plugin(name, name, digest.hexdigest(), str(files[0]) if files else top)
+
+
+def _imported(plugin: Plugin) -> types.ModuleType:
+    _LOADED[plugin.module.partition(".")[0]] = plugin
+    try:
+        return importlib.import_module(plugin.module)
+    except BaseException:
+        _LOADED.pop(plugin.module.partition(".")[0])
+        raise
+
+
+def _executed(plugin: Plugin) -> types.ModuleType:
+    """The module of a plugin that is one file, made of its text."""
+    module = types.ModuleType(plugin.module)
+    module.__file__ = plugin.file
+    lines = plugin.source.splitlines(keepends=True)
+    # a traceback, and whatever reads sources, finds the lines where the file is not on this node
+    linecache.cache[plugin.file] = (len(plugin.source), None, lines, plugin.file)
+    sys.modules[plugin.module] = module
+    _LOADED[plugin.module] = plugin
+    try:
+        exec(compile(plugin.source, plugin.file, "exec"), module.__dict__)
+    except BaseException:
+        sys.modules.pop(plugin.module)
+        _LOADED.pop(plugin.module)
+        raise
+    return module
+
+
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _announced() -> Iterable[Fault]:
+    for entry in _entry_points():
+        try:
+            _found(entry.module).imported()
+        except Exception as error:
+            package = entry.dist.name if entry.dist is not None else entry.module
+            what = f"the plugin {entry.name} of the installed package {package}: {_reason(error)}"
+            yield Fault("", KEY, f"{what}: repair or uninstall {package}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else "no reason given"
+    if isinstance(error, ImportError | ValueError) and type(error) in (ImportError, ValueError):
+        return first
+    return f"importing it raised {type(error).__name__}: {first}"

@@ -1,0 +1,123 @@
+"""Distillers that train a chain of students, one for each step count, each taught by the one
+before."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from orchestrator.fields.field_types import Huber, Solver
+from orchestrator.methods.distiller_kind import DistillerKind, Lesson, Student, at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kaccore.distill import Distiller
+    from kaccore.paths import Path
+
+
+class ChainStudent(Student):
+    """A student of `intervals` Euler steps, whose teacher takes `substeps` steps of `solver` in each.
+
+    `times` (intervals + 1,) is its grid, None: uniform; `inner` the grid of its teacher, None: equal
+    steps in each interval."""
+
+    intervals: int
+    substeps: int
+    solver: Solver
+    target: Literal["velocity", "endpoint"] = "velocity"
+    huber: Huber | None = None
+    start: Literal["previous", "teacher"] = "previous"
+    times: tuple[float, ...] | None = None
+    inner: tuple[float, ...] | None = None
+
+    @property
+    def from_teacher(self) -> bool:
+        return self.start == "teacher"
+
+    @property
+    def grid(self) -> tuple[float, ...] | None:
+        return self.times
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        return content if self.times else {k: v for k, v in content.items() if k != "inner"}
+
+    def passes(self, evaluations: dict[str, int]) -> float:
+        guided = 2 if self.guidance != 1.0 else 1
+        return self.substeps * evaluations[self.solver] * guided
+
+
+class ChainKind(DistillerKind):
+    """A distiller that trains a student for each of `intervals`."""
+
+    chain: ClassVar[bool] = True
+
+    start: Literal["previous", "teacher"] = Field(
+        default="previous",
+        description="Whose weights a student starts from: previous (the one before) or teacher.",
+    )
+    teacher_solver: Solver = Field(
+        default="ab2",
+        description="Solver of the first student's teacher: euler, midpoint, heun, ab2 or rk4.",
+    )
+    huber: Huber | None = Field(
+        default=None,
+        description="Where the loss turns from the square to the absolute value (pseudo-Huber), "
+        "coordinate by coordinate, in units of what is matched, 1e-6 to 1e6; null: the square.",
+    )
+
+    @property
+    def first_steps(self) -> int:
+        """The steps of the teacher, which teaches the first student."""
+        raise NotImplementedError
+
+    def teaches(self, index: int) -> bool:
+        """Whether the teacher teaches student number `index`, and not the student before it."""
+        return index == 0
+
+    def more(self, intervals: int, count: int, by_teacher: bool) -> dict[str, Any]:
+        """Settings of the student of `intervals` steps beside those that all chains have; its
+        teacher takes `count` steps."""
+        return {}
+
+    def chain_text(self) -> str:
+        return "-".join(map(str, (self.first_steps, *self.intervals)))
+
+    def lessons(self) -> Sequence[Lesson]:
+        lessons: list[Lesson] = []
+        for i, (count, intervals) in enumerate(pairwise((self.first_steps, *self.intervals))):
+            by_teacher = self.teaches(i)
+            student = self.student.model_validate(
+                dict(
+                    distiller=self.called,
+                    intervals=intervals,
+                    substeps=(self.first_steps if by_teacher else count) // intervals,
+                    # a student is integrated on its own grid, and has its guidance built in
+                    solver=self.teacher_solver if by_teacher else "euler",
+                    guidance=self.guidance if by_teacher else 1.0,
+                    huber=self.huber,
+                    start=self.start if i else "previous",
+                    **self.more(intervals, count, by_teacher),
+                )
+            )
+            teacher = None if by_teacher else i - 1
+            start = i - 1 if i and by_teacher and self.start == "previous" else None
+            label = f"student {self.shown}{intervals}"
+            steps = at(self.steps, i)
+            rate = at(self.lr, i)
+            lessons.append(Lesson(student, label, (intervals,), steps, rate, teacher, start))
+        return lessons
+
+
+def built(student: ChainStudent, distiller: Any, teacher: "nn.Module", path: "Path") -> "Distiller":
+    """A distiller of kaccore for `student`."""
+    return distiller(
+        teacher,
+        path,
+        intervals=student.intervals,
+        solver=student.solver,
+        guidance=student.guidance,
+        huber=student.huber,
+    )

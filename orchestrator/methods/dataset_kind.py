@@ -1,0 +1,118 @@
+"""What every kind of data set is to the program."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from orchestrator.fields.addresses import expanded
+from orchestrator.fields.field_types import FilePath
+from orchestrator.fields.kind import Kind, family
+from orchestrator.fields.rule import kind_rule
+from orchestrator.methods.dataset_facts import DataFacts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kaccore.data import ImageData, Look
+    from orchestrator.settings.experiment import Experiment
+
+UNLOADED = ("name", "flip")  # settings that loading does not take
+
+
+@family("data", key="name")
+class DatasetKind(Kind):
+    """A data set."""
+
+    known: ClassVar[DataFacts]  # what is known of it before it is read
+
+    name: str
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of it before it is read; of a folder without a size not even that."""
+        return self.known
+
+    @property
+    def flipped(self) -> bool:
+        """Whether images are mirrored left to right at random in training."""
+        return bool(getattr(self, "flip", False))
+
+    @property
+    def most_images(self) -> int | None:
+        """How many images there are, as far as its settings say; None: its files say it."""
+        return self.facts.count
+
+    def load(self) -> "ImageData":
+        """The data set. Raises ValueError or OSError where it cannot be read."""
+        from kaccore.data import load
+
+        return load(**self.arguments())
+
+    def look(self) -> "Look":
+        """What it holds, found by listing it; nothing is written or downloaded. Raises as `load`;
+        FileNotFoundError also where a download would be needed."""
+        from kaccore.data import look
+
+        return look(**self.arguments())
+
+    def arrays(self) -> "Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]] | None":
+        """What reads its images and labels without torch, for a driver; None: nothing does."""
+        return None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `kaccore.data.load`."""
+        return self.model_dump(exclude={"flip"})
+
+    def content_settings(self) -> dict[str, Any]:
+        """The settings that may change its images."""
+        return self.model_dump(mode="json", exclude={"cache", "download", "flip"})
+
+    @property
+    def root_folder(self) -> str:
+        """Where its files are, as the user wrote it; empty: it has none."""
+        return getattr(self, "root", None) or ""
+
+    def reads(self) -> str | None:
+        """The folder all images in which are its images; None: there is none."""
+        return None
+
+
+class ImagesKind(DatasetKind):
+    """A data set of images."""
+
+    flip: bool = Field(
+        default=False,
+        description="Whether images are mirrored left to right at random in training: true or false.",
+    )
+
+
+class OnDiskKind(ImagesKind):
+    """A data set whose files the user has."""
+
+    root: FilePath | None = Field(default=None, description="Folder with the data.")
+    cache: FilePath | None = Field(
+        default=None,
+        description="Folder of the images decoded once, 0.2 to 600 GB; null: .kaccore in root.",
+    )
+
+    def absolute(self) -> "OnDiskKind":
+        places = {"root": self.root, "cache": self.cache}
+        absolute = {key: os.path.abspath(expanded(p)) for key, p in places.items() if p}
+        return self.model_copy(update=absolute)
+
+    @kind_rule("data.root", "data.name")
+    def _has_a_root(self, experiment: "Experiment") -> str | None:
+        if self.root is not None:
+            return None
+        return f"got null, expected the folder with the data of {self.name}"
+
+
+class DownloadedKind(OnDiskKind):
+    """A data set that can be downloaded."""
+
+    download: bool = Field(
+        default=False, description="Whether to fetch what is missing in root: true or false."
+    )

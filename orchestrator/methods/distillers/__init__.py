@@ -1,0 +1,11 @@
+"""The distillers, each a module: its settings, its students, how each is trained and sampled."""
+
+# in the order in which messages and docs/reference.md name them
+# isort: off
+from orchestrator.methods.distillers import endpoint
+from orchestrator.methods.distillers import progressive
+from orchestrator.methods.distillers import consistency
+from orchestrator.methods.distillers import inverse
+# isort: on
+
+__all__ = ["consistency", "endpoint", "inverse", "progressive"]

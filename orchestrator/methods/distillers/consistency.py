@@ -1,0 +1,96 @@
+"""Consistency distillation between any two times (arXiv 2402.19159, 2310.02279)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from orchestrator.fields.field_types import Count, Huber, Solver
+from orchestrator.fields.rule import kind_rule
+from orchestrator.methods.distiller_kind import DistillerKind, OneStudentKind, Student
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kaccore.distill import Distiller
+    from kaccore.paths import Path
+    from orchestrator.settings.experiment import Experiment
+
+
+class ConsistencyStudent(Student):
+    """The student of consistency distillation: it jumps from any time to any earlier one."""
+
+    jumps: ClassVar[bool] = True
+    has_flow: ClassVar[bool] = False
+
+    distiller: Literal["consistency"] = "consistency"
+    intervals: int  # of its teacher
+    solver: Solver
+    huber: Huber | None = None
+
+    def passes(self, evaluations: dict[str, int]) -> float:
+        guided = 2 if self.guidance != 1.0 else 1
+        return evaluations[self.solver] * guided + 1  # and where the averaged student jumps to
+
+    def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
+        from kaccore.distill import ConsistencyDistiller
+
+        return ConsistencyDistiller(
+            teacher,
+            path,
+            target_model=average,
+            intervals=self.intervals,
+            solver=self.solver,
+            guidance=self.guidance,
+            huber=self.huber,
+        )
+
+
+@DistillerKind.family.register
+class Consistency(OneStudentKind):
+    """Consistency: one student that jumps between any two times, in any number of steps. It trains
+    for the steps of all `intervals`."""
+
+    jumps: ClassVar[bool] = True
+    student: ClassVar[type[Student]] = ConsistencyStudent
+
+    kind: Literal["consistency"] = "consistency"
+    teacher_steps: Count = Field(
+        default=100,
+        description="Steps of the teacher, between whose times the student learns to jump.",
+    )
+    teacher_solver: Solver = Field(
+        default="ab2", description="Solver of the teacher: euler, midpoint, heun, ab2 or rk4."
+    )
+    huber: Huber | None = Field(
+        default=None,
+        description="Where the loss turns from the square to the absolute value (pseudo-Huber), "
+        "coordinate by coordinate, image units, 1e-6 to 1e6; null: the square.",
+    )
+
+    def step_counts(self) -> Sequence[int]:
+        return range(1, self.teacher_steps + 1)
+
+    def steps_fault(self, steps: int) -> str | None:
+        if steps <= self.teacher_steps:
+            return None
+        return f"expected at most {self.teacher_steps}, distill.teacher_steps"
+
+    def chain_text(self) -> str:
+        return f"{self.teacher_steps}-any"
+
+    def only(self) -> Student:
+        return ConsistencyStudent(
+            intervals=self.teacher_steps,
+            solver=self.teacher_solver,
+            guidance=self.guidance,
+            huber=self.huber,
+        )
+
+    @kind_rule("distill.kind", "model.kind")
+    def _network_is_told_the_end(self, experiment: "Experiment") -> str | None:
+        if experiment.model.takes_end:
+            return None
+        kinds = [kind.name_of() for kind in type(experiment.model).family if kind.takes_end]
+        what = f"cannot be told where a jump ends; networks that can: {', '.join(kinds)}"
+        return f"got {self.called}: model.kind {experiment.model.called} {what}"

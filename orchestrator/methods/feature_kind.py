@@ -1,0 +1,64 @@
+"""What every kind of feature extractor is to the program. kaccore computes the features."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from kaccore.metrics.features import FEATURES, OFFICIAL, FeatureSpec, add
+from orchestrator.fields.kind import Family, Kind
+from orchestrator.methods.dataset_kind import DatasetKind
+
+if TYPE_CHECKING:
+    from torch import nn
+
+F = TypeVar("F", bound="type[FeatureKind]")
+
+
+class FeatureKind(Kind):
+    """A feature extractor, named by `evaluation.features`.
+
+    `tells_classes`: whether it has logits of classes, which the inception score needs."""
+
+    family: ClassVar["Family[FeatureKind]"]
+    tells_classes: ClassVar[bool] = True
+
+    features: str
+
+    @classmethod
+    def suits(cls, data: DatasetKind) -> bool:
+        """Whether it takes the samples of this data set."""
+        return not data.facts.points
+
+    @classmethod
+    def shipped_for(cls) -> str | None:
+        """The one data set that it is made for; None: it is for any."""
+        spec = FEATURES.get(cls.name_of())
+        return None if spec is None else spec.data
+
+    @classmethod
+    def takes_weights(cls) -> bool:
+        """Whether its weights may be given as a file."""
+        return cls.name_of() in OFFICIAL
+
+
+class PluginFeatureKind(FeatureKind):
+    """A feature extractor that a plugin brings: `spec` says what it takes and gives, `build` makes
+    the network."""
+
+    spec: ClassVar[FeatureSpec]
+
+    @classmethod
+    def build(cls) -> "nn.Module":
+        """uint8 images (N, C, H, W) -> (features (N, width), logits (N, classes)), on the CPU."""
+        raise NotImplementedError
+
+
+class Features(Family[FeatureKind]):
+    """The feature extractors by name."""
+
+    def register(self, kind: Any) -> Any:
+        super().register(kind)
+        if issubclass(kind, PluginFeatureKind):
+            add(kind.spec, kind.build)
+        return kind
+
+
+FeatureKind.family = Features("evaluation", "features")

@@ -1,0 +1,10 @@
+"""The paths, each a module: its settings, what of them is hashed, how it is built."""
+
+# in the order in which messages and docs/reference.md name them
+# isort: off
+from orchestrator.methods.paths import kac
+from orchestrator.methods.paths import diffusion
+from orchestrator.methods.paths import flow_matching
+# isort: on
+
+__all__ = ["diffusion", "flow_matching", "kac"]

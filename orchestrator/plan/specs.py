@@ -1,0 +1,237 @@
+"""What a stage computes: its settings, typed, and `content`, which is what of them is hashed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaccore.metrics.features import OwnTraining
+from orchestrator.fields.content import stated
+from orchestrator.fields.plugins import Plugin
+from orchestrator.methods.dataset_kind import DatasetKind
+from orchestrator.methods.distiller_kind import DistillerKind, Student
+from orchestrator.methods.network_kind import NetworkKind
+from orchestrator.methods.path_kind import PathKind
+from orchestrator.settings.blocks import Sampling
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """The data that a stage is about: their name and the fingerprint of their content, and what is
+    known of the source of a plugin that defines them."""
+
+    name: str
+    fingerprint: str
+    plugin: str = ""
+
+    @classmethod
+    def of(cls, data: DatasetKind, fingerprint: str) -> "DataRef":
+        """The data with these settings and this fingerprint."""
+        plugin = data.plugin()
+        return cls(data.name, fingerprint, plugin.content["plugin"] if plugin else "")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        plugin = {"plugin": self.plugin} if self.plugin else {}
+        return {"name": self.name, "fingerprint": self.fingerprint, **plugin}
+
+
+@dataclass(frozen=True)
+class Optimise:
+    """How a network is optimised: see `orchestrator.methods.optimised` for each setting."""
+
+    steps: int
+    lr: float
+    ema: float
+    batch_size: int
+    schedule: str
+    restarts: int = 0
+    warmup: int = 0
+    clip: float | None = None
+    accumulate: int = 1
+    precision: str = "float32"
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        return stated(asdict(self))
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """A teacher: the network `model` that learns the velocity of `path` on the data."""
+
+    kind = "teacher"
+
+    data: DataRef
+    path: PathKind
+    model: NetworkKind
+    label_dropout: float | None
+    optimise: Optimise
+    seed: int
+    flip: bool = False
+    augment: float = 0.0
+
+    @property
+    def stream(self) -> str:
+        """The name of its stream of random numbers."""
+        return self.kind
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the network is told labels, where the data have some."""
+        return self.label_dropout is not None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        settings = {
+            "data": self.data.content,
+            "path": self.path.content(),
+            "model": self.model.content(),
+            "label_dropout": self.label_dropout,
+            "flip": self.flip,
+            "augment": self.augment,
+            "optimise": self.optimise.content,
+            "seed": self.seed,
+        }
+        return stated(settings)
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "TeacherSpec":
+        """The spec of which `content` is the content."""
+        kinds = {
+            "data": DataRef(**content["data"]),
+            "path": PathKind.family.of_content(content["path"]),
+            "model": NetworkKind.family.of_content(content["model"]),
+            "optimise": Optimise(**content["optimise"]),
+        }
+        return cls(**{**content, **kinds})
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """A student, trained as `student` says."""
+
+    kind = "student"
+
+    student: Student
+    optimise: Optimise
+    seed: int
+    flip: bool = False
+
+    @property
+    def stream(self) -> str:
+        """The name of its stream of random numbers."""
+        return self.student.stream
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        settings = {"flip": self.flip, "optimise": self.optimise.content, "seed": self.seed}
+        return {**self.student.content(), **stated(settings)}
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "StudentSpec":
+        """The spec of which `content` is the content."""
+        shared = ("optimise", "seed", "flip", "plugin")
+        own = {key: value for key, value in content.items() if key not in shared}
+        kind = DistillerKind.family[content["distiller"]].student
+        student = kind.model_validate(own, strict=False)
+        optimise = Optimise(**content["optimise"])
+        return cls(student, optimise, content["seed"], content.get("flip", False))
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """The sampling and the measuring of a trained network: `samples` images of each of `seeds`
+    sampling seeds."""
+
+    kind = "evaluation"
+
+    sampling: Sampling
+    samples: int
+    metrics: tuple[str, ...]
+    diagnostics: tuple[str, ...]
+    seeds: int
+    seed: int
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        return {
+            "sampling": stated(self.sampling.model_dump(mode="json", exclude={"model"})),
+            "samples": self.samples,
+            "metrics": sorted(self.metrics),
+            "diagnostics": sorted(self.diagnostics),
+            "seeds": self.seeds,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any], model: str) -> "EvaluationSpec":
+        """The spec of which `content` is the content, where the `model` is a teacher or student."""
+        sampling = Sampling.model_validate({**content["sampling"], "model": model})
+        lists = {key: tuple(content[key]) for key in ("metrics", "diagnostics")}
+        return cls(**{**content, **lists, "sampling": sampling})
+
+
+@dataclass(frozen=True)
+class ReferenceSpec:
+    """The real images as the extractor `features` sees them. `plugin`: what defines the extractor,
+    if a plugin does."""
+
+    kind = "reference"
+
+    data: DataRef
+    features: str
+    weights_sha256: str | None
+    plugin: Plugin | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        return {
+            "data": self.data.content,
+            "features": self.features,
+            "weights_sha256": self.weights_sha256,
+            **(self.plugin.content if self.plugin else {}),
+        }
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "ReferenceSpec":
+        """The spec of which `content` is the content."""
+        own = {key: value for key, value in content.items() if key != "plugin"}
+        return cls(**{**own, "data": DataRef(**content["data"])})
+
+
+@dataclass(frozen=True)
+class FeaturesSpec:
+    """A feature extractor that is trained on the data set itself."""
+
+    kind = "features"
+
+    data: DataRef
+    training: OwnTraining
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is hashed."""
+        return {"data": self.data.content, "training": asdict(self.training)}
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "FeaturesSpec":
+        """The spec of which `content` is the content."""
+        return cls(DataRef(**content["data"]), OwnTraining(**content["training"]))
+
+
+Spec = TeacherSpec | StudentSpec | EvaluationSpec | ReferenceSpec | FeaturesSpec
+
+
+def of_content(kind: str, content: Mapping[str, Any], model: str) -> Spec:
+    """The spec of a stage of this `kind` of which `content` is the content; `model`: teacher or
+    student, which an evaluation samples."""
+    if kind == EvaluationSpec.kind:
+        return EvaluationSpec.of_content(content, model)
+    plain = {spec.kind: spec for spec in (TeacherSpec, StudentSpec, ReferenceSpec, FeaturesSpec)}
+    return plain[kind].of_content(content)
