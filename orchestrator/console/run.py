@@ -64,7 +64,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted
     in every open trial, or DONE, whatever became of single trials."""
     try:
-        with connection.terminable():
+        with connection.sigterm_interrupts():
             if records.unfinished():
                 run_trials(records, address, publisher.wake)
             else:

@@ -53,7 +53,7 @@ class Noting(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked round once more."""
-        if self.reservations.look():
+        if self.reservations.check():
             self.records.lacking = resources.shortage(self.records.plan.experiment)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

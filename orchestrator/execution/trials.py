@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import connection, ray_internals
-from orchestrator.cluster.resources import resources
+from orchestrator.cluster.resources import available_resources
 from orchestrator.execution.fulfil import TRIES, Run
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.run_folder import RunFolder
@@ -34,8 +34,8 @@ def run_trials(records: Records, address: str | None, wake: Callable[[], None]) 
         records.dashboard = connection.dashboard()
         try:
             # terminable again: Ray has put a handler of its own, which aborts the process
-            with ray_internals.uncounted_callbacks(), connection.terminable():
-                _tuner(records, run_here, budget, resources(), wake).fit()
+            with ray_internals.uncounted_callbacks(), connection.sigterm_interrupts():
+                _tuner(records, run_here, budget, available_resources(), wake).fit()
                 _note_left(records, budget.used_up())
         finally:
             connection.disconnect()
