@@ -73,7 +73,7 @@ class View:
         self._thread.join()
 
     def _run(self) -> None:
-        every = LOOK_SECONDS * self.records.store.root.pace
+        every = LOOK_SECONDS * self.records.store.root.poll_factor
         if self.console.is_terminal:
             with Live(
                 self.table(), console=self.console, refresh_per_second=4, transient=True

@@ -16,7 +16,7 @@ from orchestrator.execution.trials import run_trials
 from orchestrator.settings.faults import ConfigError
 from orchestrator.store import integrity, layout
 from orchestrator.store.failures import first_line
-from orchestrator.store.run_folder import clear_after_the_dead
+from orchestrator.store.run_folder import remove_stale
 from orchestrator.store.store import with_remedy
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import Records
@@ -68,7 +68,7 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
             if records.unfinished():
                 run_trials(records, address, publisher.wake)
             else:
-                clear_after_the_dead(records.store.root / layout.RAY)
+                remove_stale(records.store.root / layout.RAY)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError:

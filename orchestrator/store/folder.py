@@ -17,8 +17,8 @@ FULL_BYTES = 100_000  # with less free no store can begin
 class Folder(PosixPath):
     """A folder or file of a store that lies on a disk: a Path that does what `place.Place` says."""
 
-    pace: ClassVar[int] = 1
-    near: ClassVar[bool] = True
+    poll_factor: ClassVar[int] = 1
+    is_local: ClassVar[bool] = True
 
     def find(self, pattern: str) -> list[Place]:
         first, _, rest = pattern.partition("/")

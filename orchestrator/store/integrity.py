@@ -51,12 +51,14 @@ def look(
     result, before = Result(store.root / layout.STAGES / key), seen or {}
     try:
         if not store.done(key):
-            lost = result.folder.near and result.folder.is_dir() and bool(result.folder.find("*"))
+            lost = (
+                result.folder.is_local and result.folder.is_dir() and bool(result.folder.find("*"))
+            )
             return (f"{MANIFEST} is missing" if lost else ""), {}
         there = result.sizes()
         for name, state in there.items():
             due = state[0] <= hashed if name not in before else before[name] != state
-            if math.isinf(hashed) or (due and result.folder.near):
+            if math.isinf(hashed) or (due and result.folder.is_local):
                 result.path(name)
     except DamagedError as e:
         return e.found[key], {}
@@ -115,7 +117,7 @@ def set_aside(store: Store, stage: Stage) -> str:
         return ""
     watch = LeaseWatch(store.work(stage.key))
     while (lease := watch.try_take()) is None:
-        time.sleep(POLL_SECONDS * store.root.pace)
+        time.sleep(POLL_SECONDS * store.root.poll_factor)
         if not look(store, stage.key)[0]:
             return ""
     with lease:

@@ -22,8 +22,10 @@ class StorageRefusedError(StorageError):
 class Place(Protocol):
     """A folder or file of a store. What it shares with `pathlib.Path` does what Path's does."""
 
-    pace: ClassVar[int]  # how many times as long to wait between two looks at it as in a folder
-    near: ClassVar[bool]  # whether a file can be read without being copied here first
+    poll_factor: ClassVar[
+        int
+    ]  # how many times as long to wait between two looks at it as in a folder
+    is_local: ClassVar[bool]  # whether a file can be read without being copied here first
 
     @property
     def name(self) -> str: ...

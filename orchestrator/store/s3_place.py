@@ -36,8 +36,8 @@ class S3Place:
     """An object, or all objects below it, of a bucket; what it shares with Path does what Path's
     does."""
 
-    pace: ClassVar[int] = 5  # each look costs a request: leases beat every 10 s
-    near: ClassVar[bool] = False
+    poll_factor: ClassVar[int] = 5  # each look costs a request: leases beat every 10 s
+    is_local: ClassVar[bool] = False
 
     def __init__(
         self, bucket: str, key: str | PurePosixPath = "", modified: float | None = None

@@ -99,7 +99,7 @@ def running(root: Place) -> set[str]:
         for folder in [f for f in open_ones if _beat(f) != before[f]]:
             open_ones.discard(folder)
             found |= _sweep_of(folder)
-        time.sleep(leases.beat_seconds(root) / 8)
+        time.sleep(leases.heartbeat_seconds(root) / 8)
     return found
 
 

@@ -103,7 +103,7 @@ class TrainingLog:
             )
             self.pending = [0.0, 0]
         self.system.after(step, self.seconds)
-        if now - self.told > PROGRESS_SECONDS * self.folder.pace:
+        if now - self.told > PROGRESS_SECONDS * self.folder.poll_factor:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
             self.told = now

@@ -28,7 +28,7 @@ RUN_CODE = {
     "yaml.unsafe_load", "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "eval", "exec",
 }  # fmt: skip
 OWN = {
-    "orchestrator/execution/proposals.py: pickle.loads"
+    "orchestrator/execution/searcher.py: pickle.loads"
 }  # a trial, for a coordinator of the run that wrote it
 
 

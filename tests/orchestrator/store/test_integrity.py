@@ -16,8 +16,8 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator.execution import fulfil as engine
-from orchestrator.execution.fulfil import LostResultError, Run, StageFailedError, fulfil
+from orchestrator.execution import stage_runner
+from orchestrator.execution.stage_runner import LostResultError, Run, StageFailedError, run_stages
 from orchestrator.host.printed import command
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage
@@ -263,7 +263,7 @@ def test_who_finds_a_damaged_parent_gives_up_the_stage_at_once_and_names_the_par
         store.result(TEACHER.key).tensors("model.safetensors")
 
     with pytest.raises(LostResultError) as raised:
-        fulfil([STUDENT], store, "run", execute)
+        run_stages([STUDENT], store, "run", execute)
     assert raised.value.stages == [TEACHER] and calls == [1]
     assert store.failure(STUDENT) is None
 
@@ -276,7 +276,7 @@ def test_a_fault_that_is_none_of_the_parents_is_no_reason_to_set_them_aside(tmp_
         raise MemoryError("out of memory")
 
     with pytest.raises(StageFailedError, match="out of memory"):
-        fulfil([STUDENT], store, "run", execute)
+        run_stages([STUDENT], store, "run", execute)
     assert store.done(TEACHER.key)
 
 
@@ -293,8 +293,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
         in_process.run_trial(trial, Path(run.storage))
 
-    for name, function in (("train", train), ("refer", measure), ("evaluate", evaluate)):
-        monkeypatch.setattr(engine, name, function)
+    for name, function in (("train", train), ("compute_features", measure), ("evaluate", evaluate)):
+        monkeypatch.setattr(stage_runner, name, function)
 
 
 @pytest.mark.parametrize("kind, name", [("teacher", "model.safetensors"), ("student", "model.safetensors"),
@@ -309,7 +309,7 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
     for stage in (evaluation, *last):  # so that there is something to do
         store.remove(stage.key)
     silently(root / "stages" / asked.key / name)
-    engine.complete(trial, Run("run", str(root), trial.config))
+    stage_runner.complete_trial(trial, Run("run", str(root), trial.config))
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
     assert metrics(root, evaluation) == metrics(finished, evaluation)
