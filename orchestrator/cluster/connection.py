@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.cluster import local_ray, ray_internals
 from orchestrator.host import environment, machine
-from orchestrator.store.provenance import COMMIT, announce
+from orchestrator.store.provenance import COMMIT, export_commit
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
@@ -62,7 +62,7 @@ def connect(address: str | None) -> None:
 
     if ray.is_initialized():
         return
-    commit = announce()
+    commit = export_commit()
     address = address_of(address)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:

@@ -274,5 +274,5 @@ def _outcome(stage: Stage, result: Result) -> str:
             m = result.json(layout.METRICS)
             said += [f"{k} {m[k]:.4g}" for k in stage.config["metrics"] if k in m]
     except DamagedError as e:
-        return f"done, but {e.found[stage.key]}"
+        return f"done, but {e.problems[stage.key]}"
     return ", ".join(said)

@@ -40,7 +40,7 @@ def run(
     interrupted run."""
     connection.quieten(address)
     plan = records.plan if only is None else records.plan.part(only)
-    for line in integrity.mend(records.store, list(plan.stages())):
+    for line in integrity.set_aside_damaged(records.store, list(plan.stages())):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     records.open()
     if only is not None:

@@ -22,7 +22,7 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Lease, LeaseWatch, StopRequest, newest
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
-from orchestrator.store.store import Store, disk_refuses
+from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work.job import Job, Saving, watch_of, weights_of
 
 POLL_SECONDS = 0.5
@@ -224,7 +224,7 @@ def _retry_or_raise(
     failed = next((s for s in missing if not store.done(s.key)), missing[-1])
     failure = store.failure(failed)
     if failure is None:
-        failure = {"cause": cause(failed, error), "final": disk_refuses(innermost(error))}
+        failure = {"cause": cause(failed, error), "final": storage_refuses(innermost(error))}
     if failure["final"] or last:
         with suppress(OSError):
             record = {"traceback": str(error), **failure, "run": run, "final": True}

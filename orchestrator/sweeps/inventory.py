@@ -50,7 +50,7 @@ def entries(root: Place) -> list[StoredStage]:
         except DamagedError as e:
             size = sum(size for size, _ in path.parent.listing().values())
             found.append(
-                StoredStage(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by)
+                StoredStage(key, DAMAGED, e.problems[key], size, now - path.modified(), needed_by)
             )
     return sorted(found, key=lambda e: e.age)
 
