@@ -76,8 +76,8 @@ def _examine(args: argparse.Namespace) -> int:
         raise ConfigError([*here, *rest])
     connection.connect(address)
     try:
-        missing = missing_hosts.not_joined({node.address for node in examination.alive()})
-        found = examination.look(experiment, source, weights=needed)
+        missing = missing_hosts.not_joined({node.address for node in examination.alive_nodes()})
+        found = examination.examine_cluster(experiment, source, weights=needed)
     finally:
         connection.disconnect()
     table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
@@ -96,8 +96,8 @@ def _examine(args: argparse.Namespace) -> int:
 
 def _examine_here(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
     """Say what this machine has for a run of its own; returns what it lacks for one."""
-    found = resources.look_here(experiment, source)
-    for line in [*local_ray.in_words(), *found.warnings]:
+    found = resources.inspect_this_machine(experiment, source)
+    for line in [*local_ray.limits_text(), *found.warnings]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found.faults
 

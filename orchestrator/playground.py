@@ -61,9 +61,9 @@ def _play(args: argparse.Namespace) -> int:
         print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)
     try:
-        with connection.terminable():
+        with connection.sigterm_interrupts():
             connection.connect("local")
-        with connection.terminable():
+        with connection.sigterm_interrupts():
             _serve(args.port, source, begin, network_arguments.arguments(args))
             print(f"http://{HOST}:{args.port}/ (Ctrl-C ends it)", flush=True)
             Event().wait()

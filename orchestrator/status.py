@@ -9,7 +9,7 @@ from orchestrator.console import argument_types, command_line
 from orchestrator.fields.faults import ConfigError
 from orchestrator.networks.locate import SWEEP, sweep_folder
 from orchestrator.store import layout
-from orchestrator.store.begun import begun
+from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
@@ -127,7 +127,9 @@ def _all(storage: Place, damaged: dict[str, str]) -> "Table":
 
     under_way = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    times = {planned: begun(planned) for planned in (storage / layout.SWEEPS).find(layout.ANY_PLAN)}
+    times = {
+        planned: last_run(planned) for planned in (storage / layout.SWEEPS).find(layout.ANY_PLAN)
+    }
     for planned in sorted(times, key=lambda plan: -times[plan]):
         name = f"{planned.parent.parent.name}/{planned.parent.name}"
         began = age_text(time.time() - times[planned]) + " ago"

@@ -1,44 +1,45 @@
-"""What Ray's autoscaler says of machines that are to join: those on their way, those that it could
-not get, and why.
+"""What Ray's autoscaler reports about nodes that have not joined: pending ones, failed launches and
+the reasons.
 
-Both of its versions write `ray status`, from which this is read. The second, which `ray up` takes
-by default, names there a launch that failed and not why: the provider's answer is in its log alone,
-on the head, where drivers run."""
+Both versions of the autoscaler write `ray status`, which this module parses. Version 2, the default
+of `ray up`, reports there that a launch failed, but not why: the provider's error is only in the
+autoscaler's log on the head node, where drivers run."""
 
 import re
 from contextlib import suppress
 
 from orchestrator.cluster import ray_internals
 
-NEWEST = (
-    65_536  # bytes of the log in which an answer is looked for: it tries again every few seconds
-)
-ANSWER = re.compile(r"Node Launch Exception \((.+?)\): (.+)")
+# bytes at the end of the log that are searched: the autoscaler retries every few seconds
+LOG_TAIL_BYTES = 65_536
+LAUNCH_ERROR = re.compile(r"Node Launch Exception \((.+?)\): (.+)")
 
 
-def joining() -> list[str]:
-    """A line for each machine that is being started, as `10.0.0.5: gpu, waiting-for-ssh`, and those
-    of `refused`."""
+def pending_nodes() -> list[str]:
+    """A line for each node that is being launched, such as `10.0.0.5: gpu, waiting-for-ssh`, and
+    the lines of `failed_launches`."""
     status = _status()
-    return [*_lines(status, "Pending:\n", "Recent failures:\n"), *_refused(status)]
+    return [*_lines(status, "Pending:\n", "Recent failures:\n"), *_failed_launches(status)]
 
 
-def refused() -> list[str]:
-    """A line for each type of machine that could not be had lately, as `gpu: LaunchFailed
+def failed_launches() -> list[str]:
+    """A line for each node type whose latest launch failed, such as `gpu: LaunchFailed
     (latest_attempt: 15:16:33), VcpuLimitExceeded: You have requested more ...`."""
-    return _refused(_status())
+    return _failed_launches(_status())
 
 
-def _refused(status: str) -> list[str]:
+def _failed_launches(status: str) -> list[str]:
     newest: dict[str, str] = {}
     for line in _lines(status, "Recent failures:\n", "\nResources"):  # the newest first
-        if "latest_attempt" in line:  # not those that ended, as spot machines do
+        if "latest_attempt" in line:  # other lines are of nodes that ended, such as spot instances
             newest.setdefault(line.partition(":")[0], line)
-    answer = _answer() if newest else ""
-    return [
-        f"{line}, {answer}" if answer and "LaunchFailed" in line else line
-        for line in newest.values()
-    ]
+    error = _provider_error() if newest else ""
+    failures = []
+    for line in newest.values():
+        if error and "LaunchFailed" in line:
+            line = f"{line}, {error}"
+        failures.append(line)
+    return failures
 
 
 def _lines(status: str, after: str, before: str) -> list[str]:
@@ -47,18 +48,18 @@ def _lines(status: str, after: str, before: str) -> list[str]:
 
 
 def _status() -> str:
-    """What `ray status` prints; nothing without an autoscaler, or its packages."""
+    """What `ray status` prints; empty without an autoscaler or its packages."""
     with suppress(Exception):
         return ray_internals.autoscaler_status()
     return ""
 
 
-def _answer() -> str:
-    """What the provider said when it last refused a machine; empty on another node than the
-    head."""
+def _provider_error() -> str:
+    """The provider's error for the latest failed launch; empty on every node but the head."""
     with suppress(OSError):
         with (ray_internals.log_folder() / "monitor.log").open("rb") as log:
-            log.seek(max(0, log.seek(0, 2) - NEWEST))
-            answers = ANSWER.findall(log.read().decode(errors="replace"))
-        return ": ".join(answers[-1]) if answers else ""
+            end = log.seek(0, 2)
+            log.seek(max(0, end - LOG_TAIL_BYTES))
+            errors = LAUNCH_ERROR.findall(log.read().decode(errors="replace"))
+        return ": ".join(errors[-1]) if errors else ""
     return ""

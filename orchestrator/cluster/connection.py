@@ -1,5 +1,4 @@
-"""The Ray cluster: connecting to one or starting one here, in silence, and what has to be true
-before work starts."""
+"""The connection to Ray: join a cluster or start one on this machine, without Ray's log output."""
 
 import gc
 import importlib
@@ -17,30 +16,29 @@ from typing import Any
 
 from orchestrator.cluster import local_ray, ray_internals
 from orchestrator.host import environment, machine
-from orchestrator.store.provenance import COMMIT, announce
+from orchestrator.store.provenance import COMMIT, export_commit
 
 NAMESPACE = "kacflow"
 PROBE_SECONDS = 10.0
-# of the memory, for Ray's objects: its own default, and its least
-OBJECT_SHARE = 0.3
-LEAST_OBJECT_BYTES = 80_000_000
-NOT_LET_IN = (
-    "no Ray cluster lets this process in there: it needs RAY_AUTH_MODE=token and the cluster's "
-    "token, ~/.ray/auth_token"
+# share of the memory for Ray's object store, and its minimum: Ray's own values
+OBJECT_STORE_SHARE = 0.3
+MIN_OBJECT_STORE_BYTES = 80_000_000
+REFUSED = (
+    "the Ray cluster there refuses this process: set RAY_AUTH_MODE=token and put the cluster's "
+    "token into ~/.ray/auth_token"
 )
 
 
 def quieten(address: str | None = None) -> None:
-    """Set what Ray and MLflow read at import; what the user has set himself stays.
+    """Set the variables that Ray and MLflow read at import; what the user has set stays.
 
-    A cluster that is started here, for want of an `address`, lets in only whom this process starts:
-    Ray listens on all of the machine's addresses, and where its agent has what it needs
-    (ray[serve]) it takes commands over HTTP."""
+    A cluster that is started here, without an `address`, gets a random token, so that only this
+    process and its children can use it: Ray listens on all addresses of the machine, and with
+    ray[serve] installed its agent executes commands over HTTP."""
     environment.prepare()
-    here = address_of(address) is None
-    if (
-        here and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules
-    ):  # imported, it goes by what it read
+    starts_cluster = address_of(address) is None
+    ray_imported = "ray" in sys.modules  # Ray reads the mode at import: too late to change it
+    if starts_cluster and "RAY_AUTH_MODE" not in os.environ and not ray_imported:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif not os.environ.get("RAY_ADDRESS"):
@@ -48,78 +46,77 @@ def quieten(address: str | None = None) -> None:
 
 
 def address_of(given: str | None) -> str | None:
-    """The address of the cluster that `given`, or else RAY_ADDRESS, means; None for one that is to
-    be started here."""
+    """The address of the cluster: `given` or else RAY_ADDRESS; None where a cluster is to be
+    started on this machine."""
     address = given or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address
 
 
 def connect(address: str | None) -> None:
-    """Join the cluster at `address`, or the one in RAY_ADDRESS, or start one on this machine.
+    """Join the cluster at `address` or at RAY_ADDRESS, or start one on this machine.
 
-    Raises ConnectionError where nothing answers there.
+    Raises ConnectionError where nothing answers at the address, or the cluster refuses access.
     """
     quieten(address)
     import ray
 
     if ray.is_initialized():
         return
-    commit = announce()
+    commit = export_commit()
     address = address_of(address)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        # processes less to start: nobody takes this machine back, and those for the first tasks
-        # would wait for none, since whatever comes first has an environment of its own
+        # saves starting processes: nobody preempts this machine, and a prestarted worker would stay
+        # unused, since the first tasks run in a runtime environment of their own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        # Ray Tune needs pandas, and ray.init, which only waits for processes, does not
-        meanwhile = threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True)
-        meanwhile.start()
+        # Ray Tune imports pandas, which takes a second: import it while ray.init waits for processes
+        pandas_import = threading.Thread(
+            target=importlib.import_module, args=("pandas",), daemon=True
+        )
+        pandas_import.start()
         with ray_internals.any_agent_port():
-            ray.init(address="local", include_dashboard=False, **_limits(), **common)
-        meanwhile.join()
+            ray.init(address="local", include_dashboard=False, **_local_options(), **common)
+        pandas_import.join()
     else:
-        _probe(address)
-        # workers on other machines do not have this process's environment
+        _check_reachable(address)
+        # workers on other machines do not inherit this process's environment
+        variables = {**environment.QUIET, COMMIT: commit}
+        if "://" not in address and address != "auto":
+            variables["RAY_ADDRESS"] = address
         try:
-            own = {} if "://" in address or address == "auto" else {"RAY_ADDRESS": address}
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": {**environment.QUIET, **own, COMMIT: commit}},
-                **common,
-            )
+            ray.init(address=address, runtime_env={"env_vars": variables}, **common)
         except ValueError as e:
             raise ConnectionError(f"--address {address}: {e}") from None
-        except ConnectionError:  # something answers there, as was seen before
-            raise ConnectionError(f"--address {address}: {NOT_LET_IN}") from None
+        except ConnectionError:  # the port answers: `_check_reachable` has tried it
+            raise ConnectionError(f"--address {address}: {REFUSED}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # failures come back through the coordinators
+        # failures are reported by the coordinators
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _limits() -> dict[str, Any]:
-    """What a Ray that is started here is told of this machine: by itself it counts every CPU and,
-    but for a container's own limit, all the memory, and takes its folder for short enough. Raises
-    ConfigError where no folder will do."""
-    local_ray.check()  # whoever comes here by another way than a run
+def _local_options() -> dict[str, Any]:
+    """Options of ray.init for a cluster on this machine: its CPUs, memory and folder. Ray itself
+    counts every CPU, sees no memory limit but a container's, and does not check whether the path of
+    its folder is short enough. Raises ConfigError where no folder is usable."""
+    local_ray.check()  # for callers that did not check before
     folder, memory = local_ray.ray_folder(), machine.memory()
     assert folder is not None, "or else the check would have refused"
-    limits: dict[str, Any] = {"num_cpus": machine.cpus(), "_temp_dir": str(folder.path)}
-    if folder.why:  # where others may write too, and Ray would let them
+    options: dict[str, Any] = {"num_cpus": machine.cpus(), "_temp_dir": str(folder.path)}
+    if folder.why:  # in a folder that all users share: keep the others out
         folder.path.parent.mkdir(mode=0o700, exist_ok=True)
     if memory < ray_internals.system_memory():
-        objects = max(int(OBJECT_SHARE * memory), LEAST_OBJECT_BYTES)
-        limits |= {"object_store_memory": objects, "_memory": memory - objects}
-    return limits
+        objects = max(int(OBJECT_STORE_SHARE * memory), MIN_OBJECT_STORE_BYTES)
+        options |= {"object_store_memory": objects, "_memory": memory - objects}
+    return options
 
 
-def _probe(address: str) -> None:
-    """Raise ConnectionError where nothing listens at a host:port; Ray would try for a quarter of an
-    hour."""
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError where nothing listens at a host:port; Ray would retry for 15
+    minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
-        return  # "auto", or something that Ray knows what to make of
+        return  # "auto", or another form that Ray parses itself
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
     except (OSError, OverflowError) as e:
@@ -127,33 +124,33 @@ def _probe(address: str) -> None:
 
 
 def dashboard() -> str:
-    """The address of the dashboard of the cluster that is connected; empty where it has none, as
-    one started here."""
+    """The URL of the connected cluster's dashboard; empty where it has none, such as one started
+    here."""
     url = ray_internals.dashboard_url()
     return f"http://{url}" if url else ""
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C while this is open; `connect` within it puts Ray's own handler
-    in its place."""
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt within this context, like Ctrl-C. `connect` replaces the
+    handler by Ray's own."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def disconnect() -> None:
-    """Leave the cluster; one that was started here ends with all its processes."""
+    """Leave the cluster; a cluster that was started here ends with all its processes."""
     import ray
 
-    # a view's or publisher's thread that happened to collect a handle of an actor right now would
-    # abort the process
+    # if the garbage collector frees an actor's handle in the view's or the publisher's thread
+    # during the shutdown, Ray aborts the process
     gc.collect()
     gc.disable()
     try:

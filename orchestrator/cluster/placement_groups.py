@@ -1,9 +1,9 @@
-"""Frees what the dead had reserved on the Ray cluster.
+"""Removes the placement groups of dead coordinators, so that their CPUs and GPUs are free again.
 
-The CPUs and GPUs of a worker group are a placement group that belongs to the coordinator which
-started it. Ray keeps it when the coordinator is killed, and Ray Train's own cleaner asks the
-dashboard's server, which a cluster started here does not have. Two deaths would then leave a
-two-core machine waiting for ever."""
+A worker group's CPUs and GPUs are a placement group that the coordinator created. Ray keeps it when
+the coordinator is killed. Ray Train's own cleaner needs the dashboard's server, which a cluster
+started here does not have. Without this module two killed coordinators would block a two-core
+machine for ever."""
 
 import time
 
@@ -13,37 +13,37 @@ CHECK_SECONDS = 2.0
 
 
 class OrphanedGroups:
-    """Looks after the placement groups of this driver's actors; `look` is cheap to call often."""
+    """Removes the orphaned placement groups of this driver's actors, at most once in
+    CHECK_SECONDS."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next_check = 0.0
 
-    def look(self) -> bool:
-        """Every CHECK_SECONDS, remove the placement groups whose creators have died; whether it was
-        time to."""
-        if time.monotonic() < self._next:
+    def check(self) -> bool:
+        """Remove the placement groups whose creators are dead; returns False where the latest check
+        was less than CHECK_SECONDS ago. Cheap to call often."""
+        if time.monotonic() < self._next_check:
             return False
-        self._next = time.monotonic() + CHECK_SECONDS
-        free_orphaned()
+        self._next_check = time.monotonic() + CHECK_SECONDS
+        remove_orphaned()
         return True
 
 
-def free_orphaned() -> int:
-    """Remove the placement groups that this driver's dead actors have left behind; returns how many
-    there were."""
+def remove_orphaned() -> int:
+    """Remove the placement groups of this driver's dead actors; returns how many there were."""
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    nobody = ray.ActorID.nil().binary()  # the driver's own: Tune's reservations for its trials
+    no_actor = ray.ActorID.nil().binary()  # created by the driver: Tune's groups for its trials
     orphaned = [
-        entry
-        for entry in ray_internals.placement_groups()
-        if entry.creator_actor_dead
-        and entry.creator_actor_id != nobody
-        and entry.creator_job_id == job.binary()
-        and entry.state != entry.REMOVED
+        group
+        for group in ray_internals.placement_groups()
+        if group.creator_actor_dead
+        and group.creator_actor_id != no_actor
+        and group.creator_job_id == job.binary()
+        and group.state != group.REMOVED
     ]
-    for entry in orphaned:
-        remove_placement_group(PlacementGroup(ray.PlacementGroupID(entry.placement_group_id)))
+    for group in orphaned:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
     return len(orphaned)

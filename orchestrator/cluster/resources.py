@@ -9,25 +9,26 @@ from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
 
 
-def check_here(experiment: Experiment, source: str) -> list[str]:
-    """Refuse what this machine cannot give to a run without a cluster; imports neither Ray nor,
-    without GPUs, torch. Returns what may make trouble, a line each."""
-    found = look_here(experiment, source)
-    if found.faults:
-        raise ConfigError(found.faults)
-    return found.warnings
+def check_this_machine(experiment: Experiment, source: str) -> list[str]:
+    """Raise ConfigError where this machine lacks something for a run without a cluster; returns the
+    warnings, one a line. Imports neither Ray nor, without GPUs, torch."""
+    findings = inspect_this_machine(experiment, source)
+    if findings.faults:
+        raise ConfigError(findings.faults)
+    return findings.warnings
 
 
-def look_here(experiment: Experiment, source: str) -> local_ray.Findings:
+def inspect_this_machine(experiment: Experiment, source: str) -> local_ray.Findings:
     """What this machine lacks for a run without a cluster: for Ray itself, and for the workers."""
     gpus = count_gpus() if experiment.cluster.gpus_per_worker else 0.0
-    found = local_ray.look()
-    found.faults += resource_faults(experiment, source, float(machine.cpus()), gpus)
-    return found
+    findings = local_ray.inspect_machine()
+    findings.faults += resource_faults(experiment, source, float(machine.cpus()), gpus)
+    return findings
 
 
 def resource_faults(experiment: Experiment, source: str, cpus: float, gpus: float) -> list[Fault]:
-    """A fault for each of CPUs and GPUs of which the workers together need more than there are."""
+    """A fault for the CPUs and one for the GPUs, where all workers together need more than there
+    are."""
     remedy = "lower it or cluster.workers, or give --address of a cluster"
     return [
         Fault(source, f"cluster.{name.lower()}s_per_worker", f"{what}: {remedy}")
@@ -38,56 +39,55 @@ def resource_faults(experiment: Experiment, source: str, cpus: float, gpus: floa
 def check_cluster(experiment: Experiment, source: str) -> None:
     """Raise ConfigError where Ray knows that the connected cluster cannot grow to what the workers
     need."""
-    most = _most()
-    if most is not None and (
-        faults := resource_faults(experiment, source, most["CPU"], most["GPU"])
-    ):
+    limit = _max_resources()
+    if limit is None:
+        return
+    faults = resource_faults(experiment, source, limit["CPU"], limit["GPU"])
+    if faults:
         raise ConfigError(faults)
 
 
 def shortage(experiment: Experiment) -> str:
-    """What the cluster that is connected lacks at the moment, and who is to bring it; empty where
-    it lacks nothing."""
+    """What the connected cluster lacks now, and which nodes are being launched; empty where it
+    lacks nothing."""
     import ray
 
     lacking = [what for _, what in _too_few(experiment.cluster, ray.cluster_resources())]
     if not lacking:
         return ""
-    coming = (
-        "; ".join(autoscaler.joining())
-        or "the autoscaler starts none at the moment, if there is one: ray status"
-    )
-    return f"waiting for nodes to join: {'; '.join(lacking)} ({coming})"
+    launches = "; ".join(autoscaler.pending_nodes())
+    if not launches:
+        launches = "no autoscaler is launching one: see ray status"
+    return f"waiting for nodes to join: {'; '.join(lacking)} ({launches})"
 
 
-def resources() -> dict[str, float]:
-    """What the cluster that is connected has, or, where it grows by itself, may grow to."""
+def available_resources() -> dict[str, float]:
+    """The resources of the connected cluster, or, with an autoscaler, those that it may grow to."""
     import ray
 
-    return {**ray.cluster_resources(), **(_most() or {})}
+    return {**ray.cluster_resources(), **(_max_resources() or {})}
 
 
-def _too_few(cluster: Cluster, there: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """CPU or GPU, and in words how many of it the workers need and are there, where these are
-    fewer."""
-    for name, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
-        wanted, found = cluster.workers * each, there.get(name, 0.0)
-        if wanted > found:
-            yield (
-                name,
-                f"{cluster.workers} workers of {each:g} {name}s each need {wanted:g}, there are {found:g}",
-            )
+def _too_few(cluster: Cluster, available: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """CPU or GPU with a message, where all workers together need more of it than is available."""
+    for name, per_worker in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
+        needed = cluster.workers * per_worker
+        number = available.get(name, 0.0)
+        if needed > number:
+            workers = f"{cluster.workers} workers of {per_worker:g} {name}s each"
+            yield name, f"{workers} need {needed:g}, there are {number:g}"
 
 
-def _most() -> dict[str, float] | None:
-    """The CPUs and GPUs that the cluster may grow to; None where nobody has told Ray, as on
-    machines of one's own."""
+def _max_resources() -> dict[str, float] | None:
+    """The CPUs and GPUs that the cluster may grow to; None where its configuration sets no limit,
+    as where `ray start` was typed on each machine."""
     import ray
 
-    limit, there = ray_internals.most_resources(), ray.cluster_resources()
+    limit = ray_internals.max_resources()
     if limit is None:
         return None
-    return {name: max(float(limit.get(name, 0)), there.get(name, 0.0)) for name in ("CPU", "GPU")}
+    present = ray.cluster_resources()
+    return {name: max(float(limit.get(name, 0)), present.get(name, 0.0)) for name in ("CPU", "GPU")}
 
 
 def count_gpus() -> float:

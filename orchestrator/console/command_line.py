@@ -149,7 +149,9 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     check_storage(experiment, args.file)
     address = connection.address_of(args.address)
     notes = (
-        [] if args.dry_run or address is not None else resources.check_here(experiment, args.file)
+        []
+        if args.dry_run or address is not None
+        else resources.check_this_machine(experiment, args.file)
     )
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
     only = overrides.chosen(plan, args.only)
@@ -178,5 +180,5 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         connection.connect(address)
         resources.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
-        examination.before_start(experiment, args.file, known, weights)
+        examination.check_before_start(experiment, args.file, known, weights)
     return run.run(records, address, console, only, again)

@@ -54,7 +54,7 @@ def print_plan(
     for trial in chosen.trials:
         trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
     console.print(trials)
-    found = {stage.key: what for stage, what in integrity.damaged(store, chosen.stages())}
+    found = {stage.key: what for stage, what in integrity.find_damaged(store, chosen.stages())}
     stages = Table(
         "stage",
         "key",

@@ -73,7 +73,7 @@ class View:
         self._thread.join()
 
     def _run(self) -> None:
-        every = LOOK_SECONDS * self.records.store.root.pace
+        every = LOOK_SECONDS * self.records.store.root.poll_factor
         if self.console.is_terminal:
             with Live(
                 self.table(), console=self.console, refresh_per_second=4, transient=True
@@ -274,5 +274,5 @@ def _outcome(stage: Stage, result: Result) -> str:
             m = result.json(layout.METRICS)
             said += [f"{k} {m[k]:.4g}" for k in sorted(stage.evaluation_spec.metrics) if k in m]
     except DamagedError as e:
-        return f"done, but {e.found[stage.key]}"
+        return f"done, but {e.problems[stage.key]}"
     return ", ".join(said)

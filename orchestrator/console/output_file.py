@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.methods.dataset_kind import DatasetKind
-from orchestrator.store.images_read import is_read
+from orchestrator.store.training_images import is_among_images
 from orchestrator.work.marks import MADE
 
 EXPORTED = re.compile(
@@ -36,7 +36,7 @@ def faults(out: Path) -> list[Fault]:
 
 def check_apart(out: Path, data: DatasetKind) -> None:
     """Raise ConfigError where `out` would be read as one of the images of `data`."""
-    if is_read(out, data):
+    if is_among_images(out, data):
         what = f"which would be read as a training image, since it lies in data.root, {describe(data.root_folder)}"
         raise ConfigError([Fault("--out", "", f"got {out}, {what}: give a name in another folder")])
 

@@ -16,7 +16,7 @@ from orchestrator.execution.trials import run_trials
 from orchestrator.fields.faults import ConfigError
 from orchestrator.store import integrity, layout
 from orchestrator.store.failures import first_line
-from orchestrator.store.run_folder import clear_after_the_dead
+from orchestrator.store.run_folder import remove_stale
 from orchestrator.store.store import with_remedy
 from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import Records
@@ -40,7 +40,7 @@ def run(
     interrupted run."""
     connection.quieten(address)
     plan = records.plan if only is None else records.plan.part(only)
-    for line in integrity.mend(records.store, list(plan.stages())):
+    for line in integrity.set_aside_damaged(records.store, list(plan.stages())):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     records.open()
     if only is not None:
@@ -64,11 +64,11 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted
     in every open trial, or DONE, whatever became of single trials."""
     try:
-        with connection.terminable():
+        with connection.sigterm_interrupts():
             if records.unfinished():
                 run_trials(records, address, publisher.wake)
             else:
-                clear_after_the_dead(records.store.root / layout.RAY)
+                remove_stale(records.store.root / layout.RAY)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError:

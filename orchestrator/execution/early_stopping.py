@@ -1,26 +1,31 @@
-"""Early stopping: what a trial's teacher scores while it trains goes to Ray Tune, whose ASHA stops
-the poor ones.
+"""Early stopping: a trial reports its teacher's FIDs to Ray Tune, whose ASHA scheduler stops the
+worst trials.
 
-A trial that is stopped hands its stages over where they stand: their checkpoints stay, and whoever
-wants them later, another trial or another sweep, goes on from there."""
+A stopped trial releases its stages and keeps their checkpoints: another trial or another sweep that
+needs them resumes from there."""
 
 import threading
 from typing import Any
 
-from orchestrator.execution.fulfil import POLL_SECONDS, HaltedError, Run, complete
+from orchestrator.execution.stage_runner import (
+    POLL_SECONDS,
+    Run,
+    TrialStoppedError,
+    complete_trial,
+)
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store.leases import Halt
+from orchestrator.store.leases import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, fids
 
 
 def scheduler(plan: Plan) -> Any:
-    """What stops poor trials early, of Ray Tune; None where nothing does.
+    """Ray Tune's scheduler for early stopping; None where the sweep has none.
 
-    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and then
-    each time after `reduction_factor` as many, a trial goes on if it is among the best one in
-    `reduction_factor` that came so far."""
+    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and again
+    each time the number of steps has grown by `reduction_factor`, a trial continues if it is among
+    the best 1/`reduction_factor` of the trials that have reached this step."""
     from ray.tune.schedulers import ASHAScheduler
 
     sweep, every = plan.experiment.sweep, plan.experiment.evaluation.every
@@ -35,55 +40,55 @@ def scheduler(plan: Plan) -> Any:
         max_t=longest,
         grace_period=sweep.grace_steps or every,
         reduction_factor=sweep.reduction_factor,
-        # with its last step a teacher's work is done, and its trial's goes on
+        # after the teacher's last step the trial still has students and an evaluation to complete
         stop_last_trials=False,
     )
 
 
-def complete_reporting(trial: Trial, run: Run, leader: bool) -> None:
-    """`complete` a trial, telling Ray Tune what its teacher scores; where Tune wants no more, that
-    ends this function as it ends any that it runs, with SystemExit. Raises what `complete`
-    raises."""
+def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
+    """`complete_trial`, and meanwhile report the teacher's FIDs to Ray Tune. Tune stops the trial
+    by SystemExit, raised in `tune.report`. Raises what `complete_trial` raises."""
     from ray import tune
 
-    halt = Halt()
+    stop = StopRequest()
     store = Store(run.storage)
-    raised = []
+    errors = []
 
     def work() -> None:
         try:
-            complete(trial, run, leader, halt)
-        except HaltedError:
+            complete_trial(trial, run, leader, stop)
+        except TrialStoppedError:
             pass
         except Exception as e:
-            raised.append(e)
+            errors.append(e)
 
     thread = threading.Thread(target=work, daemon=True, name=f"trial-{trial.index}")
     thread.start()
-    told = 0
+    reported = 0
     try:
         over = False
         while not over:
-            thread.join(POLL_SECONDS * store.root.pace)
+            thread.join(POLL_SECONDS * store.root.poll_factor)
             over = not thread.is_alive()
             scores = fids(store, trial)
-            for score in scores[told:]:
+            for score in scores[reported:]:
                 tune.report({"step": score["step"], FID_WHILE_TRAINING: score["fid"]})
-            told = len(scores)
+            reported = len(scores)
     except SystemExit:
-        halt.ask()
+        stop.request()
         raise
-    if raised:
-        raise raised[0]
+    if errors:
+        raise errors[0]
 
 
-def ends_early(result: dict[str, Any]) -> str:
-    """Why a trial whose last report is `result` was stopped, in words; empty where it was not."""
+def early_stop_reason(result: dict[str, Any]) -> str:
+    """Why a trial whose last report is `result` was stopped early, as a message; empty where it was
+    not."""
     if "status" in result or FID_WHILE_TRAINING not in result:
         return ""
     return f"its teacher's FID was {result[FID_WHILE_TRAINING]:.4g} after {result['step']} steps"
 
 
-def stops_early(experiment: Experiment) -> bool:
-    """Whether trials may be stopped before their end."""
+def has_early_stopping(experiment: Experiment) -> bool:
+    """Whether the sweep has a scheduler that may stop trials early."""
     return experiment.sweep is not None and experiment.sweep.scheduler != "none"

@@ -1,10 +1,12 @@
 """Starts a Ray Train worker group for a job and waits for its end.
 
-Of what Ray Train's TorchTrainer brings, this leaves out what costs a start seconds and each group
-hundreds of megabytes for nothing here: torch in the process that trains nothing; an actor for the
-controller, which works in the process that waits for it as well; and the actors that look after Ray
-datasets, which there are none of, after placement groups (`placement_groups` does, also without a
-dashboard) and after the autoscaler, which sees the placement group that waits."""
+This trainer omits parts of Ray Train's TorchTrainer that are of no use here and cost seconds a
+start and hundreds of megabytes a group:
+- the import of torch in the coordinator, which trains nothing;
+- the actor of the controller: the controller runs in the coordinator, which waits for it anyway;
+- the actor for Ray datasets, of which there are none;
+- the actor that cleans up placement groups: `placement_groups` does, also without a dashboard;
+- the actor that requests resources from the autoscaler, which sees the pending placement group."""
 
 import asyncio
 import os
@@ -32,12 +34,12 @@ from orchestrator.cluster.ray_internals import (
 from orchestrator.settings.blocks import Cluster
 from orchestrator.work.job import Job
 
-JOIN_SECONDS = 1800.0  # for a collective operation, and so for a peer that is slow or gone
+COLLECTIVE_SECONDS = 1800.0  # the limit of a collective operation with a slow or dead peer
 LEAVE_SECONDS = 30.0
 
 
 class _Policy(FixedScalingPolicy):
-    """So many workers, and no words about them with an actor of the autoscaler's."""
+    """A fixed number of workers, without the actor that requests resources from the autoscaler."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
         pass
@@ -48,8 +50,8 @@ class _Policy(FixedScalingPolicy):
 
 class _Trainer(DataParallelTrainer):
     def _create_default_callbacks(self) -> list[Any]:
-        needless = DatasetsCallback, PlacementGroupCleanerCallback
-        return [c for c in super()._create_default_callbacks() if not isinstance(c, needless)]
+        omitted = DatasetsCallback, PlacementGroupCleanerCallback
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, omitted)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         controller = TrainController(**{**settings, "scaling_policy": _Policy(self.scaling_config)})
@@ -65,29 +67,28 @@ class _Backend(Backend):
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Join the workers, where there are several."""
+        """Form the workers' process group, where there are several."""
         world = len(worker_group)
         if world == 1:
             return
         address, port = worker_group.execute_single(0, get_address_and_port)
-        joining = [
-            worker_group.execute_single_async(
-                rank, _join, backend_config.backend, address, port, rank, world
-            )
+        backend = backend_config.backend
+        joins = [
+            worker_group.execute_single_async(rank, _join, backend, address, port, rank, world)
             for rank in range(world)
         ]
-        ray.get(joining)
+        ray.get(joins)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        """Part them. That some are dead is no error: Ray Train would stop clearing up, and keep the
-        group's CPUs and GPUs reserved until the driver ends."""
+        """Destroy the process group. Errors of dead workers are ignored: Ray Train would stop its
+        cleanup, and the group's CPUs and GPUs would stay reserved until the driver ends."""
         if len(worker_group) > 1:
             with suppress(RayError):
                 ray.get(worker_group.execute_async(_leave), timeout=LEAVE_SECONDS)
 
 
 @dataclass
-class _Joined(BackendConfig):
+class _BackendConfig(BackendConfig):
     backend: str  # of torch.distributed
 
     @property
@@ -98,12 +99,11 @@ class _Joined(BackendConfig):
 def _join(backend: str, address: str, port: int, rank: int, world: int) -> None:
     import torch.distributed as dist
 
-    # which torch looks for
+    # torch.distributed reads both variables
     os.environ["MASTER_ADDR"] = address
     os.environ["MASTER_PORT"] = str(port)
-    dist.init_process_group(
-        backend, timeout=timedelta(seconds=JOIN_SECONDS), world_size=world, rank=rank
-    )
+    timeout = timedelta(seconds=COLLECTIVE_SECONDS)
+    dist.init_process_group(backend, timeout=timeout, world_size=world, rank=rank)
 
 
 def _leave() -> None:
@@ -120,8 +120,8 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def fit(job: Job, cluster: Cluster, folder: Path) -> None:
-    """Run `job` on `cluster.workers` workers; `folder` takes Ray's own files. Raises what a worker
-    raised."""
+    """Run `job` on `cluster.workers` workers; Ray writes its own files into `folder`. Raises the
+    error of a worker."""
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
@@ -133,13 +133,12 @@ def fit(job: Job, cluster: Cluster, folder: Path) -> None:
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
-        backend_config=_Joined("nccl" if cluster.gpus_per_worker else "gloo"),
+        backend_config=_BackendConfig("nccl" if cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             name=f"train-{job.stages[0].key}-{time.time_ns()}",
             storage_path=str(folder),
-            failure_config=FailureConfig(
-                max_failures=0
-            ),  # whoever holds the lease retries, and knows what is worth it
+            # the stage runner, which holds the leases, decides whether to retry
+            failure_config=FailureConfig(max_failures=0),
         ),
     )
     trainer.fit()

@@ -88,7 +88,7 @@ def temporary_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if not ours(folder):
         raise PermissionError(
-            errno.EACCES, "belongs to somebody else: remove it, or set TMPDIR", str(folder)
+            errno.EACCES, "belongs to another user: remove it, or set TMPDIR", str(folder)
         )
     return folder
 

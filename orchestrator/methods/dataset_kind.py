@@ -75,7 +75,7 @@ class DatasetKind(Kind):
         """Where its files are, as the user wrote it; empty: it has none."""
         return getattr(self, "root", None) or ""
 
-    def reads(self) -> str | None:
+    def images_folder(self) -> str | None:
         """The folder all images in which are its images; None: there is none."""
         return None
 

@@ -34,8 +34,8 @@ from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import load, override
 from orchestrator.store import layout
-from orchestrator.store.begun import begun
 from orchestrator.store.folder import Folder
+from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.stage_result import DamagedError
@@ -309,7 +309,7 @@ def newest(name: str, storage: Place, expected: str = RUN) -> Place:
         plan for plan in there if name in (plan.parent.parent.name, "/".join(plan.parts[-3:-1]))
     ]
     if called:
-        return (max(called, key=begun) if len(called) > 1 else called[0]).parent
+        return (max(called, key=last_run) if len(called) > 1 else called[0]).parent
     names = ", ".join(sorted({plan.parent.parent.name for plan in there})) or "none"
     what = f"no such file or folder, nor a sweep of {storage}, which has: {names}"
     raise ConfigError([Fault(name, "", f"{what}; expected {expected}")])

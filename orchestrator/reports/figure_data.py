@@ -244,7 +244,7 @@ def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
     try:
         noted = results.records.store.result(stage.key).json(layout.LOSSES)
     except DamagedError as e:
-        results.records.damaged |= e.found
+        results.records.damaged |= e.problems
         return ()
     except (OSError, ValueError, KeyError):
         return ()

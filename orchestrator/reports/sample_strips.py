@@ -102,7 +102,7 @@ def _tiles(results: Results, stage: Stage) -> Pixels | None:
                 return _small(np.asarray(file["images"][:SEEDS], np.uint8))
         return _of_grid(result.path(layout.SAMPLES))
     except DamagedError as e:
-        results.records.damaged |= e.found
+        results.records.damaged |= e.problems
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -34,5 +34,5 @@ def _png(records: Records, info: DatasetInfo) -> bytes | None:
             except FileNotFoundError:  # of an earlier version
                 continue
             except DamagedError as e:
-                records.damaged |= e.found
+                records.damaged |= e.problems
     return None

@@ -1,2 +1,1 @@
-"""Where results lie: places (a folder, S3), leases, finished stages, and what is kept beside
-them."""
+"""The store of results: places (a folder, S3), leases, finished stages, and warnings about them."""

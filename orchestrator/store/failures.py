@@ -1,26 +1,27 @@
-"""Why a stage failed, in one line that begins with the cause and ends with what to do about it."""
+"""Why a stage failed, in one line that begins with the cause and ends with the remedy."""
 
 from orchestrator.plan.stage import Stage
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "low on memory", "MemoryError")
 KILLED = ("Worker exit type: SYSTEM_ERROR", "killed by the OOM killer")
-SMALLER = {
+LESS_MEMORY = {
     "teacher": "lower teacher.batch_size or model.channels, or give the workers more memory",
     "student": "lower distill.batch_size or model.channels, or give the workers more memory",
 }
-ROOM = "give the nodes more memory, or run fewer things beside it"
+MORE_MEMORY = "give the nodes more memory, or run fewer other processes there"
 
 
 def cause(stage: Stage, error: BaseException) -> str:
-    """The innermost cause of an error, which Ray may have wrapped, for `stage`."""
+    """The failure of `stage` in one line, from an error that Ray may have wrapped."""
     inner = innermost(error)
     text = f"{type(inner).__name__}: {inner}"
-    remedy = SMALLER.get(stage.kind, ROOM)
-    if any(sign in text for sign in NO_MEMORY):
-        signs = [line for line in text.splitlines() if any(sign in line for sign in NO_MEMORY)]
-        return f"{stage.label}: out of memory: {remedy} ({signs[0].strip()})"
+    remedy = LESS_MEMORY.get(stage.kind, MORE_MEMORY)
+    for line in text.splitlines():
+        if any(sign in line for sign in NO_MEMORY):
+            return f"{stage.label}: out of memory: {remedy} ({line.strip()})"
     if any(sign in text for sign in KILLED):
-        return f"{stage.label}: its process was killed, by somebody or, most often, for want of memory: {remedy}"
+        what = "its process was killed, most often because memory ran out"
+        return f"{stage.label}: {what}: {remedy}"
     return f"{stage.label}: {first_line(inner)}"
 
 
@@ -32,7 +33,7 @@ def first_line(error: BaseException) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What Ray has wrapped: the error of a task, or of the first worker of a group that failed."""
+    """The error that Ray has wrapped: of a task, or of the first failed worker of a group."""
     inner = getattr(error, "cause", None)
     if isinstance(inner, BaseException):
         return innermost(inner)

@@ -11,27 +11,26 @@ from typing import Any, ClassVar
 from kaccore.files import write_bytes, write_json
 from orchestrator.store.place import Place
 
-FULL_BYTES = 100_000  # with less free no store can begin
+FULL_BYTES = 100_000  # with fewer free bytes the disk counts as full
 
 
 class Folder(PosixPath):
-    """A folder or file of a store that lies on a disk: a Path that does what `place.Place` says."""
+    """A folder or file of a store on a disk: a Path with the operations of `place.Place`."""
 
-    pace: ClassVar[int] = 1
-    near: ClassVar[bool] = True
+    poll_factor: ClassVar[int] = 1
+    is_local: ClassVar[bool] = True
 
     def find(self, pattern: str) -> list[Place]:
         first, _, rest = pattern.partition("/")
         if rest:
-            return [each for found in self.find(first) for each in found.find(rest)]
+            return [match for folder in self.find(first) for match in folder.find(rest)]
         try:
             return sorted(self.glob(first))
-        except FileNotFoundError:  # the folder was removed while it was looked through
+        except FileNotFoundError:  # the folder was removed meanwhile
             return []
 
     def read_text(self, encoding: str | None = "utf-8", errors: str | None = None) -> str:
-        """The text of the file, which this project writes in UTF-8 whatever the locale of this
-        process."""
+        """The text of the file. This project writes UTF-8, independent of the locale."""
         return super().read_text(encoding, errors)
 
     def put(self, data: bytes) -> None:
@@ -40,18 +39,18 @@ class Folder(PosixPath):
     def put_json(self, value: Any) -> None:
         write_json(self, value)
 
-    def note(self, data: bytes) -> None:
-        aside = self.with_name(f".{self.name}.tmp")
+    def put_fast(self, data: bytes) -> None:
+        temporary = self.with_name(f".{self.name}.tmp")
         try:
-            aside.write_bytes(data)
-            aside.replace(self)
+            temporary.write_bytes(data)
+            temporary.replace(self)
         except OSError:
             with suppress(OSError):
-                aside.unlink()
+                temporary.unlink()
             raise
 
     def rewrite(self, data: bytes) -> None:
-        self.note(data)
+        self.put_fast(data)
 
     def create(self, data: bytes) -> bool:
         try:
@@ -66,12 +65,12 @@ class Folder(PosixPath):
 
     def listing(self) -> dict[str, tuple[int, int]]:
         try:
-            found = [(p.name, p.stat()) for p in self.iterdir() if p.is_file()]
-        except FileNotFoundError:  # removed while it was looked through
+            files = [(path.name, path.stat()) for path in self.iterdir() if path.is_file()]
+        except FileNotFoundError:  # removed meanwhile
             return {}
-        return {name: (status.st_size, status.st_mtime_ns) for name, status in found}
+        return {name: (status.st_size, status.st_mtime_ns) for name, status in files}
 
-    def local(self, anew: bool = False) -> Path:
+    def local(self, refresh: bool = False) -> Path:
         return self
 
     def set_aside(self, suffix: str) -> None:
@@ -86,28 +85,28 @@ class Folder(PosixPath):
         folder.mkdir(parents=True)
         return folder
 
-    def adopt(self, drafted: Path, marker: str, said: dict[str, Any]) -> None:
+    def commit(self, draft: Path, marker: str, content: dict[str, Any]) -> None:
         self.parent.mkdir(parents=True, exist_ok=True)
-        write_json(drafted / marker, said)
-        drafted.rename(self)
+        write_json(draft / marker, content)
+        draft.rename(self)
 
-    def adopted(self, marker: str) -> bool:
-        """Whether `adopt` has put something here, by the word of the machine that has the disk:
-        `exists` may tell what this one remembers of a shared folder from half a minute ago, until
-        it makes something there."""
+    def committed(self, marker: str) -> bool:
+        """Whether `commit` has put something here. The answer comes from the file server: `exists`
+        may read this machine's cache of a shared folder, up to 30 seconds old, but `mkdir` bypasses
+        the cache."""
         try:
             self.mkdir(parents=True)
         except FileExistsError:
             return (self / marker).exists()
-        with suppress(OSError):  # or somebody has been here in between
+        with suppress(OSError):  # another process may have written here meanwhile
             self.rmdir()
         return False
 
-    def withdraw(self, marker: str, aside: Place, keep: bool = False) -> None:
-        aside.parent.mkdir(exist_ok=True)
-        self.rename(str(aside))
+    def withdraw(self, marker: str, target: Place, keep: bool = False) -> None:
+        target.parent.mkdir(exist_ok=True)
+        self.rename(str(target))
         if not keep:
-            aside.clear()
+            target.clear()
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
@@ -121,26 +120,30 @@ class Folder(PosixPath):
     def problem(self) -> str:
         try:
             existing = self.nearest()
-        except OSError as e:  # a name that is too long, or a folder that cannot be looked into
+        except OSError as e:  # a name that is too long, or a folder without access
             return f"but it cannot be used: {e.strerror}"
         if not existing.is_dir():
             return f"but {existing} is a file"
         if not os.access(existing, os.W_OK | os.X_OK):
             return f"but {existing} cannot be written"
         disk = os.statvfs(existing)  # a mounted bucket has no size: zero blocks
-        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
-        if (disk.f_blocks and free < FULL_BYTES) or (disk.f_files and not disk.f_ffree):
+        blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+        no_space = disk.f_blocks and blocks * disk.f_frsize < FULL_BYTES
+        no_inodes = disk.f_files and not disk.f_ffree
+        if no_space or no_inodes:
             return f"but the disk of {existing} is full: make room"
-        return _refusal(existing)
+        return _creation_problem(existing)
 
     def nearest(self) -> "Folder":
-        """Itself, or the first folder or file above it that is there; raises OSError where that
-        cannot be told."""
-        return next(
-            each for each in (self.absolute(), *self.absolute().parents) if each._is_there()
-        )
+        """This path, or its nearest parent that exists; raises OSError where a parent cannot be
+        read."""
+        path = self.absolute()
+        while not path._exists():
+            path = path.parent
+        return path
 
-    def _is_there(self) -> bool:
+    def _exists(self) -> bool:
+        """Unlike `exists`, raises OSError for every other error than a missing file."""
         try:
             self.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -148,9 +151,9 @@ class Folder(PosixPath):
         return True
 
 
-def _refusal(folder: Path) -> str:
-    """Why no folder can be made in `folder`, which the rights alone do not tell of /proc and its
-    like; tried once."""
+def _creation_problem(folder: Path) -> str:
+    """Why no folder can be created in `folder`; tries it once, because permissions alone do not
+    show it, for example in /proc."""
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".kacflow-", dir=folder))
     except OSError as e:

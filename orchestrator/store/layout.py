@@ -1,13 +1,13 @@
 """The names of all files and folders of a store, each once.
 
 layout.json                 the version of this layout
-stages/<key>/               what a finished stage is: manifest.json and its files
-work/<key>/                 what an unfinished stage is, and the lease of whoever works on it
-sweeps/<name>/<id>/         what a sweep is: its plan, how its trials ended, its report
+stages/<key>/               a finished stage: manifest.json and its files
+work/<key>/                 an unfinished stage: checkpoints, and the lease of the process at work
+sweeps/<name>/<id>/         a sweep: its plan, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
-damaged/                    results that were found not to be what was written, set aside
-ray/<run>/                  what one invocation leaves while it lasts
-publishing/                 the lease of whoever publishes to MLflow
+damaged/                    damaged results that were set aside
+ray/<run>/                  files of one invocation, removed at its end
+publishing/                 the lease of the process that publishes to MLflow
 """
 
 LAYOUT, VERIFIED = "layout.json", "verified.json"
@@ -27,10 +27,10 @@ LOSSES = "losses.json"
 SYSTEM = "system.json"
 METRICS = "metrics.json"
 SAMPLES = "samples.png"
-FIDS = "fids.json"  # what a teacher scored while it trained
-REAL = "real.png"  # training images as a network sees them, of a reference
-OWN_FILE = "network.safetensors"  # of own features
-ABOUT = "about.json"  # what is known of them, as their accuracy on held-out images
+FIDS = "fids.json"  # FIDs of a teacher during its training
+REAL = "real.png"  # in reference features: training images as a network gets them
+OWN_FILE = "network.safetensors"  # the network of own features
+ABOUT = "about.json"  # facts about own features, such as the accuracy on held-out images
 
 # of an unfinished one
 CHECKPOINTS = "checkpoints"

@@ -1,11 +1,11 @@
-"""Leases: at most one process works on a stage, and a dead one's work passes on by itself.
+"""Leases: at most one process works on a stage, and another process takes over when it dies.
 
-A lease is a file work/<key>/lease.<n>, created exclusively, in which its holder raises a counter
-every few seconds. A waiter that sees the counter of the newest lease stand still for STALE_SECONDS
-*of its own monotonic clock* creates lease.<n+1>, which only one can; the old holder finds it at its
-next beat, its workers at their next step, and they give up. No host's clock is compared with
-another's, and nothing is left that a rerun must clean up. Both times are a folder's; elsewhere they
-are longer, by the `pace` of the place."""
+A lease is a file work/<key>/lease.<n>, created exclusively. Its holder increments a counter in it
+every few seconds: the heartbeat. If a waiting process sees no heartbeat in the newest lease for
+STALE_SECONDS *of its own monotonic clock*, the lease is stale, and the process creates lease.<n+1>,
+which succeeds for one process only. The former holder finds that file at its next heartbeat, its
+workers at their next step, and they stop. No clocks of two hosts are compared, and a rerun has
+nothing to clean up. Both times are for a folder; for S3 they are longer by `poll_factor`."""
 
 import json
 import os
@@ -19,16 +19,16 @@ from types import TracebackType
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 
-BEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 15.0
 
 
 class LeaseLostError(RuntimeError):
-    """Another process has taken the lease over, since this one seemed dead."""
+    """Another process has taken over the lease, because it was stale."""
 
 
 def newest(folder: Place) -> int:
-    """The number of the newest lease on `folder`; 0 where there never was one."""
+    """The number of the newest lease on `folder`; 0 where there was none yet."""
     return max(_numbers(folder), default=0)
 
 
@@ -37,18 +37,18 @@ def _numbers(folder: Place) -> list[int]:
 
 
 def stale_seconds(folder: Place) -> float:
-    """How long the holder of a lease on `folder` is silent before it is taken for dead."""
-    return STALE_SECONDS * folder.pace
+    """After how many seconds without a heartbeat a lease on `folder` is stale."""
+    return STALE_SECONDS * folder.poll_factor
 
 
-def beat_seconds(folder: Place) -> float:
-    """How often the holder of a lease on `folder` says that it lives."""
-    return BEAT_SECONDS * folder.pace
+def heartbeat_seconds(folder: Place) -> float:
+    """The seconds between two heartbeats of a lease on `folder`."""
+    return HEARTBEAT_SECONDS * folder.poll_factor
 
 
 class Lease:
-    """A lease, held once it is `begun`; a context manager that releases it. `check` raises
-    LeaseLostError once it is lost."""
+    """A lease, held after `acquire`; as a context manager it sends heartbeats and releases itself.
+    `check` raises LeaseLostError once another process has taken over."""
 
     def __init__(self, path: Place) -> None:
         self.path, self.lost = path, False
@@ -56,12 +56,12 @@ class Lease:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats, self._stop = 0, threading.Event()
         self._thread = threading.Thread(
-            target=self._keep, daemon=True, name=f"lease-{path.parent.name}"
+            target=self._send_heartbeats, daemon=True, name=f"lease-{path.parent.name}"
         )
 
-    def begun(self) -> bool:
-        """Take the lease; False where another was faster."""
-        return self.path.create(self._said("held"))
+    def acquire(self) -> bool:
+        """Take the lease; False where another process was faster."""
+        return self.path.create(self._content("held"))
 
     def __enter__(self) -> "Lease":
         self._thread.start()
@@ -76,76 +76,75 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if not self.lost:
-            with suppress(OSError):  # silence does as well
+            with suppress(OSError):  # without the write the lease becomes stale
                 self._write("released")
 
-    def gone(self) -> bool:
-        """Whether somebody took over."""
+    def is_lost(self) -> bool:
+        """Whether another process has taken over."""
         self.lost = self.lost or newest(self.path.parent) > self.number
         return self.lost
 
     def hand_over(self) -> None:
-        """Let whoever waits for the stage go on with it at once; this process's own workers stop as
-        if it were lost."""
-        with suppress(
-            OSError
-        ):  # the stage is finished, or the storage refuses; and silence does as well
-            (self.path.parent / f"lease.{self.number + 1}").create(self._said("released"))
+        """Let a waiting process take the stage over at once; this process's own workers stop as if
+        the lease were lost."""
+        # an error means that the stage is finished, or the storage refuses; then the lease becomes
+        # stale
+        with suppress(OSError):
+            (self.path.parent / f"lease.{self.number + 1}").create(self._content("released"))
 
     def check(self) -> None:
-        """Raise LeaseLostError where somebody took over."""
-        if self.gone():
+        """Raise LeaseLostError where another process has taken over."""
+        if self.is_lost():
             raise LeaseLostError(f"{self.path}: taken over by another process")
 
-    def _keep(self) -> None:
-        while not self._stop.wait(beat_seconds(self.path)):
+    def _send_heartbeats(self) -> None:
+        while not self._stop.wait(heartbeat_seconds(self.path)):
             try:
-                if self.gone():
+                if self.is_lost():
                     return
                 self._write("held")
             except FileNotFoundError:
-                return  # the stage is finished and its work folder gone
+                return  # the stage is finished and its work folder removed
             except OSError:
-                # full, read-only or out of reach: the next beat tries again, and waiters judge by
-                # silence
+                # the disk is full or read-only, or the storage unreachable: retry at the next
+                # heartbeat; meanwhile the lease may become stale
                 continue
 
     def _write(self, state: str) -> None:
         self._beats += 1
-        self.path.rewrite(self._said(state))
+        self.path.rewrite(self._content(state))
 
-    def _said(self, state: str) -> bytes:
+    def _content(self, state: str) -> bytes:
         return json.dumps({"state": state, "owner": self._owner, "beat": self._beats}).encode()
 
 
-class Halt:
-    """Another thread's wish that no more be done for a trial: `ask` it, and its leases are handed
-    over."""
+class StopRequest:
+    """Stops the work for a trial from another thread: `request` hands the trial's leases over."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._held: list[Lease] = []
 
     def add(self, lease: Lease) -> None:
-        """Note a lease that is held for the trial."""
+        """Register a lease that is held for the trial."""
         self._held.append(lease)
-        if self.asked():
+        if self.requested():
             lease.hand_over()
 
-    def ask(self) -> None:
-        """Stop what works for the trial as soon as it looks, and leave its stages to others."""
-        self._asked.set()
+    def request(self) -> None:
+        """Hand the trial's leases over: its workers stop at their next check."""
+        self._requested.set()
         for lease in self._held:
             lease.hand_over()
 
-    def asked(self) -> bool:
-        """Whether the trial is to be stopped."""
-        return self._asked.is_set()
+    def requested(self) -> bool:
+        """Whether the trial is to stop."""
+        return self._requested.is_set()
 
 
 class LeaseWatch:
-    """Tries to take the lease of one stage's `folder`, again and again, remembering when the holder
-    last moved."""
+    """Tries to take the lease on one stage's `folder`, repeatedly, and remembers when the holder's
+    latest heartbeat was seen."""
 
     def __init__(self, folder: Where) -> None:
         self.folder = place_of(folder)
@@ -154,34 +153,33 @@ class LeaseWatch:
 
     @property
     def seen(self) -> tuple[str, str] | None:
-        """The lease that was seen last and what it said; None where there was none."""
+        """Name and content of the latest lease that was seen; None where there was none."""
         return self._seen
 
-    def look(self) -> None:
-        """See whether the holder has moved: its silence counts from the first look on."""
+    def observe(self) -> None:
+        """Read the newest lease: the time without a heartbeat counts from the first observation."""
         if number := newest(self.folder):
-            self._abandoned(self.folder / f"lease.{number}")
+            self._is_free(self.folder / f"lease.{number}")
 
     def try_take(self) -> Lease | None:
         """A lease on the folder, or None while another process holds one."""
         numbers = _numbers(self.folder)
         number = max(numbers, default=0)
-        if number and not self._abandoned(self.folder / f"lease.{number}"):
+        if number and not self._is_free(self.folder / f"lease.{number}"):
             return None
         lease = Lease(self.folder / f"lease.{number + 1}")
         try:
-            if not lease.begun():
+            if not lease.acquire():
                 return None
-        except (
-            FileNotFoundError
-        ):  # the stage has been finished, and its work folder removed, in between
+        except FileNotFoundError:  # meanwhile the stage was finished and its work folder removed
             return None
-        for old in numbers:  # what everybody has long been past
+        for old in numbers:  # older than the newest one: no process looks at them any more
             if old < number:
                 (self.folder / f"lease.{old}").unlink(missing_ok=True)
         return lease
 
-    def _abandoned(self, path: Place) -> bool:
+    def _is_free(self, path: Place) -> bool:
+        """Whether the lease was released, or is stale."""
         try:
             text = path.read_text()
         except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""A trained network that needs no store: a folder of three files. `work.network_sampler` draws from
-it.
+"""A trained network without a store: a folder of three files, with which `work.network_sampler`
+samples.
 
 model.safetensors   the averaged weights, as the store has them
 config.yaml         the trial's complete configuration
@@ -23,18 +23,17 @@ FACTS = "facts.json"
 def write(
     folder: Path, trial_config: Experiment, stage: Stage, result: Result, sizes: dict[str, int]
 ) -> None:
-    """Write the folder of `stage`, whose `result` the store has, as `trial_config` samples it."""
+    """Write the folder of `stage` from its `result`; `trial_config` has the settings of sampling,
+    `sizes` the sizes of the data."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(result.path(WEIGHTS), folder / WEIGHTS)
-    (folder / CONFIG).write_text(
-        override(trial_config, {"sweep": None}).to_yaml(), encoding="utf-8"
-    )
-    told = {
+    config = override(trial_config, {"sweep": None}).to_yaml()
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    facts = {
         "stage": stage.key,
         "label": stage.label,
         "sha256": result.manifest["files"][WEIGHTS]["sha256"],
+        "fingerprint": stage.data.fingerprint,
+        "data": sizes,
     }
-    write_json(
-        folder / FACTS,
-        {**told, "fingerprint": stage.data.fingerprint, "data": sizes},
-    )
+    write_json(folder / FACTS, facts)

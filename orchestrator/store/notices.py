@@ -1,9 +1,9 @@
-"""Warnings about stages. Ray's workers print where nobody looks, so a warning travels through the
+"""Warnings about stages. The output of Ray's workers is not shown, so warnings go through the
 store.
 
     notices/<stage key>/<digest of the text>.json     text, label, host, time
 
-They outlive the stage's work folder, and go when the stage is removed.
+They outlast the stage's work folder and are removed with the stage.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from orchestrator.plan.plan import Plan
 
 OURS = ("kaccore", "orchestrator")
-SHOWN = 20  # of a list of warnings that is printed
+SHOWN = 20  # how many warnings are printed
 
 
 class Notice(NamedTuple):
-    """A warning about the stage `key`, called `label`, that `host` gave at `time`, in seconds since
-    1970. One about data has neither host nor time."""
+    """A warning about the stage `key` with this `label`, given on `host` at `time`, in seconds
+    since 1970. A warning about data has neither host nor time."""
 
     key: str
     label: str
@@ -44,20 +44,18 @@ class Notice(NamedTuple):
 
 
 def keep(root: Place, stage: Stage, text: str) -> None:
-    """Keep the warning `text` about `stage` in the store at `root`, once however often it is given.
-    Never an error: a disk that is full, or a store out of reach, must not turn a warning into a
+    """Write the warning `text` about `stage` into the store at `root`; the same text again changes
+    nothing. Raises nothing: on a full disk or without the storage a warning must not become a
     failure."""
     text = _one_line(text)
     notice = {"text": text, "label": stage.label, "host": socket.gethostname(), "time": time.time()}
-    place = (
-        root / layout.NOTICES / stage.key / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    place = root / layout.NOTICES / stage.key / f"{digest}.json"
     with suppress(OSError):
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.note(
-                json.dumps(notice).encode()
-            )  # all of it or nothing, also on a full disk; one of several stays
+            # atomic, also on a full disk; if several processes write, one file stays
+            place.put_fast(json.dumps(notice).encode())
 
 
 class Notices:
@@ -71,20 +69,22 @@ class Notices:
         """The warnings about the stages `keys`, the oldest first."""
         for place in self._folder.find("*/*.json"):
             if str(place) not in self._read and place.parent.name in keys:
-                with suppress(
-                    OSError, ValueError, KeyError, TypeError
-                ):  # removed, or damaged: it warns of nothing
-                    said = json.loads(place.read_text())
-                    self._read[str(place)] = Notice(
-                        place.parent.name,
-                        str(said["label"]),
-                        str(said["text"]),
-                        str(said["host"]),
-                        float(said["time"]),
-                    )
-        return sorted(
-            (n for n in self._read.values() if n.key in keys), key=lambda n: (n.time, n.text)
-        )
+                # a notice that was removed or is damaged is ignored
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    self._read[str(place)] = _read(place)
+        selected = [notice for notice in self._read.values() if notice.key in keys]
+        return sorted(selected, key=lambda notice: (notice.time, notice.text))
+
+
+def _read(place: Place) -> Notice:
+    content = json.loads(place.read_text())
+    return Notice(
+        key=place.parent.name,
+        label=str(content["label"]),
+        text=str(content["text"]),
+        host=str(content["host"]),
+        time=float(content["time"]),
+    )
 
 
 def about(root: Place, stages: Iterable[Stage]) -> list[Notice]:
@@ -104,17 +104,16 @@ def of_plan(plan: "Plan", root: Place) -> list[Notice]:
     return [*dict.fromkeys(data), *about(root, plan.stages())]
 
 
-def lines(found: Iterable[Notice], most: int = SHOWN) -> list[str]:
-    """How many warnings there are, and the last few of them, a line each; nothing where there are
+def lines(notices: Iterable[Notice], limit: int = SHOWN) -> list[str]:
+    """How many warnings there are, and the last `limit` of them, one a line; empty where there are
     none."""
-    said = list(map(str, found))
-    if not said:
+    texts = [str(notice) for notice in notices]
+    if not texts:
         return []
-    count = f"{len(said)} warning{'s' * (len(said) > 1)}"
-    return [
-        f"{count}:" if len(said) <= most else f"{count}, the last {most}:",
-        *(f"  {text}" for text in said[-most:]),
-    ]
+    heading = "1 warning" if len(texts) == 1 else f"{len(texts)} warnings"
+    if len(texts) > limit:
+        heading += f", the last {limit}"
+    return [f"{heading}:", *(f"  {text}" for text in texts[-limit:])]
 
 
 def forget(root: Place, key: str) -> None:
@@ -123,25 +122,27 @@ def forget(root: Place, key: str) -> None:
 
 
 @contextmanager
-def heard(root: Place, stage: Stage) -> Iterator[None]:
-    """While the context is open, Python warnings that code of this project gives are kept as
-    warnings about `stage`, beside what Python does with them. Each is given once, also where this
-    process has given it for another stage."""
+def captured(root: Place, stage: Stage) -> Iterator[None]:
+    """While the context is open, Python warnings from this project's code are also kept as warnings
+    about `stage`. Each is given once for a stage, even if this process has given it for another
+    stage before."""
     with warnings.catch_warnings():
         warnings.filterwarnings("default", module=rf"({'|'.join(OURS)})(\.|$)")
         show = warnings.showwarning
 
-        def keep_too(message: Any, category: Any, filename: str, *where: Any, **more: Any) -> None:
+        def show_and_keep(
+            message: Any, category: Any, filename: str, *where: Any, **more: Any
+        ) -> None:
             show(message, category, filename, *where, **more)
-            if _ours(filename):
+            if _is_ours(filename):
                 keep(root, stage, str(message))
 
-        warnings.showwarning = keep_too
+        warnings.showwarning = show_and_keep
         yield
 
 
-def tell(root: Place, stage: Stage, text: str) -> None:
-    """`keep` a warning and print it."""
+def print_and_keep(root: Place, stage: Stage, text: str) -> None:
+    """Print a warning about `stage` and `keep` it."""
     print(f"warning: {stage.label}: {_one_line(text)}", file=sys.stderr, flush=True)
     keep(root, stage, text)
 
@@ -150,6 +151,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _ours(filename: str) -> bool:
+def _is_ours(filename: str) -> bool:
     root, path = Path(__file__).parents[2], Path(filename)
     return path.is_relative_to(root) and path.relative_to(root).parts[0] in OURS

@@ -1,7 +1,6 @@
-"""What the store asks of the place where it lies, a folder or a prefix in an S3 bucket, and how a
-place fails.
+"""The interface of a place of the store, a folder or a prefix in an S3 bucket, and its errors.
 
-Every operation raises StorageError, or another OSError, where the storage does not do it.
+Every operation raises StorageError, or another OSError, where the storage fails.
 """
 
 from collections.abc import Sequence
@@ -11,19 +10,19 @@ from typing import Any, ClassVar, Protocol
 
 
 class StorageError(ConnectionError):
-    """The storage does not do what was asked of it; the message names it and the remedy."""
+    """The storage failed; the message names it and the remedy."""
 
 
 class StorageRefusedError(StorageError):
-    """The same, and it will not when asked again at once: credentials, rights, a bucket that is not
-    there."""
+    """The storage refuses, and a retry is of no use: credentials, rights, a missing bucket."""
 
 
 class Place(Protocol):
-    """A folder or file of a store. What it shares with `pathlib.Path` does what Path's does."""
+    """A folder or file of a store. Methods with the name of a method of `pathlib.Path` do the
+    same."""
 
-    pace: ClassVar[int]  # how many times as long to wait between two looks at it as in a folder
-    near: ClassVar[bool]  # whether a file can be read without being copied here first
+    poll_factor: ClassVar[int]  # multiplies the interval between two polls of a folder
+    is_local: ClassVar[bool]  # whether a file can be read without a copy on this machine
 
     @property
     def name(self) -> str: ...
@@ -46,32 +45,32 @@ class Place(Protocol):
     def unlink(self, missing_ok: bool = False) -> None: ...
 
     def find(self, pattern: str) -> "list[Place]":
-        """What matches `pattern`, such as */manifest.json, below this, sorted; nothing where this
-        is not there."""
+        """The files and folders below this that match `pattern`, such as */manifest.json, sorted;
+        empty where this does not exist."""
         ...
 
     def put(self, data: bytes) -> None:
-        """Write the file atomically and durably: a reader, and a machine that loses its power, has
-        all of it or nothing."""
+        """Write the file atomically and durably: a reader gets all of it or nothing, also after a
+        power failure."""
         ...
 
     def put_json(self, value: Any) -> None:
         """`put` of `value` as JSON."""
         ...
 
-    def note(self, data: bytes) -> None:
-        """Write the file atomically and quickly: a reader has all of it or nothing, a loss of power
-        may undo it."""
+    def put_fast(self, data: bytes) -> None:
+        """Write the file atomically, but not durably: a reader gets all of it or nothing, and a
+        power failure may undo it."""
         ...
 
     def rewrite(self, data: bytes) -> None:
-        """`note` anew what this very object has created. Raises FileNotFoundError where it was
-        removed."""
+        """`put_fast` a file that this same object has created. Raises FileNotFoundError where it
+        was removed; a folder may create it again."""
         ...
 
     def create(self, data: bytes) -> bool:
-        """Write a file that is not there yet; False where it is. Of several that try only one gets
-        True: `data` has to be of this writer alone."""
+        """Create the file exclusively; False where it exists. Of several writers only one gets
+        True. `data` must differ between writers."""
         ...
 
     def set_aside(self, suffix: str) -> None:
@@ -79,56 +78,55 @@ class Place(Protocol):
         ...
 
     def modified(self) -> float:
-        """When the file was written last, in seconds since 1970. Raises FileNotFoundError where
-        there is none."""
+        """When the file was last written, in seconds since 1970. Raises FileNotFoundError where it
+        does not exist."""
         ...
 
     def listing(self) -> dict[str, tuple[int, int]]:
         """The files directly below this: the bytes of each, and when it was written, in nanoseconds
-        since 1970; empty where this is not there."""
+        since 1970; empty where this does not exist."""
         ...
 
-    def local(self, anew: bool = False) -> Path:
-        """A file on this machine with the same content; `anew`: no copy that was made before."""
+    def local(self, refresh: bool = False) -> Path:
+        """A file on this machine with the same content; `refresh`: do not use an earlier copy."""
         ...
 
     def clear(self) -> None:
-        """Remove it with everything below, as far as that can be done. Raises nothing."""
+        """Remove this and everything below as far as possible. Raises nothing."""
         ...
 
     def draft(self) -> Path:
-        """An empty folder on this machine in which this process gathers what `adopt` is to put in
-        place."""
+        """An empty folder on this machine for the files that `commit` will put here."""
         ...
 
-    def adopt(self, drafted: Path, marker: str, said: dict[str, Any]) -> None:
-        """Put the files of `drafted` here, and with them the JSON file `marker`, which says that
-        they are whole: a reader who finds it finds all. Raises an OSError where another process was
+    def commit(self, draft: Path, marker: str, content: dict[str, Any]) -> None:
+        """Put the files of `draft` here atomically, with the JSON file `marker` of this `content`:
+        a reader who finds the marker finds all files. Raises OSError where another process was
         faster, whose files stay."""
         ...
 
-    def adopted(self, marker: str) -> bool:
-        """Whether `adopt` has put something here, without a cache of this machine between: `exists`
-        may tell what a shared folder held half a minute ago."""
+    def committed(self, marker: str) -> bool:
+        """Whether `commit` has put something here, bypassing this machine's cache of a shared
+        folder, from which `exists` may answer."""
         ...
 
-    def withdraw(self, marker: str, aside: Any, keep: bool = False) -> None:
-        """Remove what `adopt` put here, out of the readers' sight first; `aside` is a place that
-        nobody reads, where it lies then if it is to `keep`. Raises FileNotFoundError where nothing
-        is here."""
+    def withdraw(self, marker: str, target: Any, keep: bool = False) -> None:
+        """Remove what `commit` put here, so that readers find all of it or nothing: move it to
+        `target`, where no reader looks, and remove it there unless it is to be kept. Raises
+        FileNotFoundError where nothing is here."""
         ...
 
     def staged(self) -> AbstractContextManager[Path]:
-        """A folder on this machine whose files are in this place when the context ends without an
-        error."""
+        """A temporary folder on this machine; its files are put here when the context ends without
+        an error."""
         ...
 
     def fetched(self, *names: str) -> AbstractContextManager[Path]:
-        """A folder on this machine that has, while the context is open, those of the files `names`
-        that are there."""
+        """A folder on this machine with the files `names`, those that exist here, while the context
+        is open."""
         ...
 
     def problem(self) -> str:
-        """Why no store can be written here, in words that begin with "but"; empty where one can.
-        Writes nothing that stays."""
+        """Why no store can be written here, as a message that begins with "but"; empty where one
+        can. Leaves no files."""
         ...

@@ -1,5 +1,5 @@
-"""What made a result: the versions of what it ran on and, where the run's folder is a git checkout,
-the commit."""
+"""The provenance of a result: the versions of packages and, where the run's folder is a git
+checkout, the commit."""
 
 import os
 import platform
@@ -22,48 +22,41 @@ PACKAGES = (
     "mlflow",
     "optuna",
 )
-# the driver's commit, for its workers, whose folders are Ray's; who has none may set it
+# the variable with the driver's commit, for its workers, which run in folders of Ray; users without
+# a checkout may set it
 COMMIT = "KACFLOW_COMMIT"
-DIRTY = "-dirty"  # ends a commit from which tracked files differ
+DIRTY = "-dirty"  # suffix of a commit from which tracked files differ
 GIT_SECONDS = 20.0
 
 
 @cache
 def made_by() -> dict[str, str]:
-    """`python`, each of PACKAGES that is installed, and `commit` if there is one: of this process,
-    from its start."""
-    found = {"python": platform.python_version()}
+    """The version of `python` and of each installed one of PACKAGES, and the `commit` if there is
+    one, as at the first call in this process."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
+            versions[name] = version(name)
     commit = _commit()
-    return {**found, "commit": commit} if commit else found
+    return {**versions, "commit": commit} if commit else versions
 
 
-def announce() -> str:
-    """The commit of this process, empty where there is none; from here on whom it starts takes it
-    for theirs."""
+def export_commit() -> str:
+    """Set the variable COMMIT to the commit of this process, for its child processes; returns it,
+    empty where there is none."""
     os.environ[COMMIT] = _commit()
     return os.environ[COMMIT]
 
 
 def commit_of(folder: Path) -> str:
-    """The commit that is checked out in `folder`, 40 hexadecimal digits and DIRTY where it was
-    changed since; empty where it is no checkout, or git is not there."""
-    command = [
-        "git",
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]  # no tags: the bare hash
-    environment = {
-        **os.environ,
-        "GIT_OPTIONAL_LOCKS": "0",
-    }  # a look must not disturb who works in the checkout
+    """The commit that is checked out in `folder`: 40 hexadecimal digits, and DIRTY where tracked
+    files have changed; empty where `folder` is no checkout or git is not installed."""
+    # --exclude: no tags, the bare hash
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # take no lock that could disturb git commands of a user in the checkout
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        said = subprocess.run(
+        git = subprocess.run(
             command,
             cwd=folder,
             env=environment,
@@ -73,9 +66,9 @@ def commit_of(folder: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return said.stdout.strip() if said.returncode == 0 else ""
+    return git.stdout.strip() if git.returncode == 0 else ""
 
 
 def _commit() -> str:
-    told = os.environ.get(COMMIT)
-    return commit_of(Path.cwd()) if told is None else told
+    exported = os.environ.get(COMMIT)
+    return commit_of(Path.cwd()) if exported is None else exported

@@ -1,18 +1,18 @@
-"""What a run leaves in the store while it lasts: removed at its end, and what dead runs have left
-with it."""
+"""The folder of a run in the store. The end of a run removes it, and the folders of killed runs
+too."""
 
 import time
 from contextlib import ExitStack
 from types import TracebackType
 
-from orchestrator.store.leases import LeaseWatch, beat_seconds
+from orchestrator.store.leases import LeaseWatch, heartbeat_seconds
 from orchestrator.store.places import Where, place_of
 
 
 class RunFolder:
-    """`folder`, made and leased while the context is open: the sign that `sweep` (name/id) is being
-    run. Its neighbours whose lease nobody keeps up any more, what killed runs have left, are
-    removed with it."""
+    """`folder`, created and leased while the context is open: it shows that `sweep` (name/id) is
+    running. The end of the context removes it, and the neighbouring folders whose lease is stale:
+    those of killed runs."""
 
     def __init__(self, folder: Where, sweep: str) -> None:
         self.folder = place_of(folder)
@@ -23,7 +23,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         self._neighbours = [LeaseWatch(p) for p in self.folder.parent.find("*") if p.is_dir()]
         for watch in self._neighbours:
-            watch.look()
+            watch.observe()
         self.folder.mkdir(parents=True)
         lease = LeaseWatch(self.folder).try_take()
         assert lease is not None, "the folder is new"
@@ -37,7 +37,7 @@ class RunFolder:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        # first: a beat during the removal would put a file into a folder that is to be empty
+        # first: a heartbeat during the removal would write a file into the folder
         self._held.close()
         for watch in self._neighbours:
             if watch.try_take() is not None:
@@ -45,19 +45,18 @@ class RunFolder:
         self.folder.clear()
 
 
-def clear_after_the_dead(parent: Where) -> None:
-    """Remove what killed runs have left in `parent`, for a run that has nothing to do and so no
-    scratch of its own. Waits until each holder of a lease there has moved, or has been silent for
-    so long that it is dead."""
+def remove_stale(parent: Where) -> None:
+    """Remove the folders of killed runs in `parent`, for a run that has nothing to do and no
+    RunFolder of its own. Waits until each lease there has shown a heartbeat or is stale."""
     watches = [LeaseWatch(p) for p in place_of(parent).find("*") if p.is_dir()]
     for watch in watches:
-        watch.look()
-    unsure = [(watch, watch.seen) for watch in watches if watch.seen is not None]
-    while unsure:
-        time.sleep(beat_seconds(place_of(parent)) / 4)
-        for watch, seen in list(unsure):
-            dead = watch.try_take() is not None
-            if dead:
+        watch.observe()
+    undecided = [(watch, watch.seen) for watch in watches if watch.seen is not None]
+    while undecided:
+        time.sleep(heartbeat_seconds(place_of(parent)) / 4)
+        for watch, seen in list(undecided):
+            stale = watch.try_take() is not None
+            if stale:
                 watch.folder.clear()
-            if dead or watch.seen != seen or not watch.folder.is_dir():
-                unsure.remove((watch, seen))
+            if stale or watch.seen != seen or not watch.folder.is_dir():
+                undecided.remove((watch, seen))

@@ -1,5 +1,4 @@
-"""Copies on this machine of objects that lie elsewhere, found again by every process of this
-user."""
+"""A cache of S3 objects on this machine, shared by all processes of this user."""
 
 import hashlib
 import os
@@ -13,51 +12,51 @@ from tempfile import mkdtemp
 from orchestrator.host import machine
 from orchestrator.store.folder import Folder
 
-# beyond so much those go, the oldest first, that were not used for so long
+# while the cache is larger, the least recently used copies are removed if their latest use was
+# longer ago
 KEEP_BYTES = 20e9
 KEEP_SECONDS = 3600.0
 
 
-def copy_of(what: str, name: str, download: Callable[[Path], None], anew: bool = False) -> Path:
-    """The copy, called `name`, of `what`, a text that changes with its content; `download` writes
-    it where it is missing, or `anew` where it may be damaged."""
-    copy = _copies() / hashlib.sha256(what.encode()).hexdigest()[:32] / name
-    if anew:
+def copy_of(
+    version: str, name: str, download: Callable[[Path], None], refresh: bool = False
+) -> Path:
+    """The copy, a file called `name`, of an object; `version` is a text that changes with its
+    content. `download` writes it where it is missing; with `refresh` again, because the copy may be
+    damaged."""
+    copy = _cache_folder() / hashlib.sha256(version.encode()).hexdigest()[:32] / name
+    if refresh:
         shutil.rmtree(copy.parent, ignore_errors=True)
     if copy.exists():
-        os.utime(copy.parent)
+        os.utime(copy.parent)  # the time of its latest use
         return copy
-    _make_room()
-    aside = Path(mkdtemp(dir=_copies(), prefix="."))
+    _evict()
+    temporary = Path(mkdtemp(dir=_cache_folder(), prefix="."))
     try:
-        download(aside / name)
+        download(temporary / name)
         with suppress(OSError):  # another process was faster
-            aside.rename(copy.parent)
+            temporary.rename(copy.parent)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return copy
 
 
-def _copies() -> Path:
+def _cache_folder() -> Path:
     cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = Path(cache) / "kacflow" / "s3"
-    if (
-        cache.startswith("~") or Folder(folder).problem()
-    ):  # no home folder, or none that can be written
+    if cache.startswith("~") or Folder(folder).problem():  # no home folder, or not writable
         folder = machine.temporary_folder() / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _make_room() -> None:
-    used = sorted(
-        (each.stat().st_mtime, each)
-        for each in _copies().iterdir()
-        if not each.name.startswith(".")
-    )
-    sizes = {each: sum(p.stat().st_size for p in each.iterdir()) for _, each in used}
-    for when, each in used:
-        if sum(sizes.values()) <= KEEP_BYTES or time.time() - when < KEEP_SECONDS:
+def _evict() -> None:
+    """Remove the least recently used copies while the cache is too large."""
+    copies = [copy for copy in _cache_folder().iterdir() if not copy.name.startswith(".")]
+    by_last_use = sorted((copy.stat().st_mtime, copy) for copy in copies)
+    sizes = {copy: sum(file.stat().st_size for file in copy.iterdir()) for copy in copies}
+    for last_use, copy in by_last_use:
+        if sum(sizes.values()) <= KEEP_BYTES or time.time() - last_use < KEEP_SECONDS:
             return
-        shutil.rmtree(each, ignore_errors=True)
-        del sizes[each]
+        shutil.rmtree(copy, ignore_errors=True)
+        del sizes[copy]

@@ -1,14 +1,14 @@
 """A prefix in an S3 bucket as a place of the store.
 
-S3 has neither folders nor renames. In their stead:
-    whole       an object is there when it is complete
-    create      a PUT with If-None-Match: * gets through to one of several writers
-    rewrite     a PUT with If-Match changes what this writer wrote last, and brings nothing back that was removed
-    adopt       files go below a name of their own; the manifest that says which is created last
+S3 has neither folders nor renames. Instead:
+    put         an object appears when its upload is complete
+    create      a PUT with If-None-Match: * succeeds for one of several writers
+    rewrite     a PUT with If-Match replaces what this writer wrote last, and does not recreate a removed object
+    commit      files get a unique prefix; the manifest that names the prefix is created last
 
-An answer may be lost where the question was not. botocore asks again, and then a conditional PUT is
-refused for the sake of itself: what was refused is read back, and is this writer's own where the
-content is."""
+The response to a PUT may be lost although it has succeeded. botocore then repeats the conditional
+PUT, and S3 refuses it because of the first one. So after a refusal the object is read back: if its
+content is this writer's, the write has succeeded."""
 
 import json
 import shutil
@@ -23,21 +23,21 @@ from typing import Any, ClassVar, TypeVar
 
 from orchestrator.fields.addresses import S3
 from orchestrator.store.place import Place, StorageError
-from orchestrator.store.s3_client import ask, region_problem
+from orchestrator.store.s3_client import call, region_problem
 from orchestrator.store.s3_copies import copy_of
 
 T = TypeVar("T")
 
-DRAFTS = "kacflow-"  # how temporary folders are called
-TRIES = 6  # of a conditional PUT that met another
+DRAFTS = "kacflow-"  # prefix of temporary folders
+TRIES = 6  # attempts at a conditional PUT that conflicts with another
 
 
 class S3Place:
-    """An object, or all objects below it, of a bucket; what it shares with Path does what Path's
-    does."""
+    """An object of a bucket, or all objects below its key. Methods with the name of a method of
+    `pathlib.Path` do the same."""
 
-    pace: ClassVar[int] = 5  # each look costs a request: leases beat every 10 s
-    near: ClassVar[bool] = False
+    poll_factor: ClassVar[int] = 5  # a poll costs a request: a heartbeat every 10 s
+    is_local: ClassVar[bool] = False
 
     def __init__(
         self, bucket: str, key: str | PurePosixPath = "", modified: float | None = None
@@ -45,7 +45,7 @@ class S3Place:
         self.bucket = bucket
         self._path = PurePosixPath(key)
         self._modified = modified
-        self._etag, self._sent = "", b""  # of what this very object wrote last
+        self._etag, self._sent = "", b""  # ETag and content of the latest write by this object
 
     def __str__(self) -> str:
         return f"{S3}{self.bucket}/{self.key}".rstrip("/")
@@ -80,7 +80,7 @@ class S3Place:
 
     @property
     def parents(self) -> list["S3Place"]:
-        return [S3Place(self.bucket, each) for each in self._path.parents]
+        return [S3Place(self.bucket, parent) for parent in self._path.parents]
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -101,7 +101,9 @@ class S3Place:
 
     def is_dir(self) -> bool:
         """Whether there is an object below this."""
-        return bool(self._ask("list_objects_v2", Prefix=self._prefix(), MaxKeys=1).get("KeyCount"))
+        return bool(
+            self._request("list_objects_v2", Prefix=self._prefix(), MaxKeys=1).get("KeyCount")
+        )
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: S3 has no folders."""
@@ -114,34 +116,32 @@ class S3Place:
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object; S3 does not say whether it was there."""
-        self._ask("delete_object", Key=self.key)
+        self._request("delete_object", Key=self.key)
 
-    # What follows is described where `place.Place` has it.
+    # The following methods are documented in `place.Place`.
 
     def find(self, pattern: str) -> list[Place]:
-        """Objects, and what would be folders."""
+        """Objects, and common prefixes as folders."""
         steps = pattern.split("/")
         fixed = pattern.split("*")[0]
-        flat = (
-            "/" in pattern[len(fixed) :]
-        )  # the listing goes to the bottom where a folder's name is not known
-        found: dict[str, Place] = {}
-        for key, modified in self._list(self._prefix() + fixed, "" if flat else "/"):
-            below = key[len(self._prefix()) :].split("/")
-            name = "/".join(below[: len(steps)])
-            fits = len(below) >= len(steps) and all(
-                fnmatchcase(*each) for each in zip(below, steps, strict=False)
-            )
-            if fits:
-                found[name] = S3Place(
-                    self.bucket, self._path / name, modified if len(below) == len(steps) else None
-                )
-        return [found[name] for name in sorted(found)]
+        # a "/" after the first wildcard: list all levels, since the folders' names are not known
+        delimiter = "" if "/" in pattern[len(fixed) :] else "/"
+        matches: dict[str, Place] = {}
+        for key, modified in self._list(self._prefix() + fixed, delimiter):
+            parts = key[len(self._prefix()) :].split("/")
+            if len(parts) < len(steps):
+                continue
+            if all(fnmatchcase(part, step) for part, step in zip(parts, steps, strict=False)):
+                name = "/".join(parts[: len(steps)])
+                is_object = len(parts) == len(steps)
+                place = S3Place(self.bucket, self._path / name, modified if is_object else None)
+                matches[name] = place
+        return [matches[name] for name in sorted(matches)]
 
     def put(self, data: bytes) -> None:
-        self._ask("put_object", Key=self.key, Body=data)
+        self._request("put_object", Key=self.key, Body=data)
 
-    note = put
+    put_fast = put
 
     def put_json(self, value: Any) -> None:
         self.put(_json(value))
@@ -156,65 +156,62 @@ class S3Place:
     def set_aside(self, suffix: str) -> None:
         origin = {"Bucket": self.bucket, "Key": self.key}
         target = self.with_suffix(suffix)
-        self._ask("copy_object", Key=target.key, CopySource=origin)
+        self._request("copy_object", Key=target.key, CopySource=origin)
         self.unlink()
 
     def modified(self) -> float:
-        return (
-            self._head()["LastModified"].timestamp() if self._modified is None else self._modified
-        )
+        if self._modified is not None:
+            return self._modified
+        return self._head()["LastModified"].timestamp()
 
     def listing(self) -> dict[str, tuple[int, int]]:
-        below = [
-            each for page in self._pages(self._prefix(), "/") for each in page.get("Contents", ())
-        ]
-        return {
-            PurePosixPath(e["Key"]).name: (e["Size"], int(e["LastModified"].timestamp() * 1e9))
-            for e in below
-        }
+        states = {}
+        for page in self._pages(self._prefix(), "/"):
+            for entry in page.get("Contents", ()):
+                written = int(entry["LastModified"].timestamp() * 1e9)
+                states[PurePosixPath(entry["Key"]).name] = (entry["Size"], written)
+        return states
 
-    def local(self, anew: bool = False) -> Path:
-        """A copy that other processes of this user on this machine find again, as long as the
-        object stays as it is."""
-        return copy_of(f"{self} {self._head()['ETag']}", self.name, self._download, anew)
+    def local(self, refresh: bool = False) -> Path:
+        """A copy in the cache of this user on this machine, valid until the object changes."""
+        return copy_of(f"{self} {self._head()['ETag']}", self.name, self._download, refresh)
 
     def clear(self) -> None:
         with suppress(OSError):
             keys = [{"Key": key} for key, _ in self._list(self._prefix())]
             for start in range(0, len(keys), 1000):  # S3's limit for one request
-                self._ask(
-                    "delete_objects", Delete={"Objects": keys[start : start + 1000], "Quiet": True}
-                )
+                objects = {"Objects": keys[start : start + 1000], "Quiet": True}
+                self._request("delete_objects", Delete=objects)
 
     def draft(self) -> Path:
         return Path(mkdtemp(prefix=DRAFTS))
 
-    def adopt(self, drafted: Path, marker: str, said: dict[str, Any]) -> None:
+    def commit(self, draft: Path, marker: str, content: dict[str, Any]) -> None:
         at = uuid.uuid4().hex[:8]
         try:
-            for path in sorted(drafted.iterdir()):
+            for path in sorted(draft.iterdir()):
                 (self / at / path.name)._upload(path)
-            if not (self / marker).create(_json({**said, "at": at})):
+            if not (self / marker).create(_json({**content, "at": at})):
                 (self / at).clear()
                 raise FileExistsError(f"{self}: another process was faster")
         finally:
-            shutil.rmtree(drafted, ignore_errors=True)
-        for left in self.find("*/*"):  # by who did not get as far
-            if left.parent.name != at:
-                left.unlink()
+            shutil.rmtree(draft, ignore_errors=True)
+        for file in self.find("*/*"):  # remove uploads that were never committed
+            if file.parent.name != at:
+                file.unlink()
 
-    def adopted(self, marker: str) -> bool:
+    def committed(self, marker: str) -> bool:
         return (self / marker).exists()
 
-    def withdraw(self, marker: str, aside: Place, keep: bool = False) -> None:
+    def withdraw(self, marker: str, target: Place, keep: bool = False) -> None:
         if keep:
-            self._copy(aside)
+            self._copy(target)
         (self / marker).unlink()
         self.clear()
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
-        """JSON files are uploaded last: of a checkpoint they say that it is whole."""
+        """JSON files are uploaded last: a checkpoint is complete once its JSON file exists."""
         with TemporaryDirectory(prefix=DRAFTS) as folder:
             yield Path(folder)
             for path in sorted(Path(folder).iterdir(), key=lambda p: (p.suffix == ".json", p.name)):
@@ -234,97 +231,92 @@ class S3Place:
         probe = self / f".probe-{uuid.uuid4().hex}"
         try:
             self.is_dir()
-            if problem := self._asked(lambda s3: region_problem(s3, self.bucket)):
+            if problem := self._call(lambda s3: region_problem(s3, self.bucket)):
                 return problem
             try:
                 if not probe.create(b"first") or probe.create(b"second"):
-                    return "but this service ignores If-None-Match, which leases need: use another one, or a folder"
+                    what = "but this service ignores If-None-Match, which leases need"
+                    return f"{what}: use another one, or a folder"
             finally:
                 probe.unlink()
         except StorageError as e:
             return f"but {str(e).removeprefix(f'{probe}: ').removeprefix(f'{self}: ')}"
         return ""
 
-    def _ask(self, operation: str, **arguments: Any) -> Any:
-        return self._asked(lambda s3: getattr(s3, operation)(Bucket=self.bucket, **arguments))
+    def _request(self, name: str, **arguments: Any) -> Any:
+        return self._call(lambda s3: getattr(s3, name)(Bucket=self.bucket, **arguments))
 
-    def _asked(self, question: Callable[[Any], T]) -> T:
-        return ask(str(self), self.bucket, question)
+    def _call(self, operation: Callable[[Any], T]) -> T:
+        return call(str(self), self.bucket, operation)
 
     def _prefix(self) -> str:
         return f"{self.key}/" if self.key else ""
 
     def _head(self) -> dict[str, Any]:
-        return self._ask("head_object", Key=self.key)
+        return self._request("head_object", Key=self.key)
 
     def _list(self, prefix: str, delimiter: str = "") -> Iterator[tuple[str, float | None]]:
-        """The keys that start with `prefix`, and when they were written; with a `delimiter` also
-        what would be folders, instead of what is below them."""
+        """The keys that start with `prefix`, and when they were written. With a `delimiter` keys
+        below a common prefix are not listed, but the prefix itself."""
         for page in self._pages(prefix, delimiter):
-            yield from (
-                (each["Key"], each["LastModified"].timestamp()) for each in page.get("Contents", ())
-            )
-            yield from (
-                (each["Prefix"].rstrip("/"), None) for each in page.get("CommonPrefixes", ())
-            )
+            for entry in page.get("Contents", ()):
+                yield entry["Key"], entry["LastModified"].timestamp()
+            for entry in page.get("CommonPrefixes", ()):
+                yield entry["Prefix"].rstrip("/"), None
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
-        more: dict[str, str] = {}
+        token: dict[str, str] = {}
         while True:
-            page = self._ask("list_objects_v2", Prefix=prefix, Delimiter=delimiter, **more)
+            page = self._request("list_objects_v2", Prefix=prefix, Delimiter=delimiter, **token)
             yield page
             if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _read(self) -> tuple[bytes, str]:
         """The content and its ETag."""
 
         def read(s3: Any) -> tuple[bytes, str]:
-            answer = s3.get_object(Bucket=self.bucket, Key=self.key)
-            return answer["Body"].read(), answer["ETag"]
+            response = s3.get_object(Bucket=self.bucket, Key=self.key)
+            return response["Body"].read(), response["ETag"]
 
-        return self._asked(read)
+        return self._call(read)
 
     def _put_if(self, data: bytes, **condition: str) -> bool:
-        """Write under a condition; whether it was met, and so by this writer."""
+        """Write under a condition; returns whether the write succeeded."""
         from botocore.exceptions import ClientError
 
         def put(s3: Any) -> tuple[int, str]:
+            """The HTTP status and, if the write succeeded, the ETag."""
             try:
-                return 200, s3.put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)[
-                    "ETag"
-                ]
+                response = s3.put_object(Bucket=self.bucket, Key=self.key, Body=data, **condition)
+                return 200, response["ETag"]
             except ClientError as e:
                 status = e.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status in (409, 412):
                     return status, ""
                 raise
 
-        before, self._sent = self._sent, data
-        for tried in range(TRIES):
-            status, etag = self._asked(put)
-            if status == 412:
+        previous, self._sent = self._sent, data
+        for attempt in range(TRIES):
+            status, etag = self._call(put)
+            if status == 412:  # the condition does not hold: read the object back
                 try:
-                    there, etag = self._read()
-                except FileNotFoundError:  # removed in between
+                    content, etag = self._read()
+                except FileNotFoundError:  # removed meanwhile
                     return False
-                if there != data:
-                    if (
-                        "IfMatch" not in condition
-                        or there != before
-                        or etag == condition["IfMatch"]
-                    ):
+                if content != data:
+                    own = "IfMatch" in condition and content == previous
+                    if not own or etag == condition["IfMatch"]:
                         return False
-                    condition["IfMatch"] = (
-                        etag  # this writer's own, whose answer was lost altogether
-                    )
+                    # this writer's previous write, whose ETag it never received: retry with it
+                    condition["IfMatch"] = etag
                     continue
             if status != 409:
                 self._etag = etag
                 return True
-            time.sleep(0.1 * 2**tried)  # another wrote at the same time, which S3 refuses to both
-        raise StorageError(f"{self}: others write there all the time: run the same command again")
+            time.sleep(0.1 * 2**attempt)  # 409: two writers at the same time, and S3 refused both
+        raise StorageError(f"{self}: other processes keep writing it: run the same command again")
 
     def _copy(self, target: Place) -> None:
         """Copy all objects below this to below `target`."""
@@ -335,27 +327,24 @@ class S3Place:
 
         def copy(s3: Any) -> None:
             for key in keys:
-                s3.copy(
-                    {"Bucket": self.bucket, "Key": (self / key).key},
-                    self.bucket,
-                    (target / key).key,
-                )
+                origin = {"Bucket": self.bucket, "Key": (self / key).key}
+                s3.copy(origin, self.bucket, (target / key).key)
 
-        self._asked(copy)
+        self._call(copy)
 
     def _upload(self, path: Path) -> None:
         def upload(s3: Any) -> None:
             with path.open("rb") as f:
                 s3.upload_fileobj(f, self.bucket, self.key)
 
-        self._asked(upload)
+        self._call(upload)
 
     def _download(self, path: Path) -> None:
         def download(s3: Any) -> None:
             with path.open("wb") as f:
                 s3.download_fileobj(self.bucket, self.key, f)
 
-        self._asked(download)
+        self._call(download)
 
 
 def _json(value: Any) -> bytes:

@@ -1,5 +1,5 @@
-"""A finished stage as readers see it: its folder, what its manifest says, and files whose checksums
-are compared."""
+"""The result of a finished stage: its folder, its manifest, and its files, whose checksums every
+read compares."""
 
 import hashlib
 import json
@@ -12,30 +12,29 @@ from kaccore.files import CorruptFileError, file_sha256
 from orchestrator.store.layout import MANIFEST
 from orchestrator.store.place import Place
 
-if TYPE_CHECKING:  # a coordinator that waits does not need torch's half a gigabyte
+if TYPE_CHECKING:  # saves a waiting coordinator torch's half gigabyte of memory
     from torch import Tensor
 
 
 class DamagedError(CorruptFileError):
-    """Finished results in the store at `root` are not what was written: by their keys, `found` says
-    what is wrong."""
+    """Finished results in the store at `root` differ from what was written; `problems` has a
+    message for each key."""
 
-    def __init__(self, root: str, found: dict[str, str]) -> None:
-        self.root, self.found = root, found
-        super().__init__("\n".join(f"{root}/stages/{key}: {what}" for key, what in found.items()))
+    def __init__(self, root: str, problems: dict[str, str]) -> None:
+        self.root, self.problems = root, problems
+        lines = [f"{root}/stages/{key}: {problem}" for key, problem in problems.items()]
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type["DamagedError"], tuple[str, dict[str, str]]]:
-        return DamagedError, (
-            self.root,
-            self.found,
-        )  # a worker raises it, and a coordinator reads it
+        # to pickle it from a worker to its coordinator
+        return DamagedError, (self.root, self.problems)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished stage: its folder and what its manifest says. Whatever reads a file compares its
-    checksum and raises DamagedError where the file is not what was written, and FileNotFoundError
-    where the result has no such file."""
+    """The result of a finished stage. Every method that reads a file compares its checksum; it
+    raises DamagedError where the file differs from what was written, and FileNotFoundError where
+    the result has no such file."""
 
     folder: Place
 
@@ -43,53 +42,56 @@ class Result:
     def manifest(self) -> dict[str, Any]:
         """The manifest; raises DamagedError where it cannot be read."""
         try:
-            said = json.loads((self.folder / MANIFEST).read_text())
-            whole = all({"sha256", "bytes"} <= each.keys() for each in said["files"].values())
-            if not whole or not {"kind", "label", "seconds", "finished"} <= said.keys():
-                raise ValueError("it lacks what every manifest has")
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+            complete = {"kind", "label", "seconds", "finished"} <= manifest.keys()
+            for file in manifest["files"].values():
+                complete = complete and {"sha256", "bytes"} <= file.keys()
+            if not complete:
+                raise ValueError("it lacks required keys")
         except FileNotFoundError:
             raise self._damaged(f"{MANIFEST} is missing") from None
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise self._damaged(f"{MANIFEST} is damaged ({e})") from None
-        return said
+        return manifest
 
     def file(self, name: str) -> Place:
-        """Where the file `name` of this result lies, which it may not have."""
+        """The place of the file `name` of this result, which need not exist."""
         return self.folder / self.manifest.get("at", "") / name
 
     def has(self, name: str) -> bool:
-        """Whether the result was written with such a file."""
+        """Whether the result has the file `name`."""
         return name in self.manifest["files"]
 
     def sizes(self) -> dict[str, list[int]]:
-        """The bytes of each file, and when it was written in nanoseconds; raises DamagedError where
-        one is missing or has another size than was written."""
-        there = (self.folder / self.manifest.get("at", "")).listing()
-        for name, said in self.manifest["files"].items():
-            if name not in there:
+        """The bytes of each file, and when it was written, in nanoseconds since 1970; raises
+        DamagedError where one is missing or has another size than was written."""
+        states = (self.folder / self.manifest.get("at", "")).listing()
+        for name, written in self.manifest["files"].items():
+            if name not in states:
                 raise self._damaged(f"{name} is missing")
-            if there[name][0] != said["bytes"]:
-                raise self._damaged(
-                    f"{name} is damaged (it has {there[name][0]} bytes, expected {said['bytes']})"
-                )
-        return {name: list(there[name]) for name in self.manifest["files"]}
+            size, expected = states[name][0], written["bytes"]
+            if size != expected:
+                raise self._damaged(f"{name} is damaged (it has {size} bytes, expected {expected})")
+        return {name: list(states[name]) for name in self.manifest["files"]}
 
     def path(self, name: str) -> Path:
-        """A file of this result on this machine, its checksum verified; or its manifest, which has
-        none."""
+        """The path on this machine of a file of this result, its checksum verified; or of its
+        manifest, which has no checksum."""
         if name == MANIFEST:
             return (self.folder / MANIFEST).local()
         file, sha256 = self.file(name), self._sha256(name)
         try:
-            # on S3 it may be the copy on this machine that is damaged
-            if file_sha256(file.local()) == sha256 or file_sha256(file.local(anew=True)) == sha256:
+            if file_sha256(file.local()) == sha256:
+                return file.local()
+            # on S3 perhaps only the cached copy is damaged
+            if file_sha256(file.local(refresh=True)) == sha256:
                 return file.local()
         except FileNotFoundError:
             raise self._damaged(f"{name} is missing") from None
         raise self._damaged(f"{name} is damaged (its sha256 differs)")
 
     def content(self, name: str) -> bytes:
-        """The bytes of a small file of this result, their checksum verified."""
+        """The content of a small file of this result, its checksum verified."""
         sha256 = self._sha256(name)
         try:
             data = self.file(name).read_bytes()

@@ -1,20 +1,19 @@
-"""The store: the content key of a stage -> the folder with its result. It is the truth; MLflow and
-reports are views.
+"""The store: from the content key of a stage to the folder with its result. It is the source of
+truth; MLflow and reports are views.
 
     stages/<key>/    manifest.json (kind, key, parents, config, files with sha256, seconds, what made it) and the
                      stage's files
-    work/<key>/      what an unfinished stage keeps: checkpoints, losses so far, leases, the last failure
+    work/<key>/      files of an unfinished stage: checkpoints, losses so far, leases, the last failure
     publishing/      leases: one process at a time publishes an experiment to MLflow
-    labels/          <fingerprint>.json: the labels of a data set, so that samples can be drawn without its files
+    labels/          <fingerprint>.json: the labels of a data set, so that sampling does not need its files
     layout.json      the version of this layout
-    notices/<key>/   warnings about a stage, for whoever watches: see `notices`
-    damaged/<key>-<n>/   a result whose files were not what was written, set aside: see `integrity`
-    verified.json    the files of results that were compared with their checksums
-    families/<key>/  <steps>-<key> of each finished stage from whose end a longer training can go on
+    notices/<key>/   warnings about a stage: see `notices`
+    damaged/<key>-<n>/   a damaged result that was set aside: see `integrity`
+    verified.json    the files of results whose checksums were compared
+    families/<key>/  <steps>-<key> of each finished stage whose final state a longer training can resume from
 
-A result is gathered aside and put in place as a whole, so a reader sees all of it or nothing: in a
-folder by a rename, on S3 by a manifest that is written last and says in `at` below what name the
-files lie."""
+A result is committed atomically, so a reader sees all of it or nothing: in a folder by a rename; on
+S3 by a manifest that is written last and names in `at` the prefix of the files."""
 
 import errno
 import json
@@ -35,26 +34,24 @@ from orchestrator.store.places import Where, place_of
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import Result
 
-LAYOUT = 1  # raise it when folders or files change so that an older version would misread them
+LAYOUT = 1  # raise it when a change of folders or files would mislead an older version
 
 
 class Store:
-    """The results under `root` (the experiment's `storage`); every node of a cluster must see the
-    same place."""
+    """The results below `root`, the experiment's `storage`, which all nodes of a cluster share."""
 
     def __init__(self, root: Where) -> None:
         self.root = place_of(root).absolute()
 
     def layout(self) -> int:
-        """The version of the layout that the store was written with; this version's own where there
-        is none yet."""
+        """The version of the store's layout; this version's own where there is no store yet."""
         try:
             return int(json.loads((self.root / layout.LAYOUT).read_text())["layout"])
         except FileNotFoundError:
             return LAYOUT
 
     def open(self) -> None:
-        """Make the store's folder and note its layout."""
+        """Create the store's folder with layout.json."""
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / layout.LAYOUT).exists():
             (self.root / layout.LAYOUT).put_json({"layout": LAYOUT})
@@ -66,27 +63,25 @@ class Store:
             self._labels(info).put(pack_labels(info.labels).encode())
 
     def with_labels(self, info: DatasetInfo) -> DatasetInfo:
-        """`info` with the labels that were kept of it; as it is where none were."""
+        """`info` with the labels that the store keeps of it; `info` itself where there are none."""
         try:
             return replace(info, labels=unpack_labels(self._labels(info).read_text()))
         except FileNotFoundError:
             return info
         except (ValueError, KeyError, zlib.error) as e:
-            raise CorruptFileError(
-                f"{self._labels(info)}: {e}; remove it and run the sweep again"
-            ) from None
+            remedy = "remove it and run the sweep again"
+            raise CorruptFileError(f"{self._labels(info)}: {e}; {remedy}") from None
 
     def _labels(self, info: DatasetInfo) -> Place:
         return self.root / layout.LABELS / f"{info.fingerprint[:20]}.json"
 
     def done(self, key: str) -> bool:
-        """Whether a finished result of `key` is there."""
+        """Whether the store has a finished result of `key`."""
         return (self.root / layout.STAGES / key / MANIFEST).exists()
 
     def surely_done(self, key: str) -> bool:
-        """`done`, asked in a way that costs more and is never behind what other machines have
-        written."""
-        return (self.root / layout.STAGES / key).adopted(MANIFEST)
+        """`done`, never from a cache of this machine; costs more."""
+        return (self.root / layout.STAGES / key).committed(MANIFEST)
 
     def result(self, key: str) -> Result:
         """The finished result of `key`; raises KeyError where there is none."""
@@ -95,80 +90,78 @@ class Store:
         return Result(self.root / layout.STAGES / key)
 
     def progress(self, key: str) -> dict[str, Any] | None:
-        """How far the training of the unfinished stage `key` is; None where nobody has said so."""
-        return self._left(key, layout.PROGRESS)
+        """The latest progress of the unfinished stage `key`; None where there is none."""
+        return self._work_file(key, layout.PROGRESS)
 
     def seconds(self, key: str) -> float:
-        """How long stage `key` has been worked on, as far as is known."""
+        """The seconds of work on stage `key`, by its manifest or its latest progress."""
         with suppress(CorruptFileError):
             if self.done(key):
                 return float(self.result(key).manifest["seconds"])
         return (self.progress(key) or {}).get("seconds", 0.0)
 
     def work(self, key: str) -> Place:
-        """The folder of the unfinished stage `key`, made where missing."""
+        """The work folder of the unfinished stage `key`, created where it is missing."""
         folder = self.root / layout.WORK / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def gather(self, stage: Stage) -> Path:
-        """An empty folder in which the files of `stage`'s result are gathered before `publish`."""
+        """An empty folder for the files of `stage`'s result, for `publish`."""
         return self.work(stage.key).draft()
 
     def publish(
         self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None
     ) -> Result:
-        """Make `gathered` the result of `stage` in one step; the unfinished work is removed.
-        `data`: the sizes of the data it was made of, for its manifest.
+        """Make the folder `gathered` the result of `stage` atomically, and remove its work folder.
+        `data`: the sizes of its data, for the manifest.
 
-        Where another process was faster its result stays: equal keys mean equal results.
+        If another process was faster, its result stays: equal keys mean equal results.
         """
         target = self.root / layout.STAGES / stage.key
         try:
-            target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
-        except OSError as e:  # the faster one's result is there, and it has removed the work folder
-            if not self.done(stage.key):
+            target.commit(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
+        except OSError as e:
+            if not self.done(stage.key):  # or else another process was faster
                 if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                self.set_aside(
-                    stage, f"{MANIFEST} is missing"
-                )  # results come whole: somebody has removed it
-                target.adopt(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
+                # a commit is atomic, so the manifest of these files was removed later
+                self.set_aside(stage, f"{MANIFEST} is missing")
+                target.commit(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
         self.discard_work(stage.key)
         return Result(target)
 
     def remove(self, key: str) -> None:
         """Remove the finished result of `key`, and the warnings about it."""
-        (self.root / layout.STAGES / key).withdraw(
-            MANIFEST, self.root / layout.WORK / f"removed-{key}"
-        )
-        for noted in (self.root / layout.FAMILIES).find(f"*/*-{key}"):
-            noted.unlink()
+        removed = self.root / layout.WORK / f"removed-{key}"
+        (self.root / layout.STAGES / key).withdraw(MANIFEST, removed)
+        for entry in (self.root / layout.FAMILIES).find(f"*/*-{key}"):
+            entry.unlink()
         notices.forget(self.root, key)
 
-    def set_aside(self, stage: Stage, what: str) -> str:
-        """Move the damaged result of `stage` to where no reader looks, and warn of it. What was
-        done, in words; empty where another process has done it. The caller holds the stage's
+    def set_aside(self, stage: Stage, problem: str) -> str:
+        """Move the damaged result of `stage` to `damaged/`, where no reader looks, and warn of it.
+        Returns the warning, empty where another process has done it. The caller holds the stage's
         lease."""
         folder = self.root / layout.DAMAGED
         numbers = [int(p.name.rpartition("-")[2]) for p in folder.find(f"{stage.key}-*")]
-        aside = folder / f"{stage.key}-{max(numbers, default=0) + 1}"
+        target = folder / f"{stage.key}-{max(numbers, default=0) + 1}"
         try:
-            (self.root / layout.STAGES / stage.key).withdraw(MANIFEST, aside, keep=True)
+            (self.root / layout.STAGES / stage.key).withdraw(MANIFEST, target, keep=True)
         except FileNotFoundError:
             return ""
-        made = "trained" if stage.kind in TRAINING else "computed"
-        said = f"{what}: set aside as damaged/{aside.name}, it is {made} again"
-        self.warn(stage, said)
-        return f"{stage.label} {stage.key}: {said}"
+        verb = "trained" if stage.kind in TRAINING else "computed"
+        message = f"{problem}: set aside as damaged/{target.name}, it is {verb} again"
+        self.warn(stage, message)
+        return f"{stage.label} {stage.key}: {message}"
 
     def lost(self) -> set[str]:
-        """The keys of results that were set aside as damaged and have not been made again."""
+        """The keys of results that were set aside as damaged and have no new result yet."""
         keys = {p.name.rpartition("-")[0] for p in (self.root / layout.DAMAGED).find("*")}
         return {key for key in keys if not self.done(key)}
 
     def note_family(self, stage: Stage) -> None:
-        """Note that longer trainings of `stage`'s family can go on from its result."""
+        """Register `stage`'s result as one from which longer trainings of its family can resume."""
         folder = self.root / layout.FAMILIES / str(stage.family)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stage.steps}-{stage.key}").create(b"")
@@ -177,72 +170,74 @@ class Store:
         """(steps, key) of the finished stages of `stage`'s family, by steps."""
         if stage.family is None:
             return []
-        noted = [
-            p.name.split("-") for p in (self.root / layout.FAMILIES / stage.family).find("*-*")
-        ]
-        return sorted((int(steps), key) for steps, key in noted if self.done(key))
+        entries = (self.root / layout.FAMILIES / stage.family).find("*-*")
+        members = [entry.name.split("-") for entry in entries]
+        return sorted((int(steps), key) for steps, key in members if self.done(key))
 
     def discard_work(self, key: str) -> None:
-        """Remove what a finished stage left in its work folder."""
+        """Remove the work folder of a finished stage."""
         (self.root / layout.WORK / key).clear()
 
     def warn(self, stage: Stage, text: str) -> None:
-        """Print the warning `text` about `stage`, and keep it for the view, the report and
-        `status`: once, and never an error."""
-        notices.tell(self.root, stage, text)
+        """Print the warning `text` about `stage`, and keep it, once, for the view, the report and
+        `status`. Raises nothing."""
+        notices.print_and_keep(self.root, stage, text)
 
     def write_failure(self, stage: Stage, failure: dict[str, Any]) -> None:
-        """Leave why `stage` failed, for the coordinator and for trials that wait for it."""
+        """Write why `stage` failed, for the coordinator and for trials that wait for it."""
         (self.work(stage.key) / layout.FAILURE).put_json(failure)
 
     def failure(self, stage: Stage) -> dict[str, Any] | None:
-        """Why `stage` failed last, if it did."""
-        return self._left(stage.key, layout.FAILURE)
+        """Why the latest attempt at `stage` failed; None where it did not."""
+        return self._work_file(stage.key, layout.FAILURE)
 
     def clear_failure(self, stage: Stage) -> None:
-        """Forget an earlier failure before trying again."""
+        """Remove an earlier failure before another attempt."""
         (self.root / layout.WORK / stage.key / layout.FAILURE).unlink(missing_ok=True)
 
-    def _left(self, key: str, name: str) -> dict[str, Any] | None:
-        """What was left as `name` for others in the work folder of the unfinished stage `key`."""
+    def _work_file(self, key: str, name: str) -> dict[str, Any] | None:
+        """The JSON file `name` in the work folder of the unfinished stage `key`; None where there
+        is none."""
         try:
             return json.loads((self.root / layout.WORK / key / name).read_text())
         except (OSError, ValueError):
             return None
 
 
-def disk_refuses(error: BaseException) -> bool:
-    """Whether `error` says that the storage refuses, as a full or read-only disk: no use in trying
-    again at once."""
+def storage_refuses(error: BaseException) -> bool:
+    """Whether the storage refuses, such as a full or read-only disk, so that a retry is of no
+    use."""
     if isinstance(error, StorageRefusedError):
         return True
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def with_remedy(error: OSError) -> str:
-    """What `error` says, and what to do about it."""
-    return (
-        str(error) if isinstance(error, StorageError) else f"{error}: make room or make it writable"
-    )
+    """The message of `error` with a remedy."""
+    if isinstance(error, StorageError):
+        return str(error)
+    return f"{error}: make room or make it writable"
 
 
 def _manifest(
     stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None
 ) -> dict[str, Any]:
     files = {
-        p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size}
-        for p in sorted(gathered.iterdir())
-        if p.name != MANIFEST
+        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(gathered.iterdir())
+        if path.name != MANIFEST
     }
-    return {
+    manifest = {
         "kind": stage.kind,
         "key": stage.key,
         "label": stage.label,
-        "parents": [p.key for p in stage.parents],
+        "parents": [parent.key for parent in stage.parents],
         "config": stage.content,
         "files": files,
         "seconds": round(seconds, 3),
         "finished": time.time(),
         "made_by": made_by(),
-        **({} if data is None else {"data": data}),
     }
+    if data is not None:
+        manifest["data"] = data
+    return manifest

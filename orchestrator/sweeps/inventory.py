@@ -50,7 +50,7 @@ def entries(root: Place) -> list[StoredStage]:
         except DamagedError as e:
             size = sum(size for size, _ in path.parent.listing().values())
             found.append(
-                StoredStage(key, DAMAGED, e.found[key], size, now - path.modified(), needed_by)
+                StoredStage(key, DAMAGED, e.problems[key], size, now - path.modified(), needed_by)
             )
     return sorted(found, key=lambda e: e.age)
 
@@ -99,7 +99,7 @@ def running(root: Place) -> set[str]:
         for folder in [f for f in open_ones if _beat(f) != before[f]]:
             open_ones.discard(folder)
             found |= _sweep_of(folder)
-        time.sleep(leases.beat_seconds(root) / 8)
+        time.sleep(leases.heartbeat_seconds(root) / 8)
     return found
 
 

@@ -13,9 +13,9 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.rules.sampling import class_faults
 from orchestrator.settings.tracking_address import sqlite_path
 from orchestrator.store import layout
-from orchestrator.store.images_read import root_that_reads
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
+from orchestrator.store.training_images import enclosing_root
 
 if (
     TYPE_CHECKING
@@ -134,7 +134,7 @@ def _check_apart(experiment: Experiment, source: str) -> None:
         ("storage", experiment.storage, experiment.storage),
         ("tracking.uri", uri, file),
     ):
-        if where and not where.startswith(S3) and (root := root_that_reads(expanded(where), every)):
+        if where and not where.startswith(S3) and (root := enclosing_root(expanded(where), every)):
             what = f"got {describe(told)}, which lies in data.root, {describe(root)}: results would be read as images"
             faults.append(
                 Fault(

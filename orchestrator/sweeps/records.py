@@ -20,7 +20,7 @@ from orchestrator.plan import plan_file
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
 from orchestrator.store import layout
-from orchestrator.store.begun import BEGUN
+from orchestrator.store.last_run import BEGUN
 from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import DamagedError
@@ -359,7 +359,7 @@ class Records:
                 self._measured[key] = self.store.result(key).json(layout.METRICS)
                 self.damaged.pop(key, None)
             except DamagedError as e:
-                self.damaged |= e.found
+                self.damaged |= e.problems
                 return {}
             except (KeyError, FileNotFoundError):  # set aside in between
                 return {}
@@ -374,7 +374,7 @@ class Records:
                 try:
                     (self.folder / name).put(self.store.result(trial.key).content(layout.SAMPLES))
                 except DamagedError as e:
-                    self.damaged |= e.found
+                    self.damaged |= e.problems
                     return ""
             self._copied.add(name)
         return name

@@ -52,7 +52,7 @@ class Publisher:
             if time.monotonic() > until:
                 self.problem = "another process has been publishing all the while"
                 return
-            time.sleep(leases.beat_seconds(self.turns) / 4)
+            time.sleep(leases.heartbeat_seconds(self.turns) / 4)
 
     def attempt(self, status: str | None = None) -> bool:
         """Publish what MLflow does not have yet, and with `status` end the sweep's run; where that

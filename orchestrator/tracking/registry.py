@@ -74,7 +74,7 @@ def _has_network(records: Records, trial: Trial) -> bool:
     try:
         return records.store.result(trial.chain[-1].key).has(layout.NETWORK)
     except DamagedError as e:
-        records.damaged |= e.found
+        records.damaged |= e.problems
         return False
 
 

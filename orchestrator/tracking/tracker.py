@@ -76,7 +76,7 @@ class Tracker:
                 try:
                     self._publish_stage(stage)
                 except DamagedError as e:  # the next run makes it again, and publishes it
-                    self.records.damaged |= e.found
+                    self.records.damaged |= e.problems
         for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
             self.records.measured(trial)

@@ -103,7 +103,7 @@ class TrainingLog:
             )
             self.pending = [0.0, 0]
         self.system.after(step, self.seconds)
-        if now - self.told > PROGRESS_SECONDS * self.folder.pace:
+        if now - self.told > PROGRESS_SECONDS * self.folder.poll_factor:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
             self.told = now
@@ -241,7 +241,7 @@ def tell(folder: Place, progress: dict[str, Any]) -> None:
     """Leave `progress` in a work folder, for views: what `TrainingLog` tells, or a text as `doing`
     where no step is taken yet. Never an error."""
     with suppress(OSError):  # a view that lags is better than a training that stops
-        (folder / layout.PROGRESS).note(json.dumps(progress).encode())
+        (folder / layout.PROGRESS).put_fast(json.dumps(progress).encode())
 
 
 @contextmanager
@@ -250,5 +250,5 @@ def reporting(store: Store, stage: Stage) -> Iterator[None]:
     about `stage`, and what kaccore says of work that takes minutes, such as decoding images, is
     left as the stage's progress."""
     folder = store.work(stage.key)
-    with notices.heard(store.root, stage), listening(lambda text: tell(folder, {"doing": text})):
+    with notices.captured(store.root, stage), listening(lambda text: tell(folder, {"doing": text})):
         yield

@@ -15,7 +15,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
-from orchestrator.store.store import Store, disk_refuses
+from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work import building
 from orchestrator.work.batch_loss import Group, batch_loss
 from orchestrator.work.job import Job
@@ -105,7 +105,7 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
     store = Store(job.storage)
     if newest(store.root / layout.WORK / stage.key) != job.leases[job.stages.index(stage)]:
         return
-    final = disk_refuses(error) or (
+    final = storage_refuses(error) or (
         isinstance(error, ValueError) and not isinstance(error, CorruptFileError)
     )
     failure = {

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_fulfil import PATIENCE, SPAWN, fulfil_a_part
 from test_leases import Holder, answer, take_when_free, winners
+from test_stage_runner import PATIENCE, SPAWN, run_a_part
 from test_store import publish_many
 
 from kaccore.files import file_sha256
@@ -45,7 +45,7 @@ def machines(tmp_path: Path) -> Iterator[tuple[Folder, Folder]]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(leases, "STALE_SECONDS", QUICK)
 
 
@@ -76,7 +76,7 @@ def test_a_living_holder_is_seen_to_live_from_the_other_machine(machines, quick)
     with Holder(one, QUICK):
         watch, beats = LeaseWatch(other), set[str]()
         while (
-            len(beats) < 3 * QUICK / leases.BEAT_SECONDS
+            len(beats) < 3 * QUICK / leases.HEARTBEAT_SECONDS
         ):  # three times as long as it may be silent
             assert watch.try_take() is None
             beats.add((other / "lease.1").read_text())
@@ -98,7 +98,7 @@ def test_processes_of_two_machines_run_each_stage_once(machines, tmp_path):
         (view, str(tmp_path / "log"), length)
         for view, length in zip(views, (3, 3, 2, 1), strict=True)
     ]
-    processes = [SPAWN.Process(target=fulfil_a_part, args=each) for each in arguments]
+    processes = [SPAWN.Process(target=run_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:

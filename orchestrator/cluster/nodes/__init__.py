@@ -1,1 +1,1 @@
-"""What has to be true of a cluster's nodes before work on them is paid for."""
+"""Checks of a cluster's nodes before a run starts on them."""

@@ -1,22 +1,21 @@
-"""What has to be true of a cluster before work on it is paid for: every fault of every node at
-once.
+"""Checks a cluster before a run starts on it, and collects every fault of every node.
 
-Ray says little of all this. A storage that is not shared ends in a retry on the head that reports
-success; a host's name that means 127.0.1.1 ends in a rendezvous that is not retried; a node that
-never joins is silent."""
+Ray reports little of this. If the storage is not shared, Ray retries on the head and reports
+success. If a host's name resolves to 127.0.1.1, the rendezvous fails and is not retried. A node that
+never joins is not reported at all."""
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cluster.nodes import node_faults
 from orchestrator.cluster.nodes import report as on_node
-from orchestrator.cluster.nodes import verdicts
+from orchestrator.cluster.nodes.node_faults import Node
 from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
 from orchestrator.cluster.nodes.tracking_server import tracking_faults
-from orchestrator.cluster.nodes.verdicts import Node
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.settings.experiment import Experiment
@@ -26,80 +25,83 @@ from orchestrator.store.places import place_of
 from orchestrator.store.store import with_remedy
 from orchestrator.work.preflight import Weights
 
-ANSWER_SECONDS = 120.0  # a node whose processes have to import torch first, on busy CPUs
-DATA_SECONDS = 3600.0  # what is not there yet may be downloaded and decoded
+ANSWER_SECONDS = 120.0  # a node may have to import torch first, on busy CPUs
+DATA_SECONDS = 3600.0  # missing data or weights may have to be downloaded and decoded
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The nodes of a cluster, what each said of itself, and all that is wrong."""
+    """The nodes of a cluster with their reports, and all faults."""
 
     reports: dict[Node, Report]
     faults: list[Fault]
 
 
-def look(
+def examine_cluster(
     experiment: Experiment,
     source: str,
     known: Mapping[DatasetKind, str] | None = None,
     weights: Sequence[Weights] = (),
     fetch: bool = False,
 ) -> Findings:
-    """Examine the nodes of the cluster that is connected for `experiment`, which faults name as
-    `source`. `known` has the fingerprints of the data that the trials are of, by default of the
-    experiment's own, as they are here. Each of several nodes has to have the `weights` too, or,
-    with `fetch`, fetches the official ones now."""
-    nodes = alive()
+    """Examine the nodes of the connected cluster for `experiment`, whose file faults name as
+    `source`. `known` maps each data set of the trials to its fingerprint on this machine, empty
+    where it is not read yet; by default it is the experiment's own data. Where there are several
+    nodes, each needs the `weights` too; with `fetch` a node downloads official weights now."""
+    nodes = alive_nodes()
     probe = Probe(str(place_of(experiment.storage).absolute()), uuid.uuid4().hex[:12])
     faults = list[Fault]()
     known = {experiment.data: ""} if known is None else known
-    data = {(n, of): _start(on_node.fingerprint, n, of.absolute()) for n in nodes for of in known}
-    asked = (
-        {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes}
-        if weights and len(nodes) > 1
-        else {}
-    )
+    data_tasks = {
+        (node, data): _start(on_node.fingerprint, node, data.absolute())
+        for node in nodes
+        for data in known
+    }
+    weights_tasks = {}
+    if weights and len(nodes) > 1:
+        weights_tasks = {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes}
+    reports: dict[Node, Report] = {}
     try:
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
-        reports, silent = _reports(nodes, probe, experiment)
-        faults += silent + verdicts.shared(
-            {n: _returned(n, probe, r) for n, r in reports.items()}, experiment, source
-        )
+        reports, unanswered = _reports(nodes, probe, experiment)
+        problems = {n: _storage_problem(n, probe, report) for n, report in reports.items()}
+        faults += unanswered + node_faults.storage_faults(problems, experiment, source)
     except OSError as e:
-        reports, faults = (
-            {},
-            [*faults, Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}")],
-        )
+        faults.append(Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}"))
     finally:
-        _forget(probe)
-    faults += verdicts.nodes(reports, experiment, source)
-    started = {(n, of): ref for (n, of), ref in data.items() if n in reports}
-    faults += _data_faults(started, known, source)
-    faults += _weights_faults({n: ref for n, ref in asked.items() if n in reports}, source)
+        _remove(probe)
+    faults += node_faults.node_faults(reports, experiment, source)
+    data_tasks = {(n, data): task for (n, data), task in data_tasks.items() if n in reports}
+    faults += _data_faults(data_tasks, known, source)
+    weights_tasks = {n: task for n, task in weights_tasks.items() if n in reports}
+    faults += _weights_faults(weights_tasks, source)
     return Findings(reports, faults)
 
 
 def faults_without_a_cluster(experiment: Experiment, source: str) -> list[Fault]:
-    """What is wrong with the tracking server and with the data of this machine; asks no Ray."""
+    """The faults of the tracking server and of the data on this machine; does not use Ray."""
     return [*tracking_faults(experiment, source), *_data_faults({}, {experiment.data: ""}, source)]
 
 
-def before_start(
+def check_before_start(
     experiment: Experiment,
     source: str,
     known: Mapping[DatasetKind, str],
     weights: Sequence[Weights] = (),
 ) -> None:
-    """Raise ConfigError with everything that is wrong, where the cluster that is connected has
-    several nodes. Nodes that have not joined yet are waited for later; of the tracking server, on
-    which no run depends, the publisher warns."""
-    if len(alive()) > 1 and (faults := look(experiment, source, known, weights, fetch=True).faults):
+    """Raise ConfigError with all faults, where the connected cluster has several nodes. The run
+    waits later for nodes that have not joined yet. The publisher warns of the tracking server, on
+    which no run depends."""
+    if len(alive_nodes()) < 2:
+        return
+    faults = examine_cluster(experiment, source, known, weights, fetch=True).faults
+    if faults:
         raise ConfigError(faults)
 
 
-def alive() -> list[Node]:
-    """The nodes of the cluster that is connected."""
+def alive_nodes() -> list[Node]:
+    """The nodes of the connected cluster."""
     import ray
 
     return [
@@ -127,34 +129,34 @@ def _start(function: Any, node: Node, *arguments: Any) -> Any:
 def _reports(
     nodes: Sequence[Node], probe: Probe, experiment: Experiment
 ) -> tuple[dict[Node, Report], list[Fault]]:
-    """What the nodes say, with the driver's clock subtracted from theirs; and a fault for each that
-    says nothing."""
+    """The report of each node, its clock as the difference to the driver's; and a fault for each
+    node that did not answer or could not run the task."""
     import ray
 
     hosts = sorted({n.host for n in nodes})
     gpus = bool(experiment.cluster.gpus_per_worker)
-    asked = {n: _start(on_node.examine, n, n.id, probe, hosts, gpus) for n in nodes}
     began = time.time()
+    waiting = {_start(on_node.examine, n, n.id, probe, hosts, gpus): n for n in nodes}
     reports = {}
     faults = []
-    waiting = {ref: n for n, ref in asked.items()}
     while waiting and time.time() - began < ANSWER_SECONDS:
         ready, _ = ray.wait(list(waiting), timeout=1.0)
-        for ref in ready:
-            node = waiting.pop(ref)
+        for task in ready:
+            node = waiting.pop(task)
             try:
-                reports[node] = ray.get(ref)
+                reports[node] = ray.get(task)
             except Exception as e:
-                faults.append(verdicts.unable(node, e))
+                faults.append(node_faults.cannot_run(node, e))
                 continue
-            now = time.time()  # its clock was read between the question and now
+            now = time.time()  # the node read its clock between `began` and now
             reports[node].clock -= min(max(reports[node].clock, began), now)
-    return reports, faults + [verdicts.silent(node, ANSWER_SECONDS) for node in waiting.values()]
+    faults += [node_faults.no_answer(node, ANSWER_SECONDS) for node in waiting.values()]
+    return reports, faults
 
 
-def _returned(node: Node, probe: Probe, report: Report) -> str:
-    """What is wrong with the storage between the driver and `node`: each has to see what the other
-    wrote."""
+def _storage_problem(node: Node, probe: Probe, report: Report) -> str:
+    """Why the driver and `node` do not share the storage: each has to see the other's file; empty
+    where they do."""
     if report.storage:
         return report.storage
     with suppress(OSError):
@@ -163,48 +165,51 @@ def _returned(node: Node, probe: Probe, report: Report) -> str:
 
 
 def _data_faults(
-    started: dict[tuple[Node, DatasetKind], Any], known: Mapping[DatasetKind, str], source: str
+    tasks: dict[tuple[Node, DatasetKind], Any], known: Mapping[DatasetKind, str], source: str
 ) -> Iterable[Fault]:
     import ray
 
-    here = dict(known)
-    for settings in here:
+    fingerprints = dict(known)
+    for data in fingerprints:
         try:
-            here[settings] = here[settings] or on_node.fingerprint(settings)
+            fingerprints[data] = fingerprints[data] or on_node.fingerprint(data)
         except (ValueError, OSError) as e:
             yield Fault(source, "data", str(e))
-    ray.wait(
-        list(started.values()), num_returns=len(started), timeout=DATA_SECONDS
-    ) if started else None
-    for (node, settings), ref in started.items():
+    _wait_for(tasks.values())
+    for (node, data), task in tasks.items():
         try:
-            there = ray.get(ref, timeout=0.0)
+            fingerprint = ray.get(task, timeout=0.0)
         except Exception as e:
-            yield verdicts.data_missing(node, e, source)
+            yield node_faults.data_missing(node, e, source)
             continue
-        if here[settings] and there != here[settings]:
-            yield verdicts.data_differs(node, source)
+        if fingerprints[data] and fingerprint != fingerprints[data]:
+            yield node_faults.data_differs(node, source)
 
 
-def _weights_faults(started: Mapping[Node, Any], source: str) -> Iterable[Fault]:
+def _weights_faults(tasks: Mapping[Node, Any], source: str) -> Iterable[Fault]:
     import ray
 
-    ray.wait(
-        list(started.values()), num_returns=len(started), timeout=DATA_SECONDS
-    ) if started else None
-    for node, ref in started.items():
+    _wait_for(tasks.values())
+    for node, task in tasks.items():
         try:
-            yield from (
-                Fault(source, key, f"on {node}: {message}")
-                for key, message in ray.get(ref, timeout=0.0)
-            )
+            faults = ray.get(task, timeout=0.0)
         except Exception as e:
             yield Fault(source, "evaluation.weights", f"not ready on {node}: {first_line(e)}")
+            continue
+        for key, message in faults:
+            yield Fault(source, key, f"on {node}: {message}")
 
 
-def _forget(probe: Probe) -> None:
+def _wait_for(tasks: Collection[Any]) -> None:
+    import ray
+
+    if tasks:
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=DATA_SECONDS)
+
+
+def _remove(probe: Probe) -> None:
     with suppress(OSError):
         probe.folder.clear()
         for folder in (probe.folder.parent, probe.folder.parent.parent):
             if isinstance(folder, Folder):
-                folder.rmdir()  # the storage's own too, unless there is anything else in it
+                folder.rmdir()  # the storage itself too, if it is empty

@@ -1,4 +1,4 @@
-"""What one node of a cluster says of itself; runs there, in a Ray task."""
+"""What one node of a cluster reports about itself, in a Ray task that runs there."""
 
 import hashlib
 import shutil
@@ -17,14 +17,14 @@ from orchestrator.store.places import place_of
 from orchestrator.store.provenance import made_by
 from orchestrator.work.preflight import Weights
 
-SHARED_SECONDS = 10.0  # a network file system may show a new file this much later
-DRIVER = "driver"  # the probe's file by which the driver is recognised
+SHARED_SECONDS = 10.0  # a network file system may show a new file with this delay
+DRIVER = "driver"  # the name of the driver's file in the probe's folder
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A folder `probes/<id>` of the storage, in which the driver and every node leave a file for
-    each other."""
+    """A folder `probes/<id>` of the storage: the driver and every node write a file into it, and
+    read each other's."""
 
     storage: str
     id: str
@@ -34,7 +34,8 @@ class Probe:
         return place_of(self.storage) / "probes" / self.id
 
     def read(self, name: str) -> str:
-        """What `name` has left; raises OSError where it does not appear within SHARED_SECONDS."""
+        """The content of the file of `name`; raises OSError where it does not appear within
+        SHARED_SECONDS."""
         until = time.monotonic() + SHARED_SECONDS
         while True:
             try:
@@ -45,15 +46,15 @@ class Probe:
             time.sleep(0.2)
 
     def write(self, name: str) -> None:
-        """Leave this probe's id under `name`."""
+        """Write this probe's id into the file of `name`."""
         (self.folder / name).put(self.id.encode())
 
 
 @dataclass
 class Report:
-    """One node: `addresses` of each host's name as it is understood there, `storage` what is wrong
-    with the storage, `free` the share of its disk and the bytes that are free, `clock` its time in
-    seconds since 1970."""
+    """One node: `addresses` to which each host's name resolves there, `storage` why the probe
+    failed (empty: it did not), `free` the share and the bytes of its disk that are free, `clock` its
+    time in seconds since 1970."""
 
     versions: dict[str, str]
     addresses: dict[str, list[str]] = field(default_factory=dict)
@@ -64,11 +65,12 @@ class Report:
 
 
 def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
-    """Look round on this node, called `name`; `gpus` whether its GPUs matter."""
+    """The report of this node, whose file in the probe is `name`; `gpus`: count the GPUs that torch
+    sees."""
     disk = shutil.disk_usage(_ray_folder())
     report = Report({**made_by(), "code": code()}, {host: addresses(host) for host in hosts})
     report.free = (disk.free / disk.total, float(disk.free))
-    report.storage = _share(name, probe)
+    report.storage = _probe_storage(name, probe)
     if gpus:
         import torch
 
@@ -78,30 +80,30 @@ def examine(name: str, probe: Probe, hosts: list[str], gpus: bool) -> Report:
 
 
 def _ray_folder() -> str:
-    """Where the Ray of this node has its sockets, logs and spilled objects."""
+    """The folder of Ray's sockets, logs and spilled objects on this node."""
     return str(ray_internals.session_folder() or tempfile.gettempdir())
 
 
 def fingerprint(settings: DatasetKind) -> str:
-    """The fingerprint of the data as this node has it, made ready there if need be; raises
-    ValueError or OSError."""
+    """The fingerprint of the data on this node, which downloads and decodes them if necessary;
+    raises ValueError or OSError."""
     from orchestrator.plan.data import read
 
     return read(settings).fingerprint
 
 
 def weights(needed: list[Weights], fetched: bool) -> list[tuple[str, str]]:
-    """What is wrong with the weights that are `needed` as this node has them, each as the key and
-    the message of a fault. Official ones that are missing are fetched, or without `fetched` asked
-    for."""
+    """The faults of the `needed` weights on this node, each as key and message. If official weights
+    are missing, they are downloaded, or without `fetched` only their servers are contacted."""
     from orchestrator.work import preflight
 
-    more = preflight.fetch if fetched else preflight.unreachable
-    return [(f.key, f.message) for f in [*preflight.weights_faults(needed, ""), *more(needed, "")]]
+    check_official = preflight.fetch if fetched else preflight.unreachable
+    faults = [*preflight.weights_faults(needed, ""), *check_official(needed, "")]
+    return [(fault.key, fault.message) for fault in faults]
 
 
 def code() -> str:
-    """A digest of the project's own modules, as they are installed here."""
+    """A digest of the project's own modules that are installed here."""
     digest = hashlib.sha256()
     for package in (kaccore, orchestrator):
         root = Path(str(package.__file__)).parent
@@ -111,16 +113,16 @@ def code() -> str:
 
 
 def addresses(host: str) -> list[str]:
-    """What `host` means on this machine; nothing where it means nothing."""
+    """The addresses to which `host` resolves on this machine; empty where it does not resolve."""
     try:
-        return sorted(
-            {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET)}
-        )
+        entries = socket.getaddrinfo(host, None, socket.AF_INET)
     except OSError:
         return []
+    return sorted({str(socket_address[0]) for *_, socket_address in entries})
 
 
-def _share(name: str, probe: Probe) -> str:
+def _probe_storage(name: str, probe: Probe) -> str:
+    """Read the driver's file and write this node's; the error, empty where there is none."""
     try:
         probe.read(DRIVER)
         probe.write(name)

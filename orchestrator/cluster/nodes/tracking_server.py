@@ -1,5 +1,5 @@
-"""Whether the tracking server can be written to: it answers, takes the login, and speaks this
-client's language."""
+"""Whether the tracking server can be written to: it answers, accepts the login, and its API fits
+this MLflow client."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,7 @@ from orchestrator.tracking.uri import is_server
 
 
 def tracking_faults(experiment: Experiment, source: str) -> Iterator[Fault]:
-    """What is wrong with `tracking.uri`, if it is a server's; asks it twice, for some seconds at
-    the most."""
+    """The fault of `tracking.uri`, if it is a server's; contacts it twice, within a few seconds."""
     uri = experiment.tracking.uri
     if uri is None or not is_server(uri):
         return

@@ -50,7 +50,7 @@ class Folder(OnDiskKind):
     def facts(self) -> DataFacts:
         return replace(self.known, size=self.size)
 
-    def reads(self) -> str | None:
+    def images_folder(self) -> str | None:
         return None if self.root is None else os.path.join(expanded(self.root), self.split or "")
 
     @kind_rule("data.size", "data.name")

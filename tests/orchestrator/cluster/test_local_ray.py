@@ -12,7 +12,7 @@ from orchestrator.cluster import local_ray
 
 LOOK = """
 from orchestrator.cluster import local_ray
-found = local_ray.look()
+found = local_ray.inspect_machine()
 print(*found.faults, '--', *found.warnings, sep='\\n')
 """
 MOUNT = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-c"]
@@ -65,7 +65,7 @@ def test_too_few_processes_are_refused_and_few_are_told(tmp_path):
 @as_root
 def test_a_user_without_a_home_folder_is_refused_and_one_whose_home_is_missing_is_told():
     (fault,), _ = look(*NOBODY, HOME=None)
-    assert "this user has no home folder, which Ray and MLflow look for: set HOME" in fault
+    assert "this user has no home folder, which Ray and MLflow need: set HOME" in fault
     faults, (warning,) = look(*NOBODY, HOME="/nowhere/at/all")
     assert faults == [] and warning.startswith(
         "note: no home folder at /nowhere/at/all, / cannot be written"
@@ -76,18 +76,18 @@ def test_a_full_temporary_folder_is_left_for_another_and_none_at_all_is_refused(
     full = "mount -t tmpfs -o size=100k tmpfs /tmp && head -c 1M /dev/zero > /tmp/fill 2> /dev/null"
     faults, warnings = within(full, TMPDIR=None, RAY_TMPDIR=None)
     assert faults == []
-    (warning,) = [line for line in warnings if "Ray's own files lie in" in line]
+    (warning,) = [line for line in warnings if "Ray's own files are in" in line]
     place = f"/var/tmp/kacflow-{os.geteuid()}/ray"
     assert warning.startswith(
-        f"note: Ray's own files lie in {place}, not in /tmp/ray (of TMPDIR), which will not do"
+        f"note: Ray's own files are in {place}, not in /tmp/ray (of TMPDIR), which cannot be used"
     )
-    assert warning.endswith("which will not do: the disk of /tmp is full: make room")
+    assert warning.endswith("which cannot be used: the disk of /tmp is full: make room")
     everywhere = "; ".join(
         full.replace("/tmp", place) for place in ("/tmp", "/var/tmp", "/dev/shm")
     )
     (fault,), _ = within(everywhere, TMPDIR=None, RAY_TMPDIR=None)
     assert fault.startswith(
-        "this machine: no folder for Ray's own files: /tmp/ray will not do: the disk of /tmp is"
+        "this machine: no folder for Ray's own files: /tmp/ray cannot be used: the disk of /tmp is"
     )
     assert "set TMPDIR to a folder" in fault
 
@@ -114,8 +114,8 @@ def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
     )
     assert faults == []
     assert warning == (
-        "note: Ray's own files lie in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which will not do: /tmp/ray "
-        "cannot be written"
+        "note: Ray's own files are in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which cannot be used: "
+        "/tmp/ray cannot be written"
     )
 
 
@@ -136,11 +136,11 @@ def test_a_folder_that_is_too_long_for_sockets_is_left_for_a_shorter_one(
 def test_what_bears_this_projects_name_in_a_common_folder_has_to_be_ours(tmp_path, monkeypatch):
     own = tmp_path / "kacflow-1"
     own.mkdir()
-    assert local_ray._unfit(own / "ray") == "" or len(str(own)) > local_ray.SOCKET_BYTES
+    assert local_ray.folder_problem(own / "ray") == "" or len(str(own)) > local_ray.SOCKET_BYTES
     own.rmdir()
     own.symlink_to(tmp_path)
     monkeypatch.setattr(local_ray, "SOCKET_BYTES", 1000)
-    assert local_ray._unfit(own / "ray") == "belongs to somebody else"
+    assert local_ray.folder_problem(own / "ray") == "belongs to another user"
 
 
 @pytest.mark.system
@@ -185,6 +185,9 @@ def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_
                           text=True, timeout=PATIENCE)  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"not in {long}/ray (of TMPDIR), which is too long for Ray's sockets" in said.stdout
-    assert "x.yaml is a file: what libraries keep there is made anew each time" in said.stdout
+    assert (
+        "x.yaml is a file: libraries cannot keep their caches there, and make them again each time"
+        in said.stdout
+    )
     assert len(manifests(storage)) == 1
     assert not (long / "ray").exists()

@@ -9,7 +9,7 @@ import pytest
 from commands import PATIENCE, own_environment
 
 from orchestrator.cluster import connection
-from orchestrator.cluster.placement_groups import CHECK_SECONDS, OrphanedGroups, free_orphaned
+from orchestrator.cluster.placement_groups import CHECK_SECONDS, OrphanedGroups, remove_orphaned
 
 
 @pytest.fixture
@@ -56,25 +56,25 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
         ]
     )
     kept_ids = {of_the_driver.id.hex(), kept}
-    assert free_orphaned() == 0
+    assert remove_orphaned() == 0
     ray.kill(dead)
     ray.kill(waiting)
     freed, until = 0, time.monotonic() + PATIENCE
     while freed < 2 and time.monotonic() < until:  # Ray takes note of a death in its own time
-        freed += free_orphaned()
+        freed += remove_orphaned()
     assert freed == 2
-    assert free_orphaned() == 0
+    assert remove_orphaned() == 0
     assert states() == dict.fromkeys(kept_ids, "CREATED") | {left: "REMOVED", pending: "REMOVED"}
 
 
 def test_looking_often_asks_ray_now_and_then(monkeypatch):
     asked, now = [], [100.0]
     monkeypatch.setattr(
-        "orchestrator.cluster.placement_groups.free_orphaned", lambda: asked.append(now[0])
+        "orchestrator.cluster.placement_groups.remove_orphaned", lambda: asked.append(now[0])
     )
     monkeypatch.setattr("orchestrator.cluster.placement_groups.time.monotonic", lambda: now[0])
     reservations = OrphanedGroups()
     for _ in range(9):
-        reservations.look()
+        reservations.check()
         now[0] += CHECK_SECONDS / 4
     assert asked == [100.0, 100.0 + CHECK_SECONDS, 100.0 + 2 * CHECK_SECONDS]

@@ -159,7 +159,7 @@ def test_nothing_is_collected_while_a_plan_cannot_be_read(records, capsys, conte
 def test_garbage_collection_frees_what_was_set_aside_once_it_is_made_again(records, capsys):
     teacher = stage_of(records, "teacher")
     file_of(records, "teacher", "model.safetensors").write_bytes(b"")
-    integrity.mend(records.store, [teacher])
+    integrity.set_aside_damaged(records.store, [teacher])
     aside = Path("runs") / "damaged" / f"{teacher.key}-1"
     arguments = ["gc", "--keep-sweeps", "fabricated"]
     assert stages.main(arguments) == 0

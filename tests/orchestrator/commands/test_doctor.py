@@ -13,9 +13,9 @@ from ray.cluster_utils import Cluster
 
 from orchestrator import doctor
 from orchestrator.cluster import autoscaler, connection
-from orchestrator.cluster.nodes import examination, missing_hosts, report, verdicts
+from orchestrator.cluster.nodes import examination, missing_hosts, node_faults, report
+from orchestrator.cluster.nodes.node_faults import Node
 from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
-from orchestrator.cluster.nodes.verdicts import Node
 from orchestrator.settings import loading
 from orchestrator.store.provenance import made_by
 
@@ -34,7 +34,9 @@ def healthy() -> Report:
 def said(worker: Report, **blocks) -> list[str]:
     return [
         str(f)
-        for f in verdicts.nodes({HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml")
+        for f in node_faults.node_faults(
+            {HEAD: healthy(), WORKER: worker}, experiment(**blocks), "x.yaml"
+        )
     ]
 
 
@@ -56,13 +58,15 @@ def test_a_sound_cluster_has_no_faults_and_without_the_tracking_server_one_for_t
     with patch.dict(os.environ, own_environment(), clear=True):
         connection.connect(two_nodes)
         try:
-            found = examination.look(experiment(storage=str(tmp_path / "runs")), "x.yaml")
+            found = examination.examine_cluster(
+                experiment(storage=str(tmp_path / "runs")), "x.yaml"
+            )
             without = {
                 "storage": str(tmp_path / "runs"),
                 "tracking": {"uri": f"http://127.0.0.1:{free_port()}"},
             }
             # a run does not depend on the tracking server
-            examination.before_start(experiment(**without), "x.yaml", "")
+            examination.check_before_start(experiment(**without), "x.yaml", "")
         finally:
             connection.disconnect()
     assert found.faults == []
@@ -110,7 +114,7 @@ def test_gpus_that_torch_does_not_see_matter_where_they_are_asked_for():
     assert said(blind) == []
     (line,) = said(blind, cluster={"gpus_per_worker": 1})
     assert line.startswith(
-        "x.yaml: cluster.gpus_per_worker: Ray gives away 1 GPUs of node w1 (10.0.0.2), torch sees 0"
+        "x.yaml: cluster.gpus_per_worker: Ray offers 1 GPUs of node w1 (10.0.0.2), torch sees 0"
     )
 
 
@@ -127,8 +131,10 @@ def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monk
     assert there.storage == "FileNotFoundError: No such file or directory"
     elsewhere.write(DRIVER)  # left there by somebody
     there = report.examine(WORKER.id, elsewhere, [], gpus=False)
-    problem = examination._returned(WORKER, mine, there)
-    (fault,) = verdicts.shared({HEAD: "", WORKER: problem}, experiment(storage="/data"), "x.yaml")
+    problem = examination._storage_problem(WORKER, mine, there)
+    (fault,) = node_faults.storage_faults(
+        {HEAD: "", WORKER: problem}, experiment(storage="/data"), "x.yaml"
+    )
     assert str(fault) == (
         "x.yaml: storage: got /data, which node w1 (10.0.0.2) does not share (what the node wrote there does not "
         "appear here): give a folder that all nodes mount at the same place, or s3://bucket/prefix"
@@ -136,7 +142,7 @@ def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monk
 
 
 def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(autoscaler, "joining", list)  # no cluster is connected
+    monkeypatch.setattr(autoscaler, "pending_nodes", list)  # no cluster is connected
     file = tmp_path / "bootstrap.yaml"
     file.write_text(
         "provider: {type: local, head_ip: 127.0.0.1, worker_ips: [127.0.0.2]}\n"
@@ -155,7 +161,7 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
     assert missing_hosts.not_joined({"127.0.0.1", "127.0.0.2"}, of_ray) == []
     assert missing_hosts.not_joined({"127.0.0.1"}, Path(tmp_path / "nosuch.yaml")) == []
     monkeypatch.setattr(
-        autoscaler, "joining", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"]
+        autoscaler, "pending_nodes", lambda: ["127.0.0.2: local.cluster.node, waiting-for-ssh"]
     )
     for written in (file, of_ray):
         with patch.object(missing_hosts, "SSH_PORT", free_port()):

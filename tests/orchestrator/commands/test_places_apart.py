@@ -11,7 +11,7 @@ from PIL import Image
 from orchestrator import data, export, sample
 from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import load
-from orchestrator.store.images_read import is_read
+from orchestrator.store.training_images import is_among_images
 from orchestrator.sweeps.opening import check_storage
 
 FOLDER = TINY.replace("{name: digits}", "{name: folder, root: pets, size: 8}")
@@ -80,7 +80,7 @@ def test_roots_that_a_sweep_varies_and_databases_count_too(pets):
 )  # fmt: skip
 def test_stores_that_no_data_set_reads_are_taken(given, pets):
     asked = load("x.yaml", given)
-    assert asked.storage.startswith("s3:") or not is_read(asked.storage, asked.data)
+    assert asked.storage.startswith("s3:") or not is_among_images(asked.storage, asked.data)
     if not asked.storage.startswith("s3:"):
         check_storage(asked, "x.yaml")
 

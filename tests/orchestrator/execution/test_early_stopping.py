@@ -10,10 +10,10 @@ import pytest
 from commands import run
 from mlflow import MlflowClient
 
-from orchestrator.execution.early_stopping import ends_early
-from orchestrator.execution.fulfil import HaltedError, fulfil
+from orchestrator.execution.early_stopping import early_stop_reason
+from orchestrator.execution.stage_runner import TrialStoppedError, run_stages
 from orchestrator.store.layout import FIDS
-from orchestrator.store.leases import Halt, Lease, LeaseWatch
+from orchestrator.store.leases import Lease, LeaseWatch, StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
@@ -126,16 +126,16 @@ def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(st
 
 
 def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
-    from test_fulfil import CHAIN
+    from test_stage_runner import CHAIN
 
-    store, halt = Store(tmp_path), Halt()
+    store, stop = Store(tmp_path), StopRequest()
 
     def execute(stages):
-        halt.ask()  # as Ray Tune does, from another thread
+        stop.request()  # as Ray Tune does, from another thread
         raise RuntimeError("the workers gave up")
 
-    with pytest.raises(HaltedError):
-        fulfil(CHAIN, store, "run", execute, halt=halt)
+    with pytest.raises(TrialStoppedError):
+        run_stages(CHAIN, store, "run", execute, stop=stop)
     for stage in CHAIN:
         lease = LeaseWatch(
             store.work(stage.key)
@@ -145,12 +145,15 @@ def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
 
 def test_how_a_trial_ended_is_told_from_its_last_report():
     assert (
-        ends_early({FID_WHILE_TRAINING: 12.345678, "step": 50})
+        early_stop_reason({FID_WHILE_TRAINING: 12.345678, "step": 50})
         == "its teacher's FID was 12.35 after 50 steps"
     )
-    assert ends_early({"status": "done", "error": ""}) == ""
-    assert ends_early({"status": "failed", "error": "x", FID_WHILE_TRAINING: 1.0, "step": 3}) == ""
-    assert ends_early({}) == ""
+    assert early_stop_reason({"status": "done", "error": ""}) == ""
+    assert (
+        early_stop_reason({"status": "failed", "error": "x", FID_WHILE_TRAINING: 1.0, "step": 3})
+        == ""
+    )
+    assert early_stop_reason({}) == ""
 
 
 @pytest.mark.parametrize(

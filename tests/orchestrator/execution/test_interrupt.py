@@ -151,7 +151,7 @@ def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records
     assert status.main([str(records.folder)]) == 0
     assert "1 of 3 trials  not running" in capsys.readouterr().out
     records.update_all(
-        lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are over") if e.error else e
+        lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are used up") if e.error else e
     )
     records.save()
     assert status.main([str(records.folder)]) == 0

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from kaccore.data import load
 from orchestrator.console import conclusion
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Plan, Trial
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening

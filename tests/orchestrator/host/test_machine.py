@@ -143,7 +143,7 @@ from orchestrator.cluster import connection
 from orchestrator.host import machine
 torch.set_num_threads(4)
 machine.limit_threads()
-limits = connection._limits()
+limits = connection._local_options()
 print(machine.cpus(), machine.memory(), torch.get_num_threads(), limits["num_cpus"],
       limits["object_store_memory"] + limits["_memory"])
 """
@@ -171,5 +171,5 @@ def test_a_temporary_folder_that_somebody_else_has_made_is_not_used(tmp_path, mo
     assert machine.temporary_folder() == folder and folder.stat().st_mode & 0o077 == 0
     folder.rmdir()
     folder.symlink_to("/")
-    with pytest.raises(PermissionError, match="belongs to somebody else"):
+    with pytest.raises(PermissionError, match="belongs to another user"):
         machine.temporary_folder()

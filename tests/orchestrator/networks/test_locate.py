@@ -16,8 +16,8 @@ from PIL import Image
 
 from orchestrator import export, sample
 from orchestrator.console import command_line, network_arguments
-from orchestrator.networks import locate, sampling_choice
 from orchestrator.fields.faults import ConfigError
+from orchestrator.networks import locate, sampling_choice
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from orchestrator import sample
+from orchestrator.fields.faults import ConfigError
 from orchestrator.networks import http, locate
 from orchestrator.networks.studio import Studio
-from orchestrator.fields.faults import ConfigError
 from orchestrator.work.requests import RequestError
 
 GRID9 = {

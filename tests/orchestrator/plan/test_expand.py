@@ -2,10 +2,10 @@ import math
 
 import pytest
 
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.expand import expand
 from orchestrator.plan.points import Expansion
 from orchestrator.settings.experiment import Experiment
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 
 

@@ -8,12 +8,12 @@ import pytest
 from planned import experiment, plan
 
 from kaccore.metrics.features import features_for
+from orchestrator.fields.schema import leaves
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.fields.schema import leaves
 from orchestrator.settings.space import NOT_SWEPT
 from orchestrator.work.job import weights_of
 

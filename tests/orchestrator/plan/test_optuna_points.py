@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan import plan
 from orchestrator.plan.expand import expand
 from orchestrator.plan.optuna_points import add_next
 from orchestrator.plan.points import Expansion, Known, PointSpace
 from orchestrator.settings.experiment import Experiment
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 
 

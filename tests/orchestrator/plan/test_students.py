@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import teacher_stage
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import intervals_text, step_counts, student_for, students
 from orchestrator.settings.experiment import Experiment
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import parse
 
 

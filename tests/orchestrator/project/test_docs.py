@@ -7,11 +7,11 @@ import pytest
 from commands import REPOSITORY
 from documented import PAGES
 
+from orchestrator.fields.schema import leaves
 from orchestrator.plan.expand import expand
 from orchestrator.reference import markdown
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import parse
-from orchestrator.fields.schema import leaves
 from orchestrator.settings.yaml_reader import load_text
 
 EXPERIMENTS = [

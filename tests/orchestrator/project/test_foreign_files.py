@@ -15,9 +15,9 @@ from commands import REPOSITORY
 from kaccore.checkpoint import load_checkpoint, save_checkpoint
 from kaccore.files import CorruptFileError, file_sha256, write_json
 from orchestrator import sample
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
-from orchestrator.fields.faults import ConfigError
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -28,7 +28,7 @@ RUN_CODE = {
     "yaml.unsafe_load", "mlflow.pyfunc.load_model", "mlflow.pytorch.load_model", "eval", "exec",
 }  # fmt: skip
 OWN = {
-    "orchestrator/execution/proposals.py: pickle.loads"
+    "orchestrator/execution/searcher.py: pickle.loads"
 }  # a trial, for a coordinator of the run that wrote it
 
 

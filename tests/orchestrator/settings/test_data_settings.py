@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from orchestrator import sample
+from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
 from orchestrator.sweeps import opening
 from orchestrator.work.batch_loss import Group

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from orchestrator.settings.dataset_facts import DATA_FACTS
 
+from orchestrator.fields.faults import ConfigError
+from orchestrator.fields.schema import leaves
 from orchestrator.settings import yaml_reader
 from orchestrator.settings.blocks import Data
-from orchestrator.settings.dataset_facts import DATA_FACTS
 from orchestrator.settings.experiment import Experiment
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import load, override, parse
-from orchestrator.fields.schema import leaves
 
 BAD_INPUT = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
 

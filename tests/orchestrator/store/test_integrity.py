@@ -16,8 +16,8 @@ import torch
 from commands import TINY
 
 from kaccore.checkpoint import write_tensors
-from orchestrator.execution import fulfil as engine
-from orchestrator.execution.fulfil import LostResultError, Run, StageFailedError, fulfil
+from orchestrator.execution import stage_runner
+from orchestrator.execution.stage_runner import LostResultError, Run, StageFailedError, run_stages
 from orchestrator.host.printed import command
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage
@@ -105,7 +105,7 @@ def test_what_is_damaged_is_set_aside_with_a_line_and_made_again_to_the_last_dig
 ):
     stage, root = stage_of(planned, kind), Path(store.root)
     damage(root / "stages" / stage.key / name)
-    (line,) = integrity.mend(store, list(planned.stages()))
+    (line,) = integrity.set_aside_damaged(store, list(planned.stages()))
     assert line.startswith(f"{stage.label} {stage.key}: {name} is ")
     assert f": set aside as damaged/{stage.key}-1, it is " in line and line.endswith(" again")
     (notice,) = notices.about(store.root, [stage])
@@ -113,7 +113,9 @@ def test_what_is_damaged_is_set_aside_with_a_line_and_made_again_to_the_last_dig
     assert not store.done(stage.key) and store.lost() == {stage.key}
     assert list((root / "damaged").iterdir()) == [root / "damaged" / f"{stage.key}-1"]
     in_process.run_trial(planned.trials[0], root)
-    assert store.lost() == set() and integrity.mend(store, list(planned.stages())) == []
+    assert (
+        store.lost() == set() and integrity.set_aside_damaged(store, list(planned.stages())) == []
+    )
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
     assert metrics(root, planned.trials[0].evaluation) == metrics(
@@ -123,16 +125,16 @@ def test_what_is_damaged_is_set_aside_with_a_line_and_made_again_to_the_last_dig
 
 def test_a_second_start_asks_for_sizes_and_times_alone(planned, store, monkeypatch):
     stages_, teacher = list(planned.stages()), stage_of(planned, "teacher")
-    assert integrity.mend(store, stages_) == []
+    assert integrity.set_aside_damaged(store, stages_) == []
     file = Path(store.root) / "stages" / teacher.key / "model.safetensors"
     silently(file)
     noted = (Path(store.root) / "verified.json").read_bytes()
-    assert integrity.mend(store, stages_) == []  # as if it had not been read
+    assert integrity.set_aside_damaged(store, stages_) == []  # as if it had not been read
     assert (Path(store.root) / "verified.json").read_bytes() == noted
     with pytest.raises(DamagedError, match=r"model\.safetensors is damaged \(its sha256 differs\)"):
         store.result(teacher.key).tensors("model.safetensors")
     os.utime(file)
-    assert len(integrity.mend(store, stages_)) == 1
+    assert len(integrity.set_aside_damaged(store, stages_)) == 1
 
 
 def test_a_large_file_is_read_at_the_start_only_where_it_was_written_since(
@@ -143,17 +145,19 @@ def test_a_large_file_is_read_at_the_start_only_where_it_was_written_since(
     file = Path(store.root) / "stages" / teacher.key / "model.safetensors"
     before = file.read_bytes()
     flip(file)
-    assert integrity.mend(store, stages_) == []  # never seen before, and larger than that
+    assert (
+        integrity.set_aside_damaged(store, stages_) == []
+    )  # never seen before, and larger than that
     file.write_bytes(before)
-    assert integrity.mend(store, stages_) == []
+    assert integrity.set_aside_damaged(store, stages_) == []
     flip(file)
-    assert len(integrity.mend(store, stages_)) == 1
+    assert len(integrity.set_aside_damaged(store, stages_)) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[", "[]", '{"x": 1}'])
 def test_a_damaged_note_of_what_was_seen_is_written_anew(planned, store, content):
     (Path(store.root) / "verified.json").write_text(content)
-    assert integrity.mend(store, list(planned.stages())) == []
+    assert integrity.set_aside_damaged(store, list(planned.stages())) == []
     noted = json.loads((Path(store.root) / "verified.json").read_text())
     assert noted.keys() == {s.key for s in planned.stages()}
 
@@ -161,7 +165,7 @@ def test_a_damaged_note_of_what_was_seen_is_written_anew(planned, store, content
 def test_trials_of_what_was_set_aside_are_open_until_it_is_made_again(planned, store):
     teacher = stage_of(planned, "teacher")
     flip(Path(store.root) / "stages" / teacher.key / "model.safetensors")
-    integrity.mend(store, list(planned.stages()))
+    integrity.set_aside_damaged(store, list(planned.stages()))
     for _ in range(2):  # and are still so for a run after one that was interrupted
         records = Records(planned, store)
         records.open()
@@ -204,10 +208,10 @@ def test_on_either_kind_of_store_a_damaged_result_is_found_and_set_aside_as_a_wh
     store = Store(root)
     for stage in (TEACHER, STUDENT):
         published(store, stage)
-    assert integrity.mend(store, [TEACHER, STUDENT]) == []
+    assert integrity.set_aside_damaged(store, [TEACHER, STUDENT]) == []
     file = store.result(TEACHER.key).file("losses.json")
     file.put(b"[1, 2]")
-    (line,) = integrity.mend(store, [TEACHER, STUDENT])
+    (line,) = integrity.set_aside_damaged(store, [TEACHER, STUDENT])
     assert "losses.json is damaged (it has 6 bytes, expected 3)" in line
     assert not store.done(TEACHER.key) and store.done(STUDENT.key)
     assert (root / "stages" / TEACHER.key).find("*") == []
@@ -219,7 +223,7 @@ def test_on_either_kind_of_store_a_damaged_result_is_found_and_set_aside_as_a_wh
     assert kept.find("*") != [] and store.lost() == {TEACHER.key}
     published(store, TEACHER)
     store.result(TEACHER.key).file("losses.json").put(b"")
-    (line,) = integrity.mend(store, [TEACHER])
+    (line,) = integrity.set_aside_damaged(store, [TEACHER])
     assert f"damaged/{TEACHER.key}-2" in line
 
 
@@ -227,10 +231,10 @@ def test_on_s3_a_start_compares_sizes_and_a_reader_checksums(bucket):
     store = Store(bucket)
     published(store, TEACHER)
     store.result(TEACHER.key).file("losses.json").put(b"[2]")
-    assert integrity.mend(store, [TEACHER]) == []
+    assert integrity.set_aside_damaged(store, [TEACHER]) == []
     with pytest.raises(DamagedError, match=r"losses\.json is damaged"):
         store.result(TEACHER.key).json("losses.json")
-    assert integrity.lost_among(store, [TEACHER], read=True) == [TEACHER]
+    assert integrity.lost_among(store, [TEACHER], read_damaged_file=True) == [TEACHER]
 
 
 def test_on_s3_a_damaged_copy_on_this_machine_is_fetched_anew_and_not_taken_for_the_object(bucket):
@@ -239,7 +243,7 @@ def test_on_s3_a_damaged_copy_on_this_machine_is_fetched_anew_and_not_taken_for_
     copy = store.result(TEACHER.key).path("model.safetensors")
     flip(copy)
     assert set(store.result(TEACHER.key).tensors("model.safetensors")) == {"w"}
-    assert integrity.lost_among(store, [TEACHER], read=True) == []
+    assert integrity.lost_among(store, [TEACHER], read_damaged_file=True) == []
 
 
 def test_a_result_whose_manifest_was_removed_makes_room_for_the_next_one(tmp_path):
@@ -255,7 +259,7 @@ def test_a_result_whose_manifest_was_removed_makes_room_for_the_next_one(tmp_pat
 def test_who_finds_a_damaged_parent_gives_up_the_stage_at_once_and_names_the_parent(tmp_path):
     store, calls = Store(tmp_path), []
     published(store, TEACHER)
-    integrity.mend(store, [TEACHER])
+    integrity.set_aside_damaged(store, [TEACHER])
     silently(tmp_path / "stages" / TEACHER.key / "model.safetensors")
 
     def execute(asked: list[Stage]) -> None:
@@ -263,7 +267,7 @@ def test_who_finds_a_damaged_parent_gives_up_the_stage_at_once_and_names_the_par
         store.result(TEACHER.key).tensors("model.safetensors")
 
     with pytest.raises(LostResultError) as raised:
-        fulfil([STUDENT], store, "run", execute)
+        run_stages([STUDENT], store, "run", execute)
     assert raised.value.stages == [TEACHER] and calls == [1]
     assert store.failure(STUDENT) is None
 
@@ -276,7 +280,7 @@ def test_a_fault_that_is_none_of_the_parents_is_no_reason_to_set_them_aside(tmp_
         raise MemoryError("out of memory")
 
     with pytest.raises(StageFailedError, match="out of memory"):
-        fulfil([STUDENT], store, "run", execute)
+        run_stages([STUDENT], store, "run", execute)
     assert store.done(TEACHER.key)
 
 
@@ -293,8 +297,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(stage: Stage, trial: Trial, run: Run) -> None:
         in_process.run_trial(trial, Path(run.storage))
 
-    for name, function in (("train", train), ("refer", measure), ("evaluate", evaluate)):
-        monkeypatch.setattr(engine, name, function)
+    for name, function in (("train", train), ("compute_features", measure), ("evaluate", evaluate)):
+        monkeypatch.setattr(stage_runner, name, function)
 
 
 @pytest.mark.parametrize("kind, name", [("teacher", "model.safetensors"), ("student", "model.safetensors"),
@@ -304,12 +308,14 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
 ):
     trial, root = planned.trials[0], Path(store.root)
     evaluation, asked = trial.evaluation, stage_of(planned, kind)
-    assert evaluation is not None and integrity.mend(store, list(planned.stages())) == []
+    assert (
+        evaluation is not None and integrity.set_aside_damaged(store, list(planned.stages())) == []
+    )
     last = [trial.chain[-1]] if kind == "teacher" else []
     for stage in (evaluation, *last):  # so that there is something to do
         store.remove(stage.key)
     silently(root / "stages" / asked.key / name)
-    engine.complete(trial, Run("run", str(root), trial.config))
+    stage_runner.complete_trial(trial, Run("run", str(root), trial.config))
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
     assert metrics(root, evaluation) == metrics(finished, evaluation)
@@ -323,7 +329,7 @@ def test_a_trial_that_comes_upon_a_damaged_result_has_it_made_again_and_ends_wel
 def test_an_error_about_damage_comes_whole_out_of_another_process():
     error = DamagedError("runs", {"a": "x is missing", "b": "y is damaged"})
     again = pickle.loads(pickle.dumps(error))
-    assert (again.root, again.found, str(again)) == (error.root, error.found, str(error))
+    assert (again.root, again.problems, str(again)) == (error.root, error.problems, str(error))
 
 
 def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
@@ -335,7 +341,7 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
     assert f"run the sweep again: {command('sweep', file)}; " in integrity.remedy(error)
     assert opening.make_plan(loading.load(file), file).id == records.plan.id  # it is the same sweep
     moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
-    error = DamagedError(str(moved), error.found)
+    error = DamagedError(str(moved), error.problems)
     assert f"--set storage={moved}; " in integrity.remedy(error)
     assert "python -m orchestrator.sweep FILE" in integrity.remedy(
         DamagedError(str(moved), {"other": "x"})
@@ -345,5 +351,5 @@ def test_a_store_elsewhere_is_named_in_the_remedy(tmp_path, monkeypatch):
 def test_the_lease_under_which_a_result_was_set_aside_is_free_again(planned, store):
     teacher = stage_of(planned, "teacher")
     flip(Path(store.root) / "stages" / teacher.key / "model.safetensors")
-    integrity.mend(store, [teacher])
+    integrity.set_aside_damaged(store, [teacher])
     assert leases.LeaseWatch(store.work(teacher.key)).try_take() is not None

@@ -12,7 +12,7 @@ ELSEWHERE = {
     "orchestrator/reports/png_figures.py": {layout.REAL},  # the figure that is made of it
     "orchestrator/store/network_folder.py": {layout.NETWORK, layout.CONFIG},
     "orchestrator/cluster/local_ray.py": {layout.RAY},
-    "orchestrator/execution/fulfil.py": {layout.RAY},
+    "orchestrator/execution/stage_runner.py": {layout.RAY},
 }
 NAMES = {value for name, value in vars(layout).items() if name.isupper() and "*" not in value}
 FILES = [name for name in NAMES if "." in name]

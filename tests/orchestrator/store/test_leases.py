@@ -14,7 +14,7 @@ from orchestrator.store import leases
 from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Lease, LeaseLostError, LeaseWatch
 from orchestrator.store.place import Place
-from orchestrator.store.run_folder import RunFolder, clear_after_the_dead
+from orchestrator.store.run_folder import RunFolder, remove_stale
 from orchestrator.store.s3_place import S3Place
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -22,17 +22,17 @@ PATIENCE = 120.0  # for processes to start on a busy machine; nothing is judged 
 
 
 def quicken(stale_seconds: float) -> None:
-    leases.BEAT_SECONDS = 0.05
+    leases.HEARTBEAT_SECONDS = 0.05
     leases.STALE_SECONDS = stale_seconds
-    S3Place.pace = 1
+    S3Place.poll_factor = 1
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> float:
     """Leases that go stale soon, in this process; the children are told to do as much."""
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
-    monkeypatch.setattr(S3Place, "pace", 1)
+    monkeypatch.setattr(S3Place, "poll_factor", 1)
     return 3.0
 
 
@@ -225,9 +225,9 @@ def test_a_run_that_has_nothing_to_do_removes_what_killed_runs_have_left_too(roo
     living = LeaseWatch(root / "living").try_take()
     assert living is not None
     with living:
-        clear_after_the_dead(root)
+        remove_stale(root)
         assert [p.name for p in root.find("*")] == ["living"]
-    clear_after_the_dead(root / "nothing")
+    remove_stale(root / "nothing")
 
 
 def test_runs_that_see_each_other_remove_their_own_folders_whichever_ends_first(root, quick):

@@ -143,7 +143,7 @@ import kaccore.tensors
 exec(compile("def f(): warnings.warn('odd')", kaccore.tensors.__file__, "exec"), kaccore.tensors.__dict__)
 kaccore.tensors.warnings = warnings
 for label in ("a", "b"):
-    with notices.heard(Folder({str(tmp_path)!r}), Stage("teacher", {{"seed": label}}, label=label)):
+    with notices.captured(Folder({str(tmp_path)!r}), Stage("teacher", {{"seed": label}}, label=label)):
         kaccore.tensors.f()
         kaccore.tensors.f()
 """

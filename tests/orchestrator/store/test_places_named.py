@@ -13,9 +13,9 @@ from commands import REPOSITORY, TINY, command, everything_below, own_environmen
 
 from orchestrator import data, doctor, export, playground, sample, stages, status
 from orchestrator.console.command_line import run_parser
-from orchestrator.settings import loading
 from orchestrator.fields.addresses import expanded, expanded_uri
 from orchestrator.fields.faults import ConfigError
+from orchestrator.settings import loading
 from orchestrator.settings.loading import override
 from orchestrator.store.folder import Folder
 from orchestrator.store.places import place_of

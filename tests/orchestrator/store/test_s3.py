@@ -82,7 +82,7 @@ def test_a_bucket_in_another_region_is_refused_with_the_right_one(service, tmp_p
     s3_client.client().create_bucket(Bucket="far-away", CreateBucketConfiguration=where)
     said = refusal("s3://far-away/runs", tmp_path, capsys)
     assert said.endswith(
-        "lies in eu-west-1 and the region here is us-east-1: set AWS_DEFAULT_REGION=eu-west-1"
+        "is in eu-west-1 and the region here is us-east-1: set AWS_DEFAULT_REGION=eu-west-1"
     )
 
 

@@ -51,9 +51,9 @@ def gc(root: Place, *arguments: str) -> int:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
-    monkeypatch.setattr(S3Place, "pace", 1)
+    monkeypatch.setattr(S3Place, "poll_factor", 1)
 
 
 def test_every_stage_is_listed_with_who_needs_it(root, capsys):
@@ -104,7 +104,7 @@ def test_a_folder_that_is_no_store_is_refused(root, capsys):
 
 
 def keep_running(folder: str, name: str) -> None:
-    leases.BEAT_SECONDS, S3Place.pace = 0.1, 1
+    leases.HEARTBEAT_SECONDS, S3Place.poll_factor = 0.1, 1
     with RunFolder(folder, name):
         time.sleep(PATIENCE)
 

@@ -19,8 +19,8 @@ from mlflow.store.db.utils import (
 )
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from orchestrator.networks import mlflow_lookup
 from orchestrator.fields.faults import ConfigError
+from orchestrator.networks import mlflow_lookup
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records

@@ -17,9 +17,9 @@ from kaccore.metrics.features import OFFICIAL, own_name
 from kaccore.metrics.own_features import read_about
 from orchestrator.console.dry_run import print_plan
 from orchestrator.console.live_view import View
+from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.reports.page import page
-from orchestrator.fields.faults import ConfigError
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening

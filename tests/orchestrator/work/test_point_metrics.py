@@ -12,8 +12,8 @@ from PIL import Image
 from kaccore.data import load
 from orchestrator import sample
 from orchestrator.console import conclusion
-from orchestrator.plan.plan import Plan
 from orchestrator.fields.faults import ConfigError
+from orchestrator.plan.plan import Plan
 from orchestrator.settings.loading import load as load_file
 from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store

@@ -14,10 +14,10 @@ from made_up import made, plan
 
 from kaccore.metrics.features import OFFICIAL
 from orchestrator.cluster.nodes import report
-from orchestrator.execution.fulfil import Run
-from orchestrator.execution.proposals import Budget, Proposals
-from orchestrator.plan.plan import Plan
+from orchestrator.execution.searcher import Budget, PlanSearcher
+from orchestrator.execution.stage_runner import Run
 from orchestrator.fields.faults import ConfigError
+from orchestrator.plan.plan import Plan
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
@@ -173,11 +173,11 @@ def test_commands_refuse_what_they_would_miss_at_the_end(command, more, tmp_path
     assert not (tmp_path / "runs").exists()
 
 
-def proposals(records: Records, root: Path) -> Proposals:
+def proposals(records: Records, root: Path) -> PlanSearcher:
     records.open()
     run_here = Run("run", str(root), records.plan.experiment)
-    run_here.place.mkdir(parents=True)
-    return Proposals(records, run_here, list(records.plan.trials), set(), Budget(records))
+    run_here.folder.mkdir(parents=True)
+    return PlanSearcher(records, run_here, list(records.plan.trials), set(), Budget(records))
 
 
 def test_trials_whose_reference_cannot_be_had_are_not_begun_and_the_others_are(tmp_path):

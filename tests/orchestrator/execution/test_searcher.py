@@ -10,7 +10,7 @@ from commands import own_environment
 from made_up import made, plan
 
 from orchestrator.cluster import connection
-from orchestrator.execution.proposals import Budget
+from orchestrator.execution.searcher import Budget
 from orchestrator.execution.trials import run_trials
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records

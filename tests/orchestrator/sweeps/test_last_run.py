@@ -9,8 +9,8 @@ import made_up
 
 from orchestrator import status
 from orchestrator.networks.locate import newest
-from orchestrator.store.begun import begun
 from orchestrator.store.folder import Folder
+from orchestrator.store.last_run import last_run
 
 
 def plans(root):
@@ -51,9 +51,9 @@ def test_a_run_anew_makes_a_sweep_the_newest_and_a_draw_does_not(tmp_path):
     assert newest("made", Folder(tmp_path)).name == second
     records = made_up.made(tmp_path, made_up.plan({"sampling.steps": [2]}))
     assert newest("made", Folder(tmp_path)).name == first == records.plan.id
-    before = begun(records.folder / "plan.json")
+    before = last_run(records.folder / "plan.json")
     records._write_plan()
-    assert begun(records.folder / "plan.json") == before
+    assert last_run(records.folder / "plan.json") == before
 
 
 def test_a_plan_of_an_earlier_version_or_a_damaged_one_has_the_time_of_its_file(tmp_path):
@@ -68,4 +68,4 @@ def test_a_plan_of_an_earlier_version_or_a_damaged_one_has_the_time_of_its_file(
     ):
         file.write_text(text)
         os.utime(file, (1234, 1234))
-        assert begun(file) == 1234
+        assert last_run(file) == 1234

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution.fulfil import StageFailedError, fulfil
+from orchestrator.execution.stage_runner import StageFailedError, run_stages
 from orchestrator.plan.stage import Stage
 from orchestrator.store import leases
 from orchestrator.store.s3_place import S3Place
@@ -35,9 +35,9 @@ def running(store: Store, log: Path, seconds: float = 0.0) -> Callable[[list[Sta
     return execute
 
 
-def fulfil_a_part(root: str, log: str, length: int) -> None:
+def run_a_part(root: str, log: str, length: int) -> None:
     store = Store(root)
-    fulfil(CHAIN[:length], store, f"run-{os.getpid()}", running(store, Path(log), 0.3))
+    run_stages(CHAIN[:length], store, f"run-{os.getpid()}", running(store, Path(log), 0.3))
     assert all(store.done(stage.key) for stage in CHAIN[:length])
 
 
@@ -49,12 +49,12 @@ def run_and_hang(root: str) -> None:
         (store.root / "began").put(b"")
         time.sleep(PATIENCE)
 
-    fulfil(CHAIN, store, "hanging", execute)
+    run_stages(CHAIN, store, "hanging", execute)
 
 
 def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_path):
     arguments = [(str(root), str(tmp_path / "log"), length) for length in (3, 3, 2)]
-    processes = [SPAWN.Process(target=fulfil_a_part, args=each) for each in arguments]
+    processes = [SPAWN.Process(target=run_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -70,7 +70,7 @@ def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_pat
 
 def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
-    monkeypatch.setattr(S3Place, "pace", 1)
+    monkeypatch.setattr(S3Place, "poll_factor", 1)
     process = SPAWN.Process(target=run_and_hang, args=(str(root),))
     process.start()
     until = time.monotonic() + PATIENCE
@@ -81,7 +81,7 @@ def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, 
     process.join(PATIENCE)
     store, calls = Store(root), []
     execute = running(store, tmp_path / "log")
-    fulfil(
+    run_stages(
         CHAIN,
         store,
         "relief",
@@ -92,16 +92,16 @@ def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, 
 
 def test_finished_stages_are_not_run_again(root, tmp_path):
     store = Store(root)
-    fulfil(CHAIN[:2], store, "first", running(store, tmp_path / "log"))
+    run_stages(CHAIN[:2], store, "first", running(store, tmp_path / "log"))
     (tmp_path / "log").unlink()
-    fulfil(CHAIN, store, "second", running(store, tmp_path / "log"))
+    run_stages(CHAIN, store, "second", running(store, tmp_path / "log"))
     assert (tmp_path / "log").read_text() == "student 2\n"
 
 
 def test_the_missing_stages_of_a_chain_are_run_together(root, tmp_path):
     store, calls = Store(root), []
     execute = running(store, tmp_path / "log")
-    fulfil(
+    run_stages(
         CHAIN,
         store,
         "run",
@@ -120,7 +120,7 @@ def test_a_passing_fault_is_tried_again_with_what_is_still_missing(root, tmp_pat
         if len(calls) < 3:
             raise ConnectionResetError("a worker died")
 
-    fulfil(CHAIN, store, "run", lose_a_worker)
+    run_stages(CHAIN, store, "run", lose_a_worker)
     assert calls == [
         ["teacher", "student 4", "student 2"],
         ["student 4", "student 2"],
@@ -137,7 +137,7 @@ def test_a_fault_that_does_not_pass_is_given_up_with_its_cause(root):
         raise MemoryError("out of memory")
 
     with pytest.raises(StageFailedError, match=r"teacher: out of memory: lower teacher.batch_size"):
-        fulfil(CHAIN, store, "run", fail)
+        run_stages(CHAIN, store, "run", fail)
     assert calls == [3, 3, 3]
     failure = store.failure(TEACHER)
     assert failure is not None
@@ -156,17 +156,17 @@ def test_a_final_failure_is_not_tried_again_in_the_same_run_but_in_the_next(root
 
     for _ in range(2):  # the second trial of the run that needs the same teacher
         with pytest.raises(StageFailedError, match=r"^loss is nan$"):
-            fulfil(CHAIN, store, "first", diverge)
+            run_stages(CHAIN, store, "first", diverge)
     assert calls == [3]
-    fulfil(CHAIN, store, "second", running(store, tmp_path / "log"))
+    run_stages(CHAIN, store, "second", running(store, tmp_path / "log"))
     assert store.done(LAST.key)
 
 
 def test_who_waits_patiently_leaves_the_work_to_others_for_that_long(root, tmp_path):
-    helper = SPAWN.Process(target=fulfil_a_part, args=(str(root), str(tmp_path / "log"), 3))
+    helper = SPAWN.Process(target=run_a_part, args=(str(root), str(tmp_path / "log"), 3))
     helper.start()
     store = Store(root)
-    fulfil(CHAIN, store, "patient", running(store, tmp_path / "mine"), patience=PATIENCE)
+    run_stages(CHAIN, store, "patient", running(store, tmp_path / "mine"), patience=PATIENCE)
     helper.join(PATIENCE)
     assert helper.exitcode == 0
     assert not (tmp_path / "mine").exists()
