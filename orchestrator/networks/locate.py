@@ -235,9 +235,9 @@ def _best(records: "Records") -> tuple[int, str]:
     registered, or else the best one; of data whose numbers do not compare the first ones'. Where
     nothing is measured yet, a trained one."""
     from orchestrator.sweeps.ranking import metric_of, scale_of
-    from orchestrator.tracking.registry import best
+    from orchestrator.tracking.registry import best_trials
 
-    metric, found = metric_of(records)[0], best(records)
+    metric, found = metric_of(records)[0], best_trials(records)
     if found:
         first, *others = found
         what = "student" if first.config.sampling.model == "student" else "trial"

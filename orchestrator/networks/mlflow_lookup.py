@@ -11,7 +11,7 @@ from orchestrator.settings.faults import ConfigError, Fault
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.tracking.client import connect
-from orchestrator.tracking.server import explained
+from orchestrator.tracking.server import explain_request_error
 from orchestrator.tracking.tracker import PARENT
 from orchestrator.tracking.uri import is_server, local_file, tracking_uri
 
@@ -90,7 +90,7 @@ def _asked(what: str, storage: Place, uri: str | None) -> Iterator[Any]:
     try:
         yield connect(uri, lambda line: print(line, file=sys.stderr))
     except Exception as e:  # whatever MLflow, its database or its server makes of it
-        why = explained(e, uri) if is_server(uri) else ""
+        why = explain_request_error(e, uri) if is_server(uri) else ""
         why = why or (str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__)
         raise ConfigError(
             [Fault(named, "", f"{what} is not to be had from {uri}: {why}")]
