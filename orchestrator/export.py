@@ -70,12 +70,12 @@ def main(argv: list[str] | None = None) -> int:
 def _export(args: argparse.Namespace) -> int:
     _check(args)
     source = network_arguments.find(args)
-    config = sampling_choice.override(source, args)
+    config = sampling_choice.from_options(source, args)
     output_file.check_apart(args.out, config.data)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"
         raise ConfigError([Fault(source.name, "sampling.gamma", what)])
-    stage = sampling_choice.pick(source, config)
+    stage = sampling_choice.stage_to_sample(source, config)
     from kaccore.files import write_bytes
 
     sampler, inputs, wanted, about = original(source, config, stage)
@@ -95,9 +95,9 @@ def _export(args: argparse.Namespace) -> int:
             ]
         )
     write_bytes(args.out, file)
-    how = sampling_choice.in_words(config, stage, about["nfe"])
+    how = sampling_choice.sampling_text(config, stage, about["nfe"])
     print(f"{how}, as {args.format}, {len(file):,} bytes: {args.out}")
-    print(sampling_choice.origin(source, stage))
+    print(sampling_choice.origin_text(source, stage))
     print(
         f"largest difference from the original in {COMPARED} images: {difference:.2g} (at most {TOLERANCE:g})"
     )
@@ -115,7 +115,7 @@ def original(
     from kaccore.export.portable import Sampler
     from kaccore.sampling import prior_images
     from kaccore.solvers import uniform_times
-    from orchestrator.networks.export_notes import describe
+    from orchestrator.networks.export_notes import export_metadata
     from orchestrator.work import building
     from orchestrator.work.evaluation import draw, grid_of, labels_for
 
@@ -138,7 +138,7 @@ def original(
     shape = (data.channels, data.size, data.size)
     noise = prior_images(building.path(stage, data), 0, range(COMPARED), shape)
     wanted = samples.images.clamp(-1, 1) if sampler.bounded else samples.images
-    about = describe(stage, data, sampler, samples.nfe, config.name)
+    about = export_metadata(stage, data, sampler, samples.nfe, config.name)
     return sampler.eval(), [noise, *([] if labels is None else [labels])], wanted, about
 
 

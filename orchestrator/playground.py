@@ -51,9 +51,9 @@ def _play(args: argparse.Namespace) -> int:
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
     connection.quieten()
     source = network_arguments.find(args)
-    begin = sampling_choice.override(source, args)
-    stage = sampling_choice.pick(source, begin)
-    print(sampling_choice.origin(source, stage))
+    begin = sampling_choice.from_options(source, args)
+    stage = sampling_choice.stage_to_sample(source, begin)
+    print(sampling_choice.origin_text(source, stage))
     source.store.result(stage.key).path(
         layout.NETWORK
     )  # a damaged one is refused here, and not by Ray Serve
@@ -77,7 +77,7 @@ def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[
     import torch
     from ray import serve
 
-    from orchestrator.networks.http import Answers
+    from orchestrator.networks.playground_http import PlaygroundServer
 
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     serve.start(
@@ -85,7 +85,7 @@ def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     machine.limit_threads()
-    played = serve.deployment(Answers).bind(source, begin, found, torch.get_num_threads())
+    played = serve.deployment(PlaygroundServer).bind(source, begin, found, torch.get_num_threads())
     serve.run(played, name="playground", blocking=False)
 
 

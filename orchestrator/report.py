@@ -6,7 +6,7 @@ from functools import partial
 
 from orchestrator.cluster import connection
 from orchestrator.console import argument_types, command_line, conclusion
-from orchestrator.networks.locate import SWEEP, sweep_folder
+from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import integrity
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     what = "Make the table, figures and report of a sweep again, from what lies in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=SWEEP)
+    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=EXPECTED_SWEEP)
     command_line.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
     parser.add_argument(
         "--publish", action="store_true", help="also log to MLflow what is missing there"

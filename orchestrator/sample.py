@@ -57,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 def _draw(args: argparse.Namespace) -> int:
     _check(args)
     source = network_arguments.find(args)
-    asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
-    config = sampling_choice.override(source, args, asked)
+    asked = None if args.labels is None else sampling_choice.class_numbers(source, args.labels)
+    config = sampling_choice.from_options(source, args, asked)
     output_file.check_apart(Path(args.out), config.data)
-    stage = sampling_choice.pick(source, config)
+    stage = sampling_choice.stage_to_sample(source, config)
     from kaccore.data import PointData
     from orchestrator.networks import animation
     from orchestrator.work import building
@@ -75,7 +75,7 @@ def _draw(args: argparse.Namespace) -> int:
         raise ConfigError([Fault("--out", "", what)])
     sampling_choice.check_classes(source, config, data)
     _check_memory(args, config.sampling.steps, data)
-    model = animation.Watched(building.trained(source.store, stage, data).to(device()))
+    model = animation.InputRecorder(building.trained(source.store, stage, data).to(device()))
     chosen = labels_for(stage, setting.labels, data, args.seed, range(args.count))
     samples = draw(
         stage,
@@ -92,9 +92,9 @@ def _draw(args: argparse.Namespace) -> int:
         about = {**_about(config, stage, data), "nfe": samples.nfe, "seed": args.seed}
         _save(args.out, data.from_floats(samples.images), data, chosen, about)
     what = "points" if isinstance(data, PointData) else "images"
-    how = sampling_choice.in_words(config, stage, samples.nfe)
+    how = sampling_choice.sampling_text(config, stage, samples.nfe)
     print(f"{args.count} {what} of {how}, seed {args.seed}: {args.out}")
-    print(sampling_choice.origin(source, stage))
+    print(sampling_choice.origin_text(source, stage))
     return 0
 
 
@@ -160,7 +160,7 @@ def _save_way(
     evaluations = EVALUATIONS[setting.solver]
     guided = setting.guidance != 1 and labels is not None
     positions = model.positions(samples.nfe, evaluations, guided, samples.images)
-    animation.save_way(out, positions, data, pictures.names_of(labels, data))
+    animation.save_animation(out, positions, data, pictures.names_of(labels, data))
 
 
 def _about(config: Experiment, stage: Stage, data: "ImageData") -> dict[str, Any]:

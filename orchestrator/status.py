@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.console import argument_types, command_line
 from orchestrator.fields.faults import ConfigError
-from orchestrator.networks.locate import SWEEP, sweep_folder
+from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import layout
 from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m orchestrator.status",
         description="How far sweeps are, running or not; nothing is disturbed.",
     )
-    what = f"{SWEEP}; without it a table of all sweeps"
+    what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
     command_line.add_storage(p, "the store: a folder or s3://bucket/prefix")
     p.add_argument(

@@ -12,7 +12,7 @@ from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host.printed import command, short
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps import opening
-from orchestrator.tracking.runs import fit
+from orchestrator.tracking.runs import truncated
 from orchestrator.tracking.uri import embedded
 
 HOST, PORT = "127.0.0.1", 5000
@@ -61,10 +61,10 @@ def _open(args: argparse.Namespace) -> int:
             ]
         )
     from orchestrator.tracking.client import quieten
-    from orchestrator.tracking.database import follow, prepare
+    from orchestrator.tracking.database import create_or_upgrade, relocate_artifacts
 
     quieten()
-    for line in (*prepare(found.file), *follow(found.file)):
+    for line in (*create_or_upgrade(found.file), *relocate_artifacts(found.file)):
         print(line)
     sys.stdout.flush()
     words = [
@@ -112,9 +112,7 @@ def _listening(port: int) -> str:
         process = psutil.Process(next(c.pid for c in holds(psutil.net_connections("tcp")) if c.pid))
         while (parent := process.parent()) is not None and holds(parent.net_connections("tcp")):
             process = parent  # a server's workers have the port from it
-        return (
-            f"process {process.pid} ({fit(' '.join(process.cmdline()) or process.name(), COMMAND)})"
-        )
+        return f"process {process.pid} ({truncated(' '.join(process.cmdline()) or process.name(), COMMAND)})"
     except (psutil.Error, StopIteration, OSError):
         return "a process of another user, or of another container,"
 

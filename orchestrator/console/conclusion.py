@@ -17,7 +17,7 @@ from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.tracking.hints import best_filters, kept_elsewhere, ui_command
+from orchestrator.tracking.hints import best_filters, database_location_note, ui_command
 
 SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "seconds_per_image")
 
@@ -66,7 +66,7 @@ def conclude(records: Records, console: Console, problem: str = "") -> None:
     lines += [f"MLflow    {ui_command(records)}"]
     if records.plan.goal == "sweep":
         lines += [f"filter    {text}" for text in best_filters(records)]
-    if line := kept_elsewhere(records):
+    if line := database_location_note(records):
         lines.append(line)
     if problem:
         again = command("report", records.folder, "--publish")

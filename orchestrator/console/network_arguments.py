@@ -3,12 +3,12 @@
 import argparse
 
 from orchestrator.console import argument_types, command_line
-from orchestrator.networks.locate import RUN, TrainedRun, locate
+from orchestrator.networks.locate import EXPECTED_RUN, TrainedRun, locate
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """RUN, where to look it up, and how it is sampled."""
-    p.add_argument("source", metavar="RUN", type=argument_types.path, help=RUN)
+    p.add_argument("source", metavar="RUN", type=argument_types.path, help=EXPECTED_RUN)
     command_line.add_set(p, "override one setting of a FILE, as when it was trained")
     where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
     p.add_argument("--storage", type=argument_types.path, help=where)

@@ -1,1 +1,1 @@
-"""Trained networks: found, sampled, exported, animated, played with."""
+"""Trained networks: look-up, sampling settings, export, animation, playground."""

@@ -1,5 +1,4 @@
-"""The way from noise to image as an animation: where the samples are at every step of the
-solver."""
+"""Sampling as an animation: the samples at every step of the solver, from noise to images."""
 
 import io
 from collections.abc import Sequence
@@ -14,54 +13,52 @@ from kaccore.files import write_bytes
 from orchestrator.work import pictures
 from orchestrator.work.marks import MADE
 
-SECONDS, HELD = 3.0, 2.0  # the way, and the images at its end
-# seconds a frame: faster ones are not shown as meant, slower ones are tedious
+SECONDS, LAST_SECONDS = 3.0, 2.0  # of the frames before the last one, and of the last one
+# seconds a frame: viewers do not play faster ones correctly, slower ones are tedious
 FASTEST = 0.04
 SLOWEST = 0.5
 
 
-class Watched(nn.Module):
-    """A network that keeps what it is asked about: the positions of the images that go through
-    it."""
+class InputRecorder(nn.Module):
+    """A network that records its inputs: the positions of the samples at each evaluation."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.asked: list[Tensor] = []
+        self.inputs: list[Tensor] = []
 
-    def forward(self, x: Tensor, t: Tensor, *told: Any, **named: Any) -> Tensor:
-        self.asked.append(x.float().cpu())
-        return self.network(x, t, *told, **named)
+    def forward(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.inputs.append(x.float().cpu())
+        return self.network(x, t, *args, **kwargs)
 
     def positions(self, nfe: int, evaluations: int, guided: bool, images: Tensor) -> Tensor:
-        """Where the samples were before each step, and last the `images` (N, ...): (steps + 1, N,
-        ...).
+        """The samples before each step, followed by the `images` (N, ...): (steps + 1, N, ...).
 
-        Sampling costs `nfe` evaluations an image and a step of its solver `evaluations` calls, the
-        first of which is about where the step starts. A guided call asks about each image twice.
+        Sampling costs `nfe` evaluations an image, and a step of its solver `evaluations` calls, the
+        first of which is at the start of the step. A guided call evaluates each image twice.
         """
         calls = nfe // 2 if guided else nfe
-        batches = [
-            self.asked[k : k + calls : evaluations] for k in range(0, len(self.asked), calls)
-        ]
-        if guided:
-            batches = [[x[: len(x) // 2] for x in batch] for batch in batches]
-        steps = [
-            torch.cat(parts)[: len(images)] for parts in zip(*batches, strict=True)
-        ]  # less what filled a batch up
+        batches = []
+        for first in range(0, len(self.inputs), calls):
+            inputs = self.inputs[first : first + calls : evaluations]
+            batches.append([x[: len(x) // 2] for x in inputs] if guided else inputs)
+        # [: len(images)] removes the padding of the last batch
+        steps = [torch.cat(parts)[: len(images)] for parts in zip(*batches, strict=True)]
         return torch.stack([*steps, images])
 
 
-def save_way(path: Path, positions: Tensor, data: ImageData, captions: Sequence[str] = ()) -> None:
-    """`positions` (steps + 1, N, C, H, W) as a GIF, a grid or scatter a frame; the last one stays a
-    while. `captions`: what is written below each image, if anything."""
+def save_animation(
+    path: Path, positions: Tensor, data: ImageData, captions: Sequence[str] = ()
+) -> None:
+    """Write `positions` (steps + 1, N, C, H, W) as a GIF; a frame is a grid or a scatter plot, and
+    the last one is shown longer. `captions`: a text below each image, optional."""
     from PIL import Image
 
     mode = "L" if data.channels == 1 else "RGB"  # a gray palette is exact
-    frames = [
-        Image.open(io.BytesIO(_png(data.from_floats(each), data, captions))).convert(mode)
-        for each in positions
-    ]
+    frames = []
+    for samples in positions:
+        png = _png(data.from_floats(samples), data, captions)
+        frames.append(Image.open(io.BytesIO(png)).convert(mode))
     buffer = io.BytesIO()
     frames[0].save(
         buffer,
@@ -77,8 +74,8 @@ def save_way(path: Path, positions: Tensor, data: ImageData, captions: Sequence[
 
 def durations(frames: int) -> Sequence[int]:
     """Milliseconds of each frame."""
-    each = min(SLOWEST, max(FASTEST, SECONDS / max(1, frames - 1)))
-    return [*[round(1000 * each)] * (frames - 1), round(1000 * HELD)]
+    seconds = min(SLOWEST, max(FASTEST, SECONDS / max(1, frames - 1)))
+    return [*[round(1000 * seconds)] * (frames - 1), round(1000 * LAST_SECONDS)]
 
 
 def _png(samples: Tensor, data: ImageData, captions: Sequence[str]) -> bytes:

@@ -1,5 +1,4 @@
-"""What is to be known about an exported sampler, as plain values: what goes in, what comes out, how
-it came to be."""
+"""The metadata of an exported sampler, as plain values: inputs, outputs, settings and origin."""
 
 from typing import Any
 
@@ -11,12 +10,16 @@ from orchestrator.work import building
 HOW = (
     "Draw the noise as `noise` says. For each step of `times`, from 1 (noise) to 0 (image), the `solver` of `sampler` "
     "integrates dx/dt = u(x, t), u = network(x, t, labels). With guidance s other than 1, u = u_null + s (u_labels - "
-    "u_null), u_null being that of label -1. With shaping w, u is multiplied by 1 + w (2 t - 1). With jumps, the "
-    "network is also told where the step ends. Bounded: the end is clamped to [-1, 1]."
+    "u_null), where u_null is that of label -1. With shaping w, u is multiplied by 1 + w (2 t - 1). With jumps, the "
+    "network also takes the time at which the step ends. If bounded, the result is clamped to [-1, 1]."
+)
+KAC = (
+    "Each coordinate alone: n ~ Poisson(damping time); b = 1 if n = 0, else b ~ Beta(floor(n/2) + 1, ceil(n/2)); "
+    "sign = 1 or -1 with equal probability; noise = sign speed time (2 b - 1). time = clock(1) = 1."
 )
 
 
-def describe(
+def export_metadata(
     stage: Stage, data: ImageData, sampler: Sampler, nfe: int, experiment: str
 ) -> dict[str, Any]:
     """The metadata of an exported `sampler` of the trained `stage`, which costs `nfe` evaluations
@@ -52,3 +55,18 @@ def describe(
         "how_to_sample": HOW,
         "network": {"class": network.__name__, "arguments": arguments},
     }
+
+
+def noise_law(path: dict[str, Any]) -> dict[str, Any]:
+    """The probability law of a path's prior, from which sampling starts."""
+    if path["kind"] != "kac":
+        return {"law": "normal", "mean": 0.0, "standard_deviation": path["width"]}
+    law = {
+        "law": "kac",
+        "time": 1.0,
+        **{key: path[key] for key in ("damping", "speed", "clock")},
+        "how": KAC,
+    }
+    if path["signal"] == "exponential":
+        law["plus"] = "exp(-1) times an image of the training data in [-1, 1], drawn at random"
+    return law

@@ -1,5 +1,5 @@
-"""How the networks of a `TrainedRun` are sampled: the settings that a command line or a request
-asks for, the stage that they mean, and both in words."""
+"""How the networks of a `TrainedRun` are sampled: the settings from a command line or a request, the
+stage to sample, and texts about both."""
 
 import argparse
 import csv
@@ -20,42 +20,41 @@ from orchestrator.settings.rules.sampling import class_faults
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from kaccore.data import ImageData
 
-LISTED = 20  # names of classes that a message repeats
+LISTED = 20  # class names in a message
 
 
-def override(
-    source: TrainedRun, args: argparse.Namespace, labels: list[int] | None = None
+def from_options(
+    run: TrainedRun, args: argparse.Namespace, labels: list[int] | None = None
 ) -> Experiment:
-    """The configuration with what the command line asks for; faults name the option."""
+    """The configuration with the options of the command line; faults name the option."""
     given = {name: getattr(args, name) for name in ("model", "steps", "solver", "guidance")}
-    return settled(source, {**given, "labels": labels})
+    return with_sampling(run, {**given, "labels": labels})
 
 
-def settled(source: TrainedRun, given: Mapping[str, Any]) -> Experiment:
-    """The configuration with the settings of `sampling` that are `given`, and not None; raises
+def with_sampling(run: TrainedRun, given: Mapping[str, Any]) -> Experiment:
+    """The configuration with those settings of `sampling` that are `given` and not None; raises
     ConfigError.
 
-    Solver, guidance, grid and noise of a run are those of the network that it samples, not of the
-    other one."""
-    model = source.network(given.get("steps"), given.get("solver"), given.get("guidance"))
+    A run's solver, guidance, grid and noise belong to the network that it samples: for the other
+    network the defaults replace them."""
+    model = run.choose_network(given.get("steps"), given.get("solver"), given.get("guidance"))
     values = {"model": model, **{name: value for name, value in given.items() if value is not None}}
-    if values["model"] != source.config.sampling.model:
+    if values["model"] != run.config.sampling.model:
         values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
     changed = {f"sampling.{name}": value for name, value in values.items()}
-    return loading.override(source.config, {"sweep": None, **changed})
+    return loading.override(run.config, {"sweep": None, **changed})
 
 
-def classes(source: TrainedRun, text: str) -> list[int]:
-    """The classes, by their numbers, that `text` lists by names or numbers, with a comma between
-    two (a name that has one stands in double quotes); a name wins over a number. Raises
-    ConfigError."""
+def class_numbers(run: TrainedRun, text: str) -> list[int]:
+    """The numbers of the classes that `text` lists, by names or numbers, separated by commas (a name
+    with a comma in double quotes). A name has priority over a number. Raises ConfigError."""
     words = next(csv.reader([text], skipinitialspace=True), []) or [""]
-    return [class_number(source, word.strip()) for word in words]
+    return [class_number(run, word.strip()) for word in words]
 
 
-def class_number(source: TrainedRun, word: str) -> int:
-    """The number of the class that is called `word`, or has that number; raises ConfigError."""
-    info = source.trial.facts.data
+def class_number(run: TrainedRun, word: str) -> int:
+    """The number of the class with the name `word`, or with that number; raises ConfigError."""
+    info = run.trial.facts.data
     if word in info.class_names:
         return info.class_names.index(word)
     try:
@@ -67,58 +66,52 @@ def class_number(source: TrainedRun, word: str) -> int:
     if not info.class_names:
         raise ConfigError([Fault("--labels", "", f"got {word}, but {info.name} has no classes")])
     close = nearest(word, info.class_names)
-    more = len(info.class_names) - LISTED
-    there = ", ".join(info.class_names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    names = ", ".join(info.class_names[:LISTED])
+    if len(info.class_names) > LISTED:
+        names += f" and {len(info.class_names) - LISTED} more"
     meant = f'did you mean "{close}"? Expected' if close else "expected"
     what = (
-        f"got {word}, {meant} classes of {info.name}, by names or by numbers such as 0,1: {there}"
+        f"got {word}, {meant} classes of {info.name}, by names or by numbers such as 0,1: {names}"
     )
     raise ConfigError([Fault("--labels", "", what)])
 
 
-def in_words(config: Experiment, stage: Stage, nfe: int) -> str:
-    """Which network is sampled, and how."""
+def sampling_text(config: Experiment, stage: Stage, nfe: int) -> str:
+    """The sampled network and its settings, as a text."""
     own = config.sampling
     kind = stage.kind if stage.student is None else f"student ({stage.student.distiller})"
     solver = "by jumps" if stage.jumps else f"of {own.solver}"
     built_in = config.distill.guidance if stage.kind == "student" else 1.0
     guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"
-    return (
-        f"{kind}, {own.steps} step{'s' * (own.steps != 1)} {solver}, NFE {nfe}, guidance {guidance}"
-    )
+    steps = "1 step" if own.steps == 1 else f"{own.steps} steps"
+    return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}"
 
 
-def origin(source: TrainedRun, stage: Stage) -> str:
-    """From where the sampled network is."""
-    return f"from {source.origin}: {source.called(stage)}, stage {stage.key}"
+def origin_text(run: TrainedRun, stage: Stage) -> str:
+    """Where the sampled network comes from, as a text."""
+    return f"from {run.origin}: {run.stage_name(stage)}, stage {stage.key}"
 
 
-def pick(source: TrainedRun, config: Experiment) -> Stage:
-    """The stage to sample; raises ConfigError where it is not trained yet, DamagedError where its
-    result is damaged."""
-    teacher = source.teacher
-    stage = (
-        teacher
-        if config.sampling.model == "teacher"
-        else source.trial.students[config.sampling.steps]
-    )
-    if source.store.done(stage.key):
+def stage_to_sample(run: TrainedRun, config: Experiment) -> Stage:
+    """The stage to sample; raises ConfigError if it is not trained yet, DamagedError if its result
+    is damaged."""
+    stage = run.teacher
+    if config.sampling.model != "teacher":
+        stage = run.trial.students[config.sampling.steps]
+    if run.store.done(stage.key):
         from orchestrator.store import integrity
 
-        integrity.check(source.store, [stage])
+        integrity.check(run.store, [stage])
         return stage
-    what = f"{source.called(stage)} is not trained yet under {source.store.root}"
-    raise ConfigError(
-        [Fault(source.name, "", f"{what}: run {_training(source, config, stage)} first")]
-    )
+    what = f"{run.stage_name(stage)} is not trained yet under {run.store.root}"
+    raise ConfigError([Fault(run.name, "", f"{what}: run {_training(run, config, stage)} first")])
 
 
-def _training(source: TrainedRun, config: Experiment, stage: Stage) -> str:
+def _training(run: TrainedRun, config: Experiment, stage: Stage) -> str:
     """The command that trains `stage`."""
-    sets = list(source.sets)
-    if stage is not source.teacher and stage.key not in {
-        each.key for each in source.trial.chain
-    }:  # no trial needs it
+    sets = list(run.sets)
+    needed = {member.key for member in run.trial.chain}
+    if stage is not run.teacher and stage.key not in needed:
         values = {
             "model": "student",
             "solver": "euler",
@@ -128,12 +121,12 @@ def _training(source: TrainedRun, config: Experiment, stage: Stage) -> str:
         }
         sets += [f"sampling.{name}={json.dumps(value)}" for name, value in values.items()]
     options = [word for text in sets for word in ("--set", text)]
-    return command("train" if stage is source.teacher else "distill", source.file, *options)
+    return command("train" if stage is run.teacher else "distill", run.file, *options)
 
 
-def check_classes(source: TrainedRun, config: Experiment, data: "ImageData") -> None:
-    """Raise ConfigError where labels or guidance do not suit a folder's classes, which only reading
-    it tells."""
+def check_classes(run: TrainedRun, config: Experiment, data: "ImageData") -> None:
+    """Raise ConfigError if labels or guidance do not suit the data set's classes, which for a folder
+    are known only after reading it."""
     faults = class_faults(config, data.classes)
     if faults:
-        raise ConfigError([replace(fault, source=source.name) for fault in faults])
+        raise ConfigError([replace(fault, source=run.name) for fault in faults])

@@ -1,14 +1,14 @@
-"""What a sweep has measured, ready to be shown: trials that differ in their seed alone as one, with
-mean and spread.
+"""What a sweep has measured, ready for figures and tables: trials that differ only in their seed
+form one group, with mean and standard deviation.
 
-FID, KID, precision and recall mean nothing across feature extractors and data sets, so everything
-is asked for by `features`: the extractor's name, and that of the data where a sweep has several.
+FID, KID, precision and recall do not compare across feature extractors and data sets. So everything
+is grouped by `features`: the extractor's name, and that of the data set if a sweep has several.
 """
 
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, stdev
@@ -19,12 +19,12 @@ from orchestrator.sweeps.ranking import metric_of, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
-LOGARITHMIC = ("fid", "kid", "w2")  # distances: what matters is their ratio
+LOGARITHMIC = ("fid", "kid", "w2")  # distances: their ratios matter
 
 
 class Spread(NamedTuple):
-    """The mean over so many `trials` and their standard deviation; of a single trial that of its
-    sampling seeds."""
+    """Mean and standard deviation over so many `trials`; for a single trial the standard deviation
+    is that between its sampling seeds."""
 
     mean: float
     std: float = 0.0
@@ -33,7 +33,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Trials that differ in their seed alone, how each of them ended, and what they measured."""
+    """Trials that differ only in their seed, how each of them ended, and what they measured."""
 
     trials: tuple[Trial, ...]
     statuses: tuple[Status, ...]
@@ -47,13 +47,11 @@ class SeedGroup:
 
     @property
     def status(self) -> str:
-        """The one status of all, or how many have which."""
+        """The status of the trials; if they differ, the number of trials for each status."""
         counts = Counter(self.statuses)
-        return (
-            next(iter(counts))
-            if len(counts) == 1
-            else ", ".join(f"{n} {status}" for status, n in counts.items())
-        )
+        if len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{n} {status}" for status, n in counts.items())
 
 
 class Results:
@@ -64,58 +62,53 @@ class Results:
         self.metric, self.small_is_good = metric_of(records)
 
     @cached_property
-    def settings(self) -> list[SeedGroup]:
-        """All settings, best first, unmeasured ones last; those of other features after another."""
-        return self._settings(lambda trial: _text_of(trial.overrides, without=("seed",)))
+    def groups(self) -> list[SeedGroup]:
+        """All groups, best first, unmeasured ones last; those of one feature extractor together."""
+        return self._grouped(lambda trial: _text_of(trial.overrides, without=("seed",)))
 
     @cached_property
-    def single(self) -> list[SeedGroup]:
-        """Every trial as a setting of its own, in the same order."""
-        return self._settings(lambda trial: str(trial.index))
+    def ungrouped(self) -> list[SeedGroup]:
+        """Every trial as a group of its own, in the same order."""
+        return self._grouped(lambda trial: str(trial.index))
 
     @cached_property
     def features(self) -> list[str]:
-        """The feature extractors that numbers rest on, in the order of the trials."""
-        return list(
-            dict.fromkeys(name for t in self.records.plan.trials if (name := self.features_of(t)))
-        )
+        """The features of the measured trials, in the order of the trials."""
+        names = dict.fromkeys(self.features_of(trial) for trial in self.records.plan.trials)
+        return [name for name in names if name]
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics that were measured: first what the trials are ranked by, then the others that
-        were asked for."""
-        asked = dict.fromkeys((self.metric, *self.records.plan.experiment.evaluation.metrics))
-        return [m for m in asked if any(m in s.values for s in self.settings)]
+        """The metrics that were measured: first the one that ranks the trials, then the others that
+        the experiment asks for."""
+        wanted = dict.fromkeys((self.metric, *self.records.plan.experiment.evaluation.metrics))
+        return [m for m in wanted if any(m in group.values for group in self.groups)]
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What each swept setting is called: its last word where that is its own, else its whole
-        key."""
+        """The display name of each swept setting: the last word of its key if that is unique, else
+        the whole key."""
         keys = dict.fromkeys(key for trial in self.records.plan.trials for key in trial.overrides)
         short = Counter(short_key(key) for key in keys)
         return {key: short_key(key) if short[short_key(key)] == 1 else key for key in keys}
 
     def measured(self, features: str, *needed: str) -> list[SeedGroup]:
-        """The settings with numbers for the metric and all that is `needed` on these features, best
+        """The groups on these features that measured the metric and all that is `needed`, best
         first."""
-        wanted = (self.metric, *needed)
-        return [
-            s
-            for s in self.settings
-            if s.features == features and all(name in s.values for name in wanted)
-        ]
+        wanted = {self.metric, *needed}
+        return [g for g in self.groups if g.features == features and wanted <= g.values.keys()]
 
     def better(self, values: Iterable[float]) -> float:
-        """The best of `values`."""
+        """The best of `values` of the metric."""
         return min(values) if self.small_is_good else max(values)
 
-    def title(self, setting: SeedGroup) -> str:
-        """The swept settings in words."""
-        said = ", ".join(f"{self.names[k]} {plain(v)}" for k, v in setting.overrides.items())
-        return said or self.network(setting.trials[0])
+    def group_title(self, group: SeedGroup) -> str:
+        """The swept settings and their values, or else the network."""
+        settings = ", ".join(f"{self.names[k]} {plain(v)}" for k, v in group.overrides.items())
+        return settings or self.network_label(group.trials[0])
 
-    def network(self, trial: Trial) -> str:
-        """Which network is sampled: the teacher with its solver, or a student with its distiller
+    def network_label(self, trial: Trial) -> str:
+        """The network that is sampled: the teacher with its solver, or a student with its distiller
         and chain."""
         sampling = trial.config.sampling
         distill = trial.config.distill
@@ -123,77 +116,84 @@ class Results:
             return f"teacher, {sampling.solver}"
         return f"student {distill.shown}{distill.chain_text()}"
 
-    def line(self, trial: Trial) -> str:
-        """The network with every swept setting that concerns it, but for seed and number of
+    def line_label(self, trial: Trial) -> str:
+        """The network with every swept setting that concerns it, except seed and number of
         steps."""
-        told = {"sampling.steps", "sampling.model", "sampling.solver", "distill.kind", "seed"}
-        told |= {"distill.intervals"} if trial.config.distill.chain else set()
+        left_out = {"sampling.steps", "sampling.model", "sampling.solver", "distill.kind", "seed"}
+        if trial.config.distill.chain:
+            left_out.add("distill.intervals")
         teacher = trial.config.sampling.model == "teacher"
-        shown = {
-            k: v
-            for k, v in trial.overrides.items()
-            if k not in told and not (teacher and k.startswith("distill."))
-        }
-        return ", ".join(
-            [self.network(trial), *(f"{self.names[k]} {plain(v)}" for k, v in shown.items())]
-        )
+        parts = [self.network_label(trial)]
+        for key, value in trial.overrides.items():
+            concerns = not (teacher and key.startswith("distill."))
+            if key not in left_out and concerns:
+                parts.append(f"{self.names[key]} {plain(value)}")
+        return ", ".join(parts)
 
     def numbers(self, trial: Trial) -> dict[str, float]:
-        """The finite numbers among what `trial` measured."""
-        found = self.records.measured(trial).items()
-        return {k: v for k, v in found if isinstance(v, int | float) and math.isfinite(v)}
+        """The finite numbers among the measurements of `trial`."""
+        measured = self.records.measured(trial).items()
+        return {k: v for k, v in measured if isinstance(v, int | float) and math.isfinite(v)}
 
     def features_of(self, trial: Trial) -> str:
-        """The features that the numbers of `trial` rest on, with the data where there are several:
-        numbers of others are on another scale. Empty where it is not measured."""
+        """The features of the numbers of `trial`, with the data set if there are several: numbers on
+        other features do not compare. Empty if it is not measured."""
         return scale_of(self.records, trial)
 
     def spread(self, trials: Iterable[Trial], name: str) -> Spread | None:
-        """Mean and spread of a measure; trials that share one evaluation count once. None where
-        nobody has it."""
+        """Mean and standard deviation of a measure; trials that share one evaluation count once.
+        None if no trial has it."""
         by_key = {trial.key: self.numbers(trial) for trial in trials}
-        found = [numbers for numbers in by_key.values() if name in numbers]
-        if not found:
+        measured = [numbers for numbers in by_key.values() if name in numbers]
+        if not measured:
             return None
-        values = [numbers[name] for numbers in found]
-        std = stdev(values) if len(values) > 1 else found[0].get(f"{name}_std", 0.0)
+        values = [numbers[name] for numbers in measured]
+        std = stdev(values) if len(values) > 1 else measured[0].get(f"{name}_std", 0.0)
         return Spread(mean(values), std, len(values))
 
-    def _settings(self, name: Any) -> list[SeedGroup]:
+    def _grouped(self, key_of: Callable[[Trial], str]) -> list[SeedGroup]:
+        """Trials with the same key and features as one group; an unmeasured trial joins the first
+        measured group of its key."""
         plan, endings = self.records.state
-        trials = plan.trials
-        measured = {name(t): f for t in reversed(trials) if (f := self.features_of(t))}
-        groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-        for trial in trials:
-            groups[name(trial), self.features_of(trial) or measured.get(name(trial), "")].append(
-                trial
-            )
-        found = []
-        for (_, features), group in groups.items():
-            keys = dict.fromkeys(k for t in group for k in self.numbers(t))
-            values = {k: spread for k in keys if (spread := self.spread(group, k)) is not None}
-            found.append(
-                SeedGroup(
-                    tuple(group), tuple(endings[t.index].status for t in group), features, values
-                )
-            )
-        return sorted(found, key=self._rank)
+        features_of = {trial.index: self.features_of(trial) for trial in plan.trials}
+        default_features: dict[str, str] = {}
+        for trial in plan.trials:
+            if features_of[trial.index]:
+                default_features.setdefault(key_of(trial), features_of[trial.index])
+        members: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+        for trial in plan.trials:
+            key = key_of(trial)
+            features = features_of[trial.index] or default_features.get(key, "")
+            members[key, features].append(trial)
+        groups = []
+        for (_, features), trials in members.items():
+            statuses = tuple(endings[trial.index].status for trial in trials)
+            groups.append(SeedGroup(tuple(trials), statuses, features, self._spreads(trials)))
+        return sorted(groups, key=self._rank)
 
-    def _rank(self, setting: SeedGroup) -> tuple[bool, int, float]:
-        value = setting.values.get(self.metric)
+    def _spreads(self, trials: list[Trial]) -> dict[str, Spread]:
+        spreads = {}
+        for name in dict.fromkeys(name for trial in trials for name in self.numbers(trial)):
+            spread = self.spread(trials, name)
+            if spread is not None:
+                spreads[name] = spread
+        return spreads
+
+    def _rank(self, group: SeedGroup) -> tuple[bool, int, float]:
+        value = group.values.get(self.metric)
         if value is None:
             return True, 0, 0.0
-        of = self.features.index(setting.features) if setting.features else -1
-        return False, of, value.mean if self.small_is_good else -value.mean
+        scale = self.features.index(group.features) if group.features else -1
+        return False, scale, value.mean if self.small_is_good else -value.mean
 
 
-def said(measure: str) -> str:
-    """A measure for people: FID, KID, log likelihood."""
+def display_name(measure: str) -> str:
+    """The name of a measure in figures and tables: FID, KID, log likelihood."""
     return measure.upper() if measure in (*LOGARITHMIC, "nfe") else measure.replace("_", " ")
 
 
-def logarithmic(metric: str, values: Iterable[float]) -> bool:
-    """Whether an axis of `metric` is to be logarithmic: an estimate of KID can be below zero."""
+def is_logarithmic(metric: str, values: Iterable[float]) -> bool:
+    """Whether the axis of `metric` is logarithmic; a KID estimate, for one, can be negative."""
     return metric in LOGARITHMIC and all(value > 0 for value in values)
 
 

@@ -1,4 +1,4 @@
-"""The whole report put together: one HTML file that needs no other one, and no network."""
+"""The report as one HTML file that needs no other file and no network connection."""
 
 import base64
 import html
@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
-from orchestrator.reports.aggregates import Results, SeedGroup, said
+from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
@@ -17,8 +17,8 @@ from orchestrator.sweeps.feature_notes import own_features
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
-# a page that needs no network offers none; the others are of no use here
-CLASSES = 20  # of a data set whose names are said
+CLASSES_LISTED = 20  # of a data set, by name
+# plotly's buttons that need a network connection or make no sense here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -40,7 +40,7 @@ th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{wi
 
 
 def page(records: Records) -> str:
-    """The report of a sweep, whatever of it there is."""
+    """The report of a sweep, finished or not."""
     results, plan = Results(records), records.plan
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
@@ -49,7 +49,7 @@ def page(records: Records) -> str:
         *(_strips(results, features) for features in results.features),
         *(_data(panel) for panel in panels(records)),
         *_tables(results),
-        _problems(results),
+        _unmeasured(results),
         _warnings(records),
         _left_out(plan),
         _reproduce(records),
@@ -65,7 +65,7 @@ def page(records: Records) -> str:
 
 
 def _summary(results: Results) -> str:
-    """What was run, how it ended, and what is best."""
+    """The sweep, the statuses of its trials, and the best one for each feature extractor."""
     plan = results.records.plan
     counts = Counter(e.status for e in results.records.endings)
     trials = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none"
@@ -73,40 +73,41 @@ def _summary(results: Results) -> str:
     for features in results.features:
         measured = results.measured(features)
         if measured:
-            best, end = measured[0], "lowest" if results.small_is_good else "highest"
-            value = spread_text(best.values[results.metric])
-            lines.append(
-                f"On {features} features the {end} {said(results.metric)} is {value}: {results.title(best)}."
-            )
-    lines += (
-        [f"{note}." for note in own_features(plan, results.records.store)]
-        if results.features
-        else []
-    )
+            lines.append(_best_line(results, features, measured[0]))
+    if results.features:
+        lines += [f"{note}." for note in own_features(plan, results.records.store)]
     if len(results.features) > 1:
         lines.append(
-            "Numbers of different features or data do not compare: each has figures and a table of its own."
+            "Numbers of different features or data do not compare: each has its own figures and table."
         )
     if not any(results.measured(features) for features in results.features):
         lines.append("No trial is measured.")
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
+def _best_line(results: Results, features: str, best: SeedGroup) -> str:
+    extreme = "lowest" if results.small_is_good else "highest"
+    value = spread_text(best.values[results.metric])
+    metric = display_name(results.metric)
+    return f"The {extreme} {metric} on {features} features is {value}: {results.group_title(best)}."
+
+
 def _figures(results: Results) -> list[str]:
-    """The interactive figures, plotly's code once before them, and the pictures that only PNGs
-    have."""
+    """The interactive figures, preceded once by plotly's code, and the figures that only exist as
+    PNG."""
     from orchestrator.reports.plotly_figures import charts
 
-    parts, found = [], list(charts(results))
-    if found:
+    parts = []
+    interactive = list(charts(results))
+    if interactive:
         from plotly.offline import get_plotlyjs
 
         parts = [
             f"<script>{get_plotlyjs()}</script>",
             "<noscript>The figures need JavaScript.</noscript>",
         ]
-    for chart in found:
-        drawn = chart.figure.to_html(
+    for chart in interactive:
+        figure = chart.figure.to_html(
             full_html=False,
             include_plotlyjs=False,
             div_id=f"chart-{chart.name}",
@@ -114,24 +115,28 @@ def _figures(results: Results) -> list[str]:
         )
         title, note = html.escape(chart.title), html.escape(chart.note)
         parts.append(
-            f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{drawn}</section>'
+            f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{figure}</section>'
         )
-    ways = results.records.folder / layout.FIGURES / "trajectories.png"
-    if ways.exists():
-        image = f'<img class="figure" alt="trajectories" src="{_inline("image/png", ways.read_bytes())}">'
-        parts.append(f'<section class="chart"><h2>Ways from noise to data</h2>{image}</section>')
+    trajectories = results.records.folder / layout.FIGURES / "trajectories.png"
+    if trajectories.exists():
+        source = _inline("image/png", trajectories.read_bytes())
+        image = f'<img class="figure" alt="trajectories" src="{source}">'
+        parts.append(
+            f'<section class="chart"><h2>Trajectories from noise to data</h2>{image}</section>'
+        )
     return parts
 
 
 def _strips(results: Results, features: str) -> str:
-    found, count = strips(results, features)
-    if not found:
+    shown, count = strips(results, features)
+    if not shown:
         return ""
     name = f" ({features})" if len(results.features) > 1 else ""
-    note = f"Image k of every row starts from the same draw: {SEEDS} seeds, the same everywhere."
-    note += f" The {len(found)} best of {count} rows." if len(found) < count else ""
-    head = f"<tr><th>network</th><th>NFE</th><th>{html.escape(said(results.metric))}</th><th>samples</th></tr>"
-    rows = "".join(_strip_row(strip) for strip in found)
+    note = f"Image k of every row starts from the same noise; every row has the same {SEEDS} seeds."
+    if len(shown) < count:
+        note += f" The {len(shown)} best of {count} rows."
+    head = f"<tr><th>network</th><th>NFE</th><th>{html.escape(display_name(results.metric))}</th><th>samples</th></tr>"
+    rows = "".join(_strip_row(strip) for strip in shown)
     return (
         f'<h2>The same seeds at each NFE{html.escape(name)}</h2><p class="note">{html.escape(note)}</p>'
         f'<div class="scroll"><table class="strips"><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
@@ -146,67 +151,67 @@ def _strip_row(strip: Strip) -> str:
 
 
 def _data(panel: Panel) -> str:
-    """A data set: some of its images as a network sees them, and what was done to them."""
+    """A data set: some of its images as a network sees them, and how they were changed."""
     info, name = panel.info, html.escape(panel.name)
     count = "" if info.count is None else f"{info.count:,} {'points' if info.points else 'images'}"
-    more = f" and {info.classes - CLASSES} more" if info.classes > CLASSES else ""
-    classes = (
-        f", {info.classes} classes: {', '.join(info.class_names[:CLASSES])}{more}"
-        if info.classes
-        else ""
-    )
-    lines = "".join(f"<li>{html.escape(note)}</li>" for note in info.notes)
+    classes = ""
+    if info.classes:
+        classes = f", {info.classes} classes: {', '.join(info.class_names[:CLASSES_LISTED])}"
+    if info.classes > CLASSES_LISTED:
+        classes += f" and {info.classes - CLASSES_LISTED} more"
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in info.notes)
     image = ""
     if panel.png is not None:
         image = f'<img class="figure" alt="training images: {name}" src="{_inline("image/png", panel.png)}">'
-    said = (
-        f'<p class="note">{html.escape(count + classes)}</p>{f"<ul>{lines}</ul>" if lines else ""}'
-    )
-    return f'<section class="chart"><h2>Training images: {name}</h2>{said}{image}</section>'
+    text = f'<p class="note">{html.escape(count + classes)}</p>'
+    if items:
+        text += f"<ul>{items}</ul>"
+    return f'<section class="chart"><h2>Training images: {name}</h2>{text}{image}</section>'
 
 
 def _tables(results: Results) -> list[str]:
-    if not results.settings:
+    if not results.groups:
         return []
-    together = any(len(setting.trials) > 1 for setting in results.settings)
-    note = "Click on a column's name to sort by it."
-    if together:
-        note += " Trials that differ in their seed alone are one row: mean ± standard deviation between them."
+    grouped = any(len(group.trials) > 1 for group in results.groups)
+    note = "Click a column name to sort by it."
+    if grouped:
+        note += " Trials that differ only in their seed share a row: mean ± standard deviation between them."
     parts = []
-    for features, settings in _by_features(results, results.settings).items():
-        of = f" ({html.escape(features)})" if len(results.features) > 1 else ""
+    for features, groups in _by_features(results, results.groups).items():
+        scale = f" ({html.escape(features)})" if len(results.features) > 1 else ""
         parts += [
-            f"<h2>Trials{of}, best first</h2>",
+            f"<h2>Trials{scale}, best first</h2>",
             f'<p class="note">{note}</p>',
-            table(results, settings),
+            table(results, groups),
         ]
-    if together:
-        alone = "".join(
-            table(results, settings) for settings in _by_features(results, results.single).values()
-        )
-        parts.append(f"<details><summary>Every trial alone</summary>{alone}</details>")
+    if grouped:
+        ungrouped = _by_features(results, results.ungrouped).values()
+        tables = "".join(table(results, groups) for groups in ungrouped)
+        parts.append(f"<details><summary>Each trial in its own row</summary>{tables}</details>")
     return parts
 
 
-def _by_features(results: Results, settings: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
-    """The settings whose numbers compare, together; those without numbers come with the last."""
-    found: dict[str, list[SeedGroup]] = {features: [] for features in results.features} or {"": []}
-    for setting in settings:
-        found[setting.features if setting.features in found else list(found)[-1]].append(setting)
-    return found
+def _by_features(results: Results, groups: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
+    """The groups by their features; unmeasured groups are in the last list."""
+    lists: dict[str, list[SeedGroup]] = {features: [] for features in results.features} or {"": []}
+    last = list(lists)[-1]
+    for group in groups:
+        lists[group.features if group.features in lists else last].append(group)
+    return lists
 
 
-def _problems(results: Results) -> str:
-    """Why trials have no result: failures one by one, those that were not begun by their reason."""
+def _unmeasured(results: Results) -> str:
+    """Why trials have no result: each failure, and the number of trials not started, by reason."""
     records, lines = results.records, list[str]()
     for trial, ending in records.entries():
         if ending.error and ending.status != Status.NOT_STARTED:
             settings = ", ".join(
                 f"{results.names[k]} {plain(v)}" for k, v in trial.overrides.items()
             )
-            lines.append(
-                f"Trial {trial.index} {ending.status}{f' ({settings})' * bool(settings)}: {ending.error}"
-            )
+            title = f"Trial {trial.index} {ending.status}"
+            if settings:
+                title += f" ({settings})"
+            lines.append(f"{title}: {ending.error}")
     left = Counter(e.error for e in records.endings if e.status == Status.NOT_STARTED)
     lines += [f"{count} not started: {reason}" for reason, count in left.items()]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
@@ -214,19 +219,18 @@ def _problems(results: Results) -> str:
 
 
 def _warnings(records: Records) -> str:
-    """What was warned of when the data were read, and by workers and tasks, the latest last; and
-    what is damaged."""
-    found = notices.of_plan(records.plan, records.store.root)
-    lines = [
-        f"{datetime.fromtimestamp(n.time, UTC):%Y-%m-%d %H:%M} UTC, {n.host}: {n}"
-        if n.time
-        else str(n)
-        for n in found
-    ]
+    """Warnings about the data, then those of workers and tasks in order of time, and damaged
+    results."""
+    lines = []
+    for notice in notices.of_plan(records.plan, records.store.root):
+        if notice.time:
+            time = datetime.fromtimestamp(notice.time, UTC)
+            lines.append(f"{time:%Y-%m-%d %H:%M} UTC, {notice.host}: {notice}")
+        else:
+            lines.append(str(notice))
     names = records.plan.names
-    lines += [
-        f"{names.get(key, 'stage')} {key}: {what}" for key, what in dict(records.damaged).items()
-    ]
+    for key, what in dict(records.damaged).items():
+        lines.append(f"{names.get(key, 'stage')} {key}: {what}")
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f"<h2>Warnings</h2><ul>{items}</ul>" if lines else ""
 
@@ -237,22 +241,22 @@ def _left_out(plan: Plan) -> str:
 
 
 def _reproduce(records: Records) -> str:
-    """The command, what it was run with, and the complete file."""
-    plan, noted = records.plan, records.made_by()
-    versions = dict(noted or provenance.made_by())
+    """The command, the versions it ran with, and the complete configuration."""
+    plan, made_by = records.plan, records.made_by()
+    versions = dict(made_by or provenance.made_by())
     python, commit = versions.pop("python"), versions.pop("commit", "")
     name = f"{plan.experiment.name}.yaml"
     command = portable(COMMANDS[plan.goal], name)
     data = "; ".join(f"{info.name}, fingerprint {info.fingerprint}" for info in plan.datasets())
     facts: dict[str, Any] = {"Python": python, "Data": data, "Sweep": plan.id}
     facts |= {"Commit": commit} if commit else {}
-    said = "\n".join(f"{k}: {v}" for k, v in facts.items())
+    fact_lines = "\n".join(f"{k}: {v}" for k, v in facts.items())
     installed = "\n".join(f"{package}=={version}" for package, version in versions.items())
     blocks = (
         (f"Save the configuration below as {name}, and run", command),
         (
-            "What it was run with" if noted else "What is installed where this page was made",
-            f"{said}\n\n{installed}",
+            "Versions of the run" if made_by else "Versions installed where this page was written",
+            f"{fact_lines}\n\n{installed}",
         ),
         ("Configuration, defaults included", plan.experiment.to_yaml()),
     )

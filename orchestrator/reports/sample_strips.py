@@ -1,4 +1,4 @@
-"""The same few seeds drawn by every network at every NFE, so that the eye can compare."""
+"""Samples of every network at every NFE from the same few seeds, for comparison by eye."""
 
 import io
 import zipfile
@@ -18,28 +18,28 @@ from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 
 SEEDS = 16
-ROWS = 40  # strips at most: each is some tens of kilobytes of the page
-LARGEST = 64  # pixels a side that larger images are shown with
-EXACT = 32  # pixels a side up to which images are shown as they are, pixel by pixel
-SCATTER = 128  # pixels a side of a picture of points
-POINTS_SEEN = 1.1  # and the coordinates at its edges
+ROWS = 40  # strips at most: each adds some tens of kilobytes to the page
+LARGEST = 64  # pixels a side to which larger images are reduced
+EXACT = 32  # pixels a side up to which images are encoded without loss
+SCATTER = 128  # pixels a side of a scatter plot
+SCATTER_LIMIT = 1.1  # the absolute coordinate at its edges
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Strip:
-    """The first samples of one evaluation side by side, under the same seed as every other
-    strip's."""
+    """The first samples of one evaluation side by side, from the same seeds as every other
+    strip."""
 
     label: str
     nfe: int
     value: Spread | None
     pixels: Pixels
-    exact: bool = True  # whether a pixel of the sample is a pixel here
+    exact: bool = True  # whether it is encoded without loss
 
     def encoded(self) -> tuple[str, bytes]:
-        """The media type and the file: small images without loss."""
+        """The media type and the file content: PNG if `exact`, else JPEG."""
         buffer = io.BytesIO()
         kind = "PNG" if self.exact else "JPEG"
         Image.fromarray(self.pixels).save(buffer, kind, **({} if self.exact else {"quality": 88}))
@@ -47,36 +47,38 @@ class Strip:
 
 
 def strips(results: Results, features: str) -> tuple[list[Strip], int]:
-    """A strip for each network and NFE, those of the best networks, and how many there could be.
-    Teachers come first, then it goes by the order of the trials, and for each network by falling
-    NFE."""
+    """A strip for each network and NFE, at most ROWS, of the best networks; and the number without
+    that limit. Teachers come first, then networks are in the order of the trials, and each in
+    decreasing order of NFE."""
     networks: dict[str, dict[str, tuple[Trial, Spread | None]]] = defaultdict(dict)
-    for trial, value in _of_one_seed(results, features):
-        networks[results.line(trial)].setdefault(trial.key, (trial, value))
-    found: list[tuple[bool, int, list[Strip]]] = []
+    for trial, value in _with_common_seed(results, features):
+        networks[results.line_label(trial)].setdefault(trial.key, (trial, value))
+    by_network: list[tuple[bool, int, list[Strip]]] = []
+    free = ROWS
     for label, members in networks.items():
-        room = ROWS - sum(len(made) for _, _, made in found)
-        made = [
-            s
-            for trial, value in list(members.values())[:room]
-            if (s := _strip(results, trial, value))
-        ]
+        candidates = [_strip(results, *member) for member in list(members.values())[:free]]
+        rows = [strip for strip in candidates if strip is not None]
+        free -= len(rows)
         first = min(trial.index for trial, _ in members.values())
-        found.append((label.startswith("student"), first, sorted(made, key=lambda s: -s.nfe)))
-    ordered = sorted(found, key=lambda f: f[:2])
-    return [strip for _, _, made in ordered for strip in made], sum(map(len, networks.values()))
+        by_network.append((label.startswith("student"), first, sorted(rows, key=lambda s: -s.nfe)))
+    by_network.sort(key=lambda network: network[:2])
+    ordered = [strip for _, _, rows in by_network for strip in rows]
+    return ordered, sum(map(len, networks.values()))
 
 
-def _of_one_seed(results: Results, features: str) -> list[tuple[Trial, Spread | None]]:
-    """The measured trials under the seed that most of them share, best settings first."""
+def _with_common_seed(results: Results, features: str) -> list[tuple[Trial, Spread | None]]:
+    """The measured trials with the most frequent seed, and their metric; best groups first."""
     measured = [
         (t, s.values.get(results.metric))
-        for s in results.settings
+        for s in results.groups
         for t in s.trials
         if results.numbers(t) and s.features == features
     ]
     seeds = Counter(t.config.seed for t, _ in sorted(measured, key=lambda m: m[0].index))
-    return [(t, value) for t, value in measured if t.config.seed == seeds.most_common(1)[0][0]]
+    if not seeds:
+        return []
+    ((common, _),) = seeds.most_common(1)
+    return [(t, value) for t, value in measured if t.config.seed == common]
 
 
 def _strip(results: Results, trial: Trial, value: Spread | None) -> Strip | None:
@@ -85,14 +87,13 @@ def _strip(results: Results, trial: Trial, value: Spread | None) -> Strip | None
     if tiles is None or not len(tiles):
         return None
     nfe = int(results.numbers(trial).get("nfe", 0))
-    return Strip(
-        results.line(trial), nfe, value, _joined(tiles), tiles.shape[1] <= EXACT or len(tiles) == 1
-    )
+    exact = tiles.shape[1] <= EXACT or len(tiles) == 1
+    return Strip(results.line_label(trial), nfe, value, _side_by_side(tiles), exact)
 
 
 def _tiles(results: Results, stage: Stage) -> Pixels | None:
-    """The first samples, (N, H, W, 3), or one picture of all of them where they are points; None
-    where there are none that can be read: a report is made of what is there."""
+    """The first samples, (N, H, W, 3); for points one scatter plot of all of them. None if they
+    are missing or damaged: a report shows what there is."""
     try:
         result = results.records.store.result(stage.key)
         if result.has("samples.npz"):
@@ -100,7 +101,7 @@ def _tiles(results: Results, stage: Stage) -> Pixels | None:
                 if "points" in file:
                     return _scatter(file["points"])[None]
                 return _small(np.asarray(file["images"][:SEEDS], np.uint8))
-        return _of_grid(result.path(layout.SAMPLES))
+        return _tiles_of_grid(result.path(layout.SAMPLES))
     except DamagedError as e:
         results.records.damaged |= e.problems
         return None
@@ -108,8 +109,8 @@ def _tiles(results: Results, stage: Stage) -> Pixels | None:
         return None
 
 
-def _of_grid(path: Path) -> Pixels:
-    """The first samples of a saved grid: eight in a row, two pixels apart."""
+def _tiles_of_grid(path: Path) -> Pixels:
+    """The first samples of a saved grid: eight in a row, with gaps of two pixels."""
     with Image.open(path) as picture:
         grid = np.asarray(picture.convert("RGB"))
     side = (grid.shape[1] - 2) // 8 - 2
@@ -121,7 +122,7 @@ def _of_grid(path: Path) -> Pixels:
 
 
 def _small(images: Pixels) -> Pixels:
-    """Images in colour, and no larger than LARGEST."""
+    """The images in RGB, reduced to LARGEST pixels a side if they are larger."""
     if images.shape[-1] == 1:
         images = images.repeat(3, axis=-1)
     if images.shape[1] <= LARGEST:
@@ -135,16 +136,16 @@ def _small(images: Pixels) -> Pixels:
     )
 
 
-def _joined(tiles: Pixels) -> Pixels:
-    """The tiles side by side, a white pixel between two."""
+def _side_by_side(tiles: Pixels) -> Pixels:
+    """The tiles side by side, with a gap of one white pixel."""
     edged = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
     return np.concatenate(list(edged), axis=1)[:, :-1]
 
 
 def _scatter(points: NDArray[Any]) -> Pixels:
-    """All points in gray-blue and the first few, larger, in orange."""
+    """A scatter plot of all points in light blue, the first SEEDS of them larger and in orange."""
     picture = np.full((SCATTER, SCATTER, 3), 255, np.uint8)
-    scaled = (points * [1, -1] + POINTS_SEEN) / (2 * POINTS_SEEN) * (SCATTER - 1)
+    scaled = (points * [1, -1] + SCATTER_LIMIT) / (2 * SCATTER_LIMIT) * (SCATTER - 1)
     at = np.rint(scaled[np.isfinite(scaled).all(1)]).astype(int)
     at = at[((at > 0) & (at < SCATTER - 1)).all(1)]
     picture[at[:, 1], at[:, 0]] = (0x56, 0xB4, 0xE9)

@@ -1,4 +1,4 @@
-"""The training images of a sweep's data sets as a network sees them, and what was done to them."""
+"""Training images of a sweep's data sets as a network sees them, and how they were changed."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from orchestrator.sweeps.records import Records
 
 
 class Panel(NamedTuple):
-    """A data set: what to call it, what is known of it, and some of its images as a PNG file, None
-    where no reference has kept any."""
+    """A data set: its name, its facts, and some of its images as a PNG file; None if no reference
+    stage has any."""
 
     name: str
     info: DatasetInfo
@@ -31,7 +31,7 @@ def _png(records: Records, info: DatasetInfo) -> bytes | None:
         if stage.data.fingerprint == info.fingerprint and records.store.done(stage.key):
             try:
                 return records.store.result(stage.key).content(REAL)
-            except FileNotFoundError:  # of an earlier version
+            except FileNotFoundError:  # an earlier version wrote no images
                 continue
             except DamagedError as e:
                 records.damaged |= e.problems

@@ -1,8 +1,8 @@
-"""MLflow's database in an SQLite file: made as a whole, brought up to date, and told where it lies.
+"""MLflow's database in an SQLite file: created atomically, upgraded, and adapted to a new location.
 
-MLflow writes down where artifacts are as whole addresses. A store that is moved would send new ones
-to its old place, and one that is copied would write over the original's; `follow` makes them lie
-beside the database again."""
+MLflow stores the absolute address of every artifact. A store that was moved would therefore write
+new artifacts to its old location, and a copy would overwrite those of the original.
+`relocate_artifacts` changes these addresses to the folder beside the database."""
 
 import fcntl
 import os
@@ -19,8 +19,8 @@ from orchestrator.host.printed import command, pip, quoted, short
 from orchestrator.tracking.uri import sqlite_uri
 
 ARTIFACTS = "mlartifacts"
-BUSY_SECONDS = 20.0  # as MLflow waits for others who write
-ADDRESSES = (  # the columns in which MLflow has an artifact's whole address
+BUSY_SECONDS = 20.0  # how long MLflow itself waits for other writers
+ADDRESSES = (  # the columns in which MLflow stores an absolute artifact address
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -30,141 +30,148 @@ ADDRESSES = (  # the columns in which MLflow has an artifact's whole address
 
 
 def artifacts_of(file: Path, experiment: str) -> str:
-    """The address of the folder beside the database `file` in which an experiment's artifacts
-    lie."""
-    return f"{_beside(file)}/{quote(experiment)}"
+    """The address of the folder, beside the database `file`, for an experiment's artifacts."""
+    return f"{_artifacts_address(file)}/{quote(experiment)}"
 
 
-def prepare(file: Path) -> list[str]:
-    """Make the database `file` where it is missing, and bring the tables of an older MLflow up to
-    date, of which a backup stays beside it; returns what there is to say. Raises ConfigError where
-    a newer MLflow has written it, or where it cannot be read or written."""
-    with _explained(file):
-        return _prepared(file)
+def create_or_upgrade(file: Path) -> list[str]:
+    """Create the database `file` if it is missing; upgrade the tables of an older MLflow and keep
+    a backup beside it. Returns a line for each change.
+
+    Raises ConfigError if a newer MLflow wrote it, or if it cannot be read or written."""
+    with _sqlite_errors_explained(file):
+        return _create_or_upgrade(file)
 
 
-def _prepared(file: Path) -> list[str]:
+def _create_or_upgrade(file: Path) -> list[str]:
     if not file.exists():
-        _make(file)
+        _create(file)
         return []
-    found = _revision(file)
-    if found is None:  # nothing of MLflow's is in it yet, or it is none: MLflow says which
+    revision = _revision(file)
+    if revision is None:  # no MLflow tables yet, or not a database: MLflow says which
         return []
     from mlflow.store.db.utils import _get_latest_schema_revision
 
-    if found == (newest := _get_latest_schema_revision()):
+    newest = _get_latest_schema_revision()
+    if revision == newest:
         return []
-    if found not in _known():
-        raise ConfigError([Fault(str(file), "", _too_new(file, found, newest))])
-    return _upgrade(file, found, newest)
+    if revision not in _known_revisions():
+        raise ConfigError([Fault(str(file), "", _too_new(file, revision, newest))])
+    return _upgrade(file, revision, newest)
 
 
-def follow(file: Path) -> list[str]:
-    """Where the database `file` and the artifacts beside it were moved or copied from another
-    place, make it say so of every artifact; returns what there is to say. Raises ConfigError where
-    it cannot be read or written."""
-    with _explained(file):
-        return _followed(file)
+def relocate_artifacts(file: Path) -> list[str]:
+    """If the database `file` was moved or copied with the artifacts beside it, update the address
+    of every artifact. Returns a line for each change. Raises ConfigError if the database cannot be
+    read or written."""
+    with _sqlite_errors_explained(file):
+        return _relocate_artifacts(file)
 
 
-def _followed(file: Path) -> list[str]:
-    here, told = _beside(file), []
+def _relocate_artifacts(file: Path) -> list[str]:
+    here = _artifacts_address(file)
+    notes: list[str] = []
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as database:
-        if not any(_elsewhere(database, here)):
+        if not any(_other_folders(database, here)):
             return []
-        database.execute("BEGIN IMMEDIATE")  # nobody else does the same meanwhile
-        for there in _elsewhere(database, here):
+        database.execute("BEGIN IMMEDIATE")  # only one process does this at a time
+        for there in _other_folders(database, here):
             for table, column in ADDRESSES:
-                if _has(database, table, column):
-                    what = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
-                    database.execute(what, (here, len(there) + 1, len(there) + 1, f"{there}/"))
-            told.append(
-                f"{short(file)} came from {_path(there).parent}: its artifacts are now looked for beside it"
+                if _has_column(database, table, column):
+                    where = f"WHERE substr({column}, 1, ?) = ?"
+                    update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) {where}"
+                    database.execute(update, (here, len(there) + 1, len(there) + 1, f"{there}/"))
+            notes.append(
+                f"{short(file)} was moved from {_path_of(there).parent}: its artifacts are now read from the folder "
+                "beside it"
             )
         database.execute("COMMIT")
         names = [
             name
-            for name, at in _experiments(database)
-            if at.startswith(f"{here}/") and not _path(at).exists()
+            for name, address in _experiments(database)
+            if address.startswith(f"{here}/") and not _path_of(address).exists()
         ]
     if names:
-        again = f"make them again from the store: rm {quoted(file)}, and publish its sweeps again"
-        told.append(
-            f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: bring them too, "
-            f"or {again}"
+        rebuild = f"rebuild them from the store: rm {quoted(file)}, and publish its sweeps again"
+        notes.append(
+            f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: copy them there, "
+            f"or {rebuild}"
         )
-    return told
+    return notes
 
 
 @contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    """What SQLite says of `file`, also through SQLAlchemy, is raised as a ConfigError with the
+def _sqlite_errors_explained(file: Path) -> Iterator[None]:
+    """Raise an SQLite error about `file`, also one that SQLAlchemy wraps, as a ConfigError with a
     remedy."""
     try:
         yield
     except Exception as e:
-        said = e if isinstance(e, sqlite3.Error) else getattr(e, "orig", None)
-        if not isinstance(said, sqlite3.Error):
+        error = e if isinstance(e, sqlite3.Error) else getattr(e, "orig", None)
+        if not isinstance(error, sqlite3.Error):
             raise
-        raise ConfigError([Fault(str(file), "", _remedy(file, said))]) from None
+        raise ConfigError([Fault(str(file), "", _remedy(file, error))]) from None
 
 
 def _remedy(file: Path, error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"another process writes MLflow's database ({error}): try again when that has ended"
+        return f"another process is writing to MLflow's database ({error}): retry when it has ended"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return f"MLflow's database cannot be written ({error}): make it and its folder writable, or copy the store"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return f"the disk does not take what is written to MLflow's database ({error}): make room, or mend the disk"
-    away = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.damaged'))}"
-    again = command("report", "NAME", "--publish", "--storage", file.parent)
-    return f"MLflow's database is damaged, or none ({error}): make it again from the store: {away}, then {again}"
+        return f"writing to MLflow's database failed ({error}): free disk space, or repair the disk"
+    rename = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.damaged'))}"
+    publish = command("report", "NAME", "--publish", "--storage", file.parent)
+    return (
+        f"MLflow's database is damaged, or not a database ({error}): rebuild it from the store: {rename}, "
+        f"then {publish}"
+    )
 
 
-def _make(file: Path) -> None:
-    """A new database, made aside and put in place as a whole: MLflow cannot go on with one that a
-    full disk, or a killed process, has left half made. Where another process is faster, its
+def _create(file: Path) -> None:
+    """Create a database in a temporary file and move it into place atomically: MLflow cannot use
+    one that a full disk or a killed process left incomplete. If another process is faster, its
     database stays."""
     from mlflow import MlflowClient
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _aside(file) as aside:
-        MlflowClient(tracking_uri=sqlite_uri(aside)).search_experiments(max_results=1)
+    with _temporary_file(file) as temporary:
+        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
         try:
-            os.link(aside, file)
+            os.link(temporary, file)
         except FileExistsError:
             pass
-        except OSError:  # a file system without links
-            aside.replace(file)
+        except OSError:  # a file system without hard links
+            temporary.replace(file)
 
 
-def _upgrade(file: Path, found: str, newest: str) -> list[str]:
-    """Upgrade a copy, and put it in the place of the original, which becomes the backup: nothing is
-    lost on the way."""
+def _upgrade(file: Path, revision: str, newest: str) -> list[str]:
+    """Upgrade a copy of the database and replace the original by it; the original becomes the
+    backup, so nothing is lost if the upgrade fails."""
     import mlflow
     from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
 
-    with _alone(file.parent), _aside(file) as aside:
-        if _revision(file) != found:  # another process has been faster
+    with _folder_lock(file.parent), _temporary_file(file) as temporary:
+        if _revision(file) != revision:  # another process was faster
             return []
         with (
             closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as old,
-            closing(sqlite3.connect(aside)) as new,
+            closing(sqlite3.connect(temporary)) as new,
         ):
             old.backup(new)
-        engine = create_sqlalchemy_engine(sqlite_uri(aside))
+        engine = create_sqlalchemy_engine(sqlite_uri(temporary))
         _upgrade_db(engine)
         engine.dispose()
-        backup = _backup(file, found)
-        aside.replace(file)
-    what = f"{short(file)}: upgraded from an older MLflow's tables ({found}) to those of MLflow {mlflow.__version__}"
-    return [f"{what} ({newest}); as it was it is kept in {short(backup)}"]
+        backup = _backup(file, revision)
+        temporary.replace(file)
+    what = f"{short(file)}: upgraded from an older MLflow's tables ({revision}) to those of MLflow {mlflow.__version__}"
+    return [f"{what} ({newest}); the backup is {short(backup)}"]
 
 
 def _backup(file: Path, revision: str) -> Path:
-    """A second name, or a copy, of `file` that says its revision; of an earlier backup nothing is
-    lost."""
+    """A hard link to `file`, or a copy of it, whose name has the revision. An earlier backup is
+    never overwritten."""
     first = file.with_name(f"{file.name}.backup-{revision}")
     for backup in (first, *(first.with_name(f"{first.name}.{number}") for number in range(2, 100))):
         with suppress(FileExistsError):
@@ -172,50 +179,45 @@ def _backup(file: Path, revision: str) -> Path:
                 os.link(file, backup)
             except FileExistsError:
                 raise
-            except OSError:  # a file system without links
+            except OSError:  # a file system without hard links
                 with backup.open("xb") as copy, file.open("rb") as original:
                     shutil.copyfileobj(original, copy)
             return backup
-    raise ConfigError(
-        [
-            Fault(
-                str(file), "", f"a hundred backups lie beside it: remove those called {first.name}*"
-            )
-        ]
-    )
+    problem = f"there are a hundred backups of it already: remove {first.name}*"
+    raise ConfigError([Fault(str(file), "", problem)])
 
 
-def _too_new(file: Path, found: str, newest: str) -> str:
+def _too_new(file: Path, revision: str, newest: str) -> str:
     import mlflow
 
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as database:
-        told = database.execute(
+        versions = database.execute(
             "SELECT DISTINCT value FROM tags WHERE key = 'mlflow_version'"
         ).fetchall()
-    writer = max((version for (version,) in told), key=_in_numbers, default="")
-    newer = f" {writer}" if _in_numbers(writer) > _in_numbers(mlflow.__version__) else ""
-    what = f"it has the tables of a newer MLflow{newer} ({found}) than this one, {mlflow.__version__} ({newest})"
-    wanted = f"mlflow=={writer}" if newer else "mlflow"
-    away = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.newer'))}"
-    return f"{what}: {pip('install', '--upgrade', wanted)}; or make it again from the store: {away}, and publish again"
+    writer = max((version for (version,) in versions), key=_version_numbers, default="")
+    newer = f" {writer}" if _version_numbers(writer) > _version_numbers(mlflow.__version__) else ""
+    what = f"it has the tables of a newer MLflow{newer} ({revision}); installed is {mlflow.__version__} ({newest})"
+    package = f"mlflow=={writer}" if newer else "mlflow"
+    rename = f"mv {quoted(file)} {quoted(file.with_name(f'{file.name}.newer'))}"
+    return f"{what}: {pip('install', '--upgrade', package)}; or rebuild it from the store: {rename}, and publish again"
 
 
-def _in_numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _revision(file: Path) -> str | None:
-    """The version of MLflow's tables in `file`; None where there is none."""
+    """The schema revision of MLflow's tables in `file`; None if there is none."""
     try:
         with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as database:
-            found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError:
         return None
-    return None if found is None else str(found[0])
+    return None if row is None else str(row[0])
 
 
-def _known() -> set[str]:
-    """The versions of its tables that this MLflow knows."""
+def _known_revisions() -> set[str]:
+    """The schema revisions that this MLflow knows."""
     from alembic.script import ScriptDirectory
     from mlflow.store.db.utils import _get_alembic_config
 
@@ -225,34 +227,35 @@ def _known() -> set[str]:
     }
 
 
-def _beside(file: Path) -> str:
+def _artifacts_address(file: Path) -> str:
     return (file.absolute().parent / ARTIFACTS).as_uri()
 
 
-def _path(uri: str) -> Path:
+def _path_of(uri: str) -> Path:
     return Path(url2pathname(urlsplit(uri).path))
 
 
 def _experiments(database: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Name and address of the artifacts of every experiment."""
+    """Name and artifact address of every experiment."""
     return database.execute("SELECT name, artifact_location FROM experiments").fetchall()
 
 
-def _elsewhere(database: sqlite3.Connection, here: str) -> Iterator[str]:
-    """The other folders in which experiments that this project has made have their artifacts. What
-    other programs have put into the database is theirs; and one folder may have several names."""
-    found = [(at, f"/{quote(name)}") for name, at in _experiments(database)]
-    for folder in sorted({at.removesuffix(end) for at, end in found if at.endswith(end)} - {here}):
-        if (
-            folder.startswith("file:")
-            and folder.endswith(f"/{ARTIFACTS}")
-            and not _same(_path(folder), _path(here))
-        ):
+def _other_folders(database: sqlite3.Connection, here: str) -> Iterator[str]:
+    """The artifact folders, other than `here`, of experiments that this project created.
+    Experiments of other programs are left as they are. One folder may have several paths."""
+    folders = set[str]()
+    for name, address in _experiments(database):
+        suffix = f"/{quote(name)}"
+        if address.endswith(suffix):
+            folders.add(address.removesuffix(suffix))
+    for folder in sorted(folders - {here}):
+        ours = folder.startswith("file:") and folder.endswith(f"/{ARTIFACTS}")
+        if ours and not _same_folder(_path_of(folder), _path_of(here)):
             yield folder
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one folder."""
+def _same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths name one folder."""
     if os.path.realpath(one) == os.path.realpath(other):
         return True
     with suppress(OSError):
@@ -260,28 +263,27 @@ def _same(one: Path, other: Path) -> bool:
     return False
 
 
-def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
+def _has_column(database: sqlite3.Connection, table: str, column: str) -> bool:
     return any(name == column for _, name, *_ in database.execute(f"PRAGMA table_info({table})"))
 
 
 @contextmanager
-def _aside(file: Path) -> Iterator[Path]:
-    """A name beside `file` for what is to take its place; what is left there is removed."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    aside.unlink(missing_ok=True)
+def _temporary_file(file: Path) -> Iterator[Path]:
+    """A path beside `file` for a database that will replace it by an atomic rename; afterwards it
+    and SQLite's files beside it are removed."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        yield aside
+        yield temporary
     finally:
-        for left in (
-            aside,
-            *(aside.with_name(f"{aside.name}-{end}") for end in ("journal", "wal", "shm")),
-        ):
-            left.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        for suffix in ("journal", "wal", "shm"):
+            temporary.with_name(f"{temporary.name}-{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """While this is open no other process of this machine is in it for the same folder."""
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `folder` among the processes of this machine."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What the store says, in MLflow's words: metrics, data set inputs and tags, made of manifests and
+"""The store's results as MLflow entities: metrics, data set inputs and tags, from manifests and
 curves alone."""
 
 import json
@@ -18,50 +18,50 @@ if TYPE_CHECKING:
 
 COMMIT, CHANGED = "mlflow.source.git.commit", "git_dirty"  # MLflow's UI shows the first
 MADE_BY = frozenset((COMMIT, CHANGED, *(f"{name}_version" for name in ("python", *PACKAGES))))
-DIGEST = 36  # characters: what MLflow has room for; the whole fingerprint is in the profile
+DIGEST = 36  # characters, MLflow's limit; the profile has the whole fingerprint
 
 
-def begin_and_end(manifest: dict[str, Any]) -> tuple[int, int]:
-    """When a stage was begun and ended, in MLflow's milliseconds."""
+def begin_and_end_ms(manifest: dict[str, Any]) -> tuple[int, int]:
+    """Begin and end of a stage, in milliseconds since 1970, as MLflow has them."""
     end = int(manifest["finished"] * 1000)
     return end - int(manifest["seconds"] * 1000), end
 
 
 def made_by_tags(made_by: dict[str, str]) -> dict[str, str]:
-    """The tags, among MADE_BY, that say what made a result."""
+    """The tags, among MADE_BY, that name the versions and the commit that made a result."""
     commit = made_by.get("commit", "")
     tags = {f"{name}_version": text for name, text in made_by.items() if name != "commit"}
     tags |= {COMMIT: commit.removesuffix(DIRTY)} if commit else {}
     return tags | ({CHANGED: "true"} if commit.endswith(DIRTY) else {})
 
 
-def curves(stage: Stage, result: Result) -> "list[Metric]":
-    """Loss and rate of a training by step, and `system/...`, what it took of its machine, each at
-    its own time."""
+def curve_metrics(stage: Stage, result: Result) -> "list[Metric]":
+    """Loss and learning rate of a training by step, and `system/...`, the resources that it used,
+    each with its own time."""
     from mlflow.entities import Metric
 
-    start, end = begin_and_end(result.manifest)
-    found = []
-    for p in result.json(layout.LOSSES):
-        at = start + round((end - start) * p["step"] / stage.steps)
-        found += [Metric(k, p[k], at, int(p["step"])) for k in ("loss", "lr")]
+    start, end = begin_and_end_ms(result.manifest)
+    metrics = []
+    for point in result.json(layout.LOSSES):
+        time = start + round((end - start) * point["step"] / stage.steps)
+        metrics += [Metric(k, point[k], time, int(point["step"])) for k in ("loss", "lr")]
     if result.has(FIDS):
-        found += scores(result.json(FIDS), start, end, stage.steps)
-    for p in result.json(layout.SYSTEM) if result.has(layout.SYSTEM) else ():
-        at = min(end, start + round(1000 * p["seconds"]))
-        found += [
-            Metric(f"system/{k}", v, at, int(p["step"]))
-            for k, v in p.items()
+        metrics += fid_metrics(result.json(FIDS), start, end, stage.steps)
+    for point in result.json(layout.SYSTEM) if result.has(layout.SYSTEM) else ():
+        time = min(end, start + round(1000 * point["seconds"]))
+        metrics += [
+            Metric(f"system/{k}", v, time, int(point["step"]))
+            for k, v in point.items()
             if k not in ("step", "seconds")
         ]
-    return found
+    return metrics
 
 
-def scores(
+def fid_metrics(
     fids: list[dict[str, float]], start: int, end: int, steps: int | None = None
 ) -> "list[Metric]":
-    """What a teacher scored while it trained for `steps`, by default up to the last score, from
-    `start` to `end`."""
+    """The FIDs of a teacher during its training, which took `steps` (by default up to the last
+    FID) from `start` to `end` (ms)."""
     from mlflow.entities import Metric
 
     last = steps or (fids[-1]["step"] if fids else 1)
@@ -77,8 +77,7 @@ def scores(
 
 
 def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
-    """A data set as an input of a run, its classes by their names; `context`: what it was used
-    for."""
+    """A data set as an input of a run, with its class names; `context`: what it was used for."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     source = {"tags": {"mlflow.source.name": f"kaccore.data.load({data.name!r})"}}
@@ -111,5 +110,5 @@ def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
 
 
 def _tensor(dtype: str, shape: list[int]) -> str:
-    """MLflow's schema of one tensor, by itself: its own classes would have to import pandas."""
+    """MLflow's schema of one tensor as JSON; MLflow's own classes would import pandas."""
     return json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])

@@ -1,7 +1,6 @@
-"""The best network of a sweep as a version of a registered MLflow model that is called as the
-experiment is.
+"""Registers the best network of a sweep as a version of the MLflow model with the experiment's name.
 
-A version is recognised by its tags (`sweep_id`, `stage_key`, `trial_key`): publishing again
+A version is identified by its tags (`sweep_id`, `stage_key`, `trial_key`): publishing again
 registers nothing twice."""
 
 from contextlib import suppress
@@ -16,19 +15,18 @@ from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import rankings, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.tracking.runs import DESCRIPTION, fit
+from orchestrator.tracking.runs import DESCRIPTION, truncated
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
 
 
 def register(client: Any, records: Records, run: Any) -> None:
-    """Register the best network of `records`, unless it is no sweep, or not over, or nothing was
-    measured; `run` is its own run, which keeps the files."""
-    over = (
-        all(e.status.well or e.status == Status.FAILED for e in records.endings)
-        and not records.interrupted()
-    )
-    for trial in best(records) if over and records.plan.goal == "sweep" else ():
+    """Register the best network of `records` if it is a sweep that has ended and measured
+    something; `run` is the sweep's own run, which keeps the files."""
+    ended = all(e.status.well or e.status == Status.FAILED for e in records.endings)
+    if records.plan.goal != "sweep" or not ended or records.interrupted():
+        return
+    for trial in best_trials(records):
         _register(client, records, run, trial)
 
 
@@ -40,7 +38,7 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
         tags.items() <= v.tags.items() for v in client.search_model_versions(f"name = '{name}'")
     ):
         return
-    # a sweep that is extended may have another best, and the old one stays
+    # a sweep that is extended may have another best network; the old one stays
     place = f"model/{trial.key}"
     with TemporaryDirectory() as folder:
         network = Path(folder) / "network"
@@ -53,21 +51,21 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
     what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
     source = f"{run.info.artifact_uri}/{place}"
     client.create_model_version(
-        name, source, run_id=run.info.run_id, tags=tags, description=fit(what, DESCRIPTION)
+        name, source, run_id=run.info.run_id, tags=tags, description=truncated(what, DESCRIPTION)
     )
 
 
-def best(records: Records) -> list[Trial]:
-    """The best measured trial of a student whose network is in the store, or, without students, of
-    a teacher: of each data set and feature extractor the best."""
-    found = []
-    for scale in rankings(records).values():
-        measured = [records.plan.trials[index] for index, _ in scale]
-        kept = [t for t in measured if records.store.done(t.chain[-1].key)]
-        whole = [t for t in kept if _has_network(records, t)]
-        students = [t for t in whole if t.config.sampling.model == "student"]
-        found += (students or whole)[:1]
-    return found
+def best_trials(records: Records) -> list[Trial]:
+    """For each data set and feature extractor the best measured trial of a student whose network is
+    in the store or, if there are no students, of a teacher."""
+    best = []
+    for ranking in rankings(records).values():
+        measured = [records.plan.trials[index] for index, _ in ranking]
+        stored = [t for t in measured if records.store.done(t.chain[-1].key)]
+        intact = [t for t in stored if _has_network(records, t)]
+        students = [t for t in intact if t.config.sampling.model == "student"]
+        best += (students or intact)[:1]
+    return best
 
 
 def _has_network(records: Records, trial: Trial) -> bool:
@@ -79,7 +77,7 @@ def _has_network(records: Records, trial: Trial) -> bool:
 
 
 def _save(folder: Path, network: Path, steps: int) -> None:
-    """Write the MLflow model around the files in `network`, which is sampled in so many `steps`."""
+    """Write an MLflow model around the files in `network`; its example request asks for `steps`."""
     import pandas as pd
     from mlflow import pyfunc
     from mlflow.models import ModelSignature

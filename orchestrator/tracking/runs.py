@@ -1,6 +1,6 @@
-"""A run of MLflow's while it is being logged. MLflow's databases have room for so much alone, and
-its client cuts what is longer without a word: here it ends in an ellipsis, and a file of the run
-has it whole."""
+"""An MLflow run while it is being logged. MLflow's databases limit the length of texts, and its
+client truncates longer ones silently: here they end in an ellipsis, and a file of the run has the
+full texts."""
 
 import json
 from typing import Any
@@ -11,18 +11,18 @@ KEY = 250
 PARAM = 6000
 TAG = 8000
 DESCRIPTION = 5000
-PARAMS, METRICS = 100, 1000  # of one call
-WHOLE, CUT = "whole.json", "cut"  # the file that has what was cut, and the tag that names it
+PARAMS, METRICS = 100, 1000  # at most so many in one call
+# the file with the full texts that were truncated, and the tag that lists them
+WHOLE, CUT = "whole.json", "cut"
 
 
-def fit(text: str, room: int) -> str:
-    """`text`, or as much of it as there is `room` for, with an ellipsis."""
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+def truncated(text: str, limit: int) -> str:
+    """`text`, cut to at most `limit` characters with an ellipsis at its end."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class NewRun:
-    """A run that begins with its construction, at `start` (milliseconds since 1970), by default
-    now."""
+    """A new run, created by the constructor; `start` in milliseconds since 1970, by default now."""
 
     def __init__(
         self,
@@ -33,38 +33,41 @@ class NewRun:
         start: int | None = None,
     ) -> None:
         self.client = client
-        self._whole: dict[str, str] = {}
-        kept = {fit(k, KEY): self._fit(f"tag {k}", v, TAG) for k, v in tags.items()}
-        name = self._fit("run name", name, RUN_NAME)
-        run = client.create_run(experiment, start_time=start, tags=kept, run_name=name)
+        self._full_texts: dict[str, str] = {}
+        short_tags = {
+            truncated(k, KEY): self._truncated(f"tag {k}", v, TAG) for k, v in tags.items()
+        }
+        name = self._truncated("run name", name, RUN_NAME)
+        run = client.create_run(experiment, start_time=start, tags=short_tags, run_name=name)
         self.id = str(run.info.run_id)
 
     def params(self, values: dict[str, Any]) -> None:
-        """Log settings, each as a text."""
+        """Log settings as texts."""
         from mlflow.entities import Param
 
         logged = [
-            Param(fit(k, KEY), self._fit(f"parameter {k}", str(v), PARAM))
+            Param(truncated(k, KEY), self._truncated(f"parameter {k}", str(v), PARAM))
             for k, v in values.items()
         ]
         for i in range(0, len(logged), PARAMS):
             self.client.log_batch(self.id, params=logged[i : i + PARAMS])
 
     def metrics(self, logged: list[Any]) -> None:
-        """Log MLflow's Metrics: calls are what costs, so as many at once as it takes."""
+        """Log MLflow's Metrics, as many in a call as it accepts: each call is expensive."""
         for i in range(0, len(logged), METRICS):
             self.client.log_batch(self.id, metrics=logged[i : i + METRICS])
 
     def end(self, status: str, at: int) -> None:
-        """End the run `at` a time in milliseconds since 1970, as FINISHED, FAILED or KILLED."""
-        if self._whole:
+        """End the run `at` a time in milliseconds since 1970; `status` is FINISHED, FAILED or
+        KILLED."""
+        if self._full_texts:
             self.client.log_text(
-                self.id, json.dumps(self._whole, indent=1, ensure_ascii=False), WHOLE
+                self.id, json.dumps(self._full_texts, indent=1, ensure_ascii=False), WHOLE
             )
-            self.client.set_tag(self.id, CUT, fit(", ".join(self._whole), TAG))
+            self.client.set_tag(self.id, CUT, truncated(", ".join(self._full_texts), TAG))
         self.client.set_terminated(self.id, status, at)
 
-    def _fit(self, what: str, text: str, room: int) -> str:
-        if len(text) > room:
-            self._whole[what] = text
-        return fit(text, room)
+    def _truncated(self, what: str, text: str, limit: int) -> str:
+        if len(text) > limit:
+            self._full_texts[what] = text
+        return truncated(text, limit)

@@ -1,9 +1,9 @@
-"""What `mlflow models serve` runs. MLflow keeps this file beside the weights and executes it;
-nothing is unpickled.
+"""The model that `mlflow models serve` runs. MLflow keeps this file beside the weights and executes
+it; nothing is unpickled.
 
 A request is one or more records of `count`, `seed`, `steps` and `labels`, all of them optional; the
-answer has one of `images` and `nfe` for each. The package itself must be installed where it is
-served."""
+answer has a record of `images` and `nfe` for each. This package must be installed on the machine
+that serves the model."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from orchestrator.work.requests import RequestError
 
 
 class Images(PythonModel):
-    """A trained network as MLflow's kind of model."""
+    """A trained network as an MLflow Python model."""
 
     def load_context(self, context: Any) -> None:
-        """Read the network once, when serving begins."""
-        # here, since whoever writes a model executes this file as well
+        """Load the network once, when serving begins."""
+        # imported here: MLflow executes this file also when the model is written
         from orchestrator.work.network_sampler import NetworkSampler
 
         self.sampler = NetworkSampler(Path(context.artifacts["network"]))
@@ -41,7 +41,7 @@ class Images(PythonModel):
 
 
 def _absent(value: Any) -> bool:
-    """A data frame has NaN where one record has a field and another has not."""
+    """Whether a record lacks this field: a data frame then has NaN."""
     return value is None or (isinstance(value, float) and value != value)
 
 

@@ -1,9 +1,9 @@
-"""MLflow as a view of the store: `publish` makes what is missing there, once, and can be called at
+"""MLflow as a view of the store: `publish` logs what MLflow does not have yet, and can be called at
 any time.
 
-The driver is the only process that writes. A run is recognised by tags (`sweep_id`, `stage_key`,
+The driver is the only process that writes. A run is identified by tags (`sweep_id`, `stage_key`,
 `trial_key`), so publishing again, after a crash or with an empty database, gives the same runs and
-no double ones."""
+no duplicates."""
 
 import time
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import (
     MADE_BY,
-    begin_and_end,
-    curves,
+    begin_and_end_ms,
+    curve_metrics,
     dataset_input,
+    fid_metrics,
     made_by_tags,
-    scores,
 )
 from orchestrator.tracking.runs import NewRun
 
@@ -33,8 +33,8 @@ STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
-}  # of trials that are over
-HEADLINE = {  # the settings that every trial logs, beside what is swept; the rest is in config.yaml
+}  # of trials that have ended
+HEADLINE = {  # the settings that every trial logs, besides the swept ones; config.yaml has the rest
     "damping": "path.damping",
     "speed": "path.speed",
     "clock": "path.clock",
@@ -52,22 +52,22 @@ def tracking_uri(records: Records) -> str:
 
 
 class Tracker:
-    """Publishes one sweep. Construction connects; it makes an embedded database, which takes some
-    seconds, or brings it up to date, and makes it follow a store that was moved: `say` is told so
-    in a line. Raises ConfigError where that cannot be."""
+    """Publishes one sweep. The constructor connects. It creates an embedded database, which takes
+    some seconds, or upgrades it, and updates its artifact addresses if the store was moved; `say`
+    gets a line for each such change. Raises ConfigError if that fails."""
 
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
         self.client = connect(tracking_uri(records), say)
         self._file = uri.sqlite_file(tracking_uri(records))
         if self._file is not None:
-            from orchestrator.tracking.database import follow
+            from orchestrator.tracking.database import relocate_artifacts
 
-            for line in follow(self._file):
+            for line in relocate_artifacts(self._file):
                 say(line)
         self.experiment = self._experiment()
         self.parent = self._parent()
-        self.published: dict[str, str] = self._already()
+        self.published: dict[str, str] = self._find_published()
 
     def publish(self) -> None:
         """Log every finished stage and every ended trial that MLflow does not have yet."""
@@ -75,7 +75,7 @@ class Tracker:
             if stage.key not in self.published and self.records.store.done(stage.key):
                 try:
                     self._publish_stage(stage)
-                except DamagedError as e:  # the next run makes it again, and publishes it
+                except DamagedError as e:  # the next run computes it again, and publishes it
                     self.records.damaged |= e.problems
         for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
@@ -107,15 +107,13 @@ class Tracker:
 
     def _experiment(self) -> str:
         name = self.records.plan.experiment.name
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment.experiment_id)
+            return str(experiment.experiment_id)
         location = None
-        if (
-            self._file is not None
-        ):  # what MLflow would choose is a folder where this process happens to stand
+        if self._file is not None:  # MLflow's default is in this process's working folder
             from orchestrator.tracking.database import artifacts_of
 
             location = artifacts_of(self._file, name)
@@ -123,44 +121,42 @@ class Tracker:
 
     def _parent(self) -> str:
         plan, made_by = self.records.plan, made_by_tags(self.records.made_by())
-        found = self.client.search_runs(
+        runs = self.client.search_runs(
             [self.experiment], f"tags.kind = 'sweep' and tags.sweep_id = '{plan.id}'"
         )
-        if found:
-            run_id = str(found[0].info.run_id)
+        if runs:
+            run_id = str(runs[0].info.run_id)
             self.client.update_run(run_id, status="RUNNING")
-            self._correct_tags(run_id, found[0].data.tags, made_by)
+            self._update_tags(run_id, runs[0].data.tags, made_by)
             return run_id
         tags = {"kind": "sweep", "sweep_id": plan.id, **made_by}
         return NewRun(self.client, self.experiment, f"sweep {plan.id}", tags).id
 
-    def _correct_tags(self, run_id: str, there: dict[str, str], made_by: dict[str, str]) -> None:
-        """A sweep that goes on is made by whoever ran it last."""
-        for name in there.keys() & MADE_BY - made_by.keys():
+    def _update_tags(self, run_id: str, logged: dict[str, str], made_by: dict[str, str]) -> None:
+        """Set the versions of a resumed sweep to those of its last run."""
+        for name in logged.keys() & MADE_BY - made_by.keys():
             self.client.delete_tag(run_id, name)
         for name, value in made_by.items():
-            if there.get(name) != value:
+            if logged.get(name) != value:
                 self.client.set_tag(run_id, name, value)
 
-    def _already(self) -> dict[str, str]:
-        """What MLflow has: stages of this experiment by key, this sweep's trials whose ending is
-        still so."""
-        found: dict[str, str] = {}
+    def _find_published(self) -> dict[str, str]:
+        """The run ids that MLflow has: of this experiment's stages by key, and of this sweep's
+        trials whose logged status is still right. Other runs of this sweep are deleted."""
+        run_ids: dict[str, str] = {}
         for run in self._all_runs("tags.stage_key LIKE '%'"):
             tags = run.data.tags
             if run.info.status != "RUNNING":
-                found[tags["stage_key"]] = run.info.run_id
-            elif (
-                tags[PARENT] == self.parent
-            ):  # a process was killed, or a server lost, while this was published
+                run_ids[tags["stage_key"]] = run.info.run_id
+            elif tags[PARENT] == self.parent:  # publishing it was interrupted
                 self.client.delete_run(run.info.run_id)
         for run in self._all_runs(f"tags.kind = 'trial' and tags.`{PARENT}` = '{self.parent}'"):
             index = int(run.data.tags["trial"])
             if STATUSES.get(self.records.endings[index].status) == run.info.status:
-                found[f"trial:{index}"] = run.info.run_id
-            else:  # it was interrupted or failed then and will end anew
+                run_ids[f"trial:{index}"] = run.info.run_id
+            else:  # it was interrupted or failed then, and has run again since or will
                 self.client.delete_run(run.info.run_id)
-        return found
+        return run_ids
 
     def _all_runs(self, query: str) -> list[Any]:
         runs, token = [], None
@@ -175,7 +171,7 @@ class Tracker:
 
     def _publish_stage(self, stage: Stage) -> None:
         result = self.records.store.result(stage.key)
-        start, end = begin_and_end(result.manifest)
+        start, end = begin_and_end_ms(result.manifest)
         tags = {"kind": stage.kind, "stage_key": stage.key, PARENT: self.parent}
         tags |= made_by_tags(result.manifest.get("made_by", {}))
         run = NewRun(self.client, self.experiment, self.records.plan.names[stage.key], tags, start)
@@ -196,7 +192,7 @@ class Tracker:
             settings
             | {k: stage.content[k] for k in ("intervals", "distiller") if k in stage.content}
         )
-        run.metrics(curves(stage, result))
+        run.metrics(curve_metrics(stage, result))
         run.end("FINISHED", end)
         self.published[stage.key] = run.id
 
@@ -208,20 +204,18 @@ class Tracker:
         made_by = {}
         if store.done(trial.key):
             manifest = store.result(trial.key).manifest
-            (start, end), made_by = (
-                begin_and_end(manifest),
-                made_by_tags(manifest.get("made_by", {})),
-            )
+            start, end = begin_and_end_ms(manifest)
+            made_by = made_by_tags(manifest.get("made_by", {}))
         tags = {"kind": "trial", "sweep_id": self.records.plan.id, PARENT: self.parent}
         tags |= {
             "trial": str(trial.index),
             "trial_key": trial.key,
-            **comparable(self.records, trial),
+            **comparability_tags(self.records, trial),
         }
-        tags |= (
-            {"data.size": str(trial.facts.data.size)} if trial.facts.data.size is not None else {}
-        )
-        tags |= {"error": error} if error else {}
+        if trial.facts.data.size is not None:
+            tags["data.size"] = str(trial.facts.data.size)
+        if error:
+            tags["error"] = error
         run = NewRun(self.client, self.experiment, trial.title, tags | made_by, start)
         self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "evaluation")])
         metrics = [
@@ -230,8 +224,8 @@ class Tracker:
             if k != "samples" and isinstance(v, int | float)
         ]
         if status == Status.STOPPED:
-            metrics += scores(fids(store, trial), start, end)
-        run.params(parameters(trial, measured))
+            metrics += fid_metrics(fids(store, trial), start, end)
+        run.params(run_parameters(trial, measured))
         run.metrics(metrics)
         self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)
         for picture in (layout.SAMPLES, "nearest.png", "gap.png") if measured else ():
@@ -241,17 +235,17 @@ class Tracker:
         return run.id
 
 
-def comparable(records: Records, trial: Trial) -> dict[str, str]:
-    """The tags that say which other trials' numbers compare with this one's: `data`, the name of
-    its data set and 8 digits of the fingerprint, and of a measured one `fid_features`."""
+def comparability_tags(records: Records, trial: Trial) -> dict[str, str]:
+    """The tags that are equal for trials whose numbers compare: `data`, the name of the data set
+    and 8 digits of its fingerprint, and for a measured trial `fid_features`."""
     data, measured = trial.facts.data, records.measured(trial)
     tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
     return tags | ({"fid_features": str(measured["fid_features"])} if measured else {})
 
 
-def parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a trial's run: the headline settings, and whatever else is swept under its
-    dotted key."""
+def run_parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a trial's run: the headline settings, and the other swept settings under
+    their dotted keys."""
     values = {name: trial.config.value(key) for name, key in HEADLINE.items()}
     values["intervals"] = trial.config.distill.chain_text()
     if "nfe" in measured:

@@ -59,5 +59,6 @@ def test_everything_that_is_wrong_comes_at_once_with_the_host_and_the_remedy(lab
     loopback = f"the name w1 means 127.0.1.1 there, expected {ADDRESSES['w1']}"
     assert any(line.startswith(f"node w1 ({ADDRESSES['w1']}): {loopback}") for line in found), found
     assert any(
-        "tracking.uri: got http://127.0.0.1:5000: the login is refused" in line for line in found
+        "tracking.uri: got http://127.0.0.1:5000: the server refuses the login" in line
+        for line in found
     ), found

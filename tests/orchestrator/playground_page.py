@@ -60,7 +60,7 @@ def _written(log: IO[str]) -> str:
 def wait_for_images(page: Page, *words: str) -> list[str]:
     """The images that the page shows, once what is said of them has all the `words`."""
     for word in words:
-        page.locator("#said").get_by_text(word).wait_for()
+        page.locator("#status").get_by_text(word).wait_for()
     page.locator("body:not(.busy)").wait_for()
     return [str(each.get_attribute("src")) for each in page.locator("#images img").all()]
 

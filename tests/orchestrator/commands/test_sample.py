@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from orchestrator import sample
 from orchestrator.networks import locate
-from orchestrator.networks.animation import Watched
+from orchestrator.networks.animation import InputRecorder
 from orchestrator.store.folder import Folder
 
 
@@ -175,8 +175,8 @@ def test_of_two_sweeps_of_one_name_the_one_that_was_run_last_is_meant(tmp_path):
         plan.parent.mkdir(parents=True)
         plan.touch()
         os.utime(plan, (seconds, seconds))
-    assert locate.newest("mine", Folder(tmp_path)).name == "b"
-    assert locate.newest("mine/c", Folder(tmp_path)).name == "c"
+    assert locate.newest_sweep("mine", Folder(tmp_path)).name == "b"
+    assert locate.newest_sweep("mine/c", Folder(tmp_path)).name == "c"
 
 
 def test_mlflow_runs_of_trials_stages_and_sweeps_are_what_they_show(in_the_sweeps_folder, tmp_path):
@@ -222,12 +222,12 @@ def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folde
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["models:/other"], ["--storage", "no registered model other with a version at all"]),
-    (["models:/nfe-sweep/2"], ["--storage", "models:/nfe-sweep/2 is not to be had"]),
-    (["models:/nfe-sweep/newest"], ["no registered model nfe-sweep with a version newest"]),
-    (["models:/nfe-sweep@none"], ["models:/nfe-sweep@none is not to be had"]),
-    (["nfe-swep"], ["nfe-swep", "no such file or folder", "which has: nfe-sweep", "MLflow run id"]),
-    (["0" * 32], ["--storage", "0" * 32, "not to be had"]),
+    (["models:/other"], ["--storage", "there is no registered model other"]),
+    (["models:/nfe-sweep/2"], ["--storage", "cannot get models:/nfe-sweep/2 from"]),
+    (["models:/nfe-sweep/newest"], ["the registered model nfe-sweep has no version newest"]),
+    (["models:/nfe-sweep@none"], ["cannot get models:/nfe-sweep@none from"]),
+    (["nfe-swep"], ["nfe-swep", "neither a file or folder", "which has: nfe-sweep", "MLflow run id"]),
+    (["0" * 32], ["--storage", "0" * 32, "cannot get"]),
     (["0" * 32, "--tracking-uri", "sqlite:///none.db"], ["--tracking-uri", "none.db is not there"]),
     (["0" * 32, "--tracking-uri", "sqlite:///none"], ["--tracking-uri", "none is not there"]),
     (["nowhere.yaml"], ["nowhere.yaml"]),
@@ -289,7 +289,7 @@ def test_an_animation_goes_from_the_noise_to_the_images_in_the_solvers_steps(
 
 def test_an_animation_of_more_than_one_batch_has_every_image_in_its_place():
     noise, ends = torch.randn(20, 1, 2, 2), torch.randn(20, 1, 2, 2)
-    watched = Watched(lambda x, t: x)
+    watched = InputRecorder(lambda x, t: x)
     for batch in (
         noise[:16],
         torch.cat([noise[16:], noise[-1:].expand(12, 1, 2, 2)]),

@@ -209,7 +209,7 @@ def test_numbers_on_different_data_are_in_no_ranking_table_or_figure_together(tm
     assert drawn == {"fid_vs_nfe-0": {1.0, 0.5}, "fid_vs_nfe-1": {100.0, 50.0}}
     assert found.text.count('<table class="sortable">') == 2
     assert (
-        len(best_so_far(records)) == 2 and len(registry.best(records)) == 0
+        len(best_so_far(records)) == 2 and len(registry.best_trials(records)) == 0
     )  # no network lies there
 
 

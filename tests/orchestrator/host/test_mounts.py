@@ -89,8 +89,8 @@ def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(share
     assert file.is_relative_to(tmp_path / "cache" / "kacflow" / "mlflow") and file.is_file()
     assert not {"mlflow.db", "mlartifacts"} & {p.name for p in shared.iterdir()}
     (line,) = said
-    assert line == hints.kept_elsewhere(records)
-    assert f"is kept in {file}: {shared} lies on nfs4" in line
+    assert line == hints.database_location_note(records)
+    assert f"MLflow's database is {file}: {shared} is on nfs4" in line
     assert line.endswith(command("report", records.folder, "--publish"))
     assert sqlite_file(hints.ui_command(records).rpartition(" ")[2]) == file
     found_by_its_model(records, shared)
@@ -105,7 +105,7 @@ def found_by_its_model(records: Records, root: Folder) -> None:
 def test_an_old_database_in_a_shared_store_is_said_to_be_unused(shared):
     records = fabricated.sweep(shared)
     (shared / "mlflow.db").write_bytes(b"")
-    assert f"{shared / 'mlflow.db'} is not used" in hints.kept_elsewhere(records)
+    assert f"{shared / 'mlflow.db'} is not used" in hints.database_location_note(records)
 
 
 def test_where_the_home_is_shared_too_the_database_is_kept_with_the_temporary_files(
@@ -131,7 +131,7 @@ def test_where_there_is_no_local_disk_it_stays_in_the_store_and_the_danger_is_sa
     monkeypatch.setattr(uri.tempfile, "tempdir", str(tmp_path / "tmp"))
     mount(tmp_path, monkeypatch, "shared", "cache", "tmp")
     assert embedded(shared).file == shared / "mlflow.db"
-    assert "may be damaged" in hints.kept_elsewhere(records)
+    assert "may get damaged" in hints.database_location_note(records)
 
 
 def test_a_shared_stores_database_is_made_again_on_another_machine(shared, tmp_path, monkeypatch):

@@ -47,8 +47,8 @@ def meant(text: str, *options: str, storage: Path | None = None) -> str:
     """The label of the stage that a command line means, and how many steps it takes."""
     args = sample.parser().parse_args([text, *options, "--out", "x.png"])
     source = network_arguments.find(args)
-    config = sampling_choice.override(source, args)
-    return f"{sampling_choice.pick(source, config).label}, {config.sampling.steps}"
+    config = sampling_choice.from_options(source, args)
+    return f"{sampling_choice.stage_to_sample(source, config).label}, {config.sampling.steps}"
 
 
 @pytest.mark.parametrize("way", ["name", "name/id", "folder", "run", "model"])
@@ -204,7 +204,7 @@ def test_networks_of_a_file_are_looked_for_where_storage_says(tmp_path, monkeypa
         == 2
     )
     assert (
-        "--storage: got moved, and --set storage=other: expected one of them"
+        "--storage: got moved and --set storage=other: expected only one of them"
         in capsys.readouterr().err
     )
 
@@ -231,7 +231,7 @@ def test_what_was_trained_with_settings_of_the_command_line_is_found_by_them(
 def test_settings_are_set_of_files_alone(swept, capsys, tmp_path, way):
     text = ways(swept)[way]
     assert sample.main([text, "--set", "seed=7", "--out", str(tmp_path / "x.npz")]) == 2
-    assert f"--set seed=7: got {text}, which is no file" in capsys.readouterr().err
+    assert f"--set seed=7: got {text}, which is not an experiment file" in capsys.readouterr().err
 
 
 def folder_of(root: Path, *names: str) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def test_classes_are_asked_for_by_name_and_a_name_wins_over_a_number(tmp_path, c
     fabricated.chain(tmp_path, "student", data=folder_of(tmp_path, "7", "cat", "dog, small"))
     source = locate.locate(str(tmp_path / "x.yaml"))
     for text, numbers in (("cat", [1]), ("7", [0]), ("2,cat", [2, 1]), ('"dog, small", 7', [2, 0])):
-        assert sampling_choice.classes(source, text) == numbers
+        assert sampling_choice.class_numbers(source, text) == numbers
     refused = {
         "caat": 'got caat, did you mean "cat"?',
         "x": "got x, expected classes of folder",

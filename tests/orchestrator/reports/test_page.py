@@ -186,13 +186,13 @@ def test_the_page_says_how_to_run_it_again(tmp_path):
     assert "python -m orchestrator.sweep made.yaml" in found.said
     assert records.plan.experiment.to_yaml() in found.said
     assert f"torch=={records.made_by()['torch']}" in found.said
-    assert "What it was run with" in found.said
+    assert "Versions of the run" in found.said
     single = made(tmp_path / "single", plan(goal="evaluation"))
     assert "python -m orchestrator.evaluate made.yaml" in page(single).said
     planned = json.loads((single.folder / "plan.json").read_text())
     del planned["made_by"]  # as an earlier version left it
     (single.folder / "plan.json").write_text(json.dumps(planned))
-    assert "What is installed where this page was made" in page(single).said
+    assert "Versions installed where this page was written" in page(single).said
 
 
 def test_a_report_is_the_same_file_each_time(tmp_path):

@@ -61,7 +61,7 @@ def test_a_cell_of_the_heat_map_is_the_best_of_its_settings(tmp_path):
     assert (trace["type"], trace["x"], trace["y"]) == ("heatmap", ["9", "25"], ["1", "2"])
     assert trace["customdata"] == [[4.0, 4.0], [None, 4.0]]  # FID is 8 at one step and 4 at two
     assert trace["z"][0] == pytest.approx([math.log10(4)] * 2)
-    assert "the best of up to 2 settings" in found.said
+    assert "the best of up to 2 configurations" in found.said
 
 
 def test_damping_and_speed_that_are_drawn_between_limits_are_points(tmp_path):

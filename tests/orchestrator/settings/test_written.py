@@ -169,9 +169,9 @@ def test_a_sweep_kept_with_a_password_does_not_print_it(tmp_path):
         tmp_path / "runs", experiment(tracking={"uri": "http://ann:geheim@127.0.0.1:9"})
     )
     publisher = Publisher(records)
-    said = list(publisher._foreseen())
+    said = list(publisher._early_notes())
     assert said and "geheim" not in "".join(
-        [*said, ui_command(records), publisher._explained(OSError(SECRET))]
+        [*said, ui_command(records), publisher._failure_text(OSError(SECRET))]
     )
 
 

@@ -6,9 +6,10 @@ import os
 import shutil
 
 import made_up
+from orchestrator.store.begun import begun
 
 from orchestrator import status
-from orchestrator.networks.locate import newest
+from orchestrator.networks.locate import newest_sweep
 from orchestrator.store.folder import Folder
 from orchestrator.store.last_run import last_run
 
@@ -37,10 +38,14 @@ def test_a_name_means_the_same_sweep_in_a_copy_whatever_the_times_of_its_files(t
         shutil.copytree(root, copy)
         for k, plan in enumerate(plans(copy)):  # as a tool does that writes them in another order
             os.utime(plan, (5000 + k, 5000 + k))
-        assert newest("made", Folder(root)).name == newest("made", Folder(copy)).name == last
+        assert (
+            newest_sweep("made", Folder(root)).name
+            == newest_sweep("made", Folder(copy)).name
+            == last
+        )
         for k, plan in enumerate(reversed(plans(copy))):
             os.utime(plan, (5000 + k, 5000 + k))
-        assert newest("made", Folder(copy)).name == last
+        assert newest_sweep("made", Folder(copy)).name == last
         assert status.main(["--storage", str(copy)]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if "made/" in line]
         assert last in lines[0] and "d ago" in lines[0]
@@ -48,10 +53,10 @@ def test_a_name_means_the_same_sweep_in_a_copy_whatever_the_times_of_its_files(t
 
 def test_a_run_anew_makes_a_sweep_the_newest_and_a_draw_does_not(tmp_path):
     first, second = two_sweeps(tmp_path)
-    assert newest("made", Folder(tmp_path)).name == second
+    assert newest_sweep("made", Folder(tmp_path)).name == second
     records = made_up.made(tmp_path, made_up.plan({"sampling.steps": [2]}))
-    assert newest("made", Folder(tmp_path)).name == first == records.plan.id
-    before = last_run(records.folder / "plan.json")
+    assert newest_sweep("made", Folder(tmp_path)).name == first == records.plan.id
+    before = begun(records.folder / "plan.json")
     records._write_plan()
     assert last_run(records.folder / "plan.json") == before
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from orchestrator import export, report, sample, stages, status
 from orchestrator.networks import locate
-from orchestrator.networks.studio import Studio
+from orchestrator.networks.playground import Playground
 from orchestrator.plan import stage
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make
@@ -94,7 +94,7 @@ def test_its_networks_are_sampled_exported_and_played_with(store, version, tmp_p
         assert file["images"].shape == (3, 16, 16, 3) and file["labels"].tolist() == [1, 0, 1]
     assert export.main([*text, "--format", "safetensors", "--out", str(tmp_path / "x")]) == 0
     source = locate.locate("again", Folder(store))
-    playing = Studio(source, source.config, text)
+    playing = Playground(source, source.config, text)
     answer = playing.draw({"labels": ["dog"], "count": 1})
     assert answer["classes"] == ["dog"] and answer["network"] == "student 2, damping 9"
     assert playing.choices()["origin"].startswith("trial 1 of again/")

@@ -95,7 +95,7 @@ def test_what_is_published_into_a_copy_leaves_the_original_as_it_was(
     (records.folder / "results.csv").write_text("another\n")
     said = publish(records)
     assert (
-        [line for line in said if "its artifacts are now looked for beside it" in line]
+        [line for line in said if "its artifacts are now read from the folder beside it" in line]
         == said
         != []
     )
@@ -126,7 +126,7 @@ def test_a_store_that_is_reached_by_another_name_is_no_moved_one(copy, tmp_path)
 
 def test_a_database_that_came_without_its_artifacts_says_so(copy):
     shutil.rmtree(copy / "mlartifacts")
-    _, said = mlflow_database.follow(copy / "mlflow.db")
+    _, said = mlflow_database.relocate_artifacts(copy / "mlflow.db")
     assert (
         said.startswith("the artifacts of fabricated are not in ")
         and "publish its sweeps again" in said
@@ -136,7 +136,7 @@ def test_a_database_that_came_without_its_artifacts_says_so(copy):
 def test_what_others_have_put_into_the_database_stays_where_they_have_it(copy):
     client = connect(sqlite_uri(copy / "mlflow.db"), print)
     theirs = client.create_experiment("theirs", artifact_location="file:///elsewhere/mlartifacts/7")
-    mlflow_database.follow(copy / "mlflow.db")
+    mlflow_database.relocate_artifacts(copy / "mlflow.db")
     assert client.get_experiment(theirs).artifact_location == "file:///elsewhere/mlartifacts/7"
 
 
@@ -216,7 +216,7 @@ def test_an_older_database_is_upgraded_said_and_kept_as_it_was(older, tmp_path, 
     assert (
         f"upgraded from an older MLflow's tables ({found})" in upgraded and str(backup) in upgraded
     )
-    assert "looked for beside it" in followed
+    assert "read from the folder beside it" in followed
     assert backup.read_bytes() == before
     assert revision(file) == _get_latest_schema_revision()
     everything_is_loaded_from(older, tmp_path)
@@ -228,7 +228,7 @@ def test_a_backup_that_is_there_already_is_not_written_over(older):
     file = older / "mlflow.db"
     first = file.with_name(f"mlflow.db.backup-{revision(file)}")
     first.write_text("the first")
-    mlflow_database.prepare(file)
+    mlflow_database.create_or_upgrade(file)
     assert first.read_text() == "the first"
     assert first.with_name(f"{first.name}.2").stat().st_size > 0
 
@@ -239,7 +239,7 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(older):
         database.execute("UPDATE alembic_version SET version_num = '89d4b8295536'")
     before = everything_below(older)
     with pytest.raises(Exception, match="already exists"):
-        mlflow_database.prepare(file)
+        mlflow_database.create_or_upgrade(file)
     assert everything_below(older) == before
 
 
@@ -252,7 +252,7 @@ def test_a_newer_database_is_refused_with_both_versions_and_what_to_do(copy, wri
             database.execute("UPDATE tags SET value = ? WHERE key = 'mlflow_version'", (writer,))
     before = everything_below(copy)
     with pytest.raises(ConfigError) as refused:
-        mlflow_database.prepare(file)
+        mlflow_database.create_or_upgrade(file)
     said = str(refused.value)
     assert (
         f"newer MLflow {writer} (fffffffffff0)" in said

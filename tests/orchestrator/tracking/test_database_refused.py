@@ -47,7 +47,7 @@ def test_a_damaged_database(copied, content, capsys):
     (copied / "mlflow.db").write_bytes(content)
     said = refused(copied, capsys)
     assert (
-        "MLflow's database is damaged, or none (" in said
+        "MLflow's database is damaged, or not a database (" in said
         and ".damaged, then " in said
         and "--publish" in said
     )
@@ -57,5 +57,5 @@ def test_a_database_that_others_write(copied, monkeypatch):
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     with OPEN(copied / "mlflow.db") as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ConfigError, match="another process writes MLflow's database"):
-            database.follow(copied / "mlflow.db")
+        with pytest.raises(ConfigError, match="another process is writing to MLflow's database"):
+            database.relocate_artifacts(copied / "mlflow.db")

@@ -82,7 +82,7 @@ def test_what_was_left_half_way_is_made_anew(records):
 
 def test_who_finds_another_publishing_waits_for_his_turn(records):
     publisher = Publisher(records)
-    lease = leases.LeaseWatch(publisher.turns).try_take()
+    lease = leases.LeaseWatch(publisher.lease_folder).try_take()
     assert lease is not None
     with lease:
         assert not publisher.attempt()

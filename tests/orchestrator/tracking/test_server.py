@@ -23,7 +23,7 @@ from orchestrator.settings import loading
 from orchestrator.tracking import server as mlflow_server
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.tracking.server import explained, problem
+from orchestrator.tracking.server import explain_request_error, problem
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -66,7 +66,7 @@ def of_a_request(uri: str) -> str:
     """What is made of the error that a request of MLflow's client to `uri` ends in."""
     with pytest.raises(Exception) as raised:
         connect(uri, print).search_experiments(max_results=1)
-    return explained(raised.value, uri)
+    return explain_request_error(raised.value, uri)
 
 
 def test_a_sound_server_has_no_problem():
@@ -77,19 +77,20 @@ def test_a_sound_server_has_no_problem():
 def test_another_major_version_is_named():
     with answering(200, "{}", "1.30.0") as uri:
         assert problem(uri).startswith(
-            f"the server there is MLflow 1.30.0, this client {mlflow.__version__}: install"
+            f"the server there is MLflow 1.30.0, this client is MLflow {mlflow.__version__}: install"
         )
 
 
 @pytest.mark.parametrize(
     ("status", "text", "message"),
     [
-        (401, "You are not authenticated.", "the login is refused: set MLFLOW_TRACKING_USERNAME and"),
-        (401, '{"error_code": "UNAUTHENTICATED", "message": "who?"}', "the login is refused: set"),
-        (403, "Permission denied", "the user may not read it: give MLFLOW_TRACKING_USERNAME and"),
-        (403, '{"error_code": "PERMISSION_DENIED", "message": "404"}', "the user may not read it: give"),
-        (403, "Invalid Host header - possible DNS rebinding", "the server there does not go by the name 127.0.0.1:"),
-        (404, "<html>401</html>", "what answers there is no MLflow tracking server (404, "),
+        (401, "You are not authenticated.", "the server refuses the login: set MLFLOW_TRACKING_USERNAME and"),
+        (401, '{"error_code": "UNAUTHENTICATED", "message": "who?"}', "the server refuses the login: set"),
+        (403, "Permission denied", "this user has no permission to read it: set MLFLOW_TRACKING_USERNAME and"),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "404"}', "this user has no permission to read it: set"),
+        (403, "Invalid Host header - possible DNS rebinding",
+         "the server there does not allow the host name 127.0.0.1:"),
+        (404, "<html>401</html>", "not an MLflow tracking server (404, "),
         (500, '{"error_code": "INTERNAL_ERROR", "message": "403"}', "the tracking server there fails"),
         (502, "401 403", "the tracking server there fails"),
         (503, "", "the tracking server there fails"),
@@ -103,9 +104,7 @@ def test_an_answer_is_told_by_its_status(status, text, message):
 
 def test_another_program_that_answers_is_no_tracking_server():
     with answering(200, "<html>403 401</html>") as uri:
-        assert problem(uri).startswith(
-            "what answers there is no MLflow tracking server (200, <html>403 401</html>)"
-        )
+        assert problem(uri).startswith("not an MLflow tracking server (200, <html>403 401</html>)")
 
 
 def test_a_dead_server_is_no_refused_login_whatever_its_port():
@@ -122,7 +121,7 @@ def test_a_dead_server_is_no_refused_login_whatever_its_port():
 
 def test_a_name_that_nobody_knows_is_named():
     for said in (problem("http://nosuch.invalid:5000"), of_a_request("http://nosuch.invalid:5000")):
-        assert said.startswith("this machine knows no host nosuch.invalid: ")
+        assert said.startswith("this machine cannot resolve the host nosuch.invalid: ")
 
 
 def test_a_server_that_is_silent_is_not_waited_for(monkeypatch):
@@ -138,9 +137,7 @@ def test_a_server_without_tls_is_not_asked_for_it_in_vain():
     with answering(200, "{}") as uri:
         secure = uri.replace("http:", "https:")
         for said in (problem(secure), of_a_request(secure)):
-            assert (
-                said.startswith("no trusted TLS connection to it (") and "or give http://" in said
-            )
+            assert said.startswith("no trusted TLS connection to it (") and "or use http://" in said
 
 
 def test_a_proxy_that_fails_is_named_with_the_way_around_it_and_no_password(monkeypatch):
@@ -149,9 +146,7 @@ def test_a_proxy_that_fails_is_named_with_the_way_around_it_and_no_password(monk
     monkeypatch.setenv("no_proxy", "other.host")
     with answering(200, "{}") as uri:
         for said in (problem(uri), of_a_request(uri)):
-            assert said.startswith(
-                f"requests to it go through the proxy http://127.0.0.1:{port}, which fails: "
-            )
+            assert said.startswith(f"the proxy http://127.0.0.1:{port} fails for requests to it: ")
             assert "export no_proxy=other.host,127.0.0.1" in said and "secret" not in said
         monkeypatch.setenv("no_proxy", "other.host,127.0.0.1")
         assert problem(uri) == ""
@@ -163,7 +158,7 @@ def test_what_a_proxy_answers_is_not_taken_for_the_servers_word(status, monkeypa
         monkeypatch.setenv("http_proxy", proxy)
         said = problem("http://tracking.example:5000")
     assert said.startswith(
-        f"requests to it go through the proxy {proxy}, which answers {status}: export no_proxy="
+        f"the proxy {proxy} answers {status} for requests to it: export no_proxy="
     )
 
 
@@ -194,11 +189,11 @@ def test_a_run_says_at_its_start_that_the_server_will_not_do_and_what_failed_at_
         publisher.finish("FINISHED")
     assert len(said) == 1
     assert (
-        said[0].startswith(f"tracking.uri: got {uri}: the login is refused")
-        and "the run goes on" in said[0]
+        said[0].startswith(f"tracking.uri: got {uri}: the server refuses the login")
+        and "the run continues" in said[0]
     )
     assert publisher.problem.startswith(
-        f"{uri}: the login is refused: set MLFLOW_TRACKING_USERNAME"
+        f"{uri}: the server refuses the login: set MLFLOW_TRACKING_USERNAME"
     )
 
 
@@ -237,7 +232,7 @@ def test_a_real_server_by_another_name_is_told_which_to_allow_and_then_answers(t
         assert of_a_request(uri).partition(":")[2] == said.partition(":")[2]
     name = uri.removeprefix("http://")
     assert said.startswith(
-        f"the server there does not go by the name {name} (403, Invalid Host): start it with "
+        f"the server there does not allow the host name {name} (403, Invalid Host): start it with "
     )
     option, hosts = said.partition("start it with ")[2].split()
     with server_at(

@@ -16,8 +16,8 @@ from PIL import Image
 
 from orchestrator import sample
 from orchestrator.fields.faults import ConfigError
-from orchestrator.networks import http, locate
-from orchestrator.networks.studio import Studio
+from orchestrator.networks import locate, playground_http
+from orchestrator.networks.playground import Playground
 from orchestrator.work.requests import RequestError
 
 GRID9 = {
@@ -49,11 +49,11 @@ BUILT_IN = {
 OF_THREES = {"sampling": {"model": "student", "steps": 1, "labels": [3, 7]}}
 
 
-def studio(root: Path, **settings: Any) -> Studio:
-    """The studio of an experiment's file, whose networks lie in a store."""
+def playground(root: Path, **settings: Any) -> Playground:
+    """The playground of an experiment's file, whose networks are in a store."""
     fabricated.chain(root, "student", **settings)
     source = locate.locate(str(root / "x.yaml"))
-    return Studio(source, source.config, [str(root / "x.yaml")])
+    return Playground(source, source.config, [str(root / "x.yaml")])
 
 
 def drawn(answer: dict[str, Any]) -> np.ndarray:
@@ -83,7 +83,7 @@ def by_command(command: str, out: Path) -> np.ndarray:
     (OF_THREES, {}, 1),
 ])  # fmt: skip
 def test_what_is_drawn_is_what_its_command_draws(tmp_path, settings, asked, nfe):
-    answer = studio(tmp_path, **settings).draw({"seed": 3, "count": 5, **asked})
+    answer = playground(tmp_path, **settings).draw({"seed": 3, "count": 5, **asked})
     assert answer["nfe"] == nfe
     images = drawn(answer)
     assert images.shape == (5, 8, 8)
@@ -92,12 +92,14 @@ def test_what_is_drawn_is_what_its_command_draws(tmp_path, settings, asked, nfe)
 
 def test_networks_on_s3_are_drawn_too(tmp_path, bucket):
     tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db"}
-    answer = studio(tmp_path, storage=str(bucket), tracking=tracking).draw({"steps": 2, "count": 3})
+    answer = playground(tmp_path, storage=str(bucket), tracking=tracking).draw(
+        {"steps": 2, "count": 3}
+    )
     assert (drawn(answer) == by_command(answer["command"], tmp_path / "x.npz")).all()
 
 
 def test_points_are_one_scatter(tmp_path):
-    answer = studio(tmp_path, **GRID9).draw({"count": 7, "labels": [8]})
+    answer = playground(tmp_path, **GRID9).draw({"count": 7, "labels": [8]})
     (file,) = answer["images"]
     assert sample.main([*shlex.split(answer["command"])[3:-1], str(tmp_path / "x.png")]) == 0
     assert base64.b64decode(file) == (tmp_path / "x.png").read_bytes()
@@ -114,13 +116,13 @@ def test_points_are_one_scatter(tmp_path):
 def test_a_request_for_steps_alone_means_the_network_that_the_commands_mean(
     tmp_path, asked, network
 ):
-    answer = studio(tmp_path).draw({"count": 1, **asked})
+    answer = playground(tmp_path).draw({"count": 1, **asked})
     assert answer["network"] == network
     assert f"--model {network.split()[0]} --steps {asked.get('steps', 1)}" in answer["command"]
 
 
 def test_labels_are_told_by_name_and_taken_in_turn(tmp_path):
-    playing = studio(tmp_path)
+    playing = playground(tmp_path)
     assert playing.draw({"count": 4, "labels": [3, 7]})["classes"] == ["3", "7", "3", "7"]
     assert len(set(playing.draw({"count": 64})["classes"])) == 10
 
@@ -134,16 +136,16 @@ def test_labels_are_told_by_name_and_taken_in_turn(tmp_path):
     (BUILT_IN, {"guided": True}, {"guided": False, "built_in": 2.0}),
 ])  # fmt: skip
 def test_each_network_offers_what_it_takes(tmp_path, settings, teacher, student):
-    offered = studio(tmp_path, **settings).choices()["networks"]
+    offered = playground(tmp_path, **settings).choices()["networks"]
     assert teacher.items() <= offered["teacher"].items()
     assert student.items() <= offered["student"].items()
 
 
 def test_networks_that_are_not_trained_are_not_offered_and_refused(tmp_path):
-    playing = studio(tmp_path)
-    one_step = playing.source.trial.chain[-1]
+    playing = playground(tmp_path)
+    one_step = playing.run.trial.chain[-1]
     assert one_step.label == "student 1"
-    shutil.rmtree(playing.source.store.result(one_step.key).folder)
+    shutil.rmtree(playing.run.store.result(one_step.key).folder)
     assert playing.choices()["networks"]["student"]["steps"] == [2]
     with pytest.raises(ConfigError, match="student 1 is not trained yet"):
         playing.draw({"model": "student", "steps": 1})
@@ -151,19 +153,19 @@ def test_networks_that_are_not_trained_are_not_offered_and_refused(tmp_path):
 
 @pytest.mark.parametrize("settings, classes, unasked", [
     ({}, 10, "as in the data"),
-    (OF_THREES, 10, "as the run has them: 3, 7"),
+    (OF_THREES, 10, "as in the run: 3, 7"),
     (UNLABELLED, 0, "as in the data"),
 ])  # fmt: skip
 def test_labels_are_offered_where_the_network_knows_them(tmp_path, settings, classes, unasked):
-    offered = studio(tmp_path, **settings).choices()
-    assert (len(offered["classes"]), offered["unasked"]) == (classes, unasked)
+    offered = playground(tmp_path, **settings).choices()
+    assert (len(offered["classes"]), offered["default_labels"]) == (classes, unasked)
 
 
 def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, capsys):
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (16, 16)).save(tmp_path / "images" / name / "x.png")
-    playing = studio(
+    playing = playground(
         tmp_path, data={"name": "folder", "root": str(tmp_path / "images"), "size": 16}
     )
     assert playing.choices()["classes"] == ["cat", "dog"]
@@ -182,7 +184,7 @@ def test_labels_that_a_folder_has_not_are_refused_by_page_and_command(tmp_path, 
 
 
 def test_the_page_is_one_file_and_no_name_breaks_it():
-    text = http.page({"name": "</script><b>&"})
+    text = playground_http.page({"name": "</script><b>&"})
     assert "{{" not in text and "</script><b>" not in text
     assert re.findall(r"(?:src|href)=[\"']?(?!data:)\w|@import|https?://", text) == []
     (told,) = re.findall(r'<script type="application/json" id="choices">(.*?)</script>', text)
