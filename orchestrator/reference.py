@@ -4,7 +4,6 @@ the settings.
 docs/reference.md is what this prints.
 """
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.fields.kind import FAMILIES, Family, Kind
+from orchestrator.fields.kind import FAMILIES, Family, Kind, meaning
 from orchestrator.fields.messages import expected
 from orchestrator.fields.schema import inner_block
 from orchestrator.settings.entries import FORMS
@@ -60,15 +59,13 @@ def _kinds(family: Family[Any]) -> Iterator[str]:
     yield f"`{family.key}`, {default}: {family.expected()}. Each has keys of its own."
     for kind in family:
         fields = {name: field for name, field in kind.model_fields.items() if name != family.key}
-        yield f"### {family.key}: {kind.name_of()}\n\n{meaning(kind)}"
+        yield f"### {family.key}: {kind.name_of()}\n\n{meaning(kind)}{_origin(kind)}"
         yield _table(fields) if fields else "It has no other keys."
 
 
-def meaning(kind: type[Kind]) -> str:
-    """What a kind is: the first paragraph of its docstring."""
-    paragraph = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
+def _origin(kind: type[Kind]) -> str:
     plugin = kind.plugin()
-    return " ".join(paragraph.split()) + (f" From the plugin {plugin.name}." if plugin else "")
+    return f" From the plugin {plugin.name}." if plugin else ""
 
 
 def _table(fields: Mapping[str, FieldInfo]) -> str:

@@ -4,6 +4,7 @@ A kind is one class. It holds the settings of the kind, what of them is hashed, 
 concern it, and what the program asks of it. A `Family` are the kinds of one block; which of them a
 file means is looked up while the file is validated, so that kinds of plugins are found."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, get_args
@@ -53,6 +54,12 @@ class Kind(Settings):
 
     family: ClassVar["Family[Any]"]
     is_default: ClassVar[bool] = False  # whether a file that names no kind means this one
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **settings: Any) -> None:
+        own = getattr(cls, "family", None)
+        if own is not None and own.key in cls.model_fields:
+            cls.model_fields[own.key].description = meaning(cls)
 
     @classmethod
     def name_of(cls) -> str:
@@ -117,6 +124,10 @@ class Family(Generic[K]):
         """What the file may name, in words."""
         return f"one of {', '.join(map(describe, self.kinds))}"
 
+    def expected_block(self) -> str:
+        """What the file's block has to be, in words."""
+        return f"a mapping with {self.key}, which is {self.expected()}, and the keys of that {self.key}"
+
     def chosen(self, settings: Any) -> type[K] | None:
         """The kind that a block of the file names; None where it names none that there is."""
         if not isinstance(settings, Mapping):
@@ -136,8 +147,7 @@ class Family(Generic[K]):
         if kind is not None:
             return kind.model_validate(value)
         if not isinstance(value, Mapping):
-            keys = f"{self.key}, which is {self.expected()}, and the keys of that {self.key}"
-            raise ValueError(f"got {describe(value)}, expected a mapping with {keys}")
+            raise ValueError(f"got {describe(value)}, expected {self.expected_block()}")
         raise self._unknown(value)
 
     def of_content(self, content: Mapping[str, Any]) -> K:
@@ -156,6 +166,12 @@ class Family(Generic[K]):
         error = PydanticCustomError(UNKNOWN_KIND, "{message}", {"message": message})
         details = InitErrorDetails(type=error, loc=(self.key,), input=value.get(self.key))
         return ValidationError.from_exception_data(self.block, [details])
+
+
+def meaning(kind: type[Kind]) -> str:
+    """What a kind is: the first paragraph of its docstring."""
+    paragraph = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
+    return " ".join(paragraph.split())
 
 
 def _replaces(there: type[Kind], kind: type[Kind]) -> bool:

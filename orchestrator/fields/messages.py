@@ -59,6 +59,9 @@ def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = Fal
         return f"a {empty}list of {expected(args[0], plural=True)}"
     if annotation in (None, type(None)):
         return "null"
+    family = getattr(annotation, "family", None)
+    if family is not None:
+        return str(family.expected_block())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"a mapping with the keys {', '.join(annotation.model_fields)}"
     bounds = [
@@ -101,7 +104,7 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
         path.append(part)
         block = inner_block(field)
         if block is not None and (family := getattr(block, "family", None)) is not None:
-            block = family.chosen(_at(data, path)) or block
+            block = family.chosen(_at(data, path, None)) or block
     key = ".".join(map(str, path))
     if item["type"] == "extra_forbidden" and block is not None:
         return key, _unknown(str(path[-1]), block, root)
@@ -128,13 +131,14 @@ def _unknown(name: str, block: type[BaseModel], root: type[BaseModel]) -> str:
     if family is None or not having:
         return unknown_key(name, list(block.model_fields), leaves(root))
     kind = block.name_of()  # type: ignore[attr-defined]
-    others = ", ".join(block.model_fields)
     what = f"{family.block}.{family.key} {kind} has no {name}, which is a key of"
-    return f"{what} {', '.join(having)}; expected some of {others}"
+    return f"{what} {', '.join(having)}"
 
 
-def _at(data: Any, path: list[Any]) -> Any:
+def _at(data: Any, path: list[Any], *default: Any) -> Any:
     for part in path:
+        if default and not (isinstance(data, dict) and part in data):
+            return default[0]
         data = data[part]
     return data
 

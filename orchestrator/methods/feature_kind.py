@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from kaccore.metrics.features import FEATURES, OFFICIAL, FeatureSpec, add
 from orchestrator.fields.kind import Family, Kind
 from orchestrator.methods.dataset_kind import DatasetKind
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from kaccore.metrics.features import FeatureSpec
 
 F = TypeVar("F", bound="type[FeatureKind]")
 
@@ -30,12 +31,16 @@ class FeatureKind(Kind):
     @classmethod
     def shipped_for(cls) -> str | None:
         """The one data set that it is made for; None: it is for any."""
+        from kaccore.metrics.features import FEATURES
+
         spec = FEATURES.get(cls.name_of())
         return None if spec is None else spec.data
 
     @classmethod
     def takes_weights(cls) -> bool:
         """Whether its weights may be given as a file."""
+        from kaccore.metrics.features import OFFICIAL
+
         return cls.name_of() in OFFICIAL
 
 
@@ -43,7 +48,7 @@ class PluginFeatureKind(FeatureKind):
     """A feature extractor that a plugin brings: `spec` says what it takes and gives, `build` makes
     the network."""
 
-    spec: ClassVar[FeatureSpec]
+    spec: "ClassVar[FeatureSpec]"
 
     @classmethod
     def build(cls) -> "nn.Module":
@@ -57,6 +62,8 @@ class Features(Family[FeatureKind]):
     def register(self, kind: Any) -> Any:
         super().register(kind)
         if issubclass(kind, PluginFeatureKind):
+            from kaccore.metrics.features import add
+
             add(kind.spec, kind.build)
         return kind
 

@@ -35,6 +35,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import load, override
 from orchestrator.store import layout
 from orchestrator.store.folder import Folder
+from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.stage_result import DamagedError

@@ -29,6 +29,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 
 UNHASHED = (
+    "plugins",
     "storage",
     "tracking",
     "cluster",

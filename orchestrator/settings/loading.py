@@ -113,7 +113,8 @@ def _checked(
     ]
     if named:
         raise ConfigError(named)
-    experiment._left_out = tuple(gone)
+    if typed:
+        experiment._left_out = tuple(gone)
     return experiment
 
 
@@ -160,12 +161,10 @@ def _key_problem(key: str) -> str | None:
     if key in settings or key in blocks or key.startswith("sweep.space."):
         return None
     block, _, field = key.partition(".")
-    inner = inner_block(Experiment.model_fields[block]) if field and block in blocks else None
-    return (
-        unknown_key(field, list(inner.model_fields), settings)
-        if inner
-        else unknown_key(key, blocks, settings)
-    )
+    inside = [name.removeprefix(f"{block}.") for name in settings if name.startswith(f"{block}.")]
+    if field and inside:
+        return unknown_key(field, inside, settings)
+    return unknown_key(key, blocks, settings)
 
 
 def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
@@ -189,10 +188,10 @@ def _keep(
         block = inner_block(field)
         if name in FAMILIES and isinstance(value, dict):
             family = FAMILIES[name]
-            settings = {k: v for k, v in value.items() if f"{key}.{k}" not in bad}
-            settings.setdefault(family.key, STAND_INS[f"{key}.{family.key}"])
-            block = family.chosen(settings)
-            value = without_foreign(settings, name)[0]
+            if family.chosen(value) is None:  # nobody knows what the other keys should be
+                value = {family.key: STAND_INS[f"{key}.{family.key}"]}
+            block = family.chosen(value)
+            value = without_foreign(value, name)[0]
         if block is not None and isinstance(value, dict):
             value = _keep(block, value, bad, f"{key}.")
         elif key == "sweep.space":

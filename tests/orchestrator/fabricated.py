@@ -88,12 +88,12 @@ def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
     given."""
     folder = store.gather(stage)
     teacher = None if stage.kind in ("features", "reference") else stage.lineage()[0]
-    data = data or load("digits" if teacher is None else teacher.config["data"]["name"])
+    data = data or load("digits" if teacher is None else teacher.content["data"]["name"])
     (folder / "samples.png").write_bytes(b"")
     if stage.kind in ("teacher", "student"):
         assert teacher is not None
         model = building.network(
-            teacher, data, two_times=stage.config.get("distiller") == "consistency"
+            teacher, data, two_times=stage.content.get("distiller") == "consistency"
         )
         torch.manual_seed(int(stage.key[:6], 16))
         noisy = {k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()}
@@ -106,11 +106,11 @@ def finish(store: Store, stage: Stage, data: ImageData | None = None) -> None:
         (folder / ABOUT).write_text(json.dumps({"text": "own features, held-out accuracy 0.9"}))
     elif stage.kind == "evaluation":
         trained = stage.parents[0]
-        fid = FID[trained.kind, stage.config["sampling"]["steps"]]
+        fid = FID[trained.kind, stage.content["sampling"]["steps"]]
         measured = {
             "fid": fid,
             "fid_features": "digits-cnn-v1",
-            "nfe": stage.config["sampling"]["steps"],
+            "nfe": stage.content["sampling"]["steps"],
         }
         (folder / "metrics.json").write_text(json.dumps(measured))
     store.publish(

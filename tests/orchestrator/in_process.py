@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stages import data_block
 
+from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Data
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
 from orchestrator.work.batch_loss import Group
@@ -27,9 +28,9 @@ def measure_by(trial: Trial, root: Path) -> None:
             make(stage, str(root), trial.config.data, FeatureWeights())
 
 
-def train(chain: tuple[Stage, ...], data: Data | str, root: Path) -> None:
+def train(chain: tuple[Stage, ...], data: DatasetKind | str, root: Path) -> None:
     """Train what `chain` lacks on `data`, which may be called by its name alone."""
-    data = Data(name=data) if isinstance(data, str) else data
+    data = data_block(name=data) if isinstance(data, str) else data
     leases = tuple(newest(Store(root).root / "work" / stage.key) for stage in chain)
     job = Job(chain, leases, str(root), data, Saving(1000, 60.0, 2), threads=1, run="run")
     for stage in chain:

@@ -151,8 +151,10 @@ def _gamma_is_for_jumps(experiment: Experiment) -> str | None:
 def _features_know_the_data(experiment: Experiment) -> str | None:
     data = experiment.data
     features = experiment.evaluation.features
+    if features == AUTO:
+        return None
     suitable = [kind.name_of() for kind in FeatureKind.family if kind.suits(data)]
-    if features in (AUTO, *suitable):
+    if features in suitable:
         return None
     *first, last = (AUTO, *suitable)
     return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data.name}"
@@ -204,10 +206,12 @@ def _weights_have_a_network(experiment: Experiment) -> str | None:
     """The weights are those of an extractor that takes a file, whatever else is measured with."""
     weights = experiment.evaluation.weights
     features = experiment.evaluation.features
+    if weights is None:
+        return None
     taking = [kind.name_of() for kind in FeatureKind.family if kind.takes_weights()]
     shipped = [kind.shipped_for() for kind in FeatureKind.family]
     auto = features == AUTO and experiment.data.name not in shipped
-    if weights is None or features in taking or auto:
+    if features in taking or auto:
         return None
     what = f"evaluation.features {features} takes no weights file"
     return f"got {describe(weights)}, expected null: {what}; those that do: {', '.join(taking)}"

@@ -10,10 +10,10 @@ import psutil
 import pytest
 from commands import PATIENCE, TINY, below, command, kill_all, own_environment, wait_for
 from conftest import SweepRun
+from stages import data_block
 
 from kaccore.data import load
 from orchestrator.plan.data import read
-from orchestrator.settings.blocks import Data
 
 DRIVER = """\
 import sys
@@ -47,7 +47,7 @@ def test_a_sweeps_driver_runs_trials_reports_publishes_and_registers_without_tor
 def test_what_a_driver_knows_of_its_data_is_what_the_data_say():
     for name in ("digits", "mnist", "grid9"):
         data = load(name)
-        known = read(Data(name=name))
+        known = read(data_block(name=name))
         assert (known.fingerprint, known.class_names) == (data.fingerprint, data.class_names)
         assert (known.count, known.channels, known.size) == (len(data), data.channels, data.size)
         assert (

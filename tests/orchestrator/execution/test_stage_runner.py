@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stages import any_stage
 
 from orchestrator.execution.stage_runner import StageFailedError, run_stages
 from orchestrator.plan.stage import Stage
@@ -14,9 +15,9 @@ from orchestrator.store.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0
-TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
-STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")
-LAST = Stage("student", {"intervals": 2}, (STUDENT,), "student 2")
+TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
+STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
+LAST = any_stage("student", {"intervals": 2}, (STUDENT,), "student 2")
 CHAIN = (TEACHER, STUDENT, LAST)
 
 

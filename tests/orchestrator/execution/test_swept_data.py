@@ -62,7 +62,7 @@ def test_other_sizes_of_the_same_images_are_other_networks(photographs):
     assert one.facts.data.size == 8 and two.facts.data.size == 16
     for at, (trial, size) in enumerate([(one, 8), (two, 16)]):
         assert trial.facts.fingerprint == load("folder", photographs, size=size).fingerprint, at
-        assert trial.chain[0].data["fingerprint"] == trial.facts.fingerprint
+        assert trial.chain[0].data.fingerprint == trial.facts.fingerprint
     assert len({stage.key for trial in (one, two) for stage in trial.stages()}) == 6
 
 
@@ -70,8 +70,8 @@ def test_each_data_set_has_its_own_fingerprint_features_and_classes():
     one, two = planned({"name": "digits"}, {"data.name": ["digits", "mnist"]}).trials
     for trial, name in ((one, "digits"), (two, "mnist")):
         assert trial.facts.fingerprint == load(name).fingerprint
-        assert trial.facts.features == trial.reference.config["features"] == f"{name}-cnn-v1"
-        assert trial.reference.data["fingerprint"] == trial.facts.fingerprint
+        assert trial.facts.features == trial.reference.content["features"] == f"{name}-cnn-v1"
+        assert trial.reference.data.fingerprint == trial.facts.fingerprint
     assert not {s.key for s in one.stages()} & {s.key for s in two.stages()}
 
 
@@ -96,7 +96,7 @@ def test_a_report_shows_the_training_images_of_each_data_set_and_what_was_done_t
     for stage in plan.stages(("reference",)):  # as its task does, without Inception
         records.store.remove(stage.key)
         folder = records.store.gather(stage)
-        size = 4 if stage.data["fingerprint"] == plan.trials[0].facts.fingerprint else 8
+        size = 4 if stage.data.fingerprint == plan.trials[0].facts.fingerprint else 8
         (folder / "real.png").write_bytes(
             pictures.panel(load("folder", photographs, size=size, background="#0000ff"))
         )

@@ -6,12 +6,13 @@ import sys
 
 import pytest
 from planned import experiment, plan
+from stages import any_stage
 
 from kaccore.metrics.features import features_for
 from orchestrator.fields.schema import leaves
 from orchestrator.plan.data import by_name
-from orchestrator.plan.plan import Facts, alike, make
-from orchestrator.plan.stage import Stage
+from orchestrator.plan.plan import Facts, alike, make, skipped_lines
+from orchestrator.plan.specs import DataRef
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.settings.space import NOT_SWEPT
@@ -36,12 +37,13 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "name": ("other", NOTHING, {}),
     "seed": (1, ALL, {}),
     "storage": ("elsewhere", NOTHING, {}),
+    "plugins": (["json"], NOTHING, {}),  # what a plugin makes has its hash in its key
     "data.name": ("mnist", ALL, {}),
-    "data.root": ("/data", NOTHING, {}),
+    "data.root": ("/elsewhere", NOTHING, FOLDER),
     "data.size": (64, NOTHING, FOLDER),  # what comes of these two is in the fingerprint
     "data.limit": (1000, NOTHING, BEDROOMS),
     "data.download": (True, NOTHING, {"data.name": "cifar10", "data.root": "/data"}),
-    "data.cache": ("/scratch", NOTHING, {}),
+    "data.cache": ("/scratch", NOTHING, FOLDER),
     "data.background": ("black", NOTHING, FOLDER),  # these three, too
     "data.split": ("train", NOTHING, FOLDER),
     "data.skip_damaged": (True, NOTHING, FOLDER),
@@ -77,11 +79,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "teacher.restarts": (1, ALL, {}),
     "teacher.accumulate": (2, ALL, {}),
     "teacher.precision": ("bfloat16", ALL, {}),
-    "distill.kind": (
-        "progressive",
-        STUDENTS,
-        {"distill.intervals": [8, 4], "distill.teacher_steps": 16},
-    ),
+    "distill.kind": ("consistency", STUDENTS, {}),
     "distill.times": (FIVE_TIMES, STUDENTS, {"distill.intervals": [4]}),
     "distill.chained": (False, STUDENTS, {}),
     "distill.start": ("teacher", STUDENTS, {}),
@@ -200,10 +198,7 @@ def test_two_trials_that_differ_in_a_setting_have_their_own_keys_or_the_same_res
             trial.config.evaluation.weights_sha256,
         )
         for stage in trial.stages():
-            assert stage.data == {
-                "name": trial.config.data.name,
-                "fingerprint": trial.facts.fingerprint,
-            }
+            assert stage.data == DataRef(trial.config.data.name, trial.facts.fingerprint)
 
 
 def test_a_sweep_leaves_the_keys_alone():
@@ -229,14 +224,20 @@ def test_a_path_of_given_width_does_not_depend_on_the_kac_process(kind, unused, 
     assert derived.key != changed.key  # without a width it is the Kac prior's
 
 
-@pytest.mark.parametrize("unused", [("path__signal", "exponential"), ("path__clock", "quadratic")])
-def test_settings_that_only_the_kac_path_has_do_not_matter_to_the_others(unused):
-    key, value = unused
-    flow = {"path__kind": "flow_matching"}
-    assert (
-        plan(experiment(**flow)).trials[0].key
-        == plan(experiment(**flow, **{key: value})).trials[0].key
-    )
+@pytest.mark.parametrize(
+    "key, values",
+    [("path.signal", ["linear", "exponential"]), ("path.clock", ["linear", "quadratic"])],
+)
+def test_a_swept_setting_that_only_one_kind_has_varies_the_trials_of_that_kind_alone(key, values):
+    swept = plan(experiment({"path.kind": ["kac", "flow_matching"], key: values}))
+    kinds = [trial.config.path.kind for trial in swept.trials]
+    assert kinds == ["kac", "kac", "flow_matching"]
+    assert [trial.overrides[key] for trial in swept.trials] == [*values, None]
+    flow = plan(experiment(path__kind="flow_matching")).trials[0].key
+    assert swept.trials[2].key == flow
+    name = key.partition(".")[2]
+    line = f"left out {name} in 1 trial: path.kind flow_matching has no such key"
+    assert skipped_lines(swept) == [line]
 
 
 @pytest.mark.parametrize(
@@ -306,11 +307,11 @@ def test_ids_and_keys_are_the_same_in_every_process():
 def test_the_format_of_a_key_is_pinned():
     # results in people's stores are found by it: raise FORMAT on purpose, never change a key by
     # accident
-    stage = Stage("teacher", {"b": 1, "a": [0.5, None]})
+    stage = any_stage("teacher", {"b": 1, "a": [0.5, None]})
     assert (
         stage.key == "095f54fdc05dd850faf5"
     )  # printf '["teacher", 3, {"a": [0.5, null], "b": 1}, []]' | sha256sum
-    child = Stage("student", {"c": "d"}, (stage,))
+    child = any_stage("student", {"c": "d"}, (stage,))
     assert child.key == digest(f'["student", 3, {{"c": "d"}}, ["{stage.key}"]]')
 
 

@@ -132,11 +132,11 @@ def test_it_is_planned_as_the_paper_has_it(name, roots):
     plan = opening.make_plan(experiment, path_of(name))
     chain = max((trial.chain for trial in plan.trials), key=len)
     assert len(plan.trials) == FILES[name].trials
-    assert [stage.config["intervals"] for stage in chain[1:]] == FILES[name].students
-    assert [stage.config["substeps"] for stage in chain[1:]] == ([5, 5, 2, 2] if chain[1:] else [])
+    assert [stage.content["intervals"] for stage in chain[1:]] == FILES[name].students
+    assert [stage.content["substeps"] for stage in chain[1:]] == ([5, 5, 2, 2] if chain[1:] else [])
     (reference,) = plan.stages(("reference",))
     assert (
-        reference.config["features"] == "inception-v3-compat"
+        reference.content["features"] == "inception-v3-compat"
         and experiment.evaluation.samples == 50_000
     )
     assert experiment.cluster.workers > 1 and experiment.cluster.gpus_per_worker == 1

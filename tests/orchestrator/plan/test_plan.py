@@ -1,8 +1,6 @@
 import pytest
 from planned import experiment, plan
 
-from orchestrator.plan.students import intervals_text
-
 
 def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
     points = [1, 2, 4, 10, 20, 50, 100]
@@ -40,12 +38,12 @@ def test_every_student_covers_its_teachers_steps_and_only_the_first_is_taught_by
         "distill__guidance": 2.0,
     }
     config = experiment(sampling__steps=1, **settings)
-    students = [s.config for s in plan(config).trials[0].chain[1:]]
+    students = [s.content for s in plan(config).trials[0].chain[1:]]
     assert [s["intervals"] for s in students] == [20, 4, 2, 1]
     assert [s["substeps"] for s in students] == [5, 5, 2, 2]
     assert [s["solver"] for s in students] == ["ab2", "euler", "euler", "euler"]
     assert [s["guidance"] for s in students] == [2.0, 1.0, 1.0, 1.0]
-    assert intervals_text(config) == "100-20-4-2-1"
+    assert config.distill.chain_text() == "100-20-4-2-1"
 
 
 def test_settings_given_per_interval_go_to_their_student():
@@ -54,7 +52,7 @@ def test_settings_given_per_interval_go_to_their_student():
     )
     students = plan(config).trials[0].chain[1:]
     assert [s.steps for s in students] == [10, 20, 30, 40]
-    assert [s.config["optimise"]["lr"] for s in students] == [1e-3, 2e-3, 3e-3, 4e-3]
+    assert [s.content["optimise"]["lr"] for s in students] == [1e-3, 2e-3, 3e-3, 4e-3]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import teacher_stage
 from orchestrator.plan.stage import Stage
-from orchestrator.plan.students import intervals_text, step_counts, student_for, students
+from orchestrator.plan.students import students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import parse
 
@@ -32,7 +32,7 @@ def test_in_a_chain_each_student_is_the_next_ones_teacher():
     teacher, found = made(intervals=[20, 4], teacher_steps=100)
     assert found[20].parents == (teacher,)
     assert found[4].parents == (found[20],)
-    assert [found[n].config["substeps"] for n in (20, 4)] == [5, 5]
+    assert [found[n].content["substeps"] for n in (20, 4)] == [5, 5]
     assert found[4].training() == (teacher, found[20], found[4])
 
 
@@ -42,7 +42,7 @@ def test_without_a_chain_the_teacher_teaches_every_student_and_the_one_before_is
     )
     assert found[4].parents == (teacher, found[20])
     assert found[4].lineage() == (teacher, found[4])
-    assert (found[4].config["substeps"], found[4].config["solver"]) == (25, "heun")
+    assert (found[4].content["substeps"], found[4].content["solver"]) == (25, "heun")
     assert found[4].training() == (teacher, found[20], found[4])
 
 
@@ -53,12 +53,12 @@ def test_without_a_chain_from_the_teachers_weights_a_student_needs_no_other():
 
 def test_a_given_grid_is_thinned_for_the_later_students_which_are_taught_on_the_one_before():
     _, found = made(intervals=[4, 2, 1], teacher_steps=8, times=[1.0, 0.9, 0.6, 0.3, 0.0])
-    assert [found[n].config["times"] for n in (4, 2, 1)] == [
+    assert [found[n].content["times"] for n in (4, 2, 1)] == [
         [1.0, 0.9, 0.6, 0.3, 0.0],
         [1.0, 0.6, 0.0],
         [1.0, 0.0],
     ]
-    assert [found[n].config["inner"] for n in (4, 2, 1)] == [
+    assert [found[n].content["inner"] for n in (4, 2, 1)] == [
         None,
         [1.0, 0.9, 0.6, 0.3, 0.0],
         [1.0, 0.6, 0.0],
@@ -66,29 +66,30 @@ def test_a_given_grid_is_thinned_for_the_later_students_which_are_taught_on_the_
 
 
 def test_progressive_students_match_two_steps_of_the_one_before_whatever_the_teachers_steps():
-    _, found = made(kind="progressive", intervals=[8, 4, 2, 1], teacher_steps=100)
-    assert [s.config["substeps"] for s in found.values()] == [2, 2, 2, 2]
-    assert intervals_text(experiment(kind="progressive", intervals=[8, 4])) == "16-8-4"
+    _, found = made(kind="progressive", intervals=[8, 4, 2, 1])
+    assert [s.content["substeps"] for s in found.values()] == [2, 2, 2, 2]
+    assert experiment(kind="progressive", intervals=[8, 4]).distill.chain_text() == "16-8-4"
 
 
 @pytest.mark.parametrize("kind", ["consistency", "inverse"])
 def test_one_student_has_the_training_of_a_whole_chain(kind):
-    teacher, found = made(
-        kind=kind, intervals=[4, 2, 1], teacher_steps=8, steps=[100, 20, 3], lr=[3.0, 2.0, 1.0]
-    )
+    teacher, found = made(kind=kind, intervals=[4, 2, 1], steps=[100, 20, 3], lr=[3.0, 2.0, 1.0])
     (only,) = set(found.values())
     assert only.parents == (teacher,)
-    assert (only.steps, only.config["optimise"]["lr"]) == (123, 3.0)
-    _, same = made(kind=kind, intervals=[4, 2, 1], teacher_steps=8, steps=41, lr=3.0)
+    assert (only.steps, only.content["optimise"]["lr"]) == (123, 3.0)
+    _, same = made(kind=kind, intervals=[4, 2, 1], steps=41, lr=3.0)
     assert {s.steps for s in same.values()} == {123}
 
 
 def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers():
     config = experiment(kind="consistency", intervals=[4], teacher_steps=8)
     teacher = teacher_stage(config, "fingerprint")
-    assert step_counts(config) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert student_for(config, teacher, 3).key == student_for(config, teacher, 1).key
-    assert step_counts(experiment(kind="inverse")) == [1]
+    assert list(students(config, teacher)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert (
+        students(config, teacher)[3] is not None
+        and len({s.key for s in students(config, teacher).values()}) == 1
+    )
+    assert list(students(experiment(kind="inverse"), teacher)) == [1]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         (
             "distill",
             {"kind": "progressive", "intervals": [2, 1], "chained": False},
-            "distill.chained: got false",
+            "distill.chained: distill.kind progressive has no chained, which is a key of endpoint",
         ),
         ("distill", {"times": [1.0, 0.0]}, "distill.times: got 2 times, expected 21"),
         (
@@ -113,12 +114,12 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         (
             "distill",
             {"times": [1.0, 0.0], "kind": "inverse"},
-            "expected null: a grid may be given to endpoint",
+            "distill.times: distill.kind inverse has no times, which is a key of endpoint",
         ),
         (
             "distill",
             {"huber": 0.03, "kind": "inverse"},
-            "distill.huber: got 0.03, expected null: distill.kind is inv",
+            "distill.huber: distill.kind inverse has no huber, which is a key of endpoint, progressive",
         ),
         (
             "distill",
@@ -166,10 +167,13 @@ def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
 
 
 @pytest.mark.parametrize(
-    ("kind", "steps", "message"), [("inverse", 2, "takes one step"), ("consistency", 9, "most 8")]
+    ("distill", "steps", "message"),
+    [
+        ({"kind": "inverse"}, 2, "takes one step"),
+        ({"kind": "consistency", "teacher_steps": 8}, 9, "most 8"),
+    ],
 )
-def test_step_counts_that_a_student_has_not_are_refused(kind, steps, message):
-    distill = {"kind": kind, "intervals": [4], "teacher_steps": 8}
+def test_step_counts_that_a_student_has_not_are_refused(distill, steps, message):
     with pytest.raises(ConfigError) as refused:
         parse({"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}, "distill": distill,
                "sampling": {"steps": steps}})  # fmt: skip

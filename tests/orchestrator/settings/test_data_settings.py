@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages import data_block
 
 from orchestrator import sample
 from orchestrator.fields.faults import ConfigError
-from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import load, override, parse
 from orchestrator.sweeps import opening
@@ -124,6 +124,6 @@ def test_missing_data_is_one_line_with_the_way_to_get_it(tmp_path):
 def test_places_of_the_data_hold_for_processes_in_other_folders(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
-    placed = Data(name="folder", root="images", size=8, cache="~/cache").absolute()
+    placed = data_block(name="folder", root="images", size=8, cache="~/cache").absolute()
     assert (placed.root, placed.cache) == (str(tmp_path / "images"), "/home/somebody/cache")
-    assert Data(name="digits").absolute() == Data(name="digits")
+    assert data_block(name="digits").absolute() == data_block(name="digits")

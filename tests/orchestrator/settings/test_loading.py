@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from orchestrator.settings.dataset_facts import DATA_FACTS
 
 from orchestrator.fields.faults import ConfigError
 from orchestrator.fields.schema import leaves
 from orchestrator.settings import yaml_reader
-from orchestrator.settings.blocks import Data
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import load, override, parse
 
@@ -101,10 +99,6 @@ def test_every_setting_is_described():
     assert [
         key for key, field in leaves(Experiment).items() if len(field.description or "") < 10
     ] == []
-
-
-def test_every_admitted_data_set_has_facts():
-    assert set(Data.model_fields["name"].annotation.__args__) == set(DATA_FACTS)
 
 
 def test_all_faults_are_told_at_once_each_on_a_line(tmp_path):

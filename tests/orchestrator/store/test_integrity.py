@@ -14,6 +14,7 @@ import in_process
 import pytest
 import torch
 from commands import TINY
+from stages import any_stage
 
 from kaccore.checkpoint import write_tensors
 from orchestrator.execution import stage_runner
@@ -32,8 +33,8 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 
-TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
-STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")
+TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
+STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
 
 
 def flip(path: Path) -> None:

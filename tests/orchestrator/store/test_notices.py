@@ -14,23 +14,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from stages import any_stage, data_block
 
 from kaccore.data import cache
 from orchestrator import report, stages, status
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
 from orchestrator.plan import data as dataset_info
-from orchestrator.plan.stage import Stage
 from orchestrator.reports.page import page
-from orchestrator.settings.blocks import Data
 from orchestrator.store import notices
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Ending, Records
 from orchestrator.work.training_log import reporting
 
-TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
-STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")
+TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
+STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
 
 
 def texts(root, *stages):
@@ -143,7 +142,7 @@ import kaccore.tensors
 exec(compile("def f(): warnings.warn('odd')", kaccore.tensors.__file__, "exec"), kaccore.tensors.__dict__)
 kaccore.tensors.warnings = warnings
 for label in ("a", "b"):
-    with notices.captured(Folder({str(tmp_path)!r}), Stage("teacher", {{"seed": label}}, label=label)):
+    with notices.captured(Folder({str(tmp_path)!r}), any_stage("teacher", {{"seed": label}}, label=label)):
         kaccore.tensors.f()
         kaccore.tensors.f()
 """
@@ -166,7 +165,7 @@ def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(
     (records.store.root / "stages" / teacher.key).rename(tmp_path / "gone")
     view = View(records, console)
 
-    settings = Data(name="folder", root=str(tmp_path / "images"), size=8)
+    settings = data_block(name="folder", root=str(tmp_path / "images"), size=8)
     with reporting(records.store, teacher):
         dataset_info.images(settings)
     progress = records.store.progress(teacher.key)

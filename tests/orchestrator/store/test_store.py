@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stages import any_stage
 
 from kaccore.checkpoint import write_tensors
 from kaccore.files import CorruptFileError, file_sha256
@@ -12,8 +13,8 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
-TEACHER = Stage("teacher", {"seed": 0}, label="teacher")
-STUDENT = Stage("student", {"intervals": 4}, (TEACHER,), "student 4")
+TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
+STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
 
 
 def gathered(store: Store, stage: Stage, value: float = 1.0) -> Path:
@@ -26,7 +27,7 @@ def gathered(store: Store, stage: Stage, value: float = 1.0) -> Path:
 def publish_many(root: str, count: int) -> None:
     store = Store(root)
     for i in range(count):
-        stage = Stage("teacher", {"seed": i})
+        stage = any_stage("teacher", {"seed": i})
         folder = store.gather(stage)
         for name in ("a", "b", "c"):
             write_tensors(folder / f"{name}.safetensors", {"w": torch.full((50_000,), float(i))})

@@ -89,7 +89,7 @@ def test_own_features_are_a_stage_that_the_reference_and_through_it_the_evaluati
     assert [s.kind for s in trial.stages()] == ["features", "reference", "teacher", "evaluation"]
     own, reference = own_of(trial), trial.reference
     assert own.data == reference.data == trial.chain[0].data
-    assert reference.config["features"] == own_name(own.key) == f"own-{own.key[:8]}"
+    assert reference.content["features"] == own_name(own.key) == f"own-{own.key[:8]}"
     assert reference in trial.evaluation.parents
 
 
@@ -115,7 +115,7 @@ def test_auto_takes_inception_as_soon_as_its_weights_are_here_and_asking_for_own
     OFFICIAL["inception-v3-compat"].path.write_bytes(b"weights")
     after = planned(labelled).trials[0].reference
     assert (
-        before.parents and after.config["features"] == "inception-v3-compat" and not after.parents
+        before.parents and after.content["features"] == "inception-v3-compat" and not after.parents
     )
     asked = (
         planned(labelled, evaluation={**SMALL["evaluation"], "features": "own"}).trials[0].reference

@@ -170,7 +170,7 @@ def test_points_measured_by_points_features_are_told_by_auto():
     assert (
         asked.key == auto.key
         and auto.reference is not None
-        and auto.reference.config["features"] == "points"
+        and auto.reference.content["features"] == "points"
     )
 
 
@@ -180,4 +180,4 @@ def test_the_experiment_in_the_plane_is_sound():
     )
     assert {t.config.path.kind for t in plan.trials} == set(PATHS)
     assert len(list(plan.stages(("teacher",)))) == 3
-    assert load("grid9").fingerprint == plan.trials[0].chain[0].config["data"]["fingerprint"]
+    assert load("grid9").fingerprint == plan.trials[0].chain[0].content["data"]["fingerprint"]

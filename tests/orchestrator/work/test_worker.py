@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from stages import data_block
 
 from kaccore.data import load
 from kaccore.training import NonFiniteLossError, Training
 from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Data
 from orchestrator.settings.loading import override, parse
 from orchestrator.store import notices
 from orchestrator.store.leases import LeaseLostError
@@ -63,7 +63,7 @@ def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
         stages,
         leases,
         str(root),
-        Data(name="digits"),
+        data_block(name="digits"),
         Saving(every, 60.0, keep=2),
         threads=1,
         run="run",

@@ -1,0 +1,27 @@
+"""Stages of made-up content, for tests of what does not look into it; blocks of settings."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.methods.dataset_kind import DatasetKind
+from orchestrator.plan.stage import Stage
+
+
+@dataclass(frozen=True)
+class AnySpec:
+    """A spec of this kind whose content is given."""
+
+    kind: str
+    content: dict[str, Any] = field(hash=False)
+
+
+def any_stage(
+    kind: str, content: dict[str, Any], parents: tuple[Stage, ...] = (), label: str = ""
+) -> Stage:
+    """A stage of this kind and content."""
+    return Stage(AnySpec(kind, content), parents, label)  # type: ignore[arg-type]
+
+
+def data_block(**settings: Any) -> DatasetKind:
+    """The `data` block of a file with these settings."""
+    return DatasetKind.family.validated(settings)
