@@ -17,7 +17,7 @@ from orchestrator.settings.addresses import no_name
 from orchestrator.settings.faults import ConfigError, describe
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place
+from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, parse_place
 
 if (
     TYPE_CHECKING
@@ -79,7 +79,7 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
 def storage(args: argparse.Namespace) -> Place:
     """Where the store of `--storage` lies; raises ConfigError where one is named and is not
     there."""
-    root = place(args.storage or STORAGE, "--storage")
+    root = parse_place(args.storage or STORAGE, "--storage")
     if args.storage:
         check_store(root)
     return root

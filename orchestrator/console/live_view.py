@@ -128,7 +128,7 @@ class View:
         if self.records.dashboard and DASHBOARD not in self._said:
             self._said.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
-        if (lacking := self.records.lacking) != self._lacked:
+        if (lacking := self.records.shortage) != self._lacked:
             self._lacked = lacking
             self._line(lacking or "the nodes are there")
         for stage in self.stages:
@@ -216,8 +216,8 @@ class View:
             table.add_row(f"best so far{f', {scale}' * bool(scale)}", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
-        if self.records.lacking:
-            table.add_row("", self.records.lacking)
+        if self.records.shortage:
+            table.add_row("", self.records.shortage)
         for index, ending in enumerate(self.records.endings):
             if ending.status in (Status.FAILED, Status.STOPPED):
                 table.add_row(f"trial {index}", Text(f"{ending.status}: {ending.error}"))

@@ -37,7 +37,7 @@ def faults(out: Path) -> list[Fault]:
 def check_apart(out: Path, data: Data) -> None:
     """Raise ConfigError where `out` would be read as one of the images of `data`."""
     if is_among_images(out, data):
-        what = f"which would be read as a training image, since it lies in data.root, {describe(data.root)}"
+        what = f"which would be read as a training image, since it is in data.root, {describe(data.root)}"
         raise ConfigError([Fault("--out", "", f"got {out}, {what}: give a name in another folder")])
 
 

@@ -44,7 +44,7 @@ def run(
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     records.open()
     if only is not None:
-        records.choose(only, "left out by --only")
+        records.skip_all_but(only, "left out by --only")
     _introduce(records, console)
     with Publisher(records, partial(conclusion.say, console)) as publisher, View(records, console):
         status = _attempt(records, address, publisher)

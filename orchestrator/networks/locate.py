@@ -138,7 +138,7 @@ def locate(
     storage = HERE if storage is None else storage
     if text.startswith(MODELS):
         return _of_tracked(text, storage, tracking_uri)
-    path = opening.place(name)
+    path = opening.parse_place(name)
     if (path / layout.PLAN).exists():
         return _of_sweep(path, number)
     if (path / layout.MANIFEST).exists() and not number:
@@ -159,7 +159,7 @@ def _is_file(text: str, name: str) -> bool:
     if text.startswith(MODELS) or Path(text).is_dir():
         return False
     return Path(text).is_file() or (
-        Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir()
+        Path(name).suffix in (".yaml", ".yml") and not opening.parse_place(name).is_dir()
     )
 
 
@@ -290,7 +290,7 @@ def _of_stage(folder: Place) -> TrainedRun:
 def sweep_folder(text: str, storage: Place) -> Place:
     """The folder of the sweep that `text` is, or that it names under `storage`; raises
     ConfigError."""
-    folder = opening.place(text)
+    folder = opening.parse_place(text)
     if (folder / layout.PLAN).exists():
         return folder
     try:

@@ -130,7 +130,7 @@ def records(tmp_path) -> Records:
 def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(
     records,
 ):
-    records.begun |= {0, 1}
+    records.started |= {0, 1}
     records.interrupt()
     expected = [(Status.DONE, ""), (Status.INTERRUPTED, ""), (Status.NOT_STARTED, NOT_BEGUN)]
     assert [(e.status, e.error) for e in records.endings] == expected
@@ -159,7 +159,7 @@ def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records
 
 
 def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_path):
-    records.begun.add(1)
+    records.started.add(1)
     records.interrupt()
     fabricated.publish(records, "KILLED")
     client = fabricated.client_of(records)
