@@ -58,7 +58,7 @@ def _draw(args: argparse.Namespace) -> int:
     source = network_arguments.find(args)
     asked = None if args.labels is None else sampling_choice.classes(source, args.labels)
     config = sampling_choice.override(source, args, asked)
-    output_file.check_apart(Path(args.out), config.data)
+    output_file.check_outside_images(Path(args.out), config.data)
     stage = sampling_choice.pick(source, config)
     from kaccore.data import PointData
     from orchestrator.networks import animation

@@ -213,6 +213,16 @@ class Records:
 
         self.update_all(changed)
 
+    def fail_waiting(self, error: str) -> None:
+        """Set every waiting trial to failed: `error` has ended the whole run."""
+
+        def changed(_: int, ending: Ending) -> Ending:
+            if ending.status != Status.WAITING:
+                return ending
+            return replace(ending, status=Status.FAILED, error=error)
+
+        self.update_all(changed)
+
     def interrupt(self) -> None:
         """End the waiting trials: those that had started are interrupted, the others not
         started."""

@@ -115,11 +115,11 @@ def test_a_file_of_somebody_else_is_not_replaced_and_ones_own_is(pets, capsys):
         was = (here / name).read_bytes()
         assert sample.main(["x.yaml", "--count=2", "--out", name]) == 2
         said = capsys.readouterr().err
-        assert said == (f"error: --out: got {name}, which is there and was not written by this command: give another "
+        assert said == (f"error: --out: got {name}, which exists and was not written by this command: give another "
                         "name, or remove it\n")  # fmt: skip
         assert (here / name).read_bytes() == was
     assert sample.main(["x.yaml", "--count=2", "--out=pipe.png"]) == 2
-    assert "which is a device or the like" in capsys.readouterr().err
+    assert "which is a device or another special file" in capsys.readouterr().err
     assert data.main(["x.yaml", "--out=photo.png"]) == 2
     assert export.main(["x.yaml", "--format=onnx", "--out=m.onnx"]) == 2
     for name in ("new.png", "new.gif", "new.npz", "empty.png"):

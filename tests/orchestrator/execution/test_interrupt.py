@@ -62,7 +62,7 @@ def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
     assert done == (["reference"] if name == "sweep" else [])  # what measures comes first
     again = shlex.join(command(name, "x.yaml", *LONG))
     assert said.splitlines()[-1].endswith(
-        f"stages are kept, 1 more up to a checkpoint; the same command goes on: {again}"
+        f"stages are kept, 1 more up to a checkpoint; the same command resumes: {again}"
     )
     return said
 
@@ -179,10 +179,10 @@ def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_p
 def test_the_end_says_how_much_is_kept_and_by_which_command_it_goes_on(records):
     console = Console(file=io.StringIO(), width=200)
     typed = invocation.typed("sweep", ["my file.yaml", "--set", "teacher.steps=3"])
-    conclusion.print_again(records, console, typed)
+    conclusion.print_resume(records, console, typed)
     total, kept = len(list(records.plan.stages())), len(records.plan.trials[0].stages())
     assert console.file.getvalue() == (
-        f"{kept} of {total} stages are kept; the same command goes on: "
+        f"{kept} of {total} stages are kept; the same command resumes: "
         f"{printed.quoted(Path(sys.executable))} -m orchestrator.sweep 'my file.yaml' --set teacher.steps=3\n"
     )
 
