@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 def _show(args: argparse.Namespace) -> int:
     _check(Path(args.out))
     settings = loading.load(args.file, args.overrides).data
-    output_file.check_apart(Path(args.out), settings)
+    output_file.check_outside_images(Path(args.out), settings)
     from kaccore.files import write_bytes
     from orchestrator.work import marks, pictures
 

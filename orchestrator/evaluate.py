@@ -12,4 +12,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.leave(main())
+    command_line.exit_process(main())

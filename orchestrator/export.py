@@ -71,7 +71,7 @@ def _export(args: argparse.Namespace) -> int:
     _check(args)
     source = network_arguments.find(args)
     config = sampling_choice.from_options(source, args)
-    output_file.check_apart(args.out, config.data)
+    output_file.check_outside_images(args.out, config.data)
     if config.sampling.gamma:
         what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"
         raise ConfigError([Fault(source.name, "sampling.gamma", what)])
@@ -194,7 +194,7 @@ def _check(args: argparse.Namespace) -> None:
                 f"{what}: expected an ending of that format, such as .{_ending(args.format)}",
             )
         )
-    missing = command_line.missing(NEEDED) if args.format == "onnx" else ""
+    missing = command_line.missing_modules(NEEDED) if args.format == "onnx" else ""
     if missing:
         what = f"got onnx, which needs {missing}: pip install 'kacflow[export]', or another format"
         faults.append(Fault("--format", "", what))

@@ -90,7 +90,7 @@ def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[
 
 
 def _check(args: argparse.Namespace) -> None:
-    missing = command_line.missing(NEEDED)
+    missing = command_line.missing_modules(NEEDED)
     if missing:
         what = f"the playground needs Ray Serve, which lacks {missing}: pip install 'kacflow[playground]'"
         raise ConfigError([Fault("", "", what)])

@@ -34,7 +34,7 @@ def _again(folder: Place, publish: bool) -> int:
     connection.quieten()
     console, records = command_line.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
-    publisher = Publisher(records, partial(conclusion.say, console))
+    publisher = Publisher(records, partial(conclusion.print_line, console))
     if publish:
         publisher.attempt()  # before the report, which names the runs
     conclusion.write(records)
@@ -42,7 +42,7 @@ def _again(folder: Place, publish: bool) -> int:
         publisher.finish(
             "FINISHED" if all(e.status == Status.DONE for e in records.endings) else "FAILED"
         )
-    conclusion.conclude(records, console, publisher.problem)
+    conclusion.print_conclusion(records, console, publisher.problem)
     if records.damaged:  # larger files, which the report draws from
         raise DamagedError(str(records.store.root), records.damaged)
     return 1 if publisher.problem else 0

@@ -59,7 +59,7 @@ def _draw(args: argparse.Namespace) -> int:
     source = network_arguments.find(args)
     asked = None if args.labels is None else sampling_choice.class_numbers(source, args.labels)
     config = sampling_choice.from_options(source, args, asked)
-    output_file.check_apart(Path(args.out), config.data)
+    output_file.check_outside_images(Path(args.out), config.data)
     stage = sampling_choice.stage_to_sample(source, config)
     from kaccore.data import PointData
     from orchestrator.networks import animation

@@ -1,7 +1,8 @@
-"""`python -m orchestrator.stages`: list what lies in the store and who needs it, or free what no
-kept sweep needs."""
+"""`python -m orchestrator.stages`: list the stages of a store and the sweeps that need them, or
+remove those that no kept sweep needs."""
 
 import argparse
+from collections.abc import Iterable
 
 from orchestrator.console import command_line
 from orchestrator.fields.faults import ConfigError, Fault
@@ -11,11 +12,11 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.inventory import (
     age_text,
-    entries,
     matches,
+    needed_stages,
     running,
     size_text,
-    sweeps,
+    stored_stages,
     unneeded,
 )
 
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         help="sweeps whose stages stay, as names under sweeps/ such as nfe-sweep, mnist/1a2b* or '*'",
     )
     gc.add_argument(
-        "--dry-run", action="store_true", help="say what would be removed, and remove nothing"
+        "--dry-run", action="store_true", help="list what would be removed, and remove nothing"
     )
     return p
 
@@ -58,65 +59,70 @@ def _list(root: Place) -> int:
 
     opening.check_store(root)
     table = Table("kind", "name", "key", "size", "age", "needed by")
-    found = entries(root)
-    for e in found:
+    stages = stored_stages(root)
+    for stage in stages:
         table.add_row(
-            e.kind,
-            e.name,
-            e.key,
-            size_text(e.bytes),
-            age_text(e.age),
-            ", ".join(e.needed_by) or "nobody",
+            stage.kind,
+            stage.name,
+            stage.key,
+            size_text(stage.bytes),
+            age_text(stage.age),
+            ", ".join(stage.needed_by) or "nobody",
         )
     console = command_line.make_console()
     console.print(table)
-    console.print(f"{len(found)} stages, {size_text(sum(e.bytes for e in found))}", highlight=False)
-    if aside := (root / layout.DAMAGED).find("*"):
-        what = "gc frees those that were made again, or that no kept sweep needs"
-        there = root / layout.DAMAGED
-        console.print(
-            f"{len(aside)} damaged results were set aside in {there}: {what}", highlight=False
-        )
+    total = size_text(sum(stage.bytes for stage in stages))
+    console.print(f"{len(stages)} stages, {total}", highlight=False)
+    folder = root / layout.DAMAGED
+    if damaged := folder.find("*"):
+        remedy = "gc frees those that were made again, or that no kept sweep needs"
+        what = f"{len(damaged)} damaged results were set aside in {folder}"
+        console.print(f"{what}: {remedy}", highlight=False)
     return 0
 
 
 def _collect(args: argparse.Namespace) -> int:
+    """Remove what neither a kept nor a running sweep needs: finished stages, warnings, and damaged
+    results that were set aside."""
     root = command_line.storage(args)
     opening.check_store(root)
-    known = sweeps(root)
-    for pattern in args.keep_sweeps:
-        if not any(matches(sweep, pattern) for sweep in known):
-            there = ", ".join(sorted(known)) or "none"
-            raise ConfigError(
-                [Fault("--keep-sweeps", "", f"got {pattern}, expected a sweep of {root}: {there}")]
-            )
+    sweeps = needed_stages(root)
+    _check_patterns(args.keep_sweeps, sweeps, root)
     keep = [*args.keep_sweeps, *running(root)]
-    spare = unneeded(entries(root), keep)
-    console = command_line.make_console()
+    stages = unneeded(stored_stages(root), keep)
+    store, console = Store(root), command_line.make_console()
     verb = "would remove" if args.dry_run else "removed"
-    for entry in spare:
+    for stage in stages:
         if not args.dry_run:
-            Store(root).remove(entry.key)
-        console.print(f"{verb} {entry.name} {entry.key}, {size_text(entry.bytes)}", highlight=False)
-    total = size_text(sum(e.bytes for e in spare))
-    console.print(f"{verb} {len(spare)} stages, {total}", highlight=False)
-    needed = {
-        key for sweep, of in known.items() if any(matches(sweep, p) for p in keep) for key in of
-    }
+            store.remove(stage.key)
+        console.print(f"{verb} {stage.name} {stage.key}, {size_text(stage.bytes)}", highlight=False)
+    total = size_text(sum(stage.bytes for stage in stages))
+    console.print(f"{verb} {len(stages)} stages, {total}", highlight=False)
+    needed = set[str]()
+    for sweep, keys in sweeps.items():
+        if any(matches(sweep, pattern) for pattern in keep):
+            needed |= keys
     if not args.dry_run:
-        for warned in (root / layout.NOTICES).find("*"):
-            if warned.name not in needed:
-                warned.clear()
-    store = Store(root)
-    for aside in (root / layout.DAMAGED).find("*"):
-        key = aside.name.rpartition("-")[0]
+        for notices in (root / layout.NOTICES).find("*"):
+            if notices.name not in needed:
+                notices.clear()
+    for result in (root / layout.DAMAGED).find("*"):
+        key = result.name.rpartition("-")[0]
         if key not in needed or store.done(key):
             if not args.dry_run:
-                aside.clear()
-            console.print(
-                f"{verb} the damaged result {aside.name}, set aside before", highlight=False
-            )
+                result.clear()
+            what = f"the damaged result {result.name}, set aside before"
+            console.print(f"{verb} {what}", highlight=False)
     return 0
+
+
+def _check_patterns(patterns: list[str], sweeps: Iterable[str], root: Place) -> None:
+    """Raise ConfigError for a pattern of --keep-sweeps that matches no sweep."""
+    names = sorted(sweeps)
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            what = f"got {pattern}, expected a sweep of {root}: {', '.join(names) or 'none'}"
+            raise ConfigError([Fault("--keep-sweeps", "", what)])
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class Followed:
         # what was written within the resolution of the time of a file was perhaps not read yet:
         # once more
         if written == self._read and self._sure:
-            self.records.follow(self.records)
+            self.records.reread(self.records)
         else:
             self._sure = written == self._read
             self._read = written

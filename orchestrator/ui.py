@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    root = opening.place(args.storage or opening.STORAGE, "--storage")
+    root = opening.parse_place(args.storage or opening.STORAGE, "--storage")
     if not isinstance(root, Folder):
         what = f"got {root}, which has no MLflow of its own: open its tracking.uri"
         raise ConfigError([Fault("--storage", "", what)])

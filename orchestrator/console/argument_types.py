@@ -1,4 +1,4 @@
-"""Types of command-line arguments, for argparse: what is wrong is said in this project's words."""
+"""Types of command-line arguments for argparse, with this project's error messages."""
 
 import argparse
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from orchestrator.settings.tracking_address import as_uri
 
 
 def path(text: str) -> str:
-    """A path, or s3:// address, with ~ and environment variables expanded: a shell does so where ~
-    begins a word, and not in --out=~/x.png."""
+    """A path or s3:// address, with ~ and environment variables expanded: a shell expands ~ only at
+    the beginning of a word, not in --out=~/x.png."""
     return _expanded(text, as_path)
 
 
 def uri(text: str) -> str:
-    """The address of a tracking store, likewise."""
+    """The address of a tracking store, expanded in the same way."""
     return _expanded(text, as_uri)
 
 

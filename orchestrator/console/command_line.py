@@ -1,4 +1,4 @@
-"""What the commands share: arguments, exit status, and finding an experiment's plan and folder."""
+"""What the commands share: arguments, exit statuses, and running an experiment's plan."""
 
 import argparse
 import importlib.util
@@ -17,54 +17,57 @@ from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, place
+from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, parse_place
 
-if (
-    TYPE_CHECKING
-):  # at run time these, and torch with them, are imported when the input is known to be sound
+if TYPE_CHECKING:
     from rich.console import Console
 
 
 BAD_INPUT = 2
+INTERRUPTED = 130
 LOG_WIDTH = 140
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """`command()`, with the user's faults as one message and exit status 2, an interrupt as 130."""
+    """The exit status of `command()`; a fault of the user is printed and becomes status 2, an
+    interrupt 130."""
     terminal.make_plain()
     try:
         return command()
     except DamagedError as e:
         from orchestrator.store.integrity import remedy
 
-        print(
-            f"error: {e}\n{remedy(e)}" if "\n" not in str(e) else f"errors:\n{e}\n{remedy(e)}",
-            file=sys.stderr,
-        )
-        return BAD_INPUT
+        return _bad_input(e, remedy(e))
     except (ConfigError, ConnectionError, CorruptFileError) as e:
-        print(f"error: {e}" if "\n" not in str(e) else f"errors:\n{e}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as e:  # before anything was started: a run deals with its own
+        return _bad_input(e)
+    except OSError as e:  # before a run has started: it handles its own errors
         from orchestrator.store.store import with_remedy
 
         print(f"error: {with_remedy(e)}", file=sys.stderr)
         return BAD_INPUT
-    except UnicodeEncodeError as e:  # a file's name, of which this locale does not have all letters
+    except UnicodeEncodeError as e:  # a file's name with characters that this locale lacks
         problem = no_name(e.object)
         if not problem:
             raise
         print(f"error: {describe(e.object)}: {problem}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
-def leave(status: int) -> NoReturn:
-    """End this process. Where it has planned and no more, which takes neither Ray nor MLflow, it
-    ends at once: torch takes 0.6 s to be taken down piece by piece."""
+def _bad_input(error: Exception, remedy: str = "") -> int:
+    """Print the error, one line a fault, and the remedy."""
+    text = str(error)
+    text = f"errors:\n{text}" if "\n" in text else f"error: {text}"
+    print(f"{text}\n{remedy}" if remedy else text, file=sys.stderr)
+    return BAD_INPUT
+
+
+def exit_process(status: int) -> NoReturn:
+    """End this process. If neither Ray nor MLflow is imported, as after a dry run, end it without
+    Python's cleanup: that of torch takes 0.6 s."""
     if not {"ray", "mlflow"} & sys.modules.keys():
-        with suppress(BrokenPipeError):  # whoever read along has seen enough
+        with suppress(BrokenPipeError):  # the reader has closed the pipe
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
@@ -77,37 +80,36 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def storage(args: argparse.Namespace) -> Place:
-    """Where the store of `--storage` lies; raises ConfigError where one is named and is not
-    there."""
-    root = place(args.storage or STORAGE, "--storage")
+    """The place of the store of `--storage`; raises ConfigError where it is given and does not
+    exist."""
+    root = parse_place(args.storage or STORAGE, "--storage")
     if args.storage:
         check_store(root)
     return root
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--set`, of commands that take an experiment's file; the texts are `overrides`."""
-    how = f"{what}, such as --set path.damping=9.0; may be repeated"
+    """`--set`, of commands that take an experiment's file; it is stored as `overrides`."""
+    text = f"{what}, such as --set path.damping=9.0; may be repeated"
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=how
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help=text
     )
 
 
-def missing(modules: Iterable[str]) -> str:
-    """Those of the modules that are not installed, as a text; empty where all are there."""
+def missing_modules(modules: Iterable[str]) -> str:
+    """Those of `modules` that are not installed, as a text; empty where all are."""
     return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
 
 
 def make_console() -> "Console":
-    """Where a run prints: a terminal's own width, and lines long enough for a table in a log."""
+    """The console of a command: as wide as the terminal; wide enough for a table in a log."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def run_parser(command: str, about: str) -> argparse.ArgumentParser:
-    """The parser of sweep, train, distill and evaluate: no options but where to run and what to
-    print."""
+    """The parser of sweep, train, distill and evaluate."""
     parser = argparse.ArgumentParser(
         prog=f"python -m orchestrator.{command}",
         description=about,
@@ -128,7 +130,8 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print what would run, and run nothing"
     )
     parser.add_argument(
-        "--address", help="a Ray cluster to run on, such as auto or ray://head:10001; default: here"
+        "--address",
+        help="a Ray cluster to run on, such as auto or ray://head:10001; default: this machine",
     )
     return parser
 
@@ -139,7 +142,7 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
     return guarded(lambda: _run(args, goal, invocation.typed(command, argv)))
 
 
-def _run(args: argparse.Namespace, goal: str, again: str) -> int:
+def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
     from orchestrator.cluster import connection
 
     connection.quieten(args.address)
@@ -148,13 +151,11 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         overrides.refuse_swept(experiment, args.file, args.overrides)
     check_storage(experiment, args.file)
     address = connection.address_of(args.address)
-    notes = (
-        []
-        if args.dry_run or address is not None
-        else resources.check_this_machine(experiment, args.file)
-    )
+    notes: list[str] = []
+    if address is None and not args.dry_run:
+        notes = resources.check_this_machine(experiment, args.file)
     plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
-    only = overrides.chosen(plan, args.only)
+    only = overrides.selected_trials(plan, args.only)
     from orchestrator.cluster.nodes import examination
     from orchestrator.console import dry_run, run
     from orchestrator.store.store import Store
@@ -163,16 +164,15 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
     from orchestrator.work import preflight
 
     console = make_console()
-    unused = overrides.without_effect(plan, args.file, args.overrides)
-    left = overrides.leaving_all(plan, args.only)
-    for changes in (notes, unused, left):
-        for line in changes:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    notes += overrides.set_without_effect(plan, args.file, args.overrides)
+    notes += overrides.only_without_effect(plan, args.only)
+    for line in notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))
     if experiment.sweep is not None and goal == "sweep":
         records.earlier = earlier_points(records, args.file)
-    asked = plan.trials if only is None else plan.part(only).trials
-    weights = preflight.before_start(asked, records.store, args.file, dry=args.dry_run)
+    trials = plan.trials if only is None else plan.part(only).trials
+    weights = preflight.before_start(trials, records.store, args.file, dry=args.dry_run)
     if args.dry_run:
         dry_run.print_plan(plan, console, only, preflight.left_to_fetch(weights))
         return 0
@@ -181,4 +181,4 @@ def _run(args: argparse.Namespace, goal: str, again: str) -> int:
         resources.check_cluster(experiment, args.file)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
         examination.check_before_start(experiment, args.file, known, weights)
-    return run.run(records, address, console, only, again)
+    return run.run(records, address, console, only, resume_command)

@@ -1,5 +1,4 @@
-"""What a sweep leaves for people: results.csv, figures, report.html, and the table that ends a
-run."""
+"""The end of a run: writes results.csv, figures and report.html, and prints the final table."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -31,106 +30,107 @@ def write(records: Records) -> None:
     (records.folder / layout.REPORT).put(page(records).encode())
 
 
-def conclude(records: Records, console: Console, problem: str = "") -> None:
-    """Print the trials best first, where everything lies, and how to open the MLflow UI."""
+def print_conclusion(records: Records, console: Console, problem: str = "") -> None:
+    """Print the trials best first, what went wrong, where the results are, and how to open the
+    MLflow UI. `problem`: why MLflow could not be written."""
     for table in _tables(records):
         console.print(table)
-    for reason, count in Counter(
-        e.error for e in records.endings if e.status == Status.NOT_STARTED
-    ).items():
-        say(console, f"{count} trials not started: {reason}")
-    for index, ending in enumerate(records.endings):
-        if ending.error and ending.status != Status.NOT_STARTED:
-            style = None if ending.status == Status.STOPPED else "red"
-            say(console, f"trial {index} {ending.status}: {ending.error}", style)
+    _print_endings(records, console)
     print_warnings(records, console)
-    for key, what in dict(records.damaged).items():
-        say(
-            console,
-            f"{records.plan.names.get(key, 'stage')} {key}: {what}; {integrity.AGAIN} by the next run",
-            "red",
-        )
+    for key, damage in dict(records.damaged).items():
+        name = records.plan.names.get(key, "stage")
+        print_line(console, f"{name} {key}: {damage}; {integrity.AGAIN} by the next run", "red")
     if records.problem:
         what = f"{short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
-        say(console, f"{what}; {remedy}", "red")
-    features = Results(records).features
-    lines = [f"features  {', '.join(sorted(features))}"] if features else []
-    lines += (
-        [f"          {note}" for note in own_features(records.plan, records.store)]
-        if features
-        else []
-    )
-    lines += [f"results   {quoted(records.folder / layout.RESULTS)}"]
-    lines += [f"report    {quoted(records.folder / layout.REPORT)}"]
-    lines += [f"MLflow    {ui_command(records)}"]
+        print_line(console, f"{what}; {remedy}", "red")
+    lines = []
+    if features := Results(records).features:
+        lines.append(f"features  {', '.join(sorted(features))}")
+        lines += [f"          {note}" for note in own_features(records.plan, records.store)]
+    lines.append(f"results   {quoted(records.folder / layout.RESULTS)}")
+    lines.append(f"report    {quoted(records.folder / layout.REPORT)}")
+    lines.append(f"MLflow    {ui_command(records)}")
     if records.plan.goal == "sweep":
         lines += [f"filter    {text}" for text in best_filters(records)]
     if line := database_location_note(records):
         lines.append(line)
     if problem:
-        again = command("report", records.folder, "--publish")
-        lines += [
-            f"MLflow could not be written: {problem}",
-            f"publish what is missing with: {again}",
-        ]
+        publish = command("report", records.folder, "--publish")
+        lines.append(f"MLflow could not be written: {problem}")
+        lines.append(f"publish what is missing with: {publish}")
     for line in lines:
-        say(console, line)
+        print_line(console, line)
+
+
+def _print_endings(records: Records, console: Console) -> None:
+    """Print why trials were not started, each reason once, and the errors of single trials."""
+    not_started = [e.error for e in records.endings if e.status == Status.NOT_STARTED]
+    for reason, count in Counter(not_started).items():
+        print_line(console, f"{count} trials not started: {reason}")
+    for index, ending in enumerate(records.endings):
+        if ending.error and ending.status != Status.NOT_STARTED:
+            style = None if ending.status == Status.STOPPED else "red"
+            print_line(console, f"trial {index} {ending.status}: {ending.error}", style)
 
 
 def _tables(records: Records) -> Iterator[Table]:
-    """The trials best first: a table for those whose numbers compare, and the unmeasured ones below
-    the last."""
+    """The trials, best first: one table for each scale; unmeasured trials are at the end of the
+    last."""
     rows = records.rows()
     swept = list(records.plan.trials[0].overrides) if records.plan.trials else []
-    shown = [k for k in SHOWN if any(r.get(k, "") != "" for r in rows)]
-    columns = ("trial", "status", *swept, *shown)
-    scales = rankings(records)
-    groups = {scale: [index for index, _ in best] for scale, best in scales.items()} or {"": []}
-    known = {index for indices in groups.values() for index in indices}
-    groups[list(groups)[-1]] += [
-        trial.index for trial in records.plan.trials if trial.index not in known
-    ]
+    metrics = [metric for metric in SHOWN if any(row.get(metric, "") != "" for row in rows)]
+    columns = ("trial", "status", *swept, *metrics)
+    groups = {scale: [index for index, _ in best] for scale, best in rankings(records).items()}
+    groups = groups or {"": []}
+    measured = {index for indices in groups.values() for index in indices}
+    last = list(groups)[-1]
+    groups[last] += [t.index for t in records.plan.trials if t.index not in measured]
     for scale, indices in groups.items():
-        title = f"trials, {scale}, best first" if len(groups) > 1 else "trials, best first"
-        said = len(groups) > 1 or records.plan.goal == "evaluation"
-        table = Table(title=title if said else None, title_justify="left")
+        title = None
+        if len(groups) > 1:
+            title = f"trials, {scale}, best first"
+        elif records.plan.goal == "evaluation":
+            title = "trials, best first"
+        table = Table(title=title, title_justify="left")
         for name in columns:
             table.add_column(short_key(name), justify="right")
         for index in indices:
-            table.add_row(*(_text(rows[index][k]) for k in columns))
+            table.add_row(*(_text(rows[index][name]) for name in columns))
         yield table
 
 
 def print_skipped(plan: Plan, console: Console) -> None:
-    """Say which combinations were left out and why, each reason once."""
+    """Print which combinations were left out and why, each reason once."""
     for line in skipped_lines(plan):
-        say(console, line)
+        print_line(console, line)
 
 
-def say(console: Console, line: str, style: str | None = None) -> None:
-    """Print a line as it stands: it may be there to be copied."""
+def print_line(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line unchanged, neither wrapped nor marked up, so that it can be copied."""
     console.print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_warnings(records: Records, console: Console) -> None:
     """Print how many warnings there are about the plan's data and stages, and the last few."""
     for line in notices.lines(notices.of_plan(records.plan, records.store.root)):
-        say(console, line, "yellow")
+        print_line(console, line, "yellow")
 
 
-def print_again(records: Records, console: Console, command: str) -> None:
-    """Say what of an interrupted run is kept, and that `command` goes on with it."""
+def print_resume(records: Records, console: Console, command: str) -> None:
+    """Print what an interrupted run has kept, and the `command` that resumes it."""
     stages = list(records.plan.stages())
-    kept = sum(records.store.done(stage.key) for stage in stages)
+    finished = sum(records.store.done(stage.key) for stage in stages)
     work = records.store.root / layout.WORK
-    begun = sum(
-        bool((work / stage.key / layout.CHECKPOINTS).find("step-*.json")) for stage in stages
-    )
-    line = f"{kept} of {len(stages)} stages are kept"
-    line += f", {begun} more up to a checkpoint" if begun else ""
-    line += f"; the same command goes on: {command}" if command else "; the same command goes on"
-    say(console, line)
+    checkpoints = [(work / stage.key / layout.CHECKPOINTS).find("step-*.json") for stage in stages]
+    begun = sum(bool(files) for files in checkpoints)
+    line = f"{finished} of {len(stages)} stages are kept"
+    if begun:
+        line += f", {begun} more up to a checkpoint"
+    line += "; the same command resumes"
+    if command:
+        line += f": {command}"
+    print_line(console, line)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""What a dry run prints: trials, stages, and what the rest will take."""
+"""What a dry run prints: trials, stages, and an estimate of the time and memory."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -15,76 +15,81 @@ from orchestrator.store import integrity
 from orchestrator.store.store import Store
 from orchestrator.sweeps.feature_notes import own_features
 
-EXAMPLES = 3  # points of a sweep by optuna that a dry run shows
+EXAMPLES = 3  # the minimum number of points of a sweep by optuna that a dry run shows
 
 
 def print_plan(
     plan: Plan, console: Console, only: Container[int] | None = None, notes: Iterable[str] = ()
 ) -> None:
-    """The dry run: trials, stages, which of them the store has, what the rest will take, and
-    `notes`."""
-    from orchestrator.work import forecast
-
+    """Print the trials, or those of `only`, their stages, which of them the store has, the
+    estimate of the others, and `notes`."""
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
-    about = [
-        *(note for info in plan.datasets() for note in info.notes),
-        *own_features(plan, store),
-        *notes,
-    ]
-    for note in dict.fromkeys(about):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    chosen, copies = plan if only is None else plan.part(only), 1.0
+    data_notes = [note for info in plan.datasets() for note in info.notes]
+    for note in dict.fromkeys([*data_notes, *own_features(plan, store), *notes]):
+        conclusion.print_line(console, note)
+    part, copies = plan if only is None else plan.part(only), 1.0
     if plan.grows and experiment.sweep is not None and experiment.sweep.num_trials is not None:
-        wanted = experiment.sweep.num_trials
-        drawn = len(plan.expansion.points)
-        console.print(
-            f"{drawn} of {wanted} points are drawn; the others will be while these end",
-            highlight=False,
-        )
-        plan = chosen = with_examples(plan)
-        copies = wanted / len(plan.expansion.points)
-        if examples := len(plan.expansion.points) - drawn:
-            console.print(
-                f"the last {examples} points below are examples of what may be drawn",
-                highlight=False,
-            )
+        planned, total = len(plan.expansion.points), experiment.sweep.num_trials
+        what = f"{planned} of {total} points are chosen"
+        console.print(f"{what}; the others follow as trials end", highlight=False)
+        plan = part = with_examples(plan)
+        copies = total / len(plan.expansion.points)
+        if examples := len(plan.expansion.points) - planned:
+            what = f"the last {examples} points below are examples of what may be chosen"
+            console.print(what, highlight=False)
     conclusion.print_skipped(plan, console)
-    trials = Table("trial", "settings", "stages", title="trials", title_justify="left")
-    for trial in chosen.trials:
-        trials.add_row(str(trial.index), trial.title, " -> ".join(s.label for s in trial.stages()))
-    console.print(trials)
-    found = {stage.key: what for stage, what in integrity.find_damaged(store, chosen.stages())}
-    stages = Table(
-        "stage",
-        "key",
-        "training steps",
-        "state",
-        title="stages, each run once",
-        title_justify="left",
-    )
-    for stage in chosen.stages():
+    _print_trials(part, console)
+    _print_stages(part, plan.names, store, console)
+    _print_estimate(part, store, console, copies)
+
+
+def _print_trials(plan: Plan, console: Console) -> None:
+    table = Table("trial", "settings", "stages", title="trials", title_justify="left")
+    for trial in plan.trials:
+        labels = " -> ".join(stage.label for stage in trial.stages())
+        table.add_row(str(trial.index), trial.title, labels)
+    console.print(table)
+
+
+def _print_stages(plan: Plan, names: Mapping[str, str], store: Store, console: Console) -> None:
+    damaged = {stage.key: what for stage, what in integrity.find_damaged(store, plan.stages())}
+    columns = ("stage", "key", "training steps", "state")
+    table = Table(*columns, title="stages, each run once", title_justify="left")
+    for stage in plan.stages():
         steps = str(stage.steps) if stage.kind in TRAINING else ""
         key = stage.key if stage.known else "unknown"
-        state = "damaged" if stage.key in found else "done" if store.done(stage.key) else "to do"
-        stages.add_row(plan.names[stage.key], key, steps, state)
-    console.print(stages)
-    for key, what in found.items():
-        line = f"{plan.names[key]} {key}: {what}: a run sets it aside and makes it again, which is not in the estimate"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    at_once = concurrent_trials(
-        experiment, {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()}
-    )
-    holders = 0 if experiment.cluster.gpus_per_worker else at_once * experiment.cluster.workers
-    for line in forecast.in_words(
-        forecast.forecast(chosen, store, at_once, copies), at_once, holders
-    ):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        state = "to do"
+        if stage.key in damaged:
+            state = "damaged"
+        elif store.done(stage.key):
+            state = "done"
+        table.add_row(names[stage.key], key, steps, state)
+    console.print(table)
+    for key, what in damaged.items():
+        effect = "a run sets it aside and computes it again, which the estimate does not include"
+        conclusion.print_line(console, f"{names[key]} {key}: {what}: {effect}")
+
+
+def _print_estimate(plan: Plan, store: Store, console: Console, copies: float) -> None:
+    """`copies`: how many times as many trials the sweep will have."""
+    from orchestrator.work import forecast
+
+    experiment = plan.experiment
+    available = {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()}
+    concurrent = concurrent_trials(experiment, available)
+    workers = 0 if experiment.cluster.gpus_per_worker else concurrent * experiment.cluster.workers
+    estimate = forecast.forecast(plan, store, concurrent, copies)
+    for line in forecast.in_words(estimate, concurrent, workers):
+        conclusion.print_line(console, line)
 
 
 def with_examples(plan: Plan) -> Plan:
-    """A plan that grows with EXAMPLES points at least, for which more are drawn as if nothing were
-    known."""
-    while len(plan.expansion.points) < EXAMPLES and (more := plan.drawn([])) is not None:
-        plan = more
+    """A plan that grows, with at least EXAMPLES points: further ones are chosen without any
+    result."""
+    while len(plan.expansion.points) < EXAMPLES:
+        larger = plan.drawn([])
+        if larger is None:
+            break
+        plan = larger
     return plan

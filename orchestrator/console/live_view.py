@@ -1,7 +1,7 @@
-"""What a person sees while a sweep runs: a live table on a terminal, plain lines in a log.
+"""The progress of a running sweep: a live table on a terminal, plain lines in a log.
 
-Everything shown is read from the store, where workers leave how far they are; the view can lag but
-never disturb."""
+The view reads everything from the store, into which workers write their progress. It may lag, but
+cannot disturb the run."""
 
 import threading
 import time
@@ -25,16 +25,17 @@ from orchestrator.sweeps.ranking import best_so_far
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
-LINE_SECONDS, LOOK_SECONDS = 10.0, 0.5
+LINE_SECONDS = 10.0  # between progress lines in a log
+POLL_SECONDS = 0.5
 DASHBOARD = "Ray dashboard"
-WARNINGS = 3  # in the live table: the last few
+WARNINGS = 3  # how many of the latest warnings the live table shows
 
 
 class View:
     """Shows the progress of `records` from a thread of its own while the context is open.
 
-    `ours`: it is this process that runs the sweep; to another one all that is finished is done, and
-    what an interrupted run said last is as far as a stage is."""
+    `ours`: this process runs the sweep. Then stages that were finished before are shown as found in
+    the store, and progress and warnings of earlier runs are not shown."""
 
     def __init__(self, records: Records, console: Console, ours: bool = True) -> None:
         self.records, self.console = records, console
@@ -42,21 +43,20 @@ class View:
         self._name_stages()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="view")
-        self._before = {s.key for s in self.stages if ours and records.store.done(s.key)}
-        self._said: set[str] = set(self._before)
-        self._finished: set[str] = set(
-            self._before
-        )  # what is finished stays so, and is not asked for again
-        # what a killed run said last
-        self._left_over = (
-            {s.key: records.store.progress(s.key) for s in self.stages} if ours else {}
-        )
-        self._accuracy: dict[str, str] = {}  # of own features that are finished
-        self._notices = Notices(records.store.root)
-        self._warned = (
-            set(self.warnings()) if ours else set[Notice]()
-        )  # said already, by an earlier run
-        self._lacked = ""
+        store = records.store
+        # keys of stages: finished before this run, reported on a line, and known to be finished
+        self._before = {s.key for s in self.stages if store.done(s.key)} if ours else set[str]()
+        self._reported = set(self._before)
+        self._finished = set(self._before)
+        # the last progress of a killed run
+        self._old_progress = {s.key: store.progress(s.key) for s in self.stages} if ours else {}
+        # the accuracy of finished own features
+        self._accuracy: dict[str, str] = {}
+        self._notices = Notices(store.root)
+        # warnings that were printed by this run or given in an earlier one
+        self._printed_warnings = set(self.warnings()) if ours else set[Notice]()
+        # the latest shortage of nodes that was printed
+        self._printed_shortage = ""
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -73,28 +73,34 @@ class View:
         self._thread.join()
 
     def _run(self) -> None:
-        every = LOOK_SECONDS * self.records.store.root.poll_factor
+        interval = POLL_SECONDS * self.records.store.root.poll_factor
         if self.console.is_terminal:
-            with Live(
-                self.table(), console=self.console, refresh_per_second=4, transient=True
-            ) as live:
-                while not self._stop.wait(every):
-                    with suppress(OSError):  # the storage is out of reach: what was seen last stays
-                        self._say_news()  # above the table
-                        live.update(self.table())
+            self._run_table(interval)
         else:
-            last, said = time.monotonic(), ""
-            while not self._stop.wait(every):
-                with suppress(OSError):
-                    self._say_news()
-                    if time.monotonic() - last >= LINE_SECONDS:
-                        last = time.monotonic()
-                        lines = self._running()
-                        for line in lines if lines[-1] != said else lines[:-1]:
-                            self._line(line)
-                        said = lines[-1]
+            self._run_lines(interval)
         with suppress(OSError):
-            self._say_news()
+            self._print_news()
+
+    def _run_table(self, interval: float) -> None:
+        with Live(self.table(), console=self.console, refresh_per_second=4, transient=True) as live:
+            while not self._stop.wait(interval):
+                with suppress(OSError):  # the storage is unreachable: the last table stays
+                    self._print_news()  # above the table
+                    live.update(self.table())
+
+    def _run_lines(self, interval: float) -> None:
+        last_time, last_summary = time.monotonic(), ""
+        while not self._stop.wait(interval):
+            with suppress(OSError):
+                self._print_news()
+                if time.monotonic() - last_time >= LINE_SECONDS:
+                    last_time = time.monotonic()
+                    *lines, summary = self._progress_lines()
+                    for line in lines:
+                        self._line(line)
+                    if summary != last_summary:
+                        self._line(summary)
+                    last_summary = summary
 
     def warnings(self) -> list[Notice]:
         """All warnings about the plan's stages, the oldest first."""
@@ -102,98 +108,101 @@ class View:
         return self._notices.of(self.names)
 
     def _name_stages(self) -> None:
-        """The stages of all trials, and what each is called, anew where trials have been added."""
+        """Update the stages and their names if the plan has grown."""
         plan = self.records.plan
         if self._trials != len(plan.trials):
             self._trials = len(plan.trials)
             self.stages = list(plan.stages())
             self.names = plan.names
-            self._trials_of: dict[str, list[int]] = {}  # by the key of a stage: who needs it
+            self._trials_of: dict[
+                str, list[int]
+            ] = {}  # for each stage's key the trials that need it
             for trial in plan.trials:
                 for stage in trial.stages():
                     self._trials_of.setdefault(stage.key, []).append(trial.index)
 
     def _line(self, text: str) -> None:
-        self.console.print(
-            f"[{clock(time.monotonic() - self._started)}] {text}", highlight=False, markup=False
-        )
+        elapsed = clock(time.monotonic() - self._started)
+        self.console.print(f"[{elapsed}] {text}", highlight=False, markup=False)
 
-    def _say_news(self) -> None:
-        """A line for whatever has not been said yet: warnings, nodes, finished stages."""
+    def _print_news(self) -> None:
+        """A line for everything new: warnings, missing nodes, finished stages."""
         for notice in self.warnings():
-            if notice not in self._warned:
-                self._warned.add(notice)
+            if notice not in self._printed_warnings:
+                self._printed_warnings.add(notice)
                 self._line(f"warning: {self.names[notice.key]}: {notice.text}")
-                self._look_again(notice.key)
-        if self.records.dashboard and DASHBOARD not in self._said:
-            self._said.add(DASHBOARD)
+                self._forget_if_set_aside(notice.key)
+        if self.records.dashboard and DASHBOARD not in self._reported:
+            self._reported.add(DASHBOARD)
             self._line(f"{DASHBOARD}: {self.records.dashboard}")
-        if (lacking := self.records.lacking) != self._lacked:
-            self._lacked = lacking
-            self._line(lacking or "the nodes are there")
+        shortage = self.records.shortage
+        if shortage != self._printed_shortage:
+            self._printed_shortage = shortage
+            self._line(shortage or "all nodes have joined")
         for stage in self.stages:
-            if stage.key in self._said or not self._done(stage):
+            if stage.key in self._reported or not self._done(stage):
                 continue
-            self._said.add(stage.key)
-            with suppress(KeyError):  # set aside in between
-                self._line(
-                    f"{self.names[stage.key]}: {_outcome(stage, self.records.store.result(stage.key))}"
-                )
+            self._reported.add(stage.key)
+            with suppress(KeyError):  # set aside meanwhile
+                outcome = _outcome(stage, self.records.store.result(stage.key))
+                self._line(f"{self.names[stage.key]}: {outcome}")
 
-    def _look_again(self, key: str) -> None:
-        """A finished stage was warned of: it may have been set aside, and is then made again."""
+    def _forget_if_set_aside(self, key: str) -> None:
+        """After a warning about a stage: if its result was set aside, it will run again."""
         if not self.records.store.done(key):
-            for known in (self._before, self._said, self._finished):
-                known.discard(key)
+            for keys in (self._before, self._reported, self._finished):
+                keys.discard(key)
 
     def _done(self, stage: Stage) -> bool:
         if stage.key not in self._finished and self.records.store.done(stage.key):
             self._finished.add(stage.key)
         return stage.key in self._finished
 
-    def _running(self) -> list[str]:
-        """A line for every stage that is worked on, and last one for the trials."""
-        stages = [(s, p) for s in self.stages if not self._over(s) and (p := self._progress(s))]
-        done = sum(e.status == Status.DONE for e in self.records.endings)
-        trials = f"trials: {done} of {len(self.records.endings)} done"
+    def _progress_lines(self) -> list[str]:
+        """A line for every stage that is running, and last a summary of the trials."""
+        lines = []
+        for stage in self.stages:
+            progress = None if self._over(stage) else self._progress(stage)
+            if progress:
+                lines.append(f"{self.names[stage.key]}: {progress_text(progress)}")
+        statuses = [ending.status for ending in self.records.endings]
+        summary = f"trials: {statuses.count(Status.DONE)} of {len(statuses)} done"
         for status in (Status.FAILED, Status.STOPPED):
-            count = sum(e.status == status for e in self.records.endings)
-            trials += f", {count} {status}" if count else ""
-        return [*(f"{self.names[s.key]}: {describe_progress(p)}" for s, p in stages), trials]
+            if status in statuses:
+                summary += f", {statuses.count(status)} {status}"
+        return [*lines, summary]
 
     def _over(self, stage: Stage) -> str:
-        """How the trials that need the unfinished `stage` have ended; empty while one of them has
-        not."""
+        """The statuses of the trials that need the unfinished `stage`; empty while one of them is
+        waiting or running."""
         statuses = [self.records.endings[index].status for index in self._trials_of[stage.key]]
         return "" if Status.WAITING in statuses else ", ".join(dict.fromkeys(statuses))
 
     def _progress(self, stage: Stage) -> dict[str, Any] | None:
-        """How far `stage` is; None until somebody works on it."""
+        """The progress of `stage`; None until it is running."""
         if stage.kind == "evaluation" and not all(map(self._done, stage.parents)):
-            return None  # nobody can, and there are hundreds of them to ask for
+            return None  # it cannot run yet; saves reading the progress of hundreds of them
         progress = self.records.store.progress(stage.key)
-        return None if progress is None or progress == self._left_over.get(stage.key) else progress
+        return None if progress == self._old_progress.get(stage.key) else progress
 
     def _state(self, stage: Stage) -> str:
-        """How far `stage` is, in words; empty for a stage that takes no steps and is not worked
-        on."""
+        """The state of `stage` as a text; empty for a stage without steps that is not running."""
         if self._done(stage):
             return "found in the store" if stage.key in self._before else "done"
         over, progress = self._over(stage), self._progress(stage)
         if stage.kind not in TRAINING:
-            return describe_progress(progress) if progress and not over else ""
-        if progress is None or "step" not in progress:
-            return over or (describe_progress(progress) if progress else "waiting")
-        said = (
-            f"{over} at step {progress['step']} of {progress['steps']}"
-            if over
-            else describe_progress(progress)
-        )
-        return f"{bar(progress['step'], progress['steps'])} {said}"
+            return progress_text(progress) if progress and not over else ""
+        if progress is None:
+            return over or "waiting"
+        if "step" not in progress:
+            return over or progress_text(progress)
+        step, steps = progress["step"], progress["steps"]
+        text = f"{over} at step {step} of {steps}" if over else progress_text(progress)
+        return f"{bar(step, steps)} {text}"
 
     def table(self, state: str = "") -> Table:
-        """How far everything is; `state` stands in the title, by default how long this view has
-        been looking."""
+        """The progress of all stages; the title has `state`, by default the time since this view
+        was created."""
         self._name_stages()
         done = sum(e.status == Status.DONE for e in self.records.endings)
         title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
@@ -201,50 +210,60 @@ class View:
         table = Table(title=f"{title}  {state}", title_justify="left", box=None)
         table.add_column("stage", no_wrap=True)
         table.add_column("state", no_wrap=True)
-        for stage in self.stages:
-            if stage.kind == "features" and self._done(stage):
-                if stage.key not in self._accuracy:
-                    self._accuracy[stage.key] = accuracy(stage, self.records.store)
-                table.add_row(self.names[stage.key], self._accuracy[stage.key])
-            elif (stage.kind in TRAINING or not self._done(stage)) and (said := self._state(stage)):
-                table.add_row(self.names[stage.key], Text(said))
-        kinds = [s for s in self.stages if s.kind == "evaluation"]
-        if kinds:
-            measured = sum(map(self._done, kinds))
-            table.add_row("evaluations", f"{bar(measured, len(kinds))} {measured} of {len(kinds)}")
+        self._add_stages(table)
         for scale, best in best_so_far(self.records).items():
-            table.add_row(f"best so far{f', {scale}' * bool(scale)}", best)
+            table.add_row(f"best so far, {scale}" if scale else "best so far", best)
         if self.records.dashboard:
             table.add_row(DASHBOARD, self.records.dashboard)
-        if self.records.lacking:
-            table.add_row("", self.records.lacking)
+        if self.records.shortage:
+            table.add_row("", self.records.shortage)
         for index, ending in enumerate(self.records.endings):
             if ending.status in (Status.FAILED, Status.STOPPED):
                 table.add_row(f"trial {index}", Text(f"{ending.status}: {ending.error}"))
+        self._add_warnings(table)
+        return table
+
+    def _add_stages(self, table: Table) -> None:
+        for stage in self.stages:
+            done = self._done(stage)
+            if stage.kind == "features" and done:
+                if stage.key not in self._accuracy:
+                    self._accuracy[stage.key] = accuracy(stage, self.records.store)
+                table.add_row(self.names[stage.key], self._accuracy[stage.key])
+            elif stage.kind in TRAINING or not done:
+                state = self._state(stage)
+                if state:
+                    table.add_row(self.names[stage.key], Text(state))
+        evaluations = [stage for stage in self.stages if stage.kind == "evaluation"]
+        if evaluations:
+            count, total = sum(map(self._done, evaluations)), len(evaluations)
+            table.add_row("evaluations", f"{bar(count, total)} {count} of {total}")
+
+    def _add_warnings(self, table: Table) -> None:
         for info in self.records.plan.datasets():
             for note in info.notes:
                 if note.startswith(WARNING):
                     table.add_row("data", Text(note.removeprefix(WARNING)))
         warnings = self.warnings()
+        heading = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
         for number, notice in enumerate(warnings[-WARNINGS:]):
-            name = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if number == 0 else ""
-            table.add_row(name, Text(f"{self.names[notice.key]}: {notice.text}"))
-        return table
+            text = Text(f"{self.names[notice.key]}: {notice.text}")
+            table.add_row(heading if number == 0 else "", text)
 
 
-def describe_progress(p: dict[str, Any]) -> str:
-    """Step, loss, rate and time left of a training stage, or what is done before its first step, in
-    one line."""
-    if "doing" in p:
-        return str(p["doing"])
-    parts = [f"step {p['step']} of {p['steps']}"]
-    if p["loss"] is not None:
-        parts.append(f"loss {p['loss']:.4g}")
-    if p.get("fid") is not None:
-        parts.append(f"fid {p['fid']:.4g}")
-    parts.append(f"{p['images_per_second']:.0f} images/s")
-    if p["seconds_left"] is not None:
-        parts.append(f"{clock(p['seconds_left'])} left")
+def progress_text(progress: dict[str, Any]) -> str:
+    """Step, loss, rate and time left of a training stage in one line, or what it does before its
+    first step."""
+    if "doing" in progress:
+        return str(progress["doing"])
+    parts = [f"step {progress['step']} of {progress['steps']}"]
+    if progress["loss"] is not None:
+        parts.append(f"loss {progress['loss']:.4g}")
+    if progress.get("fid") is not None:
+        parts.append(f"fid {progress['fid']:.4g}")
+    parts.append(f"{progress['images_per_second']:.0f} images/s")
+    if progress["seconds_left"] is not None:
+        parts.append(f"{clock(progress['seconds_left'])} left")
     return ", ".join(parts)
 
 
@@ -262,17 +281,18 @@ def clock(seconds: float) -> str:
 
 
 def _outcome(stage: Stage, result: Result) -> str:
-    """How long a finished stage took, and what came of it; or that its files are not what was
-    written."""
+    """The time that a finished stage took, with its loss, accuracy or metrics; or how it is
+    damaged."""
     try:
-        said = [f"done in {result.manifest['seconds']:.0f} s"]
+        parts = [f"done in {result.manifest['seconds']:.0f} s"]
         if stage.kind == "features":
-            said.append(result.json(ABOUT)["text"])
+            parts.append(result.json(ABOUT)["text"])
         elif stage.kind in TRAINING:
-            said.append(f"loss {result.json(layout.LOSSES)[-1]['loss']:.4g}")
+            parts.append(f"loss {result.json(layout.LOSSES)[-1]['loss']:.4g}")
         elif stage.kind == "evaluation":
-            m = result.json(layout.METRICS)
-            said += [f"{k} {m[k]:.4g}" for k in sorted(stage.evaluation_spec.metrics) if k in m]
+            metrics = result.json(layout.METRICS)
+            names = [name for name in sorted(stage.evaluation_spec.metrics) if name in metrics]
+            parts += [f"{name} {metrics[name]:.4g}" for name in names]
     except DamagedError as e:
         return f"done, but {e.problems[stage.key]}"
-    return ", ".join(said)
+    return ", ".join(parts)

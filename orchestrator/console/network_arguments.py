@@ -1,4 +1,4 @@
-"""Command-line arguments that name a trained network, and how it is sampled."""
+"""Command-line arguments that name a trained network and say how to sample it."""
 
 import argparse
 
@@ -7,17 +7,17 @@ from orchestrator.networks.locate import EXPECTED_RUN, TrainedRun, locate
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """RUN, where to look it up, and how it is sampled."""
+    """RUN, the stores to look it up in, and the settings of sampling."""
     p.add_argument("source", metavar="RUN", type=argument_types.path, help=EXPECTED_RUN)
     command_line.add_set(p, "override one setting of a FILE, as when it was trained")
-    where = "where names are looked up (default runs), and a FILE's networks in the place of its own storage"
-    p.add_argument("--storage", type=argument_types.path, help=where)
-    asked = "where MLflow is asked (default: mlflow.db in --storage)"
-    p.add_argument("--tracking-uri", type=argument_types.uri, help=asked)
-    steps = "steps from noise to image; without --model: of the student that has so many, or else of the teacher"
+    storage = "the store of names (default runs); for a FILE: instead of its own storage"
+    p.add_argument("--storage", type=argument_types.path, help=storage)
+    tracking = "the MLflow store to search (default: mlflow.db in --storage)"
+    p.add_argument("--tracking-uri", type=argument_types.uri, help=tracking)
+    steps = "steps from noise to image; without --model it selects the student with as many, or else the teacher"
     p.add_argument("--steps", type=int, help=steps)
-    which = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
-    p.add_argument("--model", choices=("teacher", "student"), help=which)
+    model = "which network (default: by --steps, or else as the run samples; of a sweep the best student)"
+    p.add_argument("--model", choices=("teacher", "student"), help=model)
     p.add_argument(
         "--solver", choices=("euler", "midpoint", "heun", "ab2", "rk4"), help="the teacher's solver"
     )
@@ -25,14 +25,18 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def arguments(args: argparse.Namespace) -> list[str]:
-    """The arguments by which another command finds the same run."""
-    options = [*(("--set", text) for text in args.overrides)]
-    options += [("--storage", args.storage)] if args.storage is not None else []
-    options += [("--tracking-uri", args.tracking_uri)] if args.tracking_uri is not None else []
-    return [args.source, *(word for option in options for word in option)]
+    """The arguments with which another command finds the same run."""
+    words = [args.source]
+    for text in args.overrides:
+        words += ["--set", text]
+    if args.storage is not None:
+        words += ["--storage", args.storage]
+    if args.tracking_uri is not None:
+        words += ["--tracking-uri", args.tracking_uri]
+    return words
 
 
 def find(args: argparse.Namespace) -> TrainedRun:
-    """What the command line names; raises ConfigError that says what is expected."""
+    """The run that the command line names; raises ConfigError where there is none."""
     storage = None if args.storage is None else command_line.storage(args)
     return locate(args.source, storage, args.tracking_uri, args.overrides)

@@ -1,5 +1,5 @@
-"""What a command line changes about its file, by `--set` and `--only`: what a sweep would not heed
-is refused, and what changes nothing is said."""
+"""The options `--set` and `--only`: refuses values that no trial of a sweep would use, and reports
+options that change nothing."""
 
 import json
 import shlex
@@ -11,11 +11,12 @@ from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import NOT_SWEPT, with_values
 
-if TYPE_CHECKING:  # a refusal does not wait for planning
+if TYPE_CHECKING:  # importing it takes time, and a refusal does not need it
     from orchestrator.plan.plan import Plan
 
-LISTED = 20  # values of a swept setting that a message repeats
-# settings that count though no key has them, or whose part in the keys only the data's files tell
+LISTED = 20  # how many values of a swept setting a message lists
+# settings that have an effect without being in a key, or whose part in a key depends on the files
+# of the data
 ALWAYS_USED = (
     *NOT_SWEPT,
     "data",
@@ -26,77 +27,73 @@ ALWAYS_USED = (
 
 
 def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> None:
-    """Raise ConfigError where a sweep of `experiment`, which is the file `source` with the `--set`
-    `texts`, varies what one of them sets: its trials would not have that value.
+    """Raise ConfigError where a `--set` of `texts` sets what the sweep of `experiment`, the file
+    `source` with all of them, varies: no trial would have that value.
 
-    Allowed is what trials do have where a condition of the sweep fails, and what makes the file's
-    base a sound run."""
+    Two cases are allowed: a key with a condition, because trials in which the condition fails have
+    the value; and a value without which the file's base run is invalid."""
     sweep = experiment.sweep
     if sweep is None:
         return
     faults = []
     for at, text in enumerate(texts):
-        found = [(key, value) for key, value in _set_by(text).items() if key in sweep.space]
-        found = [(key, value) for key, value in found if key not in sweep.conditions]
-        if found and _loaded(source, texts, at) is not None:
-            faults += [
-                Fault(f"--set {text}", key, _remedies(experiment, key, value))
-                for key, value in found
-            ]
+        swept = {
+            key: value
+            for key, value in _set_by(text).items()
+            if key in sweep.space and key not in sweep.conditions
+        }
+        if swept and _loaded_without(source, texts, at) is not None:
+            for key, value in swept.items():
+                faults.append(Fault(f"--set {text}", key, _swept_message(experiment, key, value)))
     if faults:
         raise ConfigError(faults)
 
 
-def without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Iterator[str]:
-    """A line for each of the `--set` `texts` without which `plan`, that of the file `source` with
-    all of them, does the same. Of a sweep that draws its points as it goes only those that leave
-    the settings equal are known."""
+def set_without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Iterator[str]:
+    """A line for each `--set` of `texts` that does not change `plan`, the plan of the file `source`
+    with all of them. If the plan grows, only those are reported that leave all settings equal."""
     for at, text in enumerate(texts):
-        bare = _loaded(source, texts, at)
-        if bare is None:
-            continue  # the others cannot be without it
-        key = loading.assignment(text, f"--set {text}")[0]
-        if bare == plan.experiment:
-            again = next(
-                (
-                    later
-                    for later in texts[at + 1 :]
-                    if _set_by(later).keys() & _set_by(text).keys()
-                ),
-                None,
-            )
-            why = (
-                f"{_told(bare, key)} without it"
-                if again is None
-                else f"--set {again} comes after it"
-            )
+        other = _loaded_without(source, texts, at)
+        if other is None:
+            continue  # without it the settings are invalid
+        key, _ = loading.assignment(text, f"--set {text}")
+        if other == plan.experiment:
+            overriding = _later_set(texts, at)
+            why = f"{_value_text(other, key)} without it"
+            if overriding:
+                why = f"--set {overriding} comes after it"
             yield f"--set {text} changes nothing: {why}"
-        elif not _used(plan, bare):
-            who = (
-                "no trial uses"
-                if plan.goal == "sweep" and plan.experiment.sweep
-                else "this run does not use"
-            )
+        elif not _is_used(plan, other):
+            sweep = plan.goal == "sweep" and plan.experiment.sweep
+            who = "no trial uses" if sweep else "this run does not use"
             yield f"--set {text} changes nothing: {who} {key}"
 
 
-def chosen(plan: "Plan", texts: Sequence[str]) -> set[int] | None:
-    """The trials that `--only` means, None without it; raises ConfigError where it means none or is
-    no key."""
+def _later_set(texts: Sequence[str], at: int) -> str:
+    """The first later `--set` with a key of number `at`; empty where there is none."""
+    keys = _set_by(texts[at]).keys()
+    for text in texts[at + 1 :]:
+        if _set_by(text).keys() & keys:
+            return text
+    return ""
+
+
+def selected_trials(plan: "Plan", texts: Sequence[str]) -> set[int] | None:
+    """The numbers of the trials that `--only` selects, None without it; raises ConfigError where it
+    selects none, or is not a swept key."""
     if not texts:
         return None
-    found = {trial.index for trial in plan.trials}
+    selected = {trial.index for trial in plan.trials}
     for text in texts:
-        found &= _with_value(plan, text)
-    if not found:
-        raise ConfigError(
-            [Fault(" ".join(f"--only {text}" for text in texts), "", "no trial has these values")]
-        )
-    return found
+        selected &= _with_value(plan, text)
+    if not selected:
+        options = " ".join(f"--only {text}" for text in texts)
+        raise ConfigError([Fault(options, "", "no trial has these values")])
+    return selected
 
 
-def leaving_all(plan: "Plan", texts: Sequence[str]) -> Iterator[str]:
-    """A line for each of the `--only` `texts` that leaves no trial of `plan` out."""
+def only_without_effect(plan: "Plan", texts: Sequence[str]) -> Iterator[str]:
+    """A line for each `--only` of `texts` that selects all trials of `plan`."""
     count = len(plan.trials)
     for text in texts:
         if len(_with_value(plan, text)) == count:
@@ -104,117 +101,130 @@ def leaving_all(plan: "Plan", texts: Sequence[str]) -> Iterator[str]:
 
 
 def _with_value(plan: "Plan", text: str) -> set[int]:
-    """The trials that one `--only` means."""
+    """The numbers of the trials that one `--only` selects."""
     source = f"--only {text}"
     key, value = loading.assignment(text, source)
-    swept = (
-        list(plan.experiment.sweep.space)
-        if plan.experiment.sweep is not None and plan.goal == "sweep"
-        else []
-    )
-    if plan.grows or key not in swept:
-        what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
-        raise ConfigError(
-            [Fault(source, key, "a sweep by optuna has no parts" if plan.grows else what)]
-        )
-    wanted = (
-        value
-        if isinstance(value, list) and not isinstance(plan.trials[0].overrides[key], list)
-        else [value]
-    )
-    there = [trial.overrides[key] for trial in plan.trials]
-    if absent := [each for each in wanted if each not in there]:
-        distinct = [each for k, each in enumerate(there) if each not in there[:k]]
-        shown = ", ".join(describe(each) for each in distinct[:LISTED])
-        more = f" and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""
-        what = f"got {', '.join(map(describe, absent))}, which no trial has, expected some of {shown}{more}"
+    _check_selectable(plan, key, source)
+    values = [trial.overrides[key] for trial in plan.trials]
+    is_list_of_values = isinstance(value, list) and not isinstance(values[0], list)
+    wanted = value if is_list_of_values else [value]
+    absent = [value for value in wanted if value not in values]
+    if absent:
+        got = ", ".join(map(describe, absent))
+        what = f"got {got}, which no trial has, expected some of {_listed(values)}"
         raise ConfigError([Fault(source, key, what)])
     return {trial.index for trial in plan.trials if trial.overrides[key] in wanted}
 
 
+def _check_selectable(plan: "Plan", key: str, source: str) -> None:
+    """Raise ConfigError where `--only` cannot select trials of `plan` by `key`."""
+    if plan.grows:
+        what = "cannot select trials of a sweep by optuna, which chooses them as it runs"
+        raise ConfigError([Fault(source, key, what)])
+    sweep = plan.experiment.sweep
+    swept = list(sweep.space) if sweep is not None and plan.goal == "sweep" else []
+    if key not in swept:
+        what = f"expected a key of sweep.space: {', '.join(swept) or 'there is none'}"
+        raise ConfigError([Fault(source, key, what)])
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """The distinct `values`, at most LISTED of them."""
+    distinct: list[Any] = []
+    for value in values:
+        if value not in distinct:
+            distinct.append(value)
+    text = ", ".join(map(describe, distinct[:LISTED]))
+    return f"{text} and {len(distinct) - LISTED} more" if len(distinct) > LISTED else text
+
+
 def _set_by(text: str) -> dict[str, Any]:
-    """The dotted keys that one `--set` sets, with their values: a block sets each that it names."""
+    """The dotted keys that one `--set` sets, with their values: of a block all keys that it
+    names."""
     key, value = loading.assignment(text, f"--set {text}")
     if "." not in key and isinstance(value, dict):
-        return {f"{key}.{field}": each for field, each in value.items()}
+        return {f"{key}.{field}": inner for field, inner in value.items()}
     return {key: value}
 
 
-def _loaded(source: str, texts: Sequence[str], without: int) -> Experiment | None:
-    """The file's experiment with all `texts` but that number `without`; None where it is refused
-    so."""
+def _loaded_without(source: str, texts: Sequence[str], at: int) -> Experiment | None:
+    """The file's experiment with all `texts` but number `at`; None where it is invalid."""
     try:
-        return loading.load(source, [*texts[:without], *texts[without + 1 :]])
+        return loading.load(source, [*texts[:at], *texts[at + 1 :]])
     except ConfigError:
         return None
 
 
-def _remedies(experiment: Experiment, key: str, value: Any) -> str:
-    assert experiment.sweep is not None
-    entry = experiment.sweep.space[key]
-    others = [each for name, each in experiment.sweep.space.items() if name != key]
-    # a search by draws has to have something left to draw
-    kind = (
-        "choice" if entry.kind != "grid" and all(each.kind == "grid" for each in others) else "grid"
+def _swept_message(experiment: Experiment, key: str, value: Any) -> str:
+    """Why `--set` of a swept `key` is refused, and the remedies."""
+    sweep = experiment.sweep
+    assert sweep is not None
+    entry = sweep.space[key]
+    # a random search needs at least one key to sample
+    only_sampled = entry.kind != "grid" and all(
+        other.kind == "grid" for name, other in sweep.space.items() if name != key
     )
+    kind = "choice" if only_sampled else "grid"
     vary = shlex.quote(f"sweep.space.{key}={{{kind}: [{describe(value)}]}}")
     remedy = f"give the sweep its values with --set {vary}"
     over = ""
-    if entry.kind == "grid" and experiment.sweep.search != "optuna":
+    if entry.kind == "grid" and sweep.search != "optuna":
         if value in entry.values:
-            remedy = f"run the trials that have it with --only {shlex.quote(f'{key}={describe(value)}')}, or {remedy}"
+            only = shlex.quote(f"{key}={describe(value)}")
+            remedy = f"run the trials that have it with --only {only}, or {remedy}"
         else:
             over = f" over {describe(list(entry.values))}"
-    return f"got {describe(value)}, which no trial would heed, since sweep.space varies it{over}: {remedy}"
+    what = f"got {describe(value)}, which no trial would use, since sweep.space varies it{over}"
+    return f"{what}: {remedy}"
 
 
-def _told(experiment: Experiment, key: str) -> str:
-    if key.startswith("sweep.space.") or isinstance(value := experiment.value(key), dict):
+def _value_text(experiment: Experiment, key: str) -> str:
+    if key.startswith("sweep.space."):
         return f"{key} is the same"
-    return f"{key} is {describe(value)}"
+    value = experiment.value(key)
+    return f"{key} is the same" if isinstance(value, dict) else f"{key} is {describe(value)}"
 
 
-def _used(plan: "Plan", bare: Experiment) -> bool:
-    """Whether `plan` does anything that it would not do for the other experiment `bare`."""
-    if plan.grows or _always_used(plan.experiment, bare):
+def _is_used(plan: "Plan", other: Experiment) -> bool:
+    """Whether a difference between the experiment of `plan` and `other` changes what runs."""
+    if plan.grows or _changes_always_used(plan.experiment, other):
         return True
-    base = {**bare.model_dump(mode="json"), "sweep": None}
-    for trial in plan.trials:  # what is used shows, as a rule, in the first one
+    base = {**other.model_dump(mode="json"), "sweep": None}
+    for trial in plan.trials:  # a used setting mostly changes the first trial
         twin, faults = loading.examine(with_values(base, trial.overrides))
-        if faults or _work(plan, twin) != [[stage.key for stage in trial.stages()]]:
+        if faults or _stage_keys(plan, twin) != [[stage.key for stage in trial.stages()]]:
             return True
-    # conditions and constraints may have made other trials, or given them other values
-    return _work(plan, bare) != [[stage.key for stage in trial.stages()] for trial in plan.trials]
+    # conditions and constraints may give other trials, or other values
+    keys = [[stage.key for stage in trial.stages()] for trial in plan.trials]
+    return _stage_keys(plan, other) != keys
 
 
-def _work(plan: "Plan", experiment: Experiment) -> list[list[str]] | None:
-    """The keys of the stages of each trial of `experiment`, planned as `plan` was; None where that
-    cannot be."""
+def _stage_keys(plan: "Plan", experiment: Experiment) -> list[list[str]] | None:
+    """The keys of the stages of each trial of `experiment`, planned like `plan`; None where it
+    cannot be planned."""
     from orchestrator.plan.plan import make
 
     assert plan.facts_of is not None
     try:
-        return [
-            [stage.key for stage in t.stages()]
-            for t in make(experiment, plan.facts_of, plan.goal).trials
-        ]
+        trials = make(experiment, plan.facts_of, plan.goal).trials
     except ConfigError:
         return None
+    return [[stage.key for stage in trial.stages()] for trial in trials]
 
 
-def _always_used(one: Experiment, other: Experiment) -> bool:
-    mine, theirs = (_flat(each) for each in (one, other))
-    changed = {key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)}
+def _changes_always_used(one: Experiment, other: Experiment) -> bool:
+    values, other_values = _flat(one), _flat(other)
+    keys = values.keys() | other_values.keys()
+    changed = [key for key in keys if values.get(key) != other_values.get(key)]
     return any(key == used or key.startswith(f"{used}.") for key in changed for used in ALWAYS_USED)
 
 
 def _flat(experiment: Experiment) -> dict[str, str]:
-    """Every setting as text, by its dotted key; the block `sweep`, which may be null, as a
+    """Every setting as JSON, by its dotted key; the block `sweep`, which may be null, as a
     whole."""
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for block, value in experiment.model_dump(mode="json").items():
         fields = value if isinstance(value, dict) and block != "sweep" else {"": value}
-        found |= {
-            f"{block}.{field}".rstrip("."): json.dumps(each) for field, each in fields.items()
-        }
-    return found
+        for field, inner in fields.items():
+            settings[f"{block}.{field}".rstrip(".")] = json.dumps(inner)
+    return settings

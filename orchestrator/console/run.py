@@ -1,9 +1,7 @@
-"""A run from its first line to its table: trials through Ray Tune, MLflow and the report kept up
-beside them."""
+"""A run from its first line to its final table: the trials with Ray Tune, MLflow and the report."""
 
 import traceback
 from collections.abc import Container
-from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -33,36 +31,38 @@ def run(
     address: str | None,
     console: Console,
     only: Container[int] | None = None,
-    again: str = "",
+    resume_command: str = "",
 ) -> int:
-    """Complete the plan of `records`, or the trials `only` of it, and return the exit status: 0 all
-    done, 1 some trial failed, 130 interrupted. `again` is the command line that goes on with an
-    interrupted run."""
+    """Complete the plan of `records`, or its trials `only`, and return the exit status: 0 all done,
+    1 some trial failed, 130 interrupted. `resume_command` is printed after an interrupt."""
     connection.quieten(address)
     plan = records.plan if only is None else records.plan.part(only)
     for line in integrity.set_aside_damaged(records.store, list(plan.stages())):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     records.open()
     if only is not None:
-        records.choose(only, "left out by --only")
-    _introduce(records, console)
-    with Publisher(records, partial(conclusion.say, console)) as publisher, View(records, console):
-        status = _attempt(records, address, publisher)
+        records.skip_all_but(only, "left out by --only")
+    _print_introduction(records, console)
+    publisher = Publisher(records, partial(conclusion.print_line, console))
+    with publisher, View(records, console):
+        status = _run_trials(records, address, publisher)
     if status == DONE and not all(e.status.well for e in records.endings):
         status = FAILED
     records.interrupt()
     _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.try_save()
-    conclusion.conclude(records, console, publisher.problem)
+    conclusion.print_conclusion(records, console, publisher.problem)
     if status == INTERRUPTED:
-        conclusion.print_again(records, console, again)
-    return FAILED if (records.problem or records.damaged) and status == DONE else status
+        conclusion.print_resume(records, console, resume_command)
+    if status == DONE and (records.problem or records.damaged):
+        return FAILED
+    return status
 
 
-def _attempt(records: Records, address: str | None, publisher: Publisher) -> int:
-    """Run what is not done: INTERRUPTED, FAILED where something ended the whole run, which is noted
-    in every open trial, or DONE, whatever became of single trials."""
+def _run_trials(records: Records, address: str | None, publisher: Publisher) -> int:
+    """Run the unfinished trials. Returns INTERRUPTED; FAILED where an error ended the whole run,
+    which is recorded in every waiting trial; or DONE, even if single trials have failed."""
     try:
         with connection.sigterm_interrupts():
             if records.unfinished():
@@ -74,16 +74,13 @@ def _attempt(records: Records, address: str | None, publisher: Publisher) -> int
     except ConfigError:
         raise
     except Exception as e:
-        unexplained = [ending for ending in records.endings if ending.status == Status.WAITING]
-        why = first_line(e)
-        records.update_all(
-            lambda _, e: (
-                replace(e, status=Status.FAILED, error=why) if e.status == Status.WAITING else e
-            )
-        )
-        if (unexplained or not records.endings) and not isinstance(e, OSError):
+        endings = records.endings
+        if endings and all(ending.status != Status.WAITING for ending in endings):
+            return DONE  # every trial has an ending of its own
+        records.fail_waiting(first_line(e))
+        if not isinstance(e, OSError):
             traceback.print_exc()
-        return FAILED if unexplained or not records.endings else DONE
+        return FAILED
     return DONE
 
 
@@ -96,15 +93,13 @@ def _write(records: Records) -> None:
         records.problem = str(e)
 
 
-def _introduce(records: Records, console: Console) -> None:
+def _print_introduction(records: Records, console: Console) -> None:
     plan = records.plan
     stages = list(plan.stages())
-    there = sum(records.store.done(s.key) for s in stages)
-    console.print(
-        f"{plan.experiment.name} {plan.id}: {len(plan.trials)} trials, {len(stages)} stages, {there} already done",
-        highlight=False,
-    )
+    done = sum(records.store.done(stage.key) for stage in stages)
+    counts = f"{len(plan.trials)} trials, {len(stages)} stages, {done} already done"
+    console.print(f"{plan.experiment.name} {plan.id}: {counts}", highlight=False)
     conclusion.print_skipped(plan, console)
-    about = (note for info in plan.datasets() for note in info.notes)
-    for note in dict.fromkeys([*about, *own_features(plan, records.store)]):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    data_notes = (note for info in plan.datasets() for note in info.notes)
+    for note in dict.fromkeys([*data_notes, *own_features(plan, records.store)]):
+        conclusion.print_line(console, note)

@@ -55,11 +55,11 @@ class OutcomeCallback(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called after each turn of Tune's event loop."""
         if self.orphaned_groups.check():
-            self.records.lacking = resources.shortage(self.records.plan.experiment)
+            self.records.shortage = resources.shortage(self.records.plan.experiment)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator has started."""
-        self.records.begun.add(trial.config["trial"])
+        self.records.started.add(trial.config["trial"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A coordinator returned and reported how its trial ended, or Tune stopped it early."""
@@ -70,7 +70,7 @@ class OutcomeCallback(tune.Callback):
             status = result.get("status", Status.FAILED)
             self.records.end(index, status, result.get("error", "its coordinator reported nothing"))
         if result.get("reference"):
-            self.records.give_up(result["reference"], result["error"])
+            self.records.fail_measured_by(result["reference"], result["error"])
         self.budget.count(self.records.plan.trials[index])
         self.publish_soon()
 

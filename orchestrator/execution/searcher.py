@@ -107,9 +107,12 @@ class PlanSearcher(Searcher):
         yield from (trial for trial in todo if self._is_waiting(trial))
         sweep = self._records.plan.experiment.sweep
         while self._records.plan.grows and sweep is not None and sweep.num_trials is not None:
-            if self._records.lost or len(self._records.plan.expansion.points) >= sweep.num_trials:
+            if (
+                self._records.reference_failed
+                or len(self._records.plan.expansion.points) >= sweep.num_trials
+            ):
                 return
-            new_trials = self._records.draw()
+            new_trials = self._records.grow()
             if not new_trials:
                 return
             self._leaders.update(trial.index for trial in new_trials)

@@ -37,7 +37,7 @@ def run_trials(records: Records, address: str | None, publish_soon: Callable[[],
             with ray_internals.uncounted_callbacks(), connection.sigterm_interrupts():
                 _tuner(records, run, budget, publish_soon).fit()
             if reason := budget.used_up():
-                records.choose((), reason)  # the trials that have not begun
+                records.skip_all_but((), reason)  # the trials that have not begun
         finally:
             connection.disconnect()
 

@@ -1,1 +1,1 @@
-"""What this process may use of its machine, and how a command speaks to its terminal."""
+"""What this process may use of its machine, and how a command writes to its terminal."""

@@ -1,4 +1,4 @@
-"""The command lines that users are told to type."""
+"""Command lines in messages, for users to type."""
 
 import shlex
 import sys
@@ -15,14 +15,14 @@ COMMANDS = {
 
 
 def typed(command: str, argv: Sequence[str] | None) -> str:
-    """The command line by which this process was started, for a shell; of a command that was called
-    with `argv` the one that does the same."""
+    """The command line that started this process, quoted for a shell; if the command was called as
+    a function with `argv`, an equivalent command line."""
     if argv is None:
         return shlex.join(sys.orig_argv)
     return printed.command(command, *argv)
 
 
 def portable(command: str, *arguments: str) -> str:
-    """`python -m orchestrator.<command>` with `arguments`, quoted for a shell of another machine:
-    see `printed` for those of this one."""
+    """`python -m orchestrator.<command>` with `arguments`, quoted for a shell of any machine; for
+    this machine: `printed.command`."""
     return shlex.join(["python", "-m", f"orchestrator.{command}", *arguments])

@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import gettempdir
 
 ROOT = Path("/")  # below which /proc and /sys lie
-UNLIMITED = 2**62  # what version 1 has in the place of no limit is a little less than 2^63
+UNLIMITED = 2**62  # version 1 writes a number a little below 2^63 for no limit
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How much of something there is for this process, and why it is less than `all` of the
-    machine's, if it is."""
+    """How much of a resource this process may use (`there`), how much the machine has (`all`), and
+    `why` it is less; empty where it is not."""
 
     there: int
     all: int
@@ -29,61 +29,61 @@ class Allowance:
 
 def cpus(root: Path = ROOT) -> int:
     """How many CPUs this process may use, >= 1: those of its affinity, at most the quota of its
-    control groups, rounded down. Every count of CPUs in this project is this one."""
+    control groups, rounded down. All code of this project counts CPUs with this function."""
     return cpu_allowance(root).there
 
 
 def cpu_allowance(root: Path = ROOT) -> Allowance:
-    """`cpus`, with those of the machine and what makes the difference."""
-    there = every = os.cpu_count() or 1
+    """`cpus`, the CPUs of the machine, and the reason for the difference."""
+    there = all_cpus = os.cpu_count() or 1
     why = ""
-    if hasattr(os, "sched_getaffinity") and (bound := len(os.sched_getaffinity(0))) < there:
-        there, why = bound, "the affinity of this process (taskset, cpuset, Slurm)"
-    quotas = [quota for folder in _groups("cpu", root) if (quota := _cpu_quota(folder)) is not None]
-    if quotas and min(quotas) < there:
-        there = max(1, int(min(quotas)))
-        why = f"the control group's quota of {min(quotas):g} CPUs"
-    return Allowance(there, every, why)
+    if hasattr(os, "sched_getaffinity"):
+        bound = len(os.sched_getaffinity(0))
+        if bound < there:
+            there, why = bound, "the affinity of this process (taskset, cpuset, Slurm)"
+    quotas = [_cpu_quota(folder) for folder in _groups("cpu", root)]
+    quota = min((quota for quota in quotas if quota is not None), default=None)
+    if quota is not None and quota < there:
+        there = max(1, int(quota))
+        why = f"the control group's quota of {quota:g} CPUs"
+    return Allowance(there, all_cpus, why)
 
 
 def memory(root: Path = ROOT) -> int:
-    """How many bytes of memory this process and its children may hold together: the machine's, or
+    """How many bytes of memory this process and its children may use together: the machine's, or
     the limit of the control groups where that is less."""
     return memory_allowance(root).there
 
 
 def memory_allowance(root: Path = ROOT) -> Allowance:
-    """`memory`, with that of the machine and what makes the difference."""
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    names = ("memory.max", "memory.limit_in_bytes")
-    limits = [
-        limit
-        for f in _groups("memory", root)
-        for name in names
-        if (limit := _number(f / name)) is not None
-    ]
-    if limits and min(limits) < there:
-        return Allowance(min(limits), there, "the control group's limit")
-    return Allowance(there, there)
+    """`memory`, the memory of the machine, and the reason for the difference."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = []
+    for folder in _groups("memory", root):
+        limits += [_number(folder / "memory.max"), _number(folder / "memory.limit_in_bytes")]
+    limit = min((limit for limit in limits if limit is not None), default=None)
+    if limit is not None and limit < total:
+        return Allowance(limit, total, "the control group's limit")
+    return Allowance(total, total)
 
 
 def threads_left(root: Path = ROOT) -> Allowance | None:
-    """How many threads this user may start beside those that run: `there` may be less than 0; None:
-    no limit is known. Linux counts each thread of each process as a process."""
-    found = []
+    """How many more threads this user may start; None where no limit is known. `there` may be
+    negative. Linux counts each thread of each process as a process."""
+    allowances = []
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft != resource.RLIM_INFINITY and os.getuid():  # root is exempt
-        found.append(Allowance(soft - _threads_of(os.getuid()), soft, "ulimit -u"))
+        allowances.append(Allowance(soft - _threads_of(os.getuid()), soft, "ulimit -u"))
     for folder in _groups("pids", root):
         limit, used = _number(folder / "pids.max"), _number(folder / "pids.current")
         if limit is not None and used is not None:
-            found.append(Allowance(limit - used, limit, "pids.max of the control group"))
-    return min(found, key=lambda allowed: allowed.there, default=None)
+            allowances.append(Allowance(limit - used, limit, "pids.max of the control group"))
+    return min(allowances, key=lambda allowance: allowance.there, default=None)
 
 
 def temporary_folder() -> Path:
-    """A folder of this user alone below the system's for temporary files, made where missing;
-    raises PermissionError where somebody else has taken its name."""
+    """A private folder of this user below the system's temporary folder, created where missing;
+    raises PermissionError where another user owns it."""
     folder = Path(gettempdir()) / f"kacflow-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if not ours(folder):
@@ -94,15 +94,15 @@ def temporary_folder() -> Path:
 
 
 def ours(folder: Path) -> bool:
-    """Whether what lies at `folder` is a folder of this user: in /tmp anybody may have put
-    something there."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    """Whether `folder` is a folder, no link, of this user: in /tmp another user may have created
+    it."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def limit_threads() -> None:
-    """Have torch compute in this process with no more threads than `cpus`; it knows the affinity
-    and no quota."""
+    """Limit torch's threads in this process to `cpus`; torch itself heeds the affinity, but no
+    quota."""
     import torch
 
     torch.set_num_threads(min(torch.get_num_threads(), cpus()))
@@ -116,58 +116,63 @@ def _threads_of(user: int) -> int:
         try:
             if process.uids().real == user:
                 count += process.num_threads()
-        except psutil.Error:  # it has ended meanwhile
+        except psutil.Error:  # the process has ended
             continue
     return count
 
 
 def _cpu_quota(folder: Path) -> float | None:
-    """How many CPUs' time the processes of a control group may take; None where that is not
+    """The CPU time that the processes of a control group may use, in CPUs; None where it is not
     limited."""
     if (text := _text(folder / "cpu.max")) is not None:
-        quota, _, period = text.partition(" ")
-        return None if quota == "max" else int(quota) / int(period or 100_000)
-    allowed = _number(folder / "cpu.cfs_quota_us")
-    each = _number(folder / "cpu.cfs_period_us")
-    return None if allowed is None or not each else allowed / each
+        maximum, _, microseconds = text.partition(" ")
+        return None if maximum == "max" else int(maximum) / int(microseconds or 100_000)
+    quota = _number(folder / "cpu.cfs_quota_us")
+    period = _number(folder / "cpu.cfs_period_us")
+    if quota is None or not period:
+        return None
+    return quota / period
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups that have a `controller`, each with those above
-    it, whose limits hold as well."""
-    mounts = list(_mounts(root))
+    """The folders of this process's control groups with `controller`, and of their parents, whose
+    limits hold as well."""
+    hierarchies = list(_hierarchies(root))
     for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        _, names, path = line.split(
-            ":", 2
-        )  # version 2 names no controllers: all are in one hierarchy
+        # names of controllers, empty in version 2, which has all in one hierarchy
+        _, names, group = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
-        for kind, options, mounted, inner in mounts:
-            if kind == ("cgroup" if names else "cgroup2") and (
-                not names or controller in options.split(",")
-            ):
-                # within a container what is above is not mounted, and may be in the path all the
-                # same
-                below = (
-                    Path(path).relative_to(inner) if Path(path).is_relative_to(inner) else Path()
-                )
-                yield from (root / mounted.lstrip("/") / part for part in (below, *below.parents))
+        for kind, options, mount_point, top in hierarchies:
+            if kind != ("cgroup" if names else "cgroup2"):
+                continue
+            if names and controller not in options.split(","):
+                continue
+            # in a container the parents are not mounted, but may be part of the group's path
+            below = Path()
+            if Path(group).is_relative_to(top):
+                below = Path(group).relative_to(top)
+            for part in (below, *below.parents):
+                yield root / mount_point.lstrip("/") / part
 
 
-def _mounts(root: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Type, options and place of each mounted hierarchy of control groups, and the group that is
-    its top there."""
+def _hierarchies(root: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Type, options and mount point of each mounted hierarchy of control groups, and the group at
+    its top."""
     for line in (_text(root / "proc/self/mountinfo") or "").splitlines():
-        place, _, kind = line.partition(" - ")
-        if kind.startswith("cgroup"):
-            yield kind.split()[0], kind.split()[-1], place.split()[4], place.split()[3]
+        mount, _, filesystem = line.partition(" - ")
+        if filesystem.startswith("cgroup"):
+            fields, kinds = mount.split(), filesystem.split()
+            yield kinds[0], kinds[-1], fields[4], fields[3]
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file, None where it has none, or says that there is no limit."""
+    """The number in a file; None where there is none, or it means no limit."""
     text = _text(path)
-    number = int(text) if text and text.lstrip("-").isdigit() else None
-    return None if number is None or not 0 <= number < UNLIMITED else number
+    if not text or not text.lstrip("-").isdigit():
+        return None
+    number = int(text)
+    return number if 0 <= number < UNLIMITED else None
 
 
 def _text(path: Path) -> str | None:

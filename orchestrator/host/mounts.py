@@ -1,5 +1,5 @@
-"""On what kind of file system a folder lies: SQLite's locks do not hold on one that other machines
-write too."""
+"""The type of a folder's file system: SQLite's locks do not work on one that several machines
+write."""
 
 import os
 import re
@@ -16,38 +16,35 @@ NETWORK = (
 
 
 def network_kind(folder: Path) -> str:
-    """The type of the network file system on which `folder` lies or would be made, such as nfs4;
-    empty for a local disk, and where it cannot be known."""
+    """The type of the network file system of `folder`, which need not exist, such as nfs4; empty
+    for a local disk, and where it is unknown."""
     kind = kind_of(folder, mounts(_mountinfo()))
     return kind if kind in NETWORK else ""
 
 
 def mounts(mountinfo: str) -> list[tuple[Path, str]]:
-    """Mount points and the types of their file systems, as a text like /proc/self/mountinfo has
-    them, in its order."""
-    found = []
+    """Mount points and the types of their file systems, in the order of `mountinfo`, the content of
+    /proc/self/mountinfo."""
+    points = []
     for line in mountinfo.splitlines():
-        fields, _, kinds = line.partition(
-            " - "
-        )  # in between are optional fields, as many as there are
-        if len(fields.split()) >= 5 and kinds:
-            point = re.sub(
-                r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4]
-            )  # \040 is a blank
-            found.append((Path(point), kinds.split()[0]))
-    return found
+        mount, _, filesystem = line.partition(" - ")  # after optional fields
+        fields = mount.split()
+        if len(fields) >= 5 and filesystem:
+            # \040 is a blank
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+            points.append((Path(point), filesystem.split()[0]))
+    return points
 
 
 def kind_of(folder: Path, mounted: Iterable[tuple[Path, str]]) -> str:
-    """The type of the file system of `folder`, symbolic links followed: of the mount points above
-    it that of the deepest, and of several at one place that of the last; empty where none is above
-    it."""
+    """The type of the file system of `folder`, symbolic links followed: that of the deepest mount
+    point above it, and of several at one path that of the last; empty where there is none."""
     real = Path(os.path.realpath(folder))
-    best = -1
+    depth = -1
     kind = ""
-    for point, each in mounted:
-        if real.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), each
+    for point, point_kind in mounted:
+        if real.is_relative_to(point) and len(point.parts) >= depth:
+            depth, kind = len(point.parts), point_kind
     return kind
 
 

@@ -1,20 +1,20 @@
-"""Output that any terminal, pipe or log takes, whatever its encoding."""
+"""Output for any terminal, pipe or log, whatever its encoding."""
 
 import codecs
 import sys
 
 PLAIN = "orchestrator.plain"  # the name of the error handler
-# one for one, so that tables keep their shape
+# one character each, so that tables stay aligned
 SIMPLE = {"━": "#", "╌": "-", "…": ".", "–": "-", "—": "-", "×": "x", "→": ">", "±": "~"}
 
 
 def make_plain() -> None:
-    """From now on stdout and stderr write what their encoding does not have in plain characters: a
-    stand-in that looks alike, or else \\xe4 and the like, so that a file's name stays recognisable.
-    Rich draws its boxes by itself."""
+    """Make stdout and stderr replace characters that their encoding lacks: by a similar one, or
+    else by an escape such as \\xe4, so that a file's name stays recognisable. Rich replaces its box
+    characters itself."""
     codecs.register_error(PLAIN, _plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # somebody may have put another object in its place
+        if hasattr(stream, "reconfigure"):  # not where a caller has replaced the stream
             stream.reconfigure(errors=PLAIN)
 
 
@@ -22,11 +22,11 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(SIMPLE.get(each) or _escaped(each) for each in text), error.end
+    return "".join(SIMPLE.get(character) or _escaped(character) for character in text), error.end
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not text in this locale
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that this locale cannot decode
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("ascii", "backslashreplace").decode()

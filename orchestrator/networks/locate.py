@@ -135,7 +135,7 @@ def locate(
     storage = HERE if storage is None else storage
     if text.startswith(MODELS):
         return _from_mlflow(text, storage, tracking_uri)
-    path = opening.place(name)
+    path = opening.parse_place(name)
     if (path / layout.PLAN).exists():
         return _from_sweep(path, number)
     if (path / layout.MANIFEST).exists() and not number:
@@ -154,7 +154,7 @@ def _is_file(text: str, name: str) -> bool:
     if text.startswith(MODELS) or Path(text).is_dir():
         return False
     return Path(text).is_file() or (
-        Path(name).suffix in (".yaml", ".yml") and not opening.place(name).is_dir()
+        Path(name).suffix in (".yaml", ".yml") and not opening.parse_place(name).is_dir()
     )
 
 
@@ -278,7 +278,7 @@ def _student_sampling(steps: int) -> dict[str, Any]:
 def sweep_folder(text: str, storage: Place) -> Place:
     """The sweep's folder: `text` itself, or the sweep that it names under `storage`; raises
     ConfigError."""
-    folder = opening.place(text)
+    folder = opening.parse_place(text)
     if (folder / layout.PLAN).exists():
         return folder
     try:

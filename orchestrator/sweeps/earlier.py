@@ -1,4 +1,4 @@
-"""What earlier sweeps have measured, as points for the search of a new one."""
+"""Results of other sweeps as known points for the search of a new one (`sweep.learn_from`)."""
 
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.plan import Plan, features_of, reference_stage
@@ -10,44 +10,46 @@ from orchestrator.sweeps.records import Records
 
 
 def earlier_points(records: Records, source: str) -> list[Known]:
-    """What the sweeps in `sweep.learn_from` have measured, as points of this one's space; raises
-    ConfigError where one is not there. Trials whose metric has other features, or that lie outside
-    the space, teach nothing."""
+    """The finished trials of the sweeps in `sweep.learn_from`, as points of this sweep's space;
+    raises ConfigError where one of the sweeps does not exist."""
     sweep = records.plan.experiment.sweep
     if sweep is None or not sweep.learn_from:
         return []
-    found: list[Known] = []
+    sweeps = records.store.root / layout.SWEEPS
+    points: list[Known] = []
     for name in sweep.learn_from:
-        folders = (records.store.root / layout.SWEEPS).find(name if "/" in name else f"{name}/*")
+        folders = sweeps.find(name if "/" in name else f"{name}/*")
         folders = [folder for folder in folders if (folder / layout.PLAN).exists()]
         if not folders:
-            there = [
-                p.parent.parent.name
-                for p in (records.store.root / layout.SWEEPS).find(layout.ANY_PLAN)
-            ]
-            what = f"got {name}, expected a sweep of {records.store.root}: {', '.join(dict.fromkeys(there)) or 'none'}"
+            names = [plan.parent.parent.name for plan in sweeps.find(layout.ANY_PLAN)]
+            existing = ", ".join(dict.fromkeys(names)) or "none"
+            what = f"got {name}, expected a sweep of {records.store.root}: {existing}"
             raise ConfigError([Fault(source, "sweep.learn_from", what)])
         for folder in folders:
             other = records_of(folder)
-            found += known_elsewhere(other, records.plan)
-            if other.damaged:  # what is drawn would depend on it
+            points += comparable_points(other, records.plan)
+            if other.damaged:  # the search would depend on what is missing
                 raise DamagedError(str(other.store.root), other.damaged)
-    return found
+    return points
 
 
-def known_elsewhere(records: Records, plan: Plan) -> list[Known]:
-    """The finished trials of another sweep as points of `plan`'s space, as far as they lie in it
-    and are measured on the same data with the same features."""
-    sweep, found = plan.experiment.sweep, []
+def comparable_points(records: Records, plan: Plan) -> list[Known]:
+    """The finished trials of another sweep as points of `plan`'s space: those inside the space that
+    are measured on the same data with the same features."""
+    sweep = plan.experiment.sweep
     assert sweep is not None and plan.facts_of is not None
     reference = reference_stage(plan.experiment, plan.facts_of(plan.experiment))
     fingerprint, features = reference.data.fingerprint, features_of(reference)
-    drawn = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
+    sampled = {key: entry for key, entry in sweep.space.items() if entry.kind != "grid"}
+    points = []
     for trial in records.plan.trials:
         measured = records.measured(trial)
-        same = trial.facts.fingerprint == fingerprint and measured.get("fid_features") == features
         value = measured.get(sweep.metric)
-        point = {key: trial.config.value(key) for key in drawn}
-        if value is not None and same and all(within(drawn[key], point[key]) for key in drawn):
-            found.append(Known(point, value))
-    return found
+        if value is None or trial.facts.fingerprint != fingerprint:
+            continue
+        if measured.get("fid_features") != features:
+            continue
+        point = {key: trial.config.value(key) for key in sampled}
+        if all(within(entry, point[key]) for key, entry in sampled.items()):
+            points.append(Known(point, value))
+    return points

@@ -1,4 +1,4 @@
-"""What has to be said beside numbers that are measured with a data set's own features."""
+"""Notes for numbers that are measured with a data set's own features."""
 
 from collections.abc import Iterator
 
@@ -11,25 +11,22 @@ from orchestrator.store.store import Store
 
 
 def own_features(plan: Plan, store: Store) -> Iterator[str]:
-    """A line for each network of a data set's own that the trials of `plan` are measured with: how
-    good it is, where it is trained already, what its numbers compare with, and how to get those
-    that compare with others'."""
+    """A line for each network of own features that measures trials of `plan`: its accuracy if it is
+    trained, what its numbers compare with, and how to get comparable numbers."""
     for reference in plan.stages(("reference",)):
         for own in reference.parents:
-            name = (
-                reference.reference_spec.features if own.known else OWN
-            )  # of data that are not here nobody knows the key
-            data = own.data.name
-            known = (
-                accuracy(own, store)
-                or f"{name}: a small network, to be trained on the images of {data}"
-            )
-            yield f"{known}; {OWN_ONLY}; {standard_number('evaluation.weights')}"
+            # without the data the key, which is part of the name, is unknown
+            name = reference.reference_spec.features if own.known else OWN
+            network = accuracy(own, store)
+            if not network:
+                data = own.data.name
+                network = f"{name}: a small network, to be trained on the images of {data}"
+            yield f"{network}; {OWN_ONLY}; {standard_number('evaluation.weights')}"
 
 
 def accuracy(own: Stage, store: Store) -> str:
-    """How much the finished network `own` recognises of what it was not trained on; empty where it
-    is not finished, or its result is damaged, which others say."""
+    """The accuracy of the finished network `own` on held-out images; empty where it is not finished
+    or its result is damaged, which is reported elsewhere."""
     try:
         return str(store.result(own.key).json(ABOUT)["text"]) if store.done(own.key) else ""
     except (DamagedError, KeyError):

@@ -1,5 +1,5 @@
-"""What lies in a store: its finished stages, the sweeps that need them, and which of those are
-being run."""
+"""The content of a store: its finished stages, the sweeps that need them, and which sweeps are
+running."""
 
 import json
 import time
@@ -18,8 +18,8 @@ DAMAGED = "damaged"
 
 @dataclass(frozen=True)
 class StoredStage:
-    """A finished stage in the store: what it is, how many bytes, how many seconds old, and the
-    sweeps that need it. The kind of one whose manifest cannot be read is DAMAGED."""
+    """A finished stage in the store: its size in bytes, its age in seconds, and the sweeps that
+    need it. Its kind is DAMAGED where its manifest cannot be read."""
 
     key: str
     kind: str
@@ -29,97 +29,96 @@ class StoredStage:
     needed_by: tuple[str, ...]
 
 
-def entries(root: Place) -> list[StoredStage]:
+def stored_stages(root: Place) -> list[StoredStage]:
     """All finished stages of the store at `root`, the newest first."""
     plans, now = _plans(root), time.time()
     needs = {name: set(plan["stages"]) for name, plan in plans.items()}
     names = _names(plans.values())
-    found = []
-    for path in (root / layout.STAGES).find(f"*/{layout.MANIFEST}"):
-        key = path.parent.name
+    stages = []
+    for file in (root / layout.STAGES).find(f"*/{layout.MANIFEST}"):
+        key = file.parent.name
         needed_by = tuple(sorted(name for name, keys in needs.items() if key in keys))
         try:
-            manifest = Result(path.parent).manifest
-            size = sum(f["bytes"] for f in manifest["files"].values())
-            name = names.get(key, manifest["label"])
-            found.append(
-                StoredStage(
-                    key, manifest["kind"], name, size, now - manifest["finished"], needed_by
-                )
-            )
+            manifest = Result(file.parent).manifest
+            kind, name = manifest["kind"], names.get(key, manifest["label"])
+            size = sum(entry["bytes"] for entry in manifest["files"].values())
+            age = now - manifest["finished"]
         except DamagedError as e:
-            size = sum(size for size, _ in path.parent.listing().values())
-            found.append(
-                StoredStage(key, DAMAGED, e.problems[key], size, now - path.modified(), needed_by)
-            )
-    return sorted(found, key=lambda e: e.age)
+            kind, name = DAMAGED, e.problems[key]
+            size = sum(size for size, _ in file.parent.listing().values())
+            age = now - file.modified()
+        stages.append(StoredStage(key, kind, name, size, age, needed_by))
+    return sorted(stages, key=lambda stage: stage.age)
 
 
-def sweeps(root: Place) -> dict[str, set[str]]:
-    """The keys of the stages that each sweep, as name/id, is made of."""
+def needed_stages(root: Place) -> dict[str, set[str]]:
+    """The keys of the stages that each sweep (name/id) needs."""
     return {name: set(plan["stages"]) for name, plan in _plans(root).items()}
 
 
 def _plans(root: Place) -> dict[str, dict[str, Any]]:
-    """What plan.json says of each sweep, as name/id."""
-    found = {}
-    for path in (root / layout.SWEEPS).find(layout.ANY_PLAN):
+    """The content of plan.json of each sweep (name/id)."""
+    plans = {}
+    for file in (root / layout.SWEEPS).find(layout.ANY_PLAN):
         try:
-            planned = json.loads(path.read_text())
-            planned["stages"].items()
+            plan = json.loads(file.read_text())
+            plan["stages"].items()
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            what = f"{path} is damaged ({type(e).__name__}: {e}), so that nobody knows which stages its sweep needs"
-            raise CorruptFileError(
-                f"{what}: run its experiment again, which writes it anew"
-            ) from None
-        found[f"{path.parent.parent.name}/{path.parent.name}"] = planned
-    return found
+            what = f"{file} is damaged ({type(e).__name__}: {e})"
+            effect = "the stages that its sweep needs are unknown"
+            remedy = "run its experiment again, which rewrites it"
+            raise CorruptFileError(f"{what}, so {effect}: {remedy}") from None
+        plans[f"{file.parent.parent.name}/{file.parent.name}"] = plan
+    return plans
 
 
 def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """What to call each stage, by its key: as the sweep does that has to say most to tell its own
-    apart."""
-    found: dict[str, str] = {}
+    """The name of each stage, by its key: the longest one that a sweep gives it, with all that
+    distinguishes it there."""
+    names: dict[str, str] = {}
     for plan in plans:
         for key, stage in plan["stages"].items():
-            name = stage.get("name", "")  # an earlier version's plan has none
-            if len(name) > len(found.get(key, "")):
-                found[key] = name
-    return found
+            name = stage.get("name", "")  # a plan of an earlier version has none
+            if len(name) > len(names.get(key, "")):
+                names[key] = name
+    return names
 
 
 def running(root: Place) -> set[str]:
-    """The sweeps, as name/id, that are being run at this moment. Takes some seconds where one seems
-    to be."""
-    before = {folder: _beat(folder) for folder in (root / layout.RAY).find("*") if folder.is_dir()}
-    found: set[str] = set()
+    """The sweeps (name/id) that are running: those with a new heartbeat. Waits some seconds for it
+    where a run has not released its lease."""
+    folders = [folder for folder in (root / layout.RAY).find("*") if folder.is_dir()]
+    first = {folder: _heartbeat(folder) for folder in folders}
+    undecided = {folder for folder, heartbeat in first.items() if heartbeat}
+    sweeps: set[str] = set()
     until = time.monotonic() + leases.stale_seconds(root)
-    open_ones = {folder for folder, beat in before.items() if beat}
-    while open_ones and time.monotonic() < until:
-        for folder in [f for f in open_ones if _beat(f) != before[f]]:
-            open_ones.discard(folder)
-            found |= _sweep_of(folder)
+    while undecided and time.monotonic() < until:
+        for folder in list(undecided):
+            if _heartbeat(folder) != first[folder]:
+                undecided.discard(folder)
+                sweeps |= _sweep_of(folder)
         time.sleep(leases.heartbeat_seconds(root) / 8)
-    return found
+    return sweeps
 
 
-def unneeded(found: Iterable[StoredStage], keep: Iterable[str]) -> list[StoredStage]:
-    """Those of `found` that no sweep needs which is, by its name or by name/id, one of the patterns
-    `keep`."""
+def unneeded(stages: Iterable[StoredStage], keep: Iterable[str]) -> list[StoredStage]:
+    """Those of `stages` that no sweep needs whose name or name/id matches a pattern of `keep`."""
     patterns = list(keep)
-    return [
-        e for e in found if not any(matches(sweep, p) for sweep in e.needed_by for p in patterns)
-    ]
+
+    def is_kept(stage: StoredStage) -> bool:
+        return any(matches(sweep, pattern) for sweep in stage.needed_by for pattern in patterns)
+
+    return [stage for stage in stages if not is_kept(stage)]
 
 
 def matches(sweep: str, pattern: str) -> bool:
-    """Whether `pattern` means `sweep` (name/id), by its name or by the whole."""
+    """Whether `pattern` matches `sweep` (name/id) or its name alone."""
     return fnmatch(sweep, pattern) or fnmatch(sweep.split("/")[0], pattern)
 
 
-def _beat(folder: Place) -> str:
-    """What the newest lease of a running sweep's folder says; empty where it was released, or never
-    was."""
+def _heartbeat(folder: Place) -> str:
+    """The content of the newest lease of a run's folder; empty where it was released or there is
+    none."""
     try:
         text = (folder / f"lease.{leases.newest(folder)}").read_text()
     except OSError:
@@ -128,15 +127,16 @@ def _beat(folder: Place) -> str:
 
 
 def _sweep_of(folder: Place) -> set[str]:
+    """The sweep (name/id) of a run's folder; empty where it cannot be read."""
     try:
-        said: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
+        content: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
     except (OSError, ValueError):
         return set()
-    return {said["sweep"]}
+    return {content["sweep"]}
 
 
 def size_text(count: float) -> str:
-    """Bytes for people."""
+    """A number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

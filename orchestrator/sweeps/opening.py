@@ -1,4 +1,4 @@
-"""Opening a sweep: its plan is made from an experiment's file, or read from the sweep's folder."""
+"""Opens a sweep: makes its plan from an experiment's file, or reads it from the sweep's folder."""
 
 import json
 from dataclasses import replace
@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.addresses import S3, expanded
 from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.fields.kind import without_foreign
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.expand import expand
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.rules.sampling import class_faults
+from orchestrator.settings.space import with_values
 from orchestrator.settings.tracking_address import sqlite_path
 from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 from orchestrator.store.training_images import enclosing_root
 
-if (
-    TYPE_CHECKING
-):  # at run time these, and torch with them, are imported when the input is known to be sound
+if TYPE_CHECKING:  # imported later, torch with them, once the input is known to be valid
     from orchestrator.plan.plan import FactsOf, Plan
     from orchestrator.sweeps.records import Records
 
-STORAGE = "runs"  # where experiments that name no other storage have it
+STORAGE = "runs"  # the default of `storage`
 
 
-def place(text: str, source: str | None = None) -> Place:
-    """The folder or s3:// address that a command line's `text` means; raises ConfigError where it
-    is neither."""
+def parse_place(text: str, source: str | None = None) -> Place:
+    """The folder or s3:// address of a command line's `text`; raises ConfigError where it is
+    neither."""
     try:
         return place_of(text)
     except ValueError as e:
@@ -38,174 +38,160 @@ def place(text: str, source: str | None = None) -> Place:
 def check_store(root: Place) -> None:
     """Raise ConfigError where there is no store at `root`, or one that this version cannot read."""
     if not (root / layout.STAGES).is_dir() and not (root / layout.SWEEPS).is_dir():
-        there = (
-            "expected a store: a folder with stages/ and sweeps/"
-            if root.is_dir()
-            else "which is not there"
-        )
-        raise ConfigError([Fault("--storage", "", f"got {root}, {there}")])
+        problem = "which does not exist"
+        if root.is_dir():
+            problem = "expected a store: a folder with stages/ and sweeps/"
+        raise ConfigError([Fault("--storage", "", f"got {root}, {problem}")])
     check_layout(root, "--storage")
 
 
 def make_plan(
     experiment: Experiment, source: str, goal: str = "sweep", dry: bool = False
 ) -> "Plan":
-    """The plan of an experiment, the data of each trial read for their fingerprint; of a sweep that
-    grows with the points that earlier runs have drawn. `dry`: nothing is written or fetched, and
-    data that are not here are planned by what is known of them. Raises ConfigError where a trial
-    cannot be run."""
+    """The plan of an experiment; reads the data of each trial for their fingerprint. A sweep that
+    grows gets the points of its earlier runs. `dry`: write and download nothing, and use known
+    facts for data that are not on this machine. Raises ConfigError where a trial cannot run."""
     from orchestrator.plan import plan
 
-    expand(experiment, source)  # refuse a wrong sweep before anything heavy is imported
-    facts_of = facts_by(source, dry)
+    expand(experiment, source)  # refuse an invalid sweep before heavy imports
+    facts_of = facts_reader(source, dry)
     planned = plan.make(experiment, facts_of, goal)
     if planned.grows:
-        planned = plan.make(experiment, facts_of, goal, _drawn_before(planned))
-    read = [
-        t for t in planned.trials if t.facts.data.count is not None
-    ]  # of missing files nobody knows the classes
-    faults = [fault for t in read for fault in class_faults(t.config, t.facts.data.classes)]
+        planned = plan.make(experiment, facts_of, goal, _points_of_earlier_runs(planned))
+    faults = []
+    for trial in planned.trials:
+        if trial.facts.data.count is not None:  # the classes of missing files are unknown
+            faults += class_faults(trial.config, trial.facts.data.classes)
     if faults:
         raise ConfigError(list(dict.fromkeys(replace(fault, source=source) for fault in faults)))
     return planned
 
 
-def facts_by(source: str, dry: bool = False) -> "FactsOf":
-    """What tells the facts of a trial; it raises ConfigError, named after `source`, where the data
-    cannot be read or the features do not suit them."""
+def facts_reader(source: str, dry: bool = False) -> "FactsOf":
+    """A function that reads the facts of a trial, each data set once. It raises ConfigError, with
+    this `source`, where the data cannot be read or the features do not fit them."""
     from kaccore.metrics.features import features_for
     from orchestrator.plan.data import DatasetInfo, foresee, read
     from orchestrator.plan.plan import Facts
 
-    known: dict[DatasetKind, DatasetInfo] = {}  # each is read once
+    datasets: dict[DatasetKind, DatasetInfo] = {}
 
     def facts(trial: Experiment) -> Facts:
         evaluation = trial.evaluation
         try:
-            if trial.data not in known:
-                known[trial.data] = foresee(trial.data) if dry else read(trial.data)
+            if trial.data not in datasets:
+                datasets[trial.data] = foresee(trial.data) if dry else read(trial.data)
             features = features_for(trial.data.name, evaluation.features, evaluation.weights)
-            return Facts(known[trial.data], features)
+            return Facts(datasets[trial.data], features)
         except (ValueError, OSError) as e:
             raise ConfigError([Fault(source, "data", str(e))]) from None
 
     return facts
 
 
-def _drawn_before(plan: "Plan") -> list[dict[str, Any]]:
-    """The points that earlier runs of the same sweep have drawn."""
-    noted = (
-        place_of(plan.experiment.storage)
-        / layout.SWEEPS
-        / plan.experiment.name
-        / plan.id
-        / layout.PLAN
-    )
+def _points_of_earlier_runs(plan: "Plan") -> list[dict[str, Any]]:
+    """The points that earlier runs of the same sweep have added to its plan."""
+    experiment = plan.experiment
+    folder = place_of(experiment.storage) / layout.SWEEPS / experiment.name / plan.id
     try:
-        return list(json.loads(noted.read_text())["points"])
+        return list(json.loads((folder / layout.PLAN).read_text())["points"])
     except (OSError, ValueError, KeyError, TypeError):
         return []  # the first run, or one that was killed while it began
 
 
 def check_storage(experiment: Experiment, source: str) -> None:
-    """Raise ConfigError where `storage` cannot be written, or would be read as training images;
-    writes nothing that stays."""
-    _check_apart(experiment, source)
+    """Raise ConfigError where `storage` cannot be written, or its files would be read as training
+    images; leaves no files."""
+    _check_outside_images(experiment, source)
     if problem := place_of(experiment.storage).problem():
         raise ConfigError([Fault(source, "storage", f"got {experiment.storage}, {problem}")])
     check_layout(place_of(experiment.storage), source)
 
 
-def _check_apart(experiment: Experiment, source: str) -> None:
-    """Raise ConfigError where results would lie among the images that a trial is trained on."""
-    every = [experiment.data]
-    space = {} if experiment.sweep is None else experiment.sweep.space
-    for key in ("data.name", "data.root", "data.split"):
-        values = space[key].values if key in space else ()
-        every += [
-            data.model_copy(update={key.removeprefix("data."): v})
-            for data in list(every)
-            for v in values
-        ]
-    faults = []
+def _check_outside_images(experiment: Experiment, source: str) -> None:
+    """Raise ConfigError where results would be in the folder of a trial's training images."""
+    datasets = _all_data(experiment)
     uri = experiment.tracking.uri
-    file = sqlite_path(uri) if uri is not None else ""  # artifacts lie beside it
-    for key, told, where in (
+    database = sqlite_path(uri) if uri is not None else ""  # MLflow's artifacts are beside it
+    faults = []
+    for key, value, path in (
         ("storage", experiment.storage, experiment.storage),
-        ("tracking.uri", uri, file),
+        ("tracking.uri", uri, database),
     ):
-        if where and not where.startswith(S3) and (root := enclosing_root(expanded(where), every)):
-            what = f"got {describe(told)}, which lies in data.root, {describe(root)}: results would be read as images"
-            faults.append(
-                Fault(
-                    source,
-                    key,
-                    f"{what}; set {key} to a place outside of it, or data.root to a folder"
-                    " with images alone",
-                )
-            )
+        if not path or path.startswith(S3):
+            continue
+        root = enclosing_root(expanded(path), datasets)
+        if root:
+            what = f"got {describe(value)}, which is in data.root, {describe(root)}"
+            effect = "results would be read as images"
+            remedy = f"set {key} to a place outside of it, or data.root to a folder of images only"
+            faults.append(Fault(source, key, f"{what}: {effect}; {remedy}"))
     if faults:
         raise ConfigError(faults)
 
 
+def _all_data(experiment: Experiment) -> list[DatasetKind]:
+    """The data of the experiment, and all combinations that its sweep may try."""
+    blocks = [{"data": experiment.data.model_dump(mode="json")}]
+    space = {} if experiment.sweep is None else experiment.sweep.space
+    for key in ("data.name", "data.root", "data.split"):
+        values = space[key].values if key in space else ()
+        blocks += [with_values(block, {key: value}) for block in list(blocks) for value in values]
+    sound = [without_foreign(block["data"], "data")[0] for block in blocks]
+    return [DatasetKind.family.validated(settings) for settings in sound]
+
+
 def check_layout(root: Place, source: str) -> None:
-    """Raise ConfigError where the store was written by a version of this project that this one
-    cannot read."""
+    """Raise ConfigError where another version of this project wrote the store in a layout that this
+    version cannot read."""
     from orchestrator.store.store import LAYOUT, Store
 
     try:
-        found = Store(root).layout()
+        version = Store(root).layout()
     except ConnectionError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ConfigError(
-            [Fault(source, "storage", f"got {root}, whose layout.json cannot be read: {e}")]
-        ) from None
-    if found != LAYOUT:
-        what = f"got {root}, a store of layout {found}, expected {LAYOUT}"
-        raise ConfigError(
-            [Fault(source, "storage", f"{what}: use the version that wrote it, or another folder")]
-        )
+        what = f"got {root}, whose layout.json cannot be read: {e}"
+        raise ConfigError([Fault(source, "storage", what)]) from None
+    if version != LAYOUT:
+        what = f"got {root}, a store of layout {version}, expected {LAYOUT}"
+        remedy = "use the version that wrote it, or another folder"
+        raise ConfigError([Fault(source, "storage", f"{what}: {remedy}")])
 
 
 def records_of(folder: Where, before: "Records | None" = None) -> "Records":
-    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is
-    none. `before`: what was read of it earlier, whose finished results are not asked for again."""
+    """The records of a sweep's folder, read from its files alone; raises ConfigError where it is no
+    sweep's folder. `before`: records that were read earlier, whose finished results are not read
+    again."""
     from orchestrator.plan import plan_file
     from orchestrator.settings import yaml_reader
     from orchestrator.store.store import Store
     from orchestrator.sweeps.records import Records
 
     folder = place_of(folder)
-    noted = folder / layout.CONFIG
+    config = folder / layout.CONFIG
     try:
-        planned = json.loads((folder / layout.PLAN).read_text())
-        experiment = loading.parse(yaml_reader.load_text(noted.read_text(), str(noted)), str(noted))
-    except ConnectionError:
+        content = json.loads((folder / layout.PLAN).read_text())
+        settings = yaml_reader.load_text(config.read_text(), str(config))
+        experiment = loading.parse(settings, str(config))
+    except (ConnectionError, ConfigError):
         raise
-    except (OSError, ValueError) as e:
-        if isinstance(e, ConfigError):
-            raise
-        raise ConfigError(
-            [
-                Fault(
-                    str(folder),
-                    "",
-                    "not a sweep's folder: expected plan.json, as in runs/sweeps/<name>/<id>",
-                )
-            ]
-        ) from None
+    except (OSError, ValueError):
+        what = "not a sweep's folder: expected plan.json, as in runs/sweeps/<name>/<id>"
+        raise ConfigError([Fault(str(folder), "", what)]) from None
     try:
-        plan = plan_file.of_noted(planned, experiment)
+        plan = plan_file.of_noted(content, experiment)
     except ValueError as e:
-        what = f"made by another version of this project ({e}): run its experiment again, or use that version"
-        raise ConfigError([Fault(str(folder), "", what)]) from None
+        what = f"made by another version of this project ({e})"
+        remedy = "run its experiment again, or use that version"
+        raise ConfigError([Fault(str(folder), "", f"{what}: {remedy}")]) from None
     except (KeyError, TypeError, AttributeError, IndexError) as e:
-        what = f"plan.json is damaged ({type(e).__name__}: {e}): run its experiment again, which writes it anew"
-        raise ConfigError([Fault(str(folder), "", what)]) from None
+        what = f"plan.json is damaged ({type(e).__name__}: {e})"
+        remedy = "run its experiment again, which rewrites it"
+        raise ConfigError([Fault(str(folder), "", f"{what}: {remedy}")]) from None
     records = Records(plan, Store(folder.absolute().parents[2]))
     if before is None:
         records.read_endings()
     else:
-        records.follow(before)
+        records.reread(before)
     return records

@@ -1,5 +1,4 @@
-"""A sweep's folder: what was planned, how each trial ended, and the results table made of both and
-the store.
+"""A sweep's folder: its plan, how each trial ended, and the results table.
 
 sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
 """
@@ -51,7 +50,7 @@ class Ending:
     mlflow_run_id: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "status", Status(self.status))  # as a file has it, it is a text
+        object.__setattr__(self, "status", Status(self.status))  # from a file it is a str
 
 
 class TrialEntry(NamedTuple):
@@ -62,8 +61,7 @@ class TrialEntry(NamedTuple):
 
 
 class State(NamedTuple):
-    """A plan and the ending of each of its trials, which go together: whoever reads has both from
-    one moment."""
+    """A plan and the ending of each of its trials, at one moment."""
 
     plan: Plan
     endings: tuple[Ending, ...]
@@ -72,47 +70,50 @@ class State(NamedTuple):
 class Records:
     """The endings of all trials of a plan, kept in the sweep's folder, and the results table.
 
-    The threads of the driver, the view and the publisher share it. What they read is one value,
-    `state`, which is replaced as a whole under a lock and never changed: no reader sees a plan with
-    another plan's endings."""
+    The threads of the driver, the view and the publisher share it. They read one value, `state`,
+    which is immutable and replaced under a lock: no reader sees a plan with another plan's
+    endings."""
 
     def __init__(self, plan: Plan, store: Store, endings: Iterable[Ending] = ()) -> None:
         self.state = State(plan, tuple(endings) or (Ending(),) * len(plan.trials))
         self.store = store
-        self.earlier: list[
-            Known
-        ] = []  # what other sweeps have measured, for one that learns from them
-        self.began = time.time()  # in seconds since 1970, when this run was
-        self.dashboard = ""  # Ray's, of the cluster that runs this, where it has one
-        self.begun: set[int] = (
-            set()
-        )  # the numbers of the trials that Ray Tune has started in this run
-        self.lacking = ""  # what of the cluster is not there yet, where the work waits for it
-        self.lost = False  # whether what trials are measured by cannot be had, in this run
-        self.problem = ""  # why the folder could not be written last, if it could not
-        self.damaged: dict[
-            str, str
-        ] = {}  # by their keys results that were found not to be what was written, and why
-        self._aside: set[str] = (
-            set()
-        )  # the keys of those that were set aside, and not made again by when this was read
+        # points of other sweeps, for `sweep.learn_from`
+        self.earlier: list[Known] = []
+        # when this run began, in seconds since 1970
+        self.began = time.time()
+        # the URL of Ray's dashboard, where the cluster has one
+        self.dashboard = ""
+        # the numbers of the trials that Ray Tune has started in this run
+        self.started: set[int] = set()
+        # the nodes that the run is waiting for, as a message; empty where it is not waiting
+        self.shortage = ""
+        # whether the reference features of a trial have failed in this run
+        self.reference_failed = False
+        # why the latest write to the folder failed; empty where it succeeded
+        self.problem = ""
+        # damaged results: by key, what is wrong
+        self.damaged: dict[str, str] = {}
+        # keys of results that had been set aside, and not replaced, when the endings were read
+        self._set_aside: set[str] = set()
         self._lock = threading.RLock()
         self._measured: dict[str, dict[str, Any]] = {}
-        self._copied: set[str] = set()  # sample grids that this folder has
-        self._saved = (-math.inf, 0.0)  # when it was saved last, and how many seconds that took
+        # the sample grids that are in this folder
+        self._copied: set[str] = set()
+        # when it was last saved (monotonic), and how many seconds that took
+        self._saved = (-math.inf, 0.0)
 
     @property
     def plan(self) -> Plan:
-        """The plan as it is now; with its endings: `entries`."""
+        """The present plan; for a consistent pair with the endings: `entries`."""
         return self.state.plan
 
     @property
     def endings(self) -> tuple[Ending, ...]:
-        """The endings as they are now; with their trials: `entries`."""
+        """The present endings; for a consistent pair with the plan: `entries`."""
         return self.state.endings
 
     def entries(self) -> list[TrialEntry]:
-        """Every trial with its ending, both of this moment."""
+        """Every trial with its ending, at one moment."""
         plan, endings = self.state
         return [
             TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)
@@ -123,12 +124,11 @@ class Records:
         self.update_all(lambda at, ending: replace(ending, **changes) if at == index else ending)
 
     def update_all(self, changed: Callable[[int, Ending], Ending]) -> None:
-        """Replace every ending by what `changed` makes of its trial's number and it."""
+        """Replace every ending by `changed(index of its trial, ending)`."""
         with self._lock:
             plan, endings = self.state
-            self.state = State(
-                plan, tuple(changed(index, ending) for index, ending in enumerate(endings))
-            )
+            new_endings = tuple(changed(index, ending) for index, ending in enumerate(endings))
+            self.state = State(plan, new_endings)
 
     @property
     def folder(self) -> Place:
@@ -136,8 +136,8 @@ class Records:
         return self.store.root / layout.SWEEPS / self.plan.experiment.name / self.plan.id
 
     def open(self) -> None:
-        """Make the folder with the plan and the configuration; trials that are not done are to be
-        run."""
+        """Create the folder with the plan and the configuration, and set trials that are not over
+        to waiting."""
         self.store.open()
         self.began = time.time()
         for name in ("figures", "samples"):
@@ -148,151 +148,162 @@ class Records:
         (self.folder / layout.CONFIG).put(self.plan.experiment.to_yaml().encode())
         self.read_endings()
         sweep = self.plan.experiment.sweep
-        over = {
-            Status.DONE,
-            *([Status.STOPPED] if sweep is not None and sweep.scheduler != "none" else []),
-        }
+        over = {Status.DONE}
+        if sweep is not None and sweep.scheduler != "none":
+            over.add(Status.STOPPED)
         self.update_all(
             lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error="")
         )
 
     def read_endings(self, finished: Container[str] = ()) -> None:
-        """How trials ended, as trials.json has it; those whose result is in the store are done,
-        whoever ran them. `finished`: keys of results that are known to have been there, and are not
-        asked for."""
-        try:
-            before = [
-                (e.pop("key"), Ending(**e))
-                for e in json.loads((self.folder / layout.TRIALS).read_text())
-            ]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            before = []
-        plan, self._aside = self.plan, self.store.lost()
-        known = [key for key, _ in before] == [trial.key for trial in plan.trials]
-        found = [ending for _, ending in before] if known else [Ending()] * len(plan.trials)
+        """Read how trials ended from trials.json. Trials whose result is in the store are done,
+        whoever ran them; the store is not asked for the keys `finished`."""
+        plan, self._set_aside = self.plan, self.store.lost()
+        endings = self._read_trials_file() or [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):
-            if (trial.key in finished and self._whole(trial)) or self.finished(trial):
-                found[index] = replace(found[index], status=Status.DONE, error="")
-            elif found[index].status == Status.DONE:
-                found[index] = replace(found[index], status=Status.WAITING)
+            known_done = trial.key in finished and self._nothing_set_aside(trial)
+            if known_done or self.finished(trial):
+                endings[index] = replace(endings[index], status=Status.DONE, error="")
+            elif endings[index].status == Status.DONE:
+                endings[index] = replace(endings[index], status=Status.WAITING)
         with self._lock:
-            self.state = State(plan, tuple(found))
+            self.state = State(plan, tuple(endings))
+
+    def _read_trials_file(self) -> list[Ending]:
+        """The endings in trials.json; empty where it is missing, damaged, or of another plan."""
+        try:
+            rows = json.loads((self.folder / layout.TRIALS).read_text())
+            keys = [row.pop("key") for row in rows]
+            endings = [Ending(**row) for row in rows]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return []
+        return endings if keys == [trial.key for trial in self.plan.trials] else []
 
     def unfinished(self) -> bool:
-        """Whether there is a trial to be run, or one to be drawn."""
+        """Whether there is a trial to run, or the plan is to grow."""
+        if any(ending.status == Status.WAITING for ending in self.endings):
+            return True
         plan, sweep = self.plan, self.plan.experiment.sweep
-        wanted = (sweep.num_trials or 0) if plan.grows and sweep is not None else 0
-        return (
-            any(e.status == Status.WAITING for e in self.endings)
-            or len(plan.expansion.points) < wanted
-        )
+        if not plan.grows or sweep is None:
+            return False
+        return len(plan.expansion.points) < (sweep.num_trials or 0)
 
-    def choose(self, indices: Container[int], reason: str) -> None:
-        """Leave out the trials that are not among `indices`, for `reason`."""
+    def skip_all_but(self, indices: Container[int], reason: str) -> None:
+        """Set the waiting trials that are not among `indices` to not started, for `reason`."""
 
-        def left(index: int, ending: Ending) -> Ending:
-            out = index not in indices and ending.status == Status.WAITING
-            return replace(ending, status=Status.NOT_STARTED, error=reason) if out else ending
+        def changed(index: int, ending: Ending) -> Ending:
+            if index in indices or ending.status != Status.WAITING:
+                return ending
+            return replace(ending, status=Status.NOT_STARTED, error=reason)
 
-        self.update_all(left)
+        self.update_all(changed)
 
-    def give_up(self, reference: str, error: str) -> None:
-        """Note as failed, with `error`, every open trial that is measured by the stage `reference`:
-        that stage cannot be completed, so nothing is to be trained for them. A plan that grows is
-        not drawn from any more."""
-        self.lost = True
-        lost = {
-            t.index
-            for t in self.plan.trials
-            if t.reference is not None and t.reference.key == reference
-        }
-        self.update_all(
-            lambda i, e: (
-                replace(e, status=Status.FAILED, error=error)
-                if i in lost and e.status == Status.WAITING
-                else e
-            )
-        )
+    def fail_measured_by(self, reference: str, error: str) -> None:
+        """Set every waiting trial that is measured by the stage with the key `reference` to failed:
+        that stage has failed, so nothing is to be trained for them. The plan does not grow any
+        more."""
+        self.reference_failed = True
+        trials = self.plan.trials
+        failed = {t.index for t in trials if t.reference and t.reference.key == reference}
 
-    def interrupt(self) -> None:
-        """End the trials that are still open: those that had begun are interrupted, the others were
-        not started."""
-        begun = set(self.begun)
+        def changed(index: int, ending: Ending) -> Ending:
+            if index not in failed or ending.status != Status.WAITING:
+                return ending
+            return replace(ending, status=Status.FAILED, error=error)
 
-        def ended(index: int, ending: Ending) -> Ending:
+        self.update_all(changed)
+
+    def fail_waiting(self, error: str) -> None:
+        """Set every waiting trial to failed: `error` has ended the whole run."""
+
+        def changed(_: int, ending: Ending) -> Ending:
             if ending.status != Status.WAITING:
                 return ending
-            if index in begun:
+            return replace(ending, status=Status.FAILED, error=error)
+
+        self.update_all(changed)
+
+    def interrupt(self) -> None:
+        """End the waiting trials: those that had started are interrupted, the others not
+        started."""
+        started = set(self.started)
+
+        def changed(index: int, ending: Ending) -> Ending:
+            if ending.status != Status.WAITING:
+                return ending
+            if index in started:
                 return replace(ending, status=Status.INTERRUPTED)
             return replace(ending, status=Status.NOT_STARTED, error=NOT_BEGUN)
 
-        self.update_all(ended)
+        self.update_all(changed)
 
     def interrupted(self) -> bool:
-        """Whether the latest run was ended before its trials were."""
+        """Whether the latest run was interrupted before its trials were over."""
         return any(e.status == Status.INTERRUPTED or e.error == NOT_BEGUN for e in self.endings)
 
-    def draw(self) -> list[Trial]:
-        """Add one more point to a plan that grows, in the light of what is measured so far: its
-        trials, none where there is no new point."""
+    def grow(self) -> list[Trial]:
+        """Add one point to a plan that grows, chosen from the metrics so far; returns its trials,
+        none where there is no new point."""
         plan = self.plan.drawn([*self.earlier, *self._known()])
         if plan is None:
             return []
-        fresh = plan.trials[len(self.plan.trials) :]
+        new_trials = plan.trials[len(self.plan.trials) :]
         endings = tuple(
-            Ending(Status.DONE if self.finished(trial) else Status.WAITING) for trial in fresh
+            Ending(Status.DONE if self.finished(trial) else Status.WAITING) for trial in new_trials
         )
         with self._lock:
             self.state = State(plan, self.endings + endings)
         self._write_plan()
-        return list(fresh)
+        return list(new_trials)
 
     def _known(self) -> list[Known]:
-        """Every point with the mean of its trials' metric, None while one of them is not over;
-        without failed ones."""
-        sweep, by_point = self.plan.experiment.sweep, defaultdict(list)
+        """Every point with the mean metric of its trials, None while one of them is not over;
+        without points all of whose trials have failed."""
+        sweep = self.plan.experiment.sweep
         assert sweep is not None
+        values: dict[int, list[float]] = defaultdict(list)
+        waiting = set()
         for trial, ending in self.entries():
-            by_point[trial.point].append((ending.status, self.measured(trial).get(sweep.metric)))
+            value = self.measured(trial).get(sweep.metric)
+            values[trial.point] += [] if value is None else [value]
+            if ending.status == Status.WAITING:
+                waiting.add(trial.point)
         known = []
-        for number, found in by_point.items():
-            values = [value for _, value in found if value is not None]
-            over = all(status != Status.WAITING for status, _ in found)
-            if values or not over:
-                point = self.plan.expansion.points[number]
-                known.append(Known(point, fmean(values) if over else None))
+        for number, measured in values.items():
+            point = self.plan.expansion.points[number]
+            if number in waiting:
+                known.append(Known(point, None))
+            elif measured:
+                known.append(Known(point, fmean(measured)))
         return known
 
     def finished(self, trial: Trial) -> bool:
-        """Whether everything that `trial` is for lies in the store, and nothing that it builds on
+        """Whether the final result of `trial` is in the store, and the result of none of its stages
         was set aside."""
-        return self._whole(trial) and self.store.done(trial.key)
+        return self._nothing_set_aside(trial) and self.store.done(trial.key)
 
-    def _whole(self, trial: Trial) -> bool:
-        return self._aside.isdisjoint(stage.key for stage in trial.stages())
+    def _nothing_set_aside(self, trial: Trial) -> bool:
+        return self._set_aside.isdisjoint(stage.key for stage in trial.stages())
 
-    def follow(self, before: "Records") -> None:
-        """`read_endings`, of what is looked at again and again: what `before`, of the same store,
-        has seen finished and measured is not asked for once more, unless it was set aside."""
+    def reread(self, before: "Records") -> None:
+        """`read_endings` for a sweep that is read repeatedly: results that `before`, earlier
+        records of the same sweep, has found are not read again, unless they were set aside."""
         done = {trial.key for trial, ending in before.entries() if ending.status == Status.DONE}
         self.read_endings(done)
-        self._measured = {
-            key: value for key, value in before._measured.items() if key in done - self._aside
-        }
+        unchanged = done - self._set_aside
+        self._measured = {k: value for k, value in before._measured.items() if k in unchanged}
 
     def end(self, index: int, status: str, error: str = "") -> None:
-        """Note how trial number `index` ended; an `error` begins with the label of its stage."""
-        self.update(index, status=status, error=self._told_apart(index, error))
+        """Record how trial number `index` ended; an `error` begins with the label of its stage."""
+        self.update(index, status=status, error=self._with_unique_name(index, error))
         began = time.monotonic()
-        if (
-            began - self._saved[0] >= 20 * self._saved[1]
-        ):  # hundreds of trials are written down now and then, not each
+        saved_at, duration = self._saved
+        if began - saved_at >= 20 * duration:  # saving takes at most 5 % of the time
             self.try_save()
             self._saved = (time.monotonic(), time.monotonic() - began)
 
-    def _told_apart(self, index: int, error: str) -> str:
-        """`error` with its stage called as in the rest of the sweep, where others have the same
-        label."""
+    def _with_unique_name(self, index: int, error: str) -> str:
+        """`error` with the name of its stage that is unique in the sweep, instead of the label."""
         plan = self.plan
         for stage in plan.trials[index].stages():
             if error.startswith(f"{stage.label}: "):
@@ -300,8 +311,8 @@ class Records:
         return error
 
     def try_save(self) -> None:
-        """`save` in the middle of a run: a full or read-only disk is noted in `problem`, and the
-        work goes on."""
+        """`save` during a run: an error, such as a full or read-only disk, is kept in `problem`,
+        and the run continues."""
         try:
             self.save()
             self.problem = ""
@@ -323,10 +334,10 @@ class Records:
         (self.folder / layout.RESULTS).put(text.getvalue().encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a trial, the columns of results.csv: of what only points have, those that are
-        asked for."""
-        asked = self.plan.experiment.evaluation.metrics
-        measures = (*MEASURES, *(metric for metric in OF_POINTS if metric in asked))
+        """The rows of results.csv, one a trial. Metrics that exist for data of points only are
+        columns if `evaluation.metrics` has them."""
+        selected = self.plan.experiment.evaluation.metrics
+        measures = (*MEASURES, *(metric for metric in OF_POINTS if metric in selected))
         rows = []
         for trial, ending in self.entries():
             measured = self.measured(trial)
@@ -345,29 +356,27 @@ class Records:
         return rows
 
     def measured(self, trial: Trial) -> dict[str, Any]:
-        """The metrics of a finished evaluation; empty where there is none, and where they are
-        `damaged`."""
+        """The metrics of a finished evaluation; empty where there is none or it is damaged."""
         if trial.evaluation is None:
             return {}
         key = trial.evaluation.key
-        if (
-            key not in self._measured
-        ):  # read once: what is finished does not change, and hundreds of trials are asked
-            if not self.store.done(key):
-                return {}
-            try:
-                self._measured[key] = self.store.result(key).json(layout.METRICS)
-                self.damaged.pop(key, None)
-            except DamagedError as e:
-                self.damaged |= e.problems
-                return {}
-            except (KeyError, FileNotFoundError):  # set aside in between
-                return {}
+        if key in self._measured:  # read once, since finished results do not change
+            return self._measured[key]
+        if not self.store.done(key):
+            return {}
+        try:
+            self._measured[key] = self.store.result(key).json(layout.METRICS)
+        except DamagedError as e:
+            self.damaged |= e.problems
+            return {}
+        except (KeyError, FileNotFoundError):  # set aside meanwhile
+            return {}
+        self.damaged.pop(key, None)
         return self._measured[key]
 
     def _samples(self, trial: Trial) -> str:
-        """The trial's sample grid in this folder, copied from the store; its path relative to the
-        folder."""
+        """Copy the trial's sample grid from the store into this folder; its path relative to the
+        folder, empty where the result is damaged."""
         name = f"samples/trial-{trial.index:03d}.png"
         if name not in self._copied:
             if not (self.folder / name).exists():
@@ -380,8 +389,8 @@ class Records:
         return name
 
     def made_by(self) -> dict[str, str]:
-        """What made this sweep's plan last, as plan.json has it; empty in one of an earlier
-        version."""
+        """The provenance of this sweep's latest run, from plan.json; empty where an earlier version
+        wrote it."""
         return json.loads((self.folder / layout.PLAN).read_text()).get("made_by", {})
 
     def _write_plan(self) -> None:

@@ -1,4 +1,4 @@
-"""How far a trial has come, in one word."""
+"""The status of a trial, in one word."""
 
 from enum import StrEnum
 
@@ -15,5 +15,5 @@ class Status(StrEnum):
 
     @property
     def well(self) -> bool:
-        """Whether a sweep all of whose trials have ended so is a success."""
+        """Whether a sweep is a success if all its trials have such a status."""
         return self in (Status.DONE, Status.STOPPED, Status.NOT_STARTED)

@@ -1,5 +1,5 @@
-"""What a trial's teacher scores while it trains: read from the store by whoever stops, tracks or
-draws it."""
+"""The FIDs of a trial's teacher during its training, read from the store for early stopping, MLflow
+and plots."""
 
 import json
 
@@ -12,7 +12,7 @@ FID_WHILE_TRAINING = "fid_while_training"
 
 
 def fids(store: Store, trial: Trial) -> list[dict[str, float]]:
-    """What a trial's teacher has scored so far: `step` and `fid`, in order."""
+    """The FIDs of a trial's teacher so far: `step` and `fid`, by step."""
     key = trial.chain[0].key
     try:
         if store.done(key):

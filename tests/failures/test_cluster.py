@@ -92,7 +92,7 @@ def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_th
         cluster.add_node(num_cpus=1)
         said, _ = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 0, said
-        assert "the nodes are there" in said
+        assert "all nodes have joined" in said
     finally:
         cluster.shutdown()
     assert kinds(tmp_path / "runs") == {"teacher": 1}

@@ -118,7 +118,7 @@ def test_view_table_and_report_are_made_of_what_is_there_and_say_what_is_damaged
     with View(read, console, ours=False) as view:
         console.print(view.table())
     conclusion.write(read)
-    conclusion.conclude(read, console)
+    conclusion.print_conclusion(read, console)
     key = stage_of(records, kind).key
     assert read.damaged[key] == f"{name} is damaged (its sha256 differs)"
     assert f"{key}: {name} is damaged" in console.file.getvalue()

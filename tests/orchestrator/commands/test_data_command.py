@@ -102,7 +102,7 @@ def test_packaged_data_are_shown_too(name, line, here, capsys):
     "arguments, message",
     [
         (["--out", "real.jpg"], "--out: got real.jpg, expected a name that ends in .png"),
-        (["--out", "absent/real.png"], "absent is no folder"),
+        (["--out", "absent/real.png"], "absent is not a folder"),
         (
             ["--out", "real.png", "--set", "data.root=absent"],
             "x.yaml: data: folder: there is no folder absent",

@@ -47,7 +47,7 @@ def test_a_storage_among_training_images_is_refused_also_in_a_dry_run(
     asked = load("x.yaml", [f"data.root={root}", f"storage={storage}"])
     with pytest.raises(ConfigError) as refused:
         check_storage(asked, "x.yaml")
-    expected = f'x.yaml: storage: got "{storage}", which lies in data.root, "{root}": results would be read as images'
+    expected = f'x.yaml: storage: got "{storage}", which is in data.root, "{root}": results would be read as images'
     assert expected.split("lies in")[0][:40] in str(
         refused.value
     ) and "to a place outside of it" in str(refused.value)
@@ -59,7 +59,7 @@ def test_a_run_with_its_store_among_the_images_starts_nothing(pets):
         said = run(pets.parent, *command, "x.yaml", "--set", "data.root=.")
         assert (said.returncode, said.stdout) == (2, "")
         assert said.stderr.startswith(
-            'error: x.yaml: storage: got "runs", which lies in data.root, "."'
+            'error: x.yaml: storage: got "runs", which is in data.root, "."'
         )
         assert said.stderr.count("\n") == 1
     assert everything_below(pets.parent) == before
@@ -67,9 +67,9 @@ def test_a_run_with_its_store_among_the_images_starts_nothing(pets):
 
 def test_roots_that_a_sweep_varies_and_databases_count_too(pets):
     swept = load("x.yaml", ["sweep={space: {data.root: {grid: [pets, .]}}}"])
-    with pytest.raises(ConfigError, match=r'storage: got "runs", which lies in data.root, "."'):
+    with pytest.raises(ConfigError, match=r'storage: got "runs", which is in data.root, "."'):
         check_storage(swept, "x.yaml")
-    with pytest.raises(ConfigError, match=r"tracking\.uri: got .* which lies in data.root"):
+    with pytest.raises(ConfigError, match=r"tracking\.uri: got .* which is in data.root"):
         check_storage(load("x.yaml", ["tracking.uri=sqlite:///pets/m.db"]), "x.yaml")
 
 
@@ -98,7 +98,7 @@ def test_out_among_the_training_images_is_refused(pets, capsys):
     ):
         assert main(["x.yaml", *given]) == 2
         said = capsys.readouterr().err
-        assert "which would be read as a training image, since it lies in data.root" in said
+        assert "which would be read as a training image, since it is in data.root" in said
     assert everything_below(pets) == before
 
 
@@ -115,11 +115,11 @@ def test_a_file_of_somebody_else_is_not_replaced_and_ones_own_is(pets, capsys):
         was = (here / name).read_bytes()
         assert sample.main(["x.yaml", "--count=2", "--out", name]) == 2
         said = capsys.readouterr().err
-        assert said == (f"error: --out: got {name}, which is there and was not written by this command: give another "
+        assert said == (f"error: --out: got {name}, which exists and was not written by this command: give another "
                         "name, or remove it\n")  # fmt: skip
         assert (here / name).read_bytes() == was
     assert sample.main(["x.yaml", "--count=2", "--out=pipe.png"]) == 2
-    assert "which is a device or the like" in capsys.readouterr().err
+    assert "which is a device or another special file" in capsys.readouterr().err
     assert data.main(["x.yaml", "--out=photo.png"]) == 2
     assert export.main(["x.yaml", "--format=onnx", "--out=m.onnx"]) == 2
     for name in ("new.png", "new.gif", "new.npz", "empty.png"):

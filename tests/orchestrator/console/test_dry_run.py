@@ -94,7 +94,7 @@ def test_a_sweep_that_draws_its_trials_shows_some_and_costs_all(alone, capsys, m
         assert sweep.main(["x.yaml", "--dry-run", "--set", f"sweep.num_trials={trials}"]) == 0
         said = capsys.readouterr().out
         assert (
-            f"0 of {trials} points are drawn" in said
+            f"0 of {trials} points are chosen" in said
             and "the last 3 points below are examples" in said
         )
         assert said.count("damping") >= 3

@@ -96,11 +96,11 @@ def test_a_stage_is_shown_as_in_training_until_all_trials_that_need_it_are_over(
     view = View(records, console)
     tell(records.store.work(student.key), PROGRESS)
     for index in needing:
-        assert [line for line in view._running() if line.startswith("student 2")] == [
+        assert [line for line in view._progress_lines() if line.startswith("student 2")] == [
             "student 2: step 7 of 20, loss 0.5, 10 images/s, 0:02 left"
         ]
         records.update(index, status=Status.STOPPED)
-    (line,) = view._running()
+    (line,) = view._progress_lines()
     assert line == "trials: 1 of 3 done, 2 stopped"
     said = shown(view, console)
     assert "stopped at step 7 of 20" in said and "images/s" not in said

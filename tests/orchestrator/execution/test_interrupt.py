@@ -62,7 +62,7 @@ def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
     assert done == (["reference"] if name == "sweep" else [])  # what measures comes first
     again = shlex.join(command(name, "x.yaml", *LONG))
     assert said.splitlines()[-1].endswith(
-        f"stages are kept, 1 more up to a checkpoint; the same command goes on: {again}"
+        f"stages are kept, 1 more up to a checkpoint; the same command resumes: {again}"
     )
     return said
 
@@ -130,7 +130,7 @@ def records(tmp_path) -> Records:
 def test_of_the_open_trials_those_that_had_begun_are_interrupted_and_the_others_were_not_started(
     records,
 ):
-    records.begun |= {0, 1}
+    records.started |= {0, 1}
     records.interrupt()
     expected = [(Status.DONE, ""), (Status.INTERRUPTED, ""), (Status.NOT_STARTED, NOT_BEGUN)]
     assert [(e.status, e.error) for e in records.endings] == expected
@@ -159,7 +159,7 @@ def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records
 
 
 def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_path):
-    records.begun.add(1)
+    records.started.add(1)
     records.interrupt()
     fabricated.publish(records, "KILLED")
     client = fabricated.client_of(records)
@@ -179,10 +179,10 @@ def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_p
 def test_the_end_says_how_much_is_kept_and_by_which_command_it_goes_on(records):
     console = Console(file=io.StringIO(), width=200)
     typed = invocation.typed("sweep", ["my file.yaml", "--set", "teacher.steps=3"])
-    conclusion.print_again(records, console, typed)
+    conclusion.print_resume(records, console, typed)
     total, kept = len(list(records.plan.stages())), len(records.plan.trials[0].stages())
     assert console.file.getvalue() == (
-        f"{kept} of {total} stages are kept; the same command goes on: "
+        f"{kept} of {total} stages are kept; the same command resumes: "
         f"{printed.quoted(Path(sys.executable))} -m orchestrator.sweep 'my file.yaml' --set teacher.steps=3\n"
     )
 

@@ -198,7 +198,7 @@ def test_numbers_on_different_data_are_in_no_ranking_table_or_figure_together(tm
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
     conclusion.write(records)
-    conclusion.conclude(records, console)
+    conclusion.print_conclusion(records, console)
     said = console.file.getvalue()
     assert said.index(f"trials, {scales[0]}, best first") < said.index(
         f"trials, {scales[1]}, best first"

@@ -47,7 +47,7 @@ def store(fabricated_sweep: Records, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def concluded(records: Records, problem: str = "") -> dict[str, str]:
     """A run's closing lines by how they begin."""
     out = io.StringIO()
-    conclusion.conclude(records, Console(file=out, width=100), problem)
+    conclusion.print_conclusion(records, Console(file=out, width=100), problem)
     lines = out.getvalue().splitlines()
     begins = ("results  ", "report  ", "MLflow  ", "filter  ", "publish what is missing with: ")
     found = {begin.strip(): line.removeprefix(begin).strip() for line in lines for begin in begins

@@ -171,7 +171,7 @@ def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(
     progress = records.store.progress(teacher.key)
     assert progress is not None and "4 of 4 images decoded" in progress["doing"]
     records.update_all(lambda _, ending: Ending())
-    assert any(line.startswith("teacher: folder: 4 of 4") for line in view._running())
+    assert any(line.startswith("teacher: folder: 4 of 4") for line in view._progress_lines())
     console.print(view.table())
     assert "4 of 4 images decoded" in console.file.getvalue()
 
@@ -197,7 +197,7 @@ def test_each_new_warning_is_a_line_of_the_log_and_the_last_few_stand_in_the_tab
 def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, capsys):
     stage = records.plan.trials[0].chain[0]
     records.store.warn(stage, "a checkpoint <was> damaged")
-    conclusion.conclude(records, console)
+    conclusion.print_conclusion(records, console)
     assert "1 warning:\n  teacher: a checkpoint <was> damaged\n" in console.file.getvalue()
     assert "<h2>Warnings</h2>" in page(records)
     assert "teacher: a checkpoint &lt;was&gt; damaged</li>" in page(records)
@@ -219,7 +219,7 @@ def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(
     )
     trials = tuple(replace(trial, facts=replace(trial.facts, data=info)) for trial in plan.trials)
     warned = Records(replace(plan, trials=trials, recorded=plan.id), records.store)
-    conclusion.conclude(warned, console)
+    conclusion.print_conclusion(warned, console)
     assert "1 warning:\n  digits: 3 damaged images skipped: a.png\n" in console.file.getvalue()
     assert "<li>digits: 3 damaged images skipped: a.png</li>" in page(warned)
 
@@ -231,7 +231,7 @@ def test_a_long_list_is_cut_and_says_how_long_it_is(tmp_path):
 
 
 def test_a_sweep_that_went_well_has_no_such_section(records, console):
-    conclusion.conclude(records, console)
+    conclusion.print_conclusion(records, console)
     assert "warning" not in console.file.getvalue()
     assert "<h2>Warnings</h2>" not in page(records)
 

@@ -141,7 +141,7 @@ def test_a_store_that_is_not_there_is_refused(name, tmp_path):
             "playground": ["x"]}.get(name, [])  # fmt: skip
     said = run(tmp_path, name, *more, "--storage=nowhere")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == "error: --storage: got nowhere, which is not there\n"
+    assert said.stderr == "error: --storage: got nowhere, which does not exist\n"
     (tmp_path / "other").mkdir()
     said = run(tmp_path, name, *more, "--storage=other")
     assert (
@@ -152,7 +152,7 @@ def test_a_store_that_is_not_there_is_refused(name, tmp_path):
 
 def test_a_table_of_the_sweeps_of_nothing_is_no_empty_table(tmp_path):
     said = run(tmp_path, "status")
-    assert said.returncode == 2 and "--storage: got runs, which is not there" in said.stderr
+    assert said.returncode == 2 and "--storage: got runs, which does not exist" in said.stderr
 
 
 def test_a_file_as_windows_saves_it_is_read_wherever_it_lies(tmp_path):

@@ -58,7 +58,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_stage_is_listed_with_who_needs_it(root, capsys):
     one, other = sweep(root, "one"), sweep(root, "other", distill__lr=1e-4)
-    found = {e.key: e for e in inventory.entries(root)}
+    found = {e.key: e for e in inventory.stored_stages(root)}
     assert found.keys() == keys(one) | keys(other)
     teacher = one.plan.trials[0].chain[0].key
     both = {f"one/{one.plan.id}", f"other/{other.plan.id}"}

@@ -101,7 +101,7 @@ def test_its_networks_are_sampled_exported_and_played_with(store, version, tmp_p
 
 
 def test_the_list_of_the_store_calls_its_stages_as_the_sweep_does(store, version, capsys):
-    names = {entry.name for entry in inventory.entries(Folder(store))}
+    names = {entry.name for entry in inventory.stored_stages(Folder(store))}
     assert {"teacher, damping 9", "student 2, damping 25", "reference"} <= names
     assert stages.main(["--storage", str(store), "list"]) == 0
     assert "teacher, damping 25" in capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_
         return exists(self)
 
     for index in range(3):
-        records.draw()
+        records.grow()
         assert len(followed.look().plan.trials) == index + 1
         records.end(index, "failed", "teacher: loss is nan")
         records.save()
@@ -159,7 +159,7 @@ def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_
     fabricated.finish(records.store, trial.evaluation)
     monkeypatch.setattr(Folder, "exists", exists_too)
     assert followed.look().endings[0].status == "done"
-    records.draw()
+    records.grow()
     asked.clear()
     assert followed.look().endings[0].status == "done" and len(followed.records.plan.trials) == 4
     assert [path for path in asked if trial.key in path] == []

@@ -113,7 +113,7 @@ def test_a_reader_always_sees_a_plan_with_its_own_endings_while_another_thread_d
         for reader in readers:
             reader.start()
         for index in range(40):
-            assert [trial.index for trial in records.draw()] == [index]
+            assert [trial.index for trial in records.grow()] == [index]
             records.end(index, "failed", f"fault {index}")
         over.set()
         for reader in readers:

@@ -188,7 +188,7 @@ def test_trials_whose_reference_cannot_be_had_are_not_begun_and_the_others_are(t
     assert search.suggest("first")["trial"] == 0
     lost = planned.trials[2].reference
     assert lost is not None and lost.key != planned.trials[0].reference.key
-    records.give_up(lost.key, "reference: no weights")
+    records.fail_measured_by(lost.key, "reference: no weights")
     assert [(e.status, e.error) for e in records.endings] == [
         ("waiting", ""), ("waiting", ""), ("failed", "reference: no weights"), ("failed", "reference: no weights")
     ]  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_sweep_that_draws_its_trials_draws_no_more_of_them(tmp_path):
     records = Records(plan(drawn, sweep={"search": "optuna", "num_trials": 5}), Store(tmp_path))
     search = proposals(records, tmp_path)
     assert search.suggest("first")["trial"] == 0
-    records.give_up(records.plan.trials[0].reference.key, "reference: no weights")
+    records.fail_measured_by(records.plan.trials[0].reference.key, "reference: no weights")
     assert search.suggest("second") == "FINISHED" and len(records.plan.trials) == 1
 
 
