@@ -70,7 +70,7 @@ def store_notes(stores: Iterable[str]) -> tuple[str, ...]:
 
 
 def ending_of(path: str) -> str:
-    """`.png` of `a/b.PNG`; empty where there is none."""
+    """`.png` of `a/b.PNG`; empty if there is none."""
     stem, dot, last = path.rpartition("/")[2].rpartition(".")
     return f".{last.lower()}" if dot and stem else ""
 

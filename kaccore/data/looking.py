@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from kaccore.data import on_disk, user_images
-from kaccore.data.cache import ImageCache, ordered_notes
+from kaccore.data.cache import ImageCache
+from kaccore.data.decoding import ordered_notes
 from kaccore.data.images import ImageData
 from kaccore.data.undecoded import UndecodedImages
 

@@ -17,7 +17,8 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from kaccore.data.cache import FOLDER, ImageSource, locked
+from kaccore.data.cache import FOLDER, locked
+from kaccore.data.decoding import ImageSource
 
 # pages at the end of an LMDB that may be numbered and never written, as its own copying allows
 LMDB_SLACK = 16

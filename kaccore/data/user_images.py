@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from kaccore.data import array_files, table_files
-from kaccore.data.cache import ImageCache, ImageSource, ordered_notes
+from kaccore.data.cache import ImageCache
 from kaccore.data.class_names import printable_names
+from kaccore.data.decoding import ImageSource, ordered_notes
 from kaccore.data.endings import ending_of, readable
 from kaccore.data.images import ImageData
 from kaccore.data.tree import Tree, Walk, arrange, file_version, walk_folder
