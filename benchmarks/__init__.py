@@ -1,6 +1,5 @@
-"""Measurements of speed and memory, as ratios within one run: `python -m benchmarks`, or a part of
-it by name.
+"""Measurements of speed and memory, mostly as ratios within one run: `python -m benchmarks`, or one
+part of it by name.
 
-Machines differ, and so does what else runs on them: what is compared is measured in turns, and the
-median of the ratios is given with its quartiles. `docs/performance.md` explains what the figures
-mean."""
+Machines and their load differ: calls that are compared are measured in turns, and the table has the
+median of the ratios with its quartiles. `docs/performance.md` explains the results."""

@@ -1,7 +1,7 @@
-"""`python -m benchmarks [PART ...]`: each part in a process of its own, one after the other, and a
-table of them all.
+"""`python -m benchmarks [PART ...]`: runs each part in a process of its own, one after the other, and
+prints a table for each.
 
-`--json FILE` writes the figures there as well. Without a part: all but `gpu`.
+`--json FILE` also writes the measurements there. Without a part: all except `gpu`.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Figure
+from benchmarks.measure import Measurement
 
-WIDTH = 110  # columns: a file or a pipe has 80, which folds the table
+WIDTH = 110  # columns: the 80 of a file or a pipe would wrap the table
 PARTS = {
     "draws": "Kac draws against a table of quantiles",
     "training": "training steps against plain PyTorch and against their arithmetic",
@@ -32,58 +32,59 @@ PARTS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and print; the exit status is that of the last part that failed, or 0."""
+    """Measure and print; returns the exit status of the last part that failed, or 0."""
     listed = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, epilog=listed)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named"
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all except gpu"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the measurements to this file"
+    )
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if unknown := [part for part in given.parts if part not in PARTS]:
         parser.error(f"PART: got {unknown[0]!r}, expected one of {', '.join(PARTS)}")
     if given.here:
         (part,) = given.parts
-        given.json.write_text(
-            json.dumps([asdict(f) for f in importlib.import_module(f"benchmarks.{part}").figures()])
-        )
+        module = importlib.import_module(f"benchmarks.{part}")
+        given.json.write_text(json.dumps([asdict(m) for m in module.measurements()]))
         return 0
-    return _all(given.parts or [part for part in PARTS if part != "gpu"], given.json)
+    return _run(given.parts or [part for part in PARTS if part != "gpu"], given.json)
 
 
-def _all(parts: list[str], keep: Path | None) -> int:
+def _run(parts: list[str], output: Path | None) -> int:
     console = Console()
     status = 0
-    found = []
+    every: list[Measurement] = []
     console.width = max(console.width, WIDTH)
     for part in parts:
         console.print(f"[bold]{part}[/]: {PARTS[part]}", highlight=False)
         with tempfile.TemporaryDirectory() as folder:
-            said = Path(folder) / "figures.json"
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks", part, "--here", "--json", said], check=False
-            )
-            status = done.returncode or status
-            figures = (
-                [Figure(**each) for each in json.loads(said.read_text())] if said.exists() else []
-            )
-        console.print(table(figures))
-        found += figures
-    if keep is not None:
-        keep.write_text(json.dumps([asdict(figure) for figure in found], indent=1) + "\n")
+            file = Path(folder) / "measurements.json"
+            command = [sys.executable, "-m", "benchmarks", part, "--here", "--json", str(file)]
+            process = subprocess.run(command, check=False)
+            status = process.returncode or status
+            entries = json.loads(file.read_text()) if file.exists() else []
+        measurements = [Measurement(**entry) for entry in entries]
+        console.print(table(measurements))
+        every += measurements
+    if output is not None:
+        output.write_text(json.dumps([asdict(m) for m in every], indent=1) + "\n")
     return status
 
 
-def table(figures: list[Figure]) -> Table:
-    """The figures for people."""
-    shown = Table("what", "against", "median", "quartiles", "to reach", "")
-    for f in figures:
-        unit = f" {f.unit}" if f.unit else ""
-        between = "" if f.low == f.high else f"{f.low:.3g} .. {f.high:.3g}"
-        reached = "" if f.met is None else "reached" if f.met else "NOT reached"
-        shown.add_row(f.what, f.against, f"{f.value:.3g}{unit}", between, f.reach, reached)
-    return shown
+def table(measurements: list[Measurement]) -> Table:
+    """The measurements as a table to print."""
+    rows = Table("what", "against", "median", "quartiles", "target", "")
+    for m in measurements:
+        unit = f" {m.unit}" if m.unit else ""
+        quartiles = "" if m.low == m.high else f"{m.low:.3g} .. {m.high:.3g}"
+        verdict = ""
+        if m.met is not None:
+            verdict = "reached" if m.met else "NOT reached"
+        rows.add_row(m.what, m.against, f"{m.value:.3g}{unit}", quartiles, m.reach, verdict)
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How things are timed and what a figure is."""
+"""Timing, and the record of one measurement."""
 
 import os
 import statistics
@@ -13,10 +13,9 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the table: `value` of what, against what, with its lower and upper quartile, in
-    `unit`; `reach` is what it should come to, as "<= 1.03" or ">= 3", empty where there is no such
-    thing."""
+class Measurement:
+    """One line of the table: the `value` of `what`, relative to `against`, with its lower and upper
+    quartile, in `unit`; `reach` is the target, such as "<= 1.03" or ">= 3", empty for none."""
 
     part: str
     what: str
@@ -29,7 +28,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value reaches what it should."""
+        """Whether the value reaches its target; None without a target."""
         if not self.reach:
             return None
         sign, bound = self.reach.split()
@@ -37,7 +36,7 @@ class Figure:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """The duration of one call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
@@ -46,7 +45,7 @@ def seconds(call: Callable[[], object]) -> float:
 def in_turns(
     *calls: Callable[[], object], repeats: int = 15, warm_up: int = WARM_UP
 ) -> list[list[float]]:
-    """Seconds of each call, taken in turns so that whatever else happens meets them all."""
+    """Seconds of each call, measured in turns so that other load affects all calls alike."""
     for _ in range(warm_up):
         for call in calls:
             call()
@@ -55,12 +54,12 @@ def in_turns(
 
 
 def ratio(over: list[float], under: list[float]) -> tuple[float, float, float]:
-    """The median of the rounds' ratios, and its quartiles."""
+    """The median of the rounds' ratios, with lower and upper quartile."""
     return spread([a / b for a, b in zip(over, under, strict=True)])
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of a command in another folder which uses this checkout."""
+    """The environment of a command that runs in another folder and uses this checkout."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 

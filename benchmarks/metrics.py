@@ -6,26 +6,26 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Figure, in_turns, ratio
+from benchmarks.measure import Measurement, in_turns, ratio
 from kaccore.data import load
 from kaccore.metrics.fid import Reference, compare, extract
 
 FEATURES = "mnist-cnn-v1"
 
 
-def figures() -> Iterator[Figure]:
-    """The reference's statistics are read from a file, as evaluations do."""
+def measurements() -> Iterator[Measurement]:
+    """FID with the reference read from a file, as in evaluations."""
     torch.set_num_threads(1)
     images = load("mnist").images
     with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "reference.safetensors"
-        Reference.build(images, FEATURES).save(kept)
+        file = Path(folder) / "reference.safetensors"
+        Reference.build(images, FEATURES).save(file)
 
         def fid() -> dict[str, float]:
-            return compare(extract(images, FEATURES), Reference.load(kept), ["fid"])
+            return compare(extract(images, FEATURES), Reference.load(file), ["fid"])
 
         whole, features = in_turns(fid, lambda: extract(images, FEATURES), repeats=7, warm_up=1)
-    yield Figure(
+    yield Measurement(
         "metrics",
         "FID of 5,000 MNIST images",
         "their features",

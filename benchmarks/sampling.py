@@ -5,23 +5,23 @@ from functools import partial
 
 import torch
 
-from benchmarks.measure import Figure, in_turns, ratio
+from benchmarks.measure import Measurement, in_turns, ratio
 from benchmarks.training import NETWORKS, PATH, Network
 from kaccore.sampling import sample
 
 IMAGES, STEPS = 64, 20
 
 
-def figures() -> Iterator[Figure]:
-    """Euler's twenty steps, plain and guided."""
+def measurements() -> Iterator[Measurement]:
+    """Twenty Euler steps, plain and guided."""
     torch.set_num_threads(1)
     for name in ("default", "128 channels"):
         alone, plain, guided = in_turns(*_calls(NETWORKS[name]), repeats=7, warm_up=1)
         what = f"{STEPS} Euler steps, {name}"
-        yield Figure(
+        yield Measurement(
             "sampling", what, f"{STEPS} evaluations", *ratio(plain, alone), "times", "<= 1.03"
         )
-        yield Figure(
+        yield Measurement(
             "sampling",
             f"{what}, guided",
             f"{STEPS} evaluations",
@@ -34,7 +34,7 @@ def figures() -> Iterator[Figure]:
 def _calls(
     network: Network,
 ) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
-    """The network's evaluations alone; in a solver; in a solver and guided."""
+    """The network's evaluations alone; in a solver; in a solver with guidance."""
     model = network.made().eval()
     shape = (IMAGES, network.image_channels, network.size, network.size)
     x = torch.randn(shape)

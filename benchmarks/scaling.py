@@ -1,6 +1,6 @@
-"""Past one machine: `python -m benchmarks.scaling`. What a CIFAR-10 table costs on paper, with and
-without shared stages, and how what the driver does by itself grows with the trials.
-`docs/scaling.md` reads the figures."""
+"""Beyond one machine: `python -m benchmarks.scaling`. The calculated cost of a CIFAR-10 table, with and
+without shared stages, and the driver's own work by the number of trials. `docs/scaling.md` discusses
+the results."""
 
 import sys
 import tempfile
@@ -33,7 +33,7 @@ SPACE = {
     "seed": {"grid": [0, 1, 2]},
 }
 STEPS = {"teacher": [100], "student": [1, 2, 4, 20]}
-# operations a second of an H100 in dense bfloat16, and the part of it that we assume
+# operations a second of an H100 in dense bfloat16, and the assumed share of it
 PEAK = 989e12
 SHARE = 0.35
 TRIALS = (100, 1_000, 10_000)
@@ -42,13 +42,12 @@ TRIALS = (100, 1_000, 10_000)
 def main() -> None:
     """Compute, measure and print."""
     console = Console(width=110)
-    console.print(costs("distillkac_cifar10.yaml", "kacflow_cifar10.yaml"))
-    console.print(books(map(int, sys.argv[1:] or TRIALS)))
+    console.print(gpu_hours("distillkac_cifar10.yaml", "kacflow_cifar10.yaml"))
+    console.print(driver_times(map(int, sys.argv[1:] or TRIALS)))
 
 
-def costs(*names: str) -> Table:
-    """GPU hours of the 375 cells; a cell of 100 steps is the teacher's, the others are
-    students'."""
+def gpu_hours(*names: str) -> Table:
+    """GPU hours of the 375 cells; cells of 100 steps sample the teacher, the others students."""
     table = Table("network", "cells", "stages", "GPU hours, shared", "each cell alone", "times")
     for name in names:
         experiment = loading.load(PAPER / name)
@@ -77,7 +76,7 @@ def costs(*names: str) -> Table:
 
 
 def hours(stages: Iterable[Stage]) -> float:
-    """Of one GPU, for all the arithmetic of `stages`; features and data are left out."""
+    """Hours of one GPU for the arithmetic of `stages`, without features and data."""
     return sum(_operations(stage) for stage in stages) / (PEAK * SHARE) / 3600
 
 
@@ -85,7 +84,7 @@ def _operations(stage: Stage) -> float:
     if stage.kind == "reference":
         return 0.0
     teacher = stage.teacher_spec
-    once = _forward(teacher.model, 10 if teacher.label_dropout else 0)
+    once = _forward_operations(teacher.model, 10 if teacher.label_dropout else 0)
     if stage.kind == "evaluation":
         spec = stage.evaluation_spec
         passes = spec.sampling.steps * EVALUATIONS[spec.sampling.solver]
@@ -104,7 +103,7 @@ class Shape(NamedTuple):
 
 
 @lru_cache
-def _forward(model: NetworkKind, classes: int) -> float:
+def _forward_operations(model: NetworkKind, classes: int) -> float:
     """Operations of one evaluation of the network for one image of 32x32."""
     arguments = model.arguments(Shape(3, 32))
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -112,11 +111,9 @@ def _forward(model: NetworkKind, classes: int) -> float:
     return float(counter.get_total_flops())
 
 
-def books(counts: Iterable[int]) -> Table:
-    """Seconds of the driver's own work, whatever the trials do."""
-    table = Table(
-        "trials", "plan", "look up what is done", "note the end of each", "write what was found"
-    )
+def driver_times(counts: Iterable[int]) -> Table:
+    """Seconds of the driver's own work for a number of trials."""
+    table = Table("trials", "plan", "look up finished stages", "record each end", "write the table")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
@@ -125,11 +122,11 @@ def books(counts: Iterable[int]) -> Table:
             records = Records(planned, Store(Path(folder)))
             records.open()
             finish(records)
-            for work in (_look_up, _note, Records.save):
+            for work in (_look_up, _end_trials, Records.save):
                 began = time.perf_counter()
                 work(records)
                 seconds.append(time.perf_counter() - began)
-        table.add_row(f"{count:,}", *(f"{each:.2f} s" for each in seconds))
+        table.add_row(f"{count:,}", *(f"{value:.2f} s" for value in seconds))
     return table
 
 
@@ -137,7 +134,7 @@ def _look_up(records: Records) -> None:
     assert all(records.store.done(stage.key) for stage in records.plan.stages())
 
 
-def _note(records: Records) -> None:
+def _end_trials(records: Records) -> None:
     for trial in records.plan.trials:
         records.end(trial.index, "done")
 

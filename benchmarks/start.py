@@ -1,4 +1,4 @@
-"""Commands against the imports that they cannot do without, each in a fresh process."""
+"""Commands against the imports that they need, each in a new process."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import EXPERIMENT, Figure, environment, seconds, spread
+from benchmarks.measure import EXPERIMENT, Measurement, environment, seconds, spread
 
 REPEATS = 3
 RAY_TRAIN = """
@@ -30,9 +30,9 @@ QUIET = {
 }
 
 
-def figures() -> Iterator[Figure]:
-    """Quick answers, and the way to the first training step beside what Ray Train alone takes to a
-    worker's first line."""
+def measurements() -> Iterator[Measurement]:
+    """Quick commands, and the time to the first training step, compared with that of a bare Ray
+    Train program to its worker's first line."""
     commands = {
         "--help": ("--help",),
         "a file that is not there": ("nothing.yaml",),
@@ -43,18 +43,18 @@ def figures() -> Iterator[Figure]:
         for what, arguments in commands.items():
             call = partial(_run, folder, "-m", "orchestrator.sweep", *arguments)
             took = [seconds(call) for _ in range(REPEATS)]
-            yield Figure("start", what, "", *spread(took), "s", "<= 2")
+            yield Measurement("start", what, "", *spread(took), "s", "<= 2")
         imports = [
             seconds(lambda: _run(folder, "-c", "import torch, ray, mlflow")) for _ in range(REPEATS)
         ]
-    yield Figure("start", "import torch, ray, mlflow", "", *spread(imports), "s")
+    yield Measurement("start", "import torch, ray, mlflow", "", *spread(imports), "s")
     first = [
         _until("runs/work/*/progress.json", "-m", "orchestrator.train", str(EXPERIMENT))
         for _ in range(REPEATS)
     ]
     bare = [_until("begun", "-c", RAY_TRAIN) for _ in range(REPEATS)]
     over = [a - b for a, b in zip(first, imports, strict=True)]
-    yield Figure(
+    yield Measurement(
         "start",
         "command to first training step, beyond these imports",
         "",
@@ -63,7 +63,7 @@ def figures() -> Iterator[Figure]:
         "<= 4",
     )
     over = [a - b for a, b in zip(bare, imports, strict=True)]
-    yield Figure(
+    yield Measurement(
         "start",
         "a bare Ray Train program to its worker's first line, beyond them",
         "",
@@ -83,7 +83,7 @@ def _run(folder: str, *arguments: str) -> None:
 
 
 def _until(appears: str, *arguments: str) -> float:
-    """Seconds until there is a file of that name in the folder where the command runs."""
+    """Seconds until a file that matches `appears` exists in the folder where the command runs."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         command, nowhere = [sys.executable, *arguments], subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""What keeping the books costs: `python -m benchmarks.store`. Compare within one run: machines
+"""The cost of the store's records: `python -m benchmarks.store`. Compare within one run: machines
 differ."""
 
 import subprocess
@@ -25,7 +25,7 @@ print(next(int(line.split()[1]) for line in status.splitlines() if line.startswi
 
 
 def plan(trials: int) -> Plan:
-    """A sweep of so many evaluations of one teacher."""
+    """A sweep of so many `trials`, all evaluations of one teacher."""
     space = {"space": {"sampling.steps": {"grid": list(range(1, trials + 1))}}}
     config = {
         "name": "bench",
@@ -58,8 +58,8 @@ def main() -> None:
         records = Records(swept, store)
         finish(records)
         began = time.perf_counter()
-        found = sum(store.done(stage.key) for stage in swept.stages())
-        table.add_row(f"look up {found} finished stages", f"{time.perf_counter() - began:.3f} s")
+        done = sum(store.done(stage.key) for stage in swept.stages())
+        table.add_row(f"look up {done} finished stages", f"{time.perf_counter() - began:.3f} s")
     for count in TRIALS:
         with tempfile.TemporaryDirectory() as folder:
             records = Records(plan(count), Store(Path(folder)))
@@ -68,12 +68,13 @@ def main() -> None:
             began = time.perf_counter()
             for trial in records.plan.trials:
                 records.end(trial.index, "done")
-            each = 1e3 * (time.perf_counter() - began) / count
-            table.add_row(f"note the end of a trial, one of {count}", f"{each:.1f} ms")
-    said = subprocess.run(
+            milliseconds = 1e3 * (time.perf_counter() - began) / count
+            table.add_row(f"record the end of a trial, one of {count}", f"{milliseconds:.1f} ms")
+    coordinator = subprocess.run(
         [sys.executable, "-c", COORDINATOR], capture_output=True, text=True, check=True
-    ).stdout
-    table.add_row("memory of a waiting coordinator's imports (PSS)", f"{float(said):.0f} MB")
+    )
+    memory = float(coordinator.stdout)
+    table.add_row("memory of a waiting coordinator's imports (PSS)", f"{memory:.0f} MB")
     Console().print(table)
 
 

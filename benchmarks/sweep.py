@@ -1,5 +1,5 @@
-"""Twelve trials of the default experiment, two seeds side by side on two cores, against what their
-stages take."""
+"""Twelve trials of the default experiment, two seeds in parallel on two cores, against the time of
+their stages."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import EXPERIMENT, Figure, environment, spread
+from benchmarks.measure import EXPERIMENT, Measurement, environment, spread
 
 START = 45.0  # seconds that Ray and the worker groups may take to start
 SETTINGS = [
@@ -24,39 +24,45 @@ SETTINGS = [
 ]
 
 
-def figures() -> Iterator[Figure]:
-    """Wall time against the stages' own, and the most memory that the driver and a worker held."""
+def measurements() -> Iterator[Measurement]:
+    """Wall time against the stages' own seconds, and the peak memory of the driver and a worker."""
     with tempfile.TemporaryDirectory() as folder:
-        given = [word for each in SETTINGS for word in ("--set", each)]
+        given = [word for setting in SETTINGS for word in ("--set", setting)]
         command = [sys.executable, "-m", "orchestrator.sweep", str(EXPERIMENT), *given]
-        began, held = time.perf_counter(), {"driver": 0.0, "worker": 0.0}
-        with Path(folder, "said").open("w") as said:
-            process = psutil.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said)
+        began, peak = time.perf_counter(), {"driver": 0.0, "worker": 0.0}
+        with Path(folder, "output").open("w") as output:
+            process = psutil.Popen(
+                command, cwd=folder, env=environment(), stdout=output, stderr=output
+            )
             while process.poll() is None:
-                _look(process, held)
+                _update_memory(process, peak)
                 time.sleep(1.0)
         wall = time.perf_counter() - began
         if process.returncode:
-            raise RuntimeError(Path(folder, "said").read_text())
+            raise RuntimeError(Path(folder, "output").read_text())
         stages = [
             json.loads(path.read_text())
             for path in Path(folder).glob("runs/stages/*/manifest.json")
         ]
     own = sum(stage["seconds"] for stage in stages) / 2
-    yield Figure("sweep", f"12 trials, {len(stages)} stages", "", *spread([wall]), "s")
-    yield Figure("sweep", "their stages' own seconds, by two", "", *spread([own]), "s")
+    yield Measurement("sweep", f"12 trials, {len(stages)} stages", "", *spread([wall]), "s")
+    yield Measurement("sweep", "their stages' own seconds, by two", "", *spread([own]), "s")
     over = spread([(wall - START) / own])
-    yield Figure("sweep", f"all but {START:.0f} s for starting", "these", *over, "times", "<= 1.08")
-    yield Figure(
-        "sweep", "the driver's memory (PSS)", "", *spread([held["driver"]]), "MB", "<= 600"
+    yield Measurement(
+        "sweep", f"all but {START:.0f} s for starting", "these", *over, "times", "<= 1.08"
     )
-    yield Figure("sweep", "a worker's memory (PSS)", "", *spread([held["worker"]]), "MB", "<= 1200")
+    yield Measurement(
+        "sweep", "the driver's memory (PSS)", "", *spread([peak["driver"]]), "MB", "<= 600"
+    )
+    yield Measurement(
+        "sweep", "a worker's memory (PSS)", "", *spread([peak["worker"]]), "MB", "<= 1200"
+    )
 
 
-def _look(process: psutil.Popen, held: dict[str, float]) -> None:
+def _update_memory(process: psutil.Popen, peak: dict[str, float]) -> None:
     with suppress(psutil.Error):
-        held["driver"] = max(held["driver"], process.memory_full_info().pss / 1e6)
-        for each in process.children(recursive=True):
+        peak["driver"] = max(peak["driver"], process.memory_full_info().pss / 1e6)
+        for child in process.children(recursive=True):
             with suppress(psutil.Error, IndexError):
-                if "RayTrainWorker" in each.cmdline()[0]:
-                    held["worker"] = max(held["worker"], each.memory_full_info().pss / 1e6)
+                if "RayTrainWorker" in child.cmdline()[0]:
+                    peak["worker"] = max(peak["worker"], child.memory_full_info().pss / 1e6)

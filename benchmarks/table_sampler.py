@@ -1,9 +1,8 @@
-"""The usual way to draw the Kac process, written here for the comparison: an inverse-CDF table over
-(t, u).
+"""The usual sampler of the Kac process, written for comparison: an inverse-CDF table over (t, u).
 
 For one damping and one speed the quantiles of K_t are tabulated at `TIMES` times and `LEVELS`
-levels in [0, 1], and read between the nodes bilinearly; velocities are computed in double precision
-from the scaled Bessel functions. The sizes are those of the published code of arXiv 2506.20641."""
+levels in [0, 1], and interpolated bilinearly; velocities are computed in double precision from the
+scaled Bessel functions. The sizes are those of the published code of arXiv 2506.20641."""
 
 import torch
 from torch import Generator, Tensor
@@ -38,8 +37,7 @@ class TableSampler:
         return x, self._velocity(x.double(), t[:, None].double()).float()
 
     def _velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        """x / (t + (r/c) I0(beta r)/I1(beta r)), with its limits in the middle and on the light
-        cone."""
+        """x / (t + (r/c) I0(beta r)/I1(beta r)), with its limits at x = 0 and on the light cone."""
         a, c = self.process.damping, self.process.speed
         r = ((c * t).square() - x.square()).clamp_min(0).sqrt()
         z = (a / c * r).clamp_min(1e-12)
@@ -47,8 +45,8 @@ class TableSampler:
         return torch.where(r > 0, v, c * torch.sign(x))
 
     def _rows(self, t: Tensor) -> Tensor:
-        """The quantiles at some times: the cdf by the trapezoidal rule on as many displacements,
-        turned round."""
+        """The quantiles at some times: the inverse of the cdf, which is computed by the trapezoidal
+        rule on as many displacements."""
         a, c = self.process.damping, self.process.speed
         x = torch.linspace(-1, 1, LEVELS, dtype=torch.float64) * c * t[:, None]
         density = self.process.density(x, t)

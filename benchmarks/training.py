@@ -1,8 +1,7 @@
-"""Training steps: ours against plain PyTorch, and against the arithmetic that they cannot do
-without.
+"""Training steps: ours against plain PyTorch, and against the time of the arithmetic alone.
 
-Plain is what a tutorial has: torch.optim.Adam as it comes, the average of the weights parameter by
-parameter, the norm of the gradients bounded by torch's own function. Data, path, network, batch and
+Plain is the code of a tutorial: torch.optim.Adam with its defaults, the exponential moving average
+parameter by parameter, gradient clipping by torch's own function. Data, path, network, batch and
 draws are the same."""
 
 import copy
@@ -14,20 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Figure, in_turns, ratio, spread
+from benchmarks.measure import Measurement, in_turns, ratio, spread
 from kaccore import EndpointDistiller, KacPath, KacProcess, flow_matching_loss
 from kaccore.models import UNet
 from kaccore.tensors import generator_for
 from kaccore.training import Settings, Training
 
 PATH = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
-SIDE = 1024  # of the square matrices whose product says what arithmetic this machine can do
+SIDE = 1024  # of the square matrices whose product measures this machine's arithmetic
 SAME = 20  # steps over which the losses are compared
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network, images for it, and how many at a time."""
+    """A network, the shape of its images, and the batch size."""
 
     size: int
     image_channels: int
@@ -35,7 +34,7 @@ class Network:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def made(self) -> UNet:
-        """The network with weights that are always the same."""
+        """The network, always with the same weights."""
         torch.manual_seed(0)
         return UNet(self.size, self.image_channels, **self.settings)
 
@@ -55,8 +54,8 @@ NETWORKS = {
 }
 
 
-def figures() -> Iterator[Figure]:
-    """Ours against plain, and against matrix products of as many operations."""
+def measurements() -> Iterator[Measurement]:
+    """Our steps against plain ones, and against matrix products with as many operations."""
     torch.set_num_threads(1)
     product = torch.randn(2, SIDE, SIDE)
     for name in ("default", "128 channels"):
@@ -64,27 +63,31 @@ def figures() -> Iterator[Figure]:
         ours, plain = _ours(network), _plain(network)
         apart = [abs(ours() / plain() - 1) for _ in range(SAME)]
         slow, fast, known = in_turns(plain, ours, lambda: product[0] @ product[1])
-        yield Figure(
+        yield Measurement(
             "training", f"plain PyTorch, {name}", "ours", *ratio(slow, fast), "times", ">= 1.5"
         )
-        yield Figure(
+        yield Measurement(
             "training",
             f"largest difference of {SAME} losses, {name}",
             "plain's",
             *spread([max(apart)]),
         )
-        floors = [each * operations(network) / (2 * SIDE**3) for each in known]
-        yield Figure(
+        floors = [seconds * operations(network) / (2 * SIDE**3) for seconds in known]
+        yield Measurement(
             "training", f"a training step, {name}", "its arithmetic", *ratio(fast, floors), "times"
         )
-        yield Figure(
-            "training", f"a training step, {name}", "", *spread([1e3 * each for each in fast]), "ms"
+        yield Measurement(
+            "training",
+            f"a training step, {name}",
+            "",
+            *spread([1e3 * seconds for seconds in fast]),
+            "ms",
         )
         yield _student(network, name, ours)
 
 
 def step_of(network: Network) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A training step, and the draws in it alone."""
+    """A training step, and only the draws in it."""
     (x0, _), t = _data(network), torch.rand(network.batch)
     return _ours(network), lambda: PATH.sample(x0, t)
 
@@ -132,7 +135,7 @@ def _plain(network: Network) -> Callable[[], float]:
     return step
 
 
-def _student(network: Network, name: str, teacher: Callable[[], float]) -> Figure:
+def _student(network: Network, name: str, teacher: Callable[[], float]) -> Measurement:
     """A step of a student of four intervals, five teacher steps in each, against the teacher's."""
     (x0, labels), frozen = _data(network), network.made().eval().requires_grad_(False)
     distiller = EndpointDistiller(frozen, PATH, intervals=4, substeps=5)
@@ -141,23 +144,16 @@ def _student(network: Network, name: str, teacher: Callable[[], float]) -> Figur
         lambda net, step: distiller.loss(net, x0, labels, generator_for(0, "bench", step))
     )
     student, own = in_turns(lambda: next(steps), teacher)
-    return Figure(
+    return Measurement(
         "training", f"a student's step, {name}", "a teacher's", *ratio(student, own), "times"
     )
 
 
 def _data(network: Network) -> tuple[Tensor, Tensor | None]:
-    draw = generator_for(0, "images")
-    x0 = (
-        torch.rand(
-            network.batch, network.image_channels, network.size, network.size, generator=draw
-        )
-        * 2
-        - 1
-    )
-    labels = (
-        torch.randint(10, (network.batch,), generator=draw)
-        if network.settings.get("classes")
-        else None
-    )
+    generator = generator_for(0, "images")
+    shape = (network.batch, network.image_channels, network.size, network.size)
+    x0 = torch.rand(shape, generator=generator) * 2 - 1
+    labels = None
+    if network.settings.get("classes"):
+        labels = torch.randint(10, (network.batch,), generator=generator)
     return x0, labels

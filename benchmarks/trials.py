@@ -1,5 +1,5 @@
-"""What a trial that has nothing to do costs, in Ray Tune, in MLflow and in the report: `python -m
-benchmarks.trials`, or with other counts of trials, `python -m benchmarks.trials 100 1000`."""
+"""The cost of a trial whose stages are all finished, in Ray Tune, MLflow and the report: `python -m
+benchmarks.trials`, or with other numbers of trials, `python -m benchmarks.trials 100 1000`."""
 
 import sys
 import tempfile
@@ -23,13 +23,13 @@ TRIALS = (50, 100, 200)
 
 
 class Memory:
-    """The most memory (PSS, in MB) that one coordinator and this process, the driver, take while it
-    is open."""
+    """The peak memory (PSS, in MB) of one coordinator and of this process, the driver, inside the
+    block."""
 
     def __init__(self) -> None:
         self.coordinator = self.driver = 0.0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._measure, daemon=True)
 
     def __enter__(self) -> "Memory":
         self._thread.start()
@@ -39,22 +39,22 @@ class Memory:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _measure(self) -> None:
         me = psutil.Process()
-        while not self._stop.wait(5.0):  # reading it costs time too
+        while not self._stop.wait(5.0):  # reading it takes time, too
             self.driver = max(self.driver, me.memory_full_info().pss / 1e6)
-            for each in me.children(recursive=True):
+            for child in me.children(recursive=True):
                 try:
-                    if "ImplicitFunc" in each.cmdline()[0]:
-                        self.coordinator = max(self.coordinator, each.memory_full_info().pss / 1e6)
+                    if "ImplicitFunc" in child.cmdline()[0]:
+                        self.coordinator = max(self.coordinator, child.memory_full_info().pss / 1e6)
                 except (psutil.Error, IndexError):
                     continue
 
 
 @dataclass
 class Costs:
-    """Of so many trials: seconds in Ray with its start and end, in the report, in MLflow; the
-    report's megabytes."""
+    """Seconds in Ray, with its start and end, in the report and in MLflow; the report's size in
+    megabytes; the peak memory."""
 
     ray: float
     report: float
@@ -64,14 +64,14 @@ class Costs:
 
 
 def measure(count: int) -> Costs:
-    """What so many finished trials cost when each is run again."""
+    """The cost of running `count` finished trials again."""
     with tempfile.TemporaryDirectory() as folder:
         records = Records(plan(count), Store(Path(folder)))
         records.open()
         finish(records)
         with Memory() as memory:
             began = time.perf_counter()
-            run_trials(records, None, lambda: None)  # nobody publishes: MLflow is another matter
+            run_trials(records, None, lambda: None)  # without publishing, which is measured below
             ray = time.perf_counter() - began
             assert all(ending.status == "done" for ending in records.endings)
             began = time.perf_counter()
@@ -95,9 +95,11 @@ def main() -> None:
     before = (0, 0.0)
     for count in map(int, sys.argv[1:] or TRIALS):
         costs = measure(count)
-        each = f"{1e3 * (costs.ray - before[1]) / (count - before[0]):.0f}" if before[0] else ""
+        further = ""
+        if before[0]:
+            further = f"{1e3 * (costs.ray - before[1]) / (count - before[0]):.0f}"
         table.add_row(
-            str(count), f"{costs.ray:.1f}", each, f"{costs.memory.coordinator:.0f}", f"{costs.memory.driver:.0f}",
+            str(count), f"{costs.ray:.1f}", further, f"{costs.memory.coordinator:.0f}", f"{costs.memory.driver:.0f}",
             f"{costs.report:.1f}", f"{costs.megabytes:.1f}", f"{costs.mlflow:.1f}",
         )  # fmt: skip
         before = (count, costs.ray)

@@ -1,5 +1,5 @@
-"""Ray Train with two workers of one core against one worker of two, for the same batch and the same
-result."""
+"""Ray Train with two workers of one core each against one worker of two cores, for the same batch and
+the same result."""
 
 import json
 import subprocess
@@ -11,23 +11,23 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.measure import EXPERIMENT, Figure, environment, spread
+from benchmarks.measure import EXPERIMENT, Measurement, environment, spread
 
 STEPS = 400
 
 
-def figures() -> Iterator[Figure]:
-    """Seconds of the training loop alone, as the store notes them."""
+def measurements() -> Iterator[Measurement]:
+    """Seconds of the training loop alone, from the store."""
     with tempfile.TemporaryDirectory() as folder:
         two, one = (_teacher(Path(folder) / str(workers), workers) for workers in (2, 1))
         apart = max(float((two[1][name] - one[1][name]).abs().max()) for name in one[1])
-    yield Figure(
+    yield Measurement(
         "two_workers", "two workers of one core", "one of two", *spread([two[0] / one[0]]), "times"
     )
-    yield Figure("two_workers", "largest difference of their weights", "", *spread([apart]))
+    yield Measurement("two_workers", "largest difference of their weights", "", *spread([apart]))
     images = 64 * STEPS
-    yield Figure("two_workers", "two workers", "", *spread([images / two[0]]), "images/s")
-    yield Figure("two_workers", "one worker", "", *spread([images / one[0]]), "images/s")
+    yield Measurement("two_workers", "two workers", "", *spread([images / two[0]]), "images/s")
+    yield Measurement("two_workers", "one worker", "", *spread([images / one[0]]), "images/s")
 
 
 def _teacher(folder: Path, workers: int) -> tuple[float, dict[str, torch.Tensor]]:

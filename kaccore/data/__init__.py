@@ -1,8 +1,8 @@
-"""Data sets by name: 8-bit images, or points, labels if there are any, and a fingerprint of their
+"""Data sets by name: 8-bit images or points, labels if there are any, and a fingerprint of their
 content.
 
-A room for another data set is one function, whose parameters are the settings it takes, and one
-line in `DATASETS`."""
+To add a data set, write one function, whose parameters are the settings it takes, and one line in
+`DATASETS`."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def load(
 ) -> ImageData:
     """The data set called `name`.
 
-    root          the folder with its files, for those that are not part of a package
+    root          the folder with its files, unless it comes with a package
     size          pixels a side, for `folder`
-    limit         only the first so many images, for `lsun_bedroom256`
-    download      fetch what is missing in root, for `cifar10` and `celeba64`
+    limit         use only the first so many images, for `lsun_bedroom256`
+    download      download missing files into root, for `cifar10` and `celeba64`
     cache         the folder of decoded images, by default `.kaccore` in root
     background    the colour on which transparent images are composed, for `folder`
-    split         the only folder of root, or part of an array file or table, that is read, for `folder`
+    split         read only this folder of root, or this part of an array file or table, for `folder`
     skip_damaged  leave out images that cannot be decoded, for `folder`
-    write         False: where there is no cache none is written, what is decoded is kept in a temporary file
+    write         False: write no cache; decoded images are kept in a temporary file
 
-    Raises ValueError for an unknown name or a setting that this one does not take, and what
-    `on_disk` says."""
+    Raises ValueError for an unknown name or a setting that this data set does not take, and the
+    errors that `on_disk` lists."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
                 "skip_damaged": skip_damaged}  # fmt: skip
     taken = _taken(name, settings)
-    # what comes with a package needs none of these, and minds none
+    # data sets that come with a package ignore these
     places = {"root": _path(root), "cache": _path(cache), "write": write}
     return DATASETS[name](
         **{key: value for key, value in {**places, **settings}.items() if key in taken}
@@ -81,11 +81,11 @@ def look(
     split: str | None = None,
     skip_damaged: bool = False,
 ) -> Look:
-    """What the data set called `name` holds, by listing it: hardly anything is decoded, nothing
-    written or downloaded.
+    """The facts about the data set called `name`, from listing it: hardly anything is decoded,
+    nothing is written or downloaded.
 
-    The settings are those of `load`. Raises as `load` does; FileNotFoundError also where a download
-    would be needed."""
+    The settings and errors are those of `load`; FileNotFoundError also if a download would be
+    needed."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
                 "skip_damaged": skip_damaged}  # fmt: skip
     taken = _taken(name, settings)
@@ -94,8 +94,8 @@ def look(
 
 
 def _taken(name: str, settings: dict[str, Any]) -> Mapping[str, Any]:
-    """The settings that the data set takes; raises ValueError for others that are given, and for an
-    unknown name."""
+    """The settings that the data set takes. Raises ValueError for other settings that are given,
+    and for an unknown name."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -1,5 +1,5 @@
-"""Folders of images packed as .zip or .tar, read in place: nothing in them is written under its own
-name."""
+"""Folders of images packed as .zip or .tar, read in place: no member is extracted to a file of its
+own name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from kaccore.data.class_names import legible
-from kaccore.data.endings import ending, is_store, readable, shown
-from kaccore.data.found import Found, spread
+from kaccore.data.class_names import printable_names
+from kaccore.data.endings import ending_of, is_result_store, is_visible, readable
 from kaccore.data.tree import arrange
+from kaccore.data.undecoded import UndecodedImages, evenly_spaced
 
-LARGEST = 2**30  # bytes of one image: what unpacks to more is no image
-COPIED = 2**24  # bytes at a time
-MEASURED = 5000
-PACKED: dict[bytes, Callable[[Path], Any]] = {  # how a compressed file begins
+LARGEST = 2**30  # bytes of one image at most
+CHUNK = 2**24  # bytes that are unpacked at a time
+MEASURED = 5000  # images at most
+# the first bytes of a compressed file -> how to open it
+PACKED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -36,16 +37,28 @@ PACKED: dict[bytes, Callable[[Path], Any]] = {  # how a compressed file begins
 }
 
 
+# what the readers raise for a damaged archive
+DAMAGED = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    RuntimeError,
+)
+LINK = "links in an archive are not followed"
+
+
 class Member(NamedTuple):
-    """A file of an archive: its size when unpacked, and how to open it."""
+    """A file in an archive: its unpacked size in bytes, and how to open it."""
 
     size: int
     open: Callable[[], BinaryIO]
 
 
 class Archive(NamedTuple):
-    """Files and folders by their paths, links that are not followed, and whether files are quickly
-    opened."""
+    """Files and folders by their paths; links (path -> why not followed); `quick`: whether opening
+    a file is quick."""
 
     files: dict[str, Member]
     folders: set[str]
@@ -55,53 +68,33 @@ class Archive(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is one that `find` reads, as its first bytes say."""
+    """Whether `find` reads this file, by its first bytes."""
     if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return True
     with path.open("rb") as file:
         start = file.read(8)
-    return any(start.startswith(sign) for sign in PACKED)
+    return any(start.startswith(signature) for signature in PACKED)
 
 
-def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
-    """The images in an archive of a folder of them, in the order and with the classes that the
-    folder itself has.
+def find(path: Path, split: str | None, scratch: Path | None = None) -> UndecodedImages:
+    """The images in an archive of a folder, in the order and with the classes of that folder.
 
-    A folder that holds all the others is not a class but the root, and so is one at the top that
-    holds all images. A compressed .tar is unpacked to a file in `scratch` that has no name, and is
-    gone with this process; without `scratch` its images cannot be read, only counted. Raises
-    ValueError for an archive that is damaged or whose paths lead out of it."""
-    try:
-        archive = _zip(path) if zipfile.is_zipfile(path) else _tar(path, scratch)
-    except (
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        lzma.LZMAError,
-        RuntimeError,
-    ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(
-            f"the archive {path} cannot be read ({type(error).__name__}: {error})"
-        ) from error
-    files = {
-        name: member for name, member in archive.files.items() if all(map(shown, name.split("/")))
-    }
-    folders = {name for name in archive.folders if all(map(shown, name.split("/")))}
+    A folder that contains everything is the root and not a class, and so is a top folder that
+    contains all images. A compressed .tar is unpacked to an anonymous temporary file in `scratch`;
+    without `scratch` its images cannot be read, only counted. Raises ValueError for an archive that
+    is damaged or whose paths lead outside it."""
+    archive = _open_archive(path, scratch)
+    files = {name: member for name, member in archive.files.items() if _is_visible(name)}
+    folders = {name for name in archive.folders if _is_visible(name)}
     stores = _stores(files, folders)
     files = {name: member for name, member in files.items() if not name.startswith(stores)}
     folders = {name for name in folders if not f"{name}/".startswith(stores)}
     top, notes = _top(files, folders, split)
+    inside = [name for name in folders if name.startswith(top) and name != top.rstrip("/")]
     tree = arrange(
         f"{path}{':' if top else ''}{top.rstrip('/')}",
         [name.removeprefix(top) for name in files],
-        [
-            name.removeprefix(top)
-            for name in folders
-            if name.startswith(top) and name != top.rstrip("/")
-        ],
+        [name.removeprefix(top) for name in inside],
         archive.links,
         split,
         [store.removeprefix(top).rstrip("/") for store in stores],
@@ -109,39 +102,53 @@ def find(path: Path, split: str | None, scratch: Path | None = None) -> Found:
     )
     prefix = top if split is None else f"{top}{split}/"
     members = [files[prefix + name] for name in tree.paths]
-    return Found(
+    return UndecodedImages(
         len(members),
         lambda i: _content(members[i]),
         lambda i: f"{tree.paths[i]} in {tree.where}",
         None if tree.targets is None else np.array(tree.targets, np.int64),
-        legible(tree.classes),
+        printable_names(tree.classes),
         tree.formats,
         tree.left_out,
         (*tree.notes, *notes),
-        spread(len(members), MEASURED) if archive.quick else (),
+        evenly_spaced(len(members), MEASURED) if archive.quick else (),
         archive.close,
     )
 
 
+def _open_archive(path: Path, scratch: Path | None) -> Archive:
+    try:
+        return _zip(path) if zipfile.is_zipfile(path) else _tar(path, scratch)
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not the file's
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the archive {path} cannot be read ({what})") from error
+
+
 def _stores(files: dict[str, Member], folders: set[str]) -> tuple[str, ...]:
-    """The folders of results of this project, with their slashes."""
+    """The result stores of this project in the archive: their paths, with a slash at the end."""
     marked = [name.removesuffix("layout.json") for name in files if name.endswith("/layout.json")]
     names = [*files, *folders]
-    return tuple(
-        top
-        for top in marked
-        if is_store({n.removeprefix(top).partition("/")[0] for n in names if n.startswith(top)})
-    )
+    stores = []
+    for folder in marked:
+        inside = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+        if is_result_store({name.partition("/")[0] for name in inside}):
+            stores.append(folder)
+    return tuple(stores)
+
+
+def _is_visible(path: str) -> bool:
+    return all(map(is_visible, path.split("/")))
 
 
 def _top(
     files: dict[str, Member], folders: set[str], split: str | None
 ) -> tuple[str, tuple[str, ...]]:
-    """The folder that holds everything, with its slash: what was packed is it, and not what is in
-    it; and notes.
+    """The folder that contains everything, with a slash at the end, and notes.
 
-    The only folder in that is a class where images lie in it, as it is one where nothing is packed.
-    """
+    That folder was packed, and not its content. The only folder inside it is a class if it contains
+    images, as in a folder that is not packed."""
     top, notes = "", tuple[str, ...]()
     while True:
         inside = {
@@ -152,10 +159,10 @@ def _top(
             return top, notes
         (only,) = inside
         here = [name.removeprefix(f"{top}{only}/") for name in files]
-        if any("/" not in name and ending(name) in readable() for name in here):
+        if any("/" not in name and ending_of(name) in readable() for name in here):
             if top:
                 return top, notes
-            notes = (f"{only} is taken for the folder that was packed, and for no class",)
+            notes = (f"{only} is read as the packed folder, not as a class",)
         top = f"{top}{only}/"
 
 
@@ -166,13 +173,13 @@ def _content(member: Member) -> BinaryIO:
         return io.BytesIO(file.read(LARGEST + 1))
 
 
-def _inside(name: str, path: Path) -> str:
-    """The path of a member without what means nothing; raises ValueError where it leads out of the
+def _member_path(name: str, path: Path) -> str:
+    """The path of a member without empty parts and dots; raises ValueError if it leads outside the
     archive."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")):
         raise ValueError(
-            f"the archive {path} has the path {name}, which leads out of it: it is not read"
+            f"the archive {path} has the path {name}, which leads outside it: it is not read"
         )
     return "/".join(parts)
 
@@ -189,25 +196,25 @@ def _zip(path: Path) -> Archive:
     links = dict[str, str]()
     for info in archive.infolist():
         windows = "\\" in info.filename and info.create_system == 0
-        name = _inside(info.filename.replace("\\", "/") if windows else info.filename, path)
+        name = _member_path(info.filename.replace("\\", "/") if windows else info.filename, path)
         folders |= _parents(name)
         if info.is_dir():
             folders |= {name} - {""}
         elif stat.S_ISLNK(info.external_attr >> 16):
-            links[name] = "which are not followed in an archive"
+            links[name] = LINK
         else:
-            files[name] = Member(info.file_size, partial(_opened, archive.open, info))
+            files[name] = Member(info.file_size, partial(_open_member, archive.open, info))
     return Archive(files, folders, links, True, archive.close)
 
 
 def _tar(path: Path, scratch: Path | None) -> Archive:
-    """Of a compressed file without `scratch` only what is in it, since to go back in it is to
-    unpack it again."""
+    """A .tar file. A compressed one without `scratch` is only listed: reading its members out of
+    order would unpack it again and again."""
     with path.open("rb") as packed:
         start = packed.read(8)
-    unpack = next((how for sign, how in PACKED.items() if start.startswith(sign)), None)
+    unpack = next((opener for first, opener in PACKED.items() if start.startswith(first)), None)
     if unpack is None:
-        archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed when all is read
+        archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed by `Archive.close`
     elif scratch is None:
         with unpack(path) as stream, tarfile.open(fileobj=stream, mode="r|") as listing:
             return _members(listing, path, quick=False)
@@ -215,15 +222,13 @@ def _tar(path: Path, scratch: Path | None) -> Archive:
         archive = tarfile.open(fileobj=_unpacked(path, unpack, scratch), mode="r:")  # noqa: SIM115
     members = _members(archive, path, quick=True)
     file = cast(BinaryIO, archive.fileobj)
-    file.seek(
-        archive.offset
-    )  # where Python found no more: in the middle of a header it stops in silence
+    file.seek(archive.offset)  # where Python stopped, silently also in the middle of a header
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it is cut off: its end is missing")
     return members
 
 
-def _opened(opener: Callable[[Any], Any], info: Any) -> BinaryIO:
+def _open_member(opener: Callable[[Any], Any], info: Any) -> BinaryIO:
     return cast(BinaryIO, opener(info))
 
 
@@ -232,14 +237,14 @@ def _members(archive: tarfile.TarFile, path: Path, quick: bool) -> Archive:
     folders = set[str]()
     links = dict[str, str]()
     for info in archive:
-        name = _inside(info.name, path)
+        name = _member_path(info.name, path)
         folders |= _parents(name)
         if info.isdir():
             folders |= {name} - {""}
         elif info.issym() or info.islnk():
-            links[name] = "which are not followed in an archive"
+            links[name] = LINK
         elif info.isreg():
-            files[name] = Member(info.size, partial(_opened, archive.extractfile, info))
+            files[name] = Member(info.size, partial(_open_member, archive.extractfile, info))
     return Archive(files, folders, links, quick, archive.close)
 
 
@@ -247,9 +252,9 @@ def _unpacked(path: Path, unpack: Callable[[Path], Any], scratch: Path) -> Binar
     file = cast(BinaryIO, tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
     try:
         with unpack(path) as stream:
-            while part := stream.read(COPIED):
+            while part := stream.read(CHUNK):
                 if shutil.disk_usage(scratch).free < 2 * len(part):
-                    what = f"{path} takes more room than {scratch} has when it is unpacked: unpack it elsewhere"
+                    what = f"{path} does not fit into {scratch} when it is unpacked: unpack it elsewhere"
                     raise OSError(errno.ENOSPC, what)
                 file.write(part)
     except BaseException:

@@ -1,5 +1,5 @@
 """Images as one array in a .npy or .npz file, with labels if there are any; pickled objects are
-never read."""
+never loaded."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kaccore.data.class_names import numbered
-from kaccore.data.found import Found
+from kaccore.data.class_names import number_labels
+from kaccore.data.undecoded import UndecodedImages
 
 ENDINGS = (".npy", ".npz")
 IMAGES = ("images", "image", "imgs", "x", "data", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 NAMES = ("class_names", "label_names", "classes", "names")
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
-# how .npy and .npz files begin, and pickles
+# the first bytes of .npy and .npz files, and of pickles
 MAGIC = (b"\x93NUMPY", b"PK\3\4", b"PK\5\6")
 PICKLED = b"\x80"
 SHAPES = "expected (N, H, W) or (N, H, W, C) with C of 1 to 4"
 
 
-def find(path: Path, split: str | None) -> Found:
-    """The images in an array file: (N, H, W) or (N, H, W, C), or (N, C, H, W) where only that can
-    be meant; where both can, that of which the images are square, with a warning.
+def find(path: Path, split: str | None) -> UndecodedImages:
+    """The images in an array file: (N, H, W), (N, H, W, C), or (N, C, H, W) if the shape fits only
+    that; if it fits both, the layout with square images, with a warning.
 
-    Raises ValueError where there are none, more than one array may be meant, or labels do not fit.
-    """
+    Raises ValueError for no images, for several arrays that may be images, and for labels that do
+    not fit."""
     arrays = _read(path)
     images = _images(arrays, path, split)
     images, notes = _channels_last(images, path)
@@ -39,19 +39,22 @@ def find(path: Path, split: str | None) -> Found:
     count = len(images)
     if not count:
         raise ValueError(f"{path} has no images: its shape is {images.shape}")
-    known = None if names is None else [str(name) for name in np.asarray(names).tolist()]
-    found = (
-        (None, (), ()) if labels is None else numbered(np.asarray(labels), known, count, str(path))
-    )
-    return Found(
+    numbers: NDArray[np.int64] | None = None
+    class_names, label_notes = tuple[str, ...](), tuple[str, ...]()
+    if labels is not None:
+        known = None if names is None else [str(name) for name in np.asarray(names).tolist()]
+        numbers, class_names, label_notes = number_labels(
+            np.asarray(labels), known, count, str(path)
+        )
+    return UndecodedImages(
         count,
         lambda i: images[i],
         lambda i: f"image {i} of {path}",
-        found[0],
-        found[1],
+        numbers,
+        class_names,
         Counter({path.suffix.lower(): count}),
         Counter(),
-        (*found[2], *notes, *_unread(arrays, images, labels, names)),
+        (*label_notes, *notes, *_unread(arrays, images, labels, names)),
         (0,),
     )
 
@@ -65,59 +68,51 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
         with read:
             arrays = {key: read[key] for key in read.files}
         if strange := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"{strange[0]} in it is no array")
+            raise ValueError(f"{strange[0]} in it is not an array")
         return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-        why = (
-            "it holds Python objects, which could run code: save plain arrays"
-            if pickled
-            else str(error)
-        )
+        why = str(error)
+        if "allow_pickle" in why or "Python objects" in why:
+            why = "it contains Python objects, which could run code: save plain arrays"
         raise ValueError(f"{path} cannot be read ({why})") from error
 
 
 def _check_magic(path: Path) -> None:
-    """Raises ValueError where a file is none of numpy's, which numpy itself takes for a pickle."""
+    """Raise ValueError for a file that is not numpy's: numpy itself would take it for a pickle."""
     with path.open("rb") as file:
         start = file.read(8)
     if not start:
         raise ValueError(f"{path} is an empty file")
     if not start.startswith((*MAGIC, PICKLED)):
         what = f"it begins with {start!r}, expected an array that numpy.save or numpy.savez wrote"
-        raise ValueError(f"{path} is no .npy or .npz file: {what}")
+        raise ValueError(f"{path} is not a .npy or .npz file: {what}")
 
 
 def _images(arrays: Mapping[str, NDArray[Any]], path: Path, split: str | None) -> NDArray[Any]:
-    found = _pick(arrays, IMAGES, split)
-    if found is not None:
-        return found
+    images = _pick(arrays, IMAGES, split)
+    if images is not None:
+        return images
     shaped = [key for key, array in arrays.items() if array.ndim in (3, 4)]
     if len(shaped) == 1 and split is None:
         return arrays[shaped[0]]
     has = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
     wanted = "images, x or arr_0" if split is None else f"x_{split} or {split}_images"
-    splits = [
-        key for key in shaped if any(word in key.lower() for word in ("train", "val", "test"))
-    ]
-    hint = (
-        "; set `split` to the part that is wanted, such as train"
-        if splits and split is None
-        else ""
-    )
+    has_splits = any(word in key.lower() for key in shaped for word in ("train", "val", "test"))
+    hint = ""
+    if has_splits and split is None:
+        hint = "; set `split` to the wanted part, such as train"
     raise ValueError(f"{path} has {has}, expected an array called {wanted}{hint}")
 
 
 def _pick(
     arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], split: str | None
 ) -> NDArray[Any] | None:
+    """The first of `arrays` with one of these names, joined with `split` if it is given."""
     lower = {key.lower(): array for key, array in arrays.items()}
-    wanted = (
-        names
-        if split is None
-        else [key for name in names for key in (f"{name}_{split}", f"{split}_{name}")]
-    )
-    return next((lower[name] for name in wanted if name in lower), None)
+    keys: list[str] = []
+    for name in names:
+        keys += [name] if split is None else [f"{name}_{split}", f"{split}_{name}"]
+    return next((lower[key] for key in keys if key in lower), None)
 
 
 def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -137,8 +132,8 @@ def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tupl
         first = shape[2] == shape[3] and shape[1] != shape[2]
         layout = "(N, C, H, W)" if first else "(N, H, W, C)"
         note = (
-            f"warning: shape {shape} taken as {layout}, though it may mean the other order: "
-            "save image files if it does"
+            f"warning: shape {shape} taken as {layout}, though it is ambiguous: "
+            "save image files if the other order is right"
         )
         return images.transpose(0, 2, 3, 1) if first else images, (note,)
     if (
@@ -151,8 +146,10 @@ def _channels_last(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], tupl
 
 
 def _unread(arrays: Mapping[str, NDArray[Any]], images: Any, *used: Any) -> tuple[str, ...]:
-    """A note on the arrays of a file that mean nothing here."""
-    taken = [images, *used]
-    left = [key for key, array in arrays.items() if not any(array is t or np.shares_memory(array, t)
-            for t in taken if t is not None)]  # fmt: skip
-    return (f"arrays left out: {', '.join(left)}",) if left else ()
+    """A note about the arrays of a file that are neither images, labels nor names."""
+    read = [array for array in (images, *used) if array is not None]
+    left_out = []
+    for key, array in arrays.items():
+        if not any(array is other or np.shares_memory(array, other) for other in read):
+            left_out.append(key)
+    return (f"arrays left out: {', '.join(left_out)}",) if left_out else ()

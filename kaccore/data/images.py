@@ -1,4 +1,4 @@
-"""Images with labels if there are any, a fingerprint of their content, and the way to a model's
+"""Images with optional labels, a fingerprint of their content, and the conversion to a model's
 numbers and back."""
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from kaccore.tensors import sent
 class ImageData:
     """Images of 8 bits a channel, in memory or mapped from a file.
 
-    name         what `load` was asked for
-    images       (N, C, H, W) uint8, square, C = 1 or 3. Those of a mapped file can only be read: writing to them ends
-                 the process
+    name         the data set's name, as for `load`
+    images       (N, C, H, W) uint8, square, C = 1 or 3. Those of a mapped file are read-only: writing to them ends the
+                 process
     labels       (N,) int64 in [0, classes), or None
-    class_names  one text a class; empty where there are no labels
-    notes        lines for people on what was done to the images, warnings first, which begin so; no part of the
-                 fingerprint
+    class_names  one text for each class; empty without labels
+    notes        lines about what was done to the images, warnings ("warning: ") first; not part of the fingerprint
 
-    Raises ValueError where these do not fit together.
+    Raises ValueError if these do not fit together.
     """
 
     name: str
@@ -49,7 +48,7 @@ class ImageData:
         if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes:
             raise ValueError(
                 f"{self.name}: labels from {int(self.labels.min())} to {int(self.labels.max())}; "
-                f"expected 0 to {self.classes - 1}, one number a class name"
+                f"expected 0 to {self.classes - 1}, one number for each class name"
             )
 
     def _check_images(self) -> None:
@@ -80,30 +79,29 @@ class ImageData:
 
     @property
     def classes(self) -> int:
-        """How many classes the labels tell apart; 0 = unlabelled."""
+        """The number of classes; 0 = unlabelled."""
         return len(self.class_names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over shape and bytes of images and labels: the same content, the same key,
-        whatever the name."""
+        """sha256 (hex) over shape and bytes of images and labels: equal for equal content, whatever
+        the name."""
         return arrays.fingerprint(
             *(None if t is None else t.cpu().numpy() for t in (self.images, self.labels))
         )
 
     def batch(self, index: Tensor, device: str | torch.device = "cpu") -> Tensor:
-        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They
-        travel to a GPU as bytes, and are not waited for."""
+        """Some images as a model sees them: (B,) int64 -> (B, C, H, W) float32 in [-1, 1]. They are
+        copied to a GPU as bytes, asynchronously."""
         return from_uint8(sent(self.images[index.cpu()], device))
 
     def floats(self) -> Tensor:
-        """All images as a model sees them: (N, C, H, W) float32 in [-1, 1]. For small sets: all of
-        it is in memory."""
+        """All images as a model sees them: (N, C, H, W) float32 in [-1, 1]. For small sets: all are
+        in memory."""
         return from_uint8(self.images)
 
     def from_floats(self, samples: Tensor) -> Tensor:
-        """A model's samples as this data's `images` are kept, the way back of `floats`; as
-        `to_uint8`."""
+        """A model's samples in the format of `images`, the inverse of `floats`; see `to_uint8`."""
         return to_uint8(samples)
 
 
@@ -115,16 +113,16 @@ def from_uint8(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float in [-1, 1] -> uint8 in [0, 255], any shape, rounded; what lies outside is clamped.
-    Inverts `from_uint8`.
+    """Float in [-1, 1] -> uint8 in [0, 255], any shape, rounded; values outside are clamped. The
+    inverse of `from_uint8`.
 
-    Raises ValueError on integers and on NaN, which would otherwise turn into some pixel value in
-    silence."""
+    Raises ValueError for integers and for NaN, which would otherwise become some pixel value
+    silently."""
     if not images.is_floating_point():
         raise ValueError(f"images are {images.dtype}; expected floats in [-1, 1]")
     if images.isnan().any():
         raise ValueError(
-            "images hold NaN: the sampling that made them diverged; use more steps or a smaller rate"
+            "images contain NaN: their sampling diverged; use more steps or a smaller learning rate"
         )
-    # Half precision cannot tell neighbouring pixel values apart near 255.
+    # Half precision cannot represent all pixel values near 255.
     return (images.to(torch.float32) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,19 +1,20 @@
-"""What a data set holds, found out without decoding it and without writing anything."""
+"""Facts about a data set without decoding it and without writing anything."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kaccore.data import on_disk, own
-from kaccore.data.cache import Cached, in_order
-from kaccore.data.found import Found
+from kaccore.data import on_disk, user_images
+from kaccore.data.cache import ImageCache
+from kaccore.data.decoding import ordered_notes
 from kaccore.data.images import ImageData
+from kaccore.data.undecoded import UndecodedImages
 
 CIFAR10_COUNT = 50_000
 CIFAR10_CLASSES = (
@@ -32,17 +33,17 @@ CIFAR10_CLASSES = (
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a data set before it is decoded.
+    """The facts about a data set before it is decoded.
 
-    count         how many images; of a damaged one that is among them nothing is known yet
+    count         number of images, including damaged ones, which are found only by decoding
     channels, size  of the images as a network sees them
-    class_names   one text a class; empty where there are none
-    class_counts  how many images each class has; empty where that is not known
-    formats       ending -> how many images are of it
-    sizes         (width, height) in the files -> how many images have it, of the `measured` ones that were looked at
-    left_out      ending -> how many files are not read
-    notes         as those of `ImageData`, as far as they are known yet
-    fingerprint   that of the images; None where they have not been decoded yet
+    class_names   one text for each class; empty if there are none
+    class_counts  number of images of each class; empty if unknown
+    formats       ending -> number of images with it
+    sizes         (width, height) in the files -> number of images, among the `measured` ones
+    left_out      ending -> number of files that are not read
+    notes         the notes of `ImageData` that are known before decoding
+    fingerprint   that of the images; None before they are decoded
     """
 
     name: str
@@ -70,17 +71,15 @@ def look(
     if name == "folder":
         return _folder(root, cache, **settings)
     if name in on_disk.REMEDIES:
-        with on_disk.explained(name):
-            return _published(name, on_disk.existing(root), cache, settings.get("limit"))
-    return _of(load())
+        with on_disk.remedies_added(name):
+            return _published(name, on_disk.checked_root(root), cache, settings.get("limit"))
+    return _of_decoded(load())
 
 
-def _of(data: ImageData, count: int | None = None) -> Look:
-    counts = (
-        ()
-        if data.labels is None
-        else np.bincount(data.labels.numpy(), minlength=data.classes).tolist()
-    )
+def _of_decoded(data: ImageData, count: int | None = None) -> Look:
+    counts: list[int] = []
+    if data.labels is not None:
+        counts = np.bincount(data.labels.numpy(), minlength=data.classes).tolist()
     return Look(
         data.name, len(data) if count is None else count, data.channels, data.size, data.class_names, tuple(counts),
         notes=data.notes, fingerprint=data.fingerprint,
@@ -89,24 +88,23 @@ def _of(data: ImageData, count: int | None = None) -> Look:
 
 def _published(name: str, root: Path, cache: Path | None, limit: int | None) -> Look:
     if name == "lsun_bedroom256":
-        kept = on_disk.bedrooms(root, cache, limit).found()
-        if kept is not None:
-            return _of(kept)
-        _check_there(root / "bedroom_train_lmdb" / "data.mdb")
+        decoded = on_disk.bedroom_cache(root, cache, limit).read()
+        if decoded is not None:
+            return _of_decoded(decoded)
+        _check_exists(root / "bedroom_train_lmdb" / "data.mdb")
         return Look(name, _bedrooms(root / "bedroom_train_lmdb", limit), 3, 256)
-    kept = Cached(name, root, cache, {}).found()
-    if kept is not None:
-        return _of(kept)
+    decoded = ImageCache(name, root, cache, {}).read()
+    if decoded is not None:
+        return _of_decoded(decoded)
     if name == "cifar10":
         for file in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
-            _check_there(root / "cifar-10-batches-py" / file)
+            _check_exists(root / "cifar-10-batches-py" / file)
         return Look(name, CIFAR10_COUNT, 3, 32, CIFAR10_CLASSES)
-    lists = root / "celeba" / "list_eval_partition.txt"
-    _check_there(root / "celeba" / "img_align_celeba")
-    _check_there(lists)
-    training = sum(
-        line.split()[1:2] == ["0"] for line in lists.read_text(encoding="utf-8").splitlines()
-    )
+    partition = root / "celeba" / "list_eval_partition.txt"
+    _check_exists(root / "celeba" / "img_align_celeba")
+    _check_exists(partition)
+    lines = partition.read_text(encoding="utf-8").splitlines()
+    training = sum(line.split()[1:2] == ["0"] for line in lines)
     return Look(name, training, 3, 64)
 
 
@@ -121,7 +119,7 @@ def _bedrooms(folder: Path, limit: int | None) -> int:
     return count if limit is None else min(count, limit)
 
 
-def _check_there(file: Path) -> None:
+def _check_exists(file: Path) -> None:
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}")
 
@@ -135,66 +133,63 @@ def _folder(
     skip_damaged: bool,
 ) -> Look:
     if size is None or size < 1:
-        raise ValueError(
-            f"folder: size is {size}, expected the pixels a side that its images are to have"
-        )
+        raise ValueError(on_disk.size_message(size))
     colour = on_disk.background_colour(background)
-    with on_disk.explained("folder"):
-        images = own.look_up(on_disk.existing(root, file=True), split, cache)
-        kept = images.cached(size, colour, skip_damaged).found()
-        found = images.find(None)
+    with on_disk.remedies_added("folder"):
+        images = user_images.find_images(on_disk.checked_root(root, file=True), split, cache)
+        decoded = images.image_cache(size, colour, skip_damaged).read()
+        undecoded = images.find(None)
         try:
-            sizes = _sizes(found)
+            sizes = _sizes(undecoded)
         finally:
-            found.close()
-        counts = (
-            ()
-            if found.labels is None
-            else np.bincount(found.labels, minlength=len(found.class_names)).tolist()
-        )
-        notes = in_order([*images.notes, *found.notes, *_small(sizes, size)])
-        whole = Look(
-            "folder", found.count, 3, size, found.class_names, tuple(counts), dict(found.formats or {}), dict(sizes),
-            sum(sizes.values()), dict(found.left_out or {}), notes,
+            undecoded.close()
+        counts: list[int] = []
+        if undecoded.labels is not None:
+            classes = len(undecoded.class_names)
+            counts = np.bincount(undecoded.labels, minlength=classes).tolist()
+        notes = ordered_notes([*images.notes, *undecoded.notes, *_size_notes(sizes, size)])
+        listed = Look(
+            "folder", undecoded.count, 3, size, undecoded.class_names, tuple(counts), dict(undecoded.formats or {}),
+            dict(sizes), sum(sizes.values()), dict(undecoded.left_out or {}), notes,
         )  # fmt: skip
-        return whole if kept is None else _with(whole, images.told(kept))
+        return listed if decoded is None else _merged(listed, images.with_notes(decoded))
 
 
-def _with(whole: Look, kept: ImageData) -> Look:
-    """What was found with what is known since all of it was decoded."""
-    known = _of(kept)
-    return Look(
-        whole.name, known.count, known.channels, known.size, known.class_names, known.class_counts, whole.formats,
-        whole.sizes, whole.measured, whole.left_out, known.notes, known.fingerprint,
-    )  # fmt: skip
+def _merged(listed: Look, data: ImageData) -> Look:
+    """The facts from listing the files, updated with those from the decoded images."""
+    decoded = _of_decoded(data)
+    return replace(
+        decoded,
+        formats=listed.formats,
+        sizes=listed.sizes,
+        measured=listed.measured,
+        left_out=listed.left_out,
+    )
 
 
-def _sizes(found: Found) -> Counter[tuple[int, int]]:
-    """Width and height of those images whose files' heads are quickly read; of a damaged one
-    nothing."""
-    from kaccore.data.pixels import measured
+def _sizes(undecoded: UndecodedImages) -> Counter[tuple[int, int]]:
+    """Width and height of the images whose sizes can be read quickly; damaged ones are left out."""
+    from kaccore.data.pixels import image_size
 
     sizes: Counter[tuple[int, int]] = Counter()
-    for index in found.cheap:
+    for index in undecoded.cheap:
         try:
-            item = found.item(index)
+            item = undecoded.item(index)
             if isinstance(item, np.ndarray):
-                sizes[measured(item)] += found.count  # all of an array are alike
+                sizes[image_size(item)] += undecoded.count  # the images of an array are alike
             else:
                 with item:
-                    sizes[measured(item)] += 1
+                    sizes[image_size(item)] += 1
         except MemoryError:
             raise
-        except Exception:  # decoding it will tell, with all others
+        except Exception:  # decoding reports it, with all other damaged images
             continue
     return sizes
 
 
-def _small(sizes: Counter[tuple[int, int]], size: int) -> list[str]:
+def _size_notes(sizes: Counter[tuple[int, int]], size: int) -> list[str]:
     count = sum(n for shape, n in sizes.items() if min(shape) < size)
-    of = sum(sizes.values())
-    return (
-        [f"warning: {count:,} of {of:,} images that were measured are smaller than {size}x{size}"]
-        if count
-        else []
-    )
+    total = sum(sizes.values())
+    if not count:
+        return []
+    return [f"warning: {count:,} of {total:,} measured images are smaller than {size}x{size}"]

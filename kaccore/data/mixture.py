@@ -1,7 +1,7 @@
-"""The two-dimensional laboratory: a 3x3 grid of narrow Gaussians, where every quantity is known
+"""A test case in two dimensions: a 3x3 grid of narrow Gaussians, where every quantity is known
 exactly.
 
-Here are the points, their density and their classes. The likelihood that a model's flow gives to
+This module has the points, their density and their classes. The likelihood that a model's flow gives to
 points is `kaccore.diagnostics.likelihood`, W2 of samples to the data is
 `kaccore.metrics.transport.wasserstein2`."""
 
@@ -27,9 +27,9 @@ class LabelledPoints(NamedTuple):
 
 
 def grid_of_gaussians(count: int, seed: int) -> LabelledPoints:
-    """Draw `count` points of the data: a mode each, all nine equally likely, and a normal deviation
-    of WIDTH from its centre. Within [-1, 1] up to six standard deviations. The same (seed, count),
-    the same points."""
+    """Draw `count` points: for each a mode, all nine equally likely, and a normal deviation of WIDTH
+    from its centre. Within [-1, 1] up to six standard deviations. Equal (seed, count) give equal
+    points."""
     generator = generator_for(seed, "grid of gaussians")
     labels = torch.randint(len(CENTRES), (count,), generator=generator)
     return LabelledPoints(
@@ -38,8 +38,8 @@ def grid_of_gaussians(count: int, seed: int) -> LabelledPoints:
 
 
 def log_density(points: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The data's log density at `points` (N, 2): of all modes, or of the mode that each of `labels`
-    (N,) names."""
+    """The log density at `points` (N, 2): of the mixture, or for each point of the mode that `labels`
+    (N,) gives."""
     distances = (points[:, None] - CENTRES.to(points)).square().sum(2)  # (N, 9)
     normal = -distances / (2 * WIDTH**2) - math.log(2 * math.pi * WIDTH**2)
     if labels is not None:

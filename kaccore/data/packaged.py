@@ -1,4 +1,4 @@
-"""Data sets that come with a package: nothing to download, no folder to give."""
+"""Data sets that come with a package: they need no download and no folder."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Points in the plane as a data set: whatever trains and samples on images does so on them."""
+"""Points in the plane as a data set: training and sampling work on them as on images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kaccore.data.images import ImageData
 from kaccore.data.mixture import CENTRES, grid_of_gaussians
 from kaccore.tensors import sent
 
-COUNT, SEED = 20_000, 0  # of what is drawn once and is the data from then on
+COUNT, SEED = 20_000, 0  # of the draw that is the data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class PointData(ImageData):
     """Points as images of one pixel: `images` (N, 2, 1, 1) float32 in [-1, 1], a channel for each
     coordinate.
 
-    All else as in `ImageData`; nothing is rounded to 8 bits.
+    Otherwise as `ImageData`; nothing is rounded to 8 bits.
     """
 
     def _check_images(self) -> None:
@@ -47,11 +47,9 @@ class PointData(ImageData):
         return self.images
 
     def from_floats(self, samples: Tensor) -> Tensor:
-        """A model's samples as they are. Raises ValueError where they are not finite."""
+        """A model's samples unchanged. Raises ValueError if they are not finite."""
         if not samples.isfinite().all():
-            raise ValueError(
-                "points are not finite: the sampling that made them diverged; use more steps"
-            )
+            raise ValueError("points are not finite: their sampling diverged; use more steps")
         return samples
 
 

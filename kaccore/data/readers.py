@@ -1,6 +1,6 @@
-"""torchvision's readers of published data sets, with messages that name the file at fault.
+"""torchvision's readers of published data sets, with messages that name the faulty file.
 
-Importing this imports torchvision, which takes seconds: only what has no cache yet does.
+Importing this imports torchvision, which takes seconds: it is needed only without a cache.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from kaccore.data.cache import FOLDER, Source, locked
+from kaccore.data.cache import FOLDER, locked
+from kaccore.data.decoding import ImageSource
 
-# pages: LMDB may have numbered some at the end and never written them, as its own copying allows
-# for
+# pages at the end of an LMDB that may be numbered and never written, as its own copying allows
 LMDB_SLACK = 16
 
 
-def cifar10(root: Path, download: bool) -> Source:
+def cifar10(root: Path, download: bool) -> ImageSource:
     """The training images of CIFAR-10."""
     kind = datasets.CIFAR10
     files = {
@@ -33,7 +33,7 @@ def cifar10(root: Path, download: bool) -> Source:
         kind.meta["filename"]: kind.meta["md5"],
     }
     reader = _opened(kind, root, files, download)
-    return Source(
+    return ImageSource(
         (len(reader.data), 3, 32, 32),
         lambda i: reader.data[i].transpose(2, 0, 1),
         lambda i: f"image {i} of {root / kind.base_folder}",
@@ -42,12 +42,12 @@ def cifar10(root: Path, download: bool) -> Source:
     )
 
 
-def celeba64(root: Path, download: bool) -> Source:
+def celeba64(root: Path, download: bool) -> ImageSource:
     """The training images of CelebA, aligned and cropped: the centre of 140x140 at 64x64."""
     kind, folder = datasets.CelebA, "img_align_celeba"
     lists = {name: md5 for _, md5, name in kind.file_list if name.endswith(".txt")}
     reader = _opened(kind, root, {folder: None, **lists}, download, split="train")
-    return Source(
+    return ImageSource(
         (len(reader.filename), 3, 64, 64),
         lambda i: square(reader[i][0], 64, 140, Image.Resampling.BILINEAR),
         lambda i: str(root / kind.base_folder / folder / reader.filename[i]),
@@ -55,9 +55,9 @@ def celeba64(root: Path, download: bool) -> Source:
 
 
 class Bedrooms(datasets.LSUNClass):
-    """torchvision's reader of one LSUN database; its own start would leave a pickle of all keys in
-    the working folder, and take that of any other database whose path has the same letters for its
-    own."""
+    """torchvision's reader of one LSUN database, without its constructor. That would write a pickle
+    of all keys into the working folder, and would read the pickle of any other database whose path
+    has the same letters."""
 
     def __init__(self, folder: Path, limit: int | None) -> None:
         super(datasets.LSUNClass, self).__init__(str(folder))
@@ -69,7 +69,7 @@ class Bedrooms(datasets.LSUNClass):
         self.length = len(self.keys)
 
 
-def lsun_bedroom256(root: Path, limit: int | None) -> Source:
+def lsun_bedroom256(root: Path, limit: int | None) -> ImageSource:
     """The first `limit` training images of LSUN's bedrooms in the order of their keys: the centre
     square at 256x256."""
     folder = root / "bedroom_train_lmdb"
@@ -80,7 +80,7 @@ def lsun_bedroom256(root: Path, limit: int | None) -> Source:
         raise ValueError(f"cannot read the LMDB {folder} ({error})") from error
     if not len(reader):
         raise ValueError(f"the LMDB {folder} is empty")
-    return Source(
+    return ImageSource(
         (len(reader), 3, 256, 256),
         lambda i: square(reader[i][0], 256),
         lambda i: f"image {reader.keys[i].decode(errors='replace')} of {folder}",
@@ -94,11 +94,11 @@ def square(
     crop: int | None = None,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> np.ndarray:
-    """The centre of `crop` x `crop` pixels, by default as large as fits, at `size` x `size`: uint8
-    (3, size, size).
+    """The centre of `crop` x `crop` pixels, by default the largest, at `size` x `size`: uint8 (3,
+    size, size).
 
-    Pillow's filters widen as they shrink an image, so nothing aliases. Raises ValueError where
-    `crop` does not fit."""
+    Pillow's filters widen when they shrink an image, so nothing aliases. Raises ValueError if `crop`
+    does not fit."""
     side = min(image.size) if crop is None else crop
     if side > min(image.size):
         raise ValueError(f"{image.width}x{image.height} pixels, expected at least {side}x{side}")
@@ -110,8 +110,8 @@ def square(
 def _opened(
     kind: Any, root: Path, files: Mapping[str, str | None], download: bool, **options: Any
 ) -> Any:
-    """A torchvision data set, downloaded if that is wanted, whose `files` are there and have these
-    md5 sums."""
+    """A torchvision data set, downloaded if `download`, after checking that its `files` exist and
+    have these md5 sums."""
     if download:
         with locked(root / FOLDER / f"{kind.base_folder}-download"):
             try:
@@ -123,7 +123,7 @@ def _opened(
         if not (folder / file).exists():
             raise FileNotFoundError(f"there is no {folder / file}")
         if md5 is not None and not check_integrity(folder / file, md5):
-            raise ValueError(f"{folder / file} is damaged, its md5 is not {md5}")
+            raise ValueError(f"{folder / file} is damaged: its md5 is not {md5}")
     try:
         return kind(root, **options)
     except (RuntimeError, ValueError, IndexError, EOFError) as error:
@@ -131,8 +131,8 @@ def _opened(
 
 
 def _check_whole(folder: Path) -> None:
-    """Raises where a database is missing or cut off: reading beyond the end of a mapped file would
-    end the process."""
+    """Raise if a database is missing or cut off: reading beyond the end of a mapped file would kill
+    the process."""
     file = folder / "data.mdb"
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}")

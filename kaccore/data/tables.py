@@ -1,15 +1,13 @@
-"""Images in tables, as Hugging Face's `datasets` keeps them on disk: Arrow files, or Parquet
-shards; read by pyarrow.
+"""Images in Arrow or Parquet tables of Hugging Face's `datasets`, read by pyarrow.
 
-A row is an image file's bytes, in a column `{bytes, path}` or of bytes alone, and its label. Which
-columns these are, and the classes' names, stand in the schema's metadata."""
+A row has an image file's bytes, in a column `{bytes, path}` or of bytes alone, and its label. The
+schema's metadata name these columns and the classes."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import re
 from bisect import bisect_right
 from collections import Counter
 from itertools import accumulate
@@ -20,21 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kaccore.data.class_names import numbered
-from kaccore.data.endings import SPLITS, listed, shown
-from kaccore.data.found import Found
+from kaccore.data.class_names import number_labels
+from kaccore.data.endings import list_text
+from kaccore.data.table_files import read_json
+from kaccore.data.undecoded import UndecodedImages
 
-ENDINGS = (".arrow", ".parquet")
 IMAGES, LABELS = ("image", "img", "images"), ("label", "labels")
-# the Hub's older names end in a hash: train-00000-of-00002-38cc4fa96c139e86
-SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
-MEASURED = 32  # all of them in the first part of the first file
-ROWS = 64  # of an Arrow file at once: a large group of rows is many images
+MEASURED = 32  # images, all in the first part of the first file
+ROWS = 64  # of an Arrow file in memory at a time
 
 
 class Schema(NamedTuple):
-    """The columns of images and, if there is one, of labels; the names of the classes, if they are
-    known."""
+    """The columns of images and of labels, if there is one; the class names, if they are known."""
 
     image: str
     label: str | None
@@ -42,137 +37,101 @@ class Schema(NamedTuple):
     notes: tuple[str, ...]
 
 
-def shards(root: Path, split: str | None) -> list[Path]:
-    """The table files under `root` in their order; none where there are none.
-
-    Raises ValueError where there are several splits and none is wanted, or the wanted one is not
-    there, FileNotFoundError for a shard that is missing."""
-    if root.is_file():
-        _whole(root, None if split == _split(root, root.parent) else split)
-        return [root]
-    splits = root / "dataset_dict.json"
-    if splits.is_file():
-        names = _json(splits).get("splits", [])
-        return _saved(root / _chosen(root, names, split))
-    if (root / "state.json").is_file() or any(root.glob("*.arrow")):
-        _whole(root, split)
-        return _saved(root)
-    files = [
-        file
-        for file in sorted(root.rglob("*.parquet"))
-        if all(map(shown, file.relative_to(root).parts))
-    ]
-    if not files:
-        return []
-    by_split: dict[str, list[Path]] = {}
-    for file in files:
-        by_split.setdefault(_split(file, root), []).append(file)
-    if "" in by_split and len(by_split) > 1 and split is None:
-        named, loose = sorted(by_split.keys() - {""}), by_split[""][0].relative_to(root)
-        raise ValueError(
-            f"{root} has the splits {listed(named)} and {loose}, whose name says no split: set `split`, or move it"
-        )
-    taken = by_split[_chosen(root, sorted(by_split), split)]
-    folders = sorted({str(file.parent) for file in taken})
-    if len(folders) > 1:
-        raise ValueError(
-            f"{root} has several sets of files, in {listed(folders)}: give one of these folders as root"
-        )
-    _check_complete(taken)
-    return taken
-
-
-def find(root: Path, files: list[Path]) -> Found:
-    """The images in the table `files`. Raises ValueError where they hold none or are damaged."""
+def find(root: Path, files: list[Path]) -> UndecodedImages:
+    """The images in the table `files`. Raises ValueError if they have none or are damaged."""
     try:
         rows = Rows(root, files)
     except (pa.ArrowInvalid, pa.ArrowException) as error:
         raise ValueError(f"cannot read {files[0]} or its shards ({error})") from error
-    labels: tuple[Any, tuple[str, ...], tuple[str, ...]] = (None, (), ())
-    if rows.schema.label is not None:
-        values = _labels(rows, str(root))
-        if values is None:
-            labels = (
-                None,
-                (),
-                (f"warning: no labels: those of {rows.schema.label} are all unknown",),
-            )
-        else:
-            labels = numbered(values, rows.schema.names, len(rows), str(root))
-    return Found(
+    labels, class_names, notes = _numbered_labels(rows, str(root))
+    return UndecodedImages(
         len(rows),
         rows.image,
         rows.place,
-        labels[0],
-        labels[1],
+        labels,
+        class_names,
         Counter({files[0].suffix.lower(): len(rows)}),
         Counter(),
-        (*rows.schema.notes, *labels[2]),
+        (*rows.schema.notes, *notes),
         range(min(MEASURED, len(rows))),
     )
 
 
-def beside(root: Path, files: list[Path]) -> list[Path]:
-    """The files that the tables' images and classes also come from: those that rows without bytes
-    name, whether they are there or not, and `dataset_info.json`. Raises ValueError as `find`
-    does."""
+def _numbered_labels(rows: Rows, where: str) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+    """Labels as numbers or None, the class names, and notes."""
+    if rows.schema.label is None:
+        return None, (), ()
+    values = _read_labels(rows, where)
+    if values is None:
+        return None, (), (f"warning: no labels: those of {rows.schema.label} are all unknown",)
+    return number_labels(values, rows.schema.names, len(rows), where)
+
+
+def companion_files(root: Path, files: list[Path]) -> list[Path]:
+    """The other files that the tables' images and classes come from: the files named by rows
+    without bytes, existing or not, and `dataset_info.json`. Raises ValueError as `find` does."""
     folder = root if root.is_dir() else root.parent
-    found = {info for file in files if (info := file.with_name("dataset_info.json")).is_file()}
+    companions = set[Path]()
     for file in files:
+        info = file.with_name("dataset_info.json")
+        if info.is_file():
+            companions.add(info)
         try:
             names = _referenced(file)
         except pa.ArrowException as error:
             raise ValueError(f"cannot read {file} ({error})") from error
-        found |= {inside for name in names if (inside := _inside(folder, name)) is not None}
-    return sorted(found)
+        paths = [_inside(folder, name) for name in names]
+        companions |= {path for path in paths if path is not None}
+    return sorted(companions)
 
 
 def _referenced(file: Path) -> set[str]:
     """The paths in a file's rows without bytes. Of Parquet only the column of paths is read, and
-    that only where the file's statistics do not say that all bytes are there."""
-    table = _opened(file)
+    only for row groups whose statistics do not rule out missing bytes."""
+    table = _open_table(file)
     schema = table.schema if isinstance(table, pa.Table) else table.schema_arrow
     image = _columns(schema, file).image
     kind = schema.field(image).type
-    if not pa.types.is_struct(kind) or "path" not in {
-        kind.field(i).name for i in range(kind.num_fields)
-    }:
+    if "path" not in _field_names(kind):
         return set()
     if isinstance(table, pa.Table):
         chunks = [chunk for chunk in table.column(image).chunks if chunk.field("bytes").null_count]
-        rows = [chunk.field("path").filter(chunk.field("bytes").is_null()) for chunk in chunks]
-        return {path for part in rows for path in part.to_pylist() if path is not None}
-    wanted = [
-        k for k in range(table.num_row_groups) if _bytes_missing(table.metadata.row_group(k), image)
-    ]
-    if not wanted:
+        paths = [chunk.field("path").filter(chunk.field("bytes").is_null()) for chunk in chunks]
+    else:
+        groups = range(table.num_row_groups)
+        wanted = [k for k in groups if _bytes_missing(table.metadata.row_group(k), image)]
+        if not wanted:
+            return set()
+        column = table.read_row_groups(wanted, columns=[f"{image}.path"]).column(image)
+        paths = [chunk.field("path") for chunk in column.chunks]
+    return {path for part in paths for path in part.to_pylist() if path is not None}
+
+
+def _field_names(kind: Any) -> set[str]:
+    """The names of a struct's fields; empty for another type."""
+    if not pa.types.is_struct(kind):
         return set()
-    column = table.read_row_groups(wanted, columns=[f"{image}.path"]).column(image)
-    return {
-        path
-        for chunk in column.chunks
-        for path in chunk.field("path").to_pylist()
-        if path is not None
-    }
+    return {kind.field(i).name for i in range(kind.num_fields)}
 
 
 def _bytes_missing(group: Any, image: str) -> bool:
-    columns = (group.column(i) for i in range(group.num_columns))
-    statistics = next(
-        (each.statistics for each in columns if each.path_in_schema == f"{image}.bytes"), None
-    )
+    """Whether a row group may have rows without bytes, by its statistics."""
+    statistics = None
+    for i in range(group.num_columns):
+        if group.column(i).path_in_schema == f"{image}.bytes":
+            statistics = group.column(i).statistics
+            break
     return statistics is None or not statistics.has_null_count or statistics.null_count > 0
 
 
 def _inside(root: Path, path: str) -> Path | None:
-    """The real file of a row's path, or None where that is not in `root`."""
+    """The real file of a row's path; None if it is not in `root`."""
     inside = Path(os.path.realpath(root / path))
     return inside if inside.is_relative_to(os.path.realpath(root)) else None
 
 
 def holds_images(file: Path) -> bool:
-    """Whether a Parquet file is a table of images, as its schema says; False of one that cannot be
-    read."""
+    """Whether a Parquet file is a table of images, by its schema; False if it cannot be read."""
     try:
         _columns(pq.read_schema(file), file)
     except (ValueError, OSError, pa.ArrowException):
@@ -181,38 +140,35 @@ def holds_images(file: Path) -> bool:
 
 
 class Rows:
-    """The rows of several files as one sequence; a part of one file is in memory at a time."""
+    """The rows of several files as one sequence; one part of one file is in memory at a time."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.files = root if root.is_dir() else root.parent, files
-        self.tables = [_opened(file) for file in files]
-        schemas = [
-            table.schema if isinstance(table, pa.Table) else table.schema_arrow
-            for table in self.tables
-        ]
+        self.tables = [_open_table(file) for file in files]
+        schemas = [_schema_of(table) for table in self.tables]
         self.schema = _columns(schemas[0], files[0])
         for schema, file in zip(schemas[1:], files[1:], strict=True):
             _check_alike((schemas[0], files[0]), (schema, file))
-        self.parts = [
-            (k, part, rows) for k, table in enumerate(self.tables) for part, rows in _parts(table)
-        ]
+        self.parts: list[tuple[int, int, int]] = []  # (file, part, rows)
+        for k, table in enumerate(self.tables):
+            self.parts += [(k, part, rows) for part, rows in _parts(table)]
         self.ends = [0, *accumulate(rows for _, _, rows in self.parts)]
         if not self.ends[-1]:
             raise ValueError(f"{root} has no rows")
-        self.held: tuple[int, Any] = (-1, None)
+        self.loaded: tuple[int, Any] = (-1, None)  # the number of a part, and its images
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def image(self, index: int) -> io.BytesIO:
-        """The content of the image file in a row. Raises ValueError where there is none."""
+        """The content of the image file in a row. Raises ValueError if it is missing."""
         number = bisect_right(self.ends, index) - 1
-        if self.held[0] != number:
-            self.held = number, self._read(number, self.schema.image)
-        value = self.held[1][index - self.ends[number]].as_py()
-        content, path = (
-            (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-        )
+        if self.loaded[0] != number:
+            self.loaded = number, self._read(number, self.schema.image)
+        value = self.loaded[1][index - self.ends[number]].as_py()
+        content, path = value, None
+        if isinstance(value, dict):
+            content, path = value.get("bytes"), value.get("path")
         if content is None and path is not None:
             inside = _inside(self.root, path)
             if inside is None or not inside.is_file():
@@ -223,7 +179,7 @@ class Rows:
         return io.BytesIO(content)
 
     def place(self, index: int) -> str:
-        """The file and the number of a row in it."""
+        """The file of a row and its number in it, for messages."""
         number = bisect_right(self.ends, index) - 1
         file = self.parts[number][0]
         first = next(self.ends[k] for k, part in enumerate(self.parts) if part[0] == file)
@@ -231,9 +187,8 @@ class Rows:
 
     def column(self, name: str) -> Any:
         """All values of a column."""
-        return pa.chunked_array(
-            chunk for k in range(len(self.parts)) for chunk in self._read(k, name).chunks
-        )
+        parts = [self._read(k, name) for k in range(len(self.parts))]
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
 
     def _read(self, number: int, name: str) -> Any:
         file, part, rows = self.parts[number]
@@ -243,7 +198,7 @@ class Rows:
         return table.read_row_group(part, columns=[name]).column(name)
 
 
-def _opened(file: Path) -> Any:
+def _open_table(file: Path) -> Any:
     if file.suffix.lower() == ".parquet":
         return pq.ParquetFile(file)
     mapped = pa.memory_map(str(file))
@@ -254,105 +209,102 @@ def _opened(file: Path) -> Any:
 
 
 def _parts(table: Any) -> list[tuple[int, int]]:
-    """Row groups of a Parquet file, or stretches of rows of an Arrow table: (which, rows)."""
+    """The parts of a table: (row group, rows) of Parquet, (first row, rows) of Arrow."""
     if isinstance(table, pa.Table):
         return [(first, min(ROWS, len(table) - first)) for first in range(0, len(table), ROWS)]
     return [(k, table.metadata.row_group(k).num_rows) for k in range(table.num_row_groups)]
 
 
+def _schema_of(table: Any) -> Any:
+    return table.schema if isinstance(table, pa.Table) else table.schema_arrow
+
+
 def _columns(schema: Any, file: Path) -> Schema:
+    """The columns of images and labels. Raises ValueError if no column has images."""
     features = _features(schema, file)
-    images = [
-        name
-        for name in schema.names
-        if _holds_images(name, schema.field(name).type, features.get(name))
-    ]
+    images = []
+    for name in schema.names:
+        if _holds_images(name, schema.field(name).type, features.get(name)):
+            images.append(name)
     if not images:
-        has = listed([f"{field.name} ({field.type})" for field in schema])
+        has = list_text([f"{field.name} ({field.type})" for field in schema])
         raise ValueError(
             f"{file} has the columns {has}, expected one called image of {{bytes, path}}"
         )
     image = next((name for name in IMAGES if name in images), images[0])
-    classes = [
-        name for name in schema.names if (features.get(name) or {}).get("_type") == "ClassLabel"
-    ]
-    label = next(
-        (name for name in LABELS if name in schema.names), classes[0] if len(classes) == 1 else None
-    )
-    names = (features.get(label) or {}).get("names") if label is not None else None
-    notes = (
-        ()
-        if label is not None or not classes
-        else (f"warning: no labels: which of {listed(classes)}?",)
-    )
+    class_columns = [name for name in schema.names if _type_of(features.get(name)) == "ClassLabel"]
+    label = next((name for name in LABELS if name in schema.names), None)
+    if label is None and len(class_columns) == 1:
+        label = class_columns[0]
+    notes = []
     if len(images) > 1:
-        notes = (f"warning: images of the column {image}, of {listed(images)}", *notes)
-    return Schema(image, label, names, notes)
+        notes.append(f"warning: images of the column {image}, of {list_text(images)}")
+    if label is None and class_columns:
+        notes.append(f"warning: no labels: which of {list_text(class_columns)}?")
+    names = None if label is None else (features.get(label) or {}).get("names")
+    return Schema(image, label, names, tuple(notes))
+
+
+def _type_of(feature: dict[str, Any] | None) -> Any:
+    return (feature or {}).get("_type")
 
 
 def _check_alike(one: tuple[Any, Path], other: tuple[Any, Path]) -> None:
-    """Raises ValueError where two files' images and labels are not in columns of the same name,
+    """Raise ValueError unless the images and labels of two files are in columns of the same name,
     type and classes."""
     first, second = _columns(*one), _columns(*other)
 
-    def refuse(column: str, what: str, *found: object) -> None:
-        here, there = (
-            f"{file} has {each}" for (_, file), each in zip((one, other), found, strict=True)
-        )
-        raise ValueError(
-            f"the {what} of the column {column} differ: {here}, {there}: write them alike, or apart"
-        )
+    def refuse(column: str, what: str, in_first: object, in_second: object) -> None:
+        both = f"{one[1]} has {in_first}, {other[1]} has {in_second}"
+        remedy = "write both alike, or move them into separate folders"
+        raise ValueError(f"the {what} of the column {column} differ: {both}: {remedy}")
 
-    for column, there in ((first.image, second.image), (first.label, second.label)):
-        if column != there:
-            found = [f"the column {name}" if name else "no labels" for name in (column, there)]
-            refuse(column or str(there), "names", *found)
-    for column in [first.image] + ([first.label] if first.label else []):
+    for column, other_column in ((first.image, second.image), (first.label, second.label)):
+        if column != other_column:
+            names = [f"the column {c}" if c else "no labels" for c in (column, other_column)]
+            refuse(column or str(other_column), "names", *names)
+    columns = [first.image, first.label] if first.label else [first.image]
+    for column in columns:
         types = [schema.field(column).type for schema, _ in (one, other)]
         if types[0] != types[1]:
             refuse(column, "types", *types)
     if first.names != second.names:
-        named = [listed(names) if names else "no names" for names in (first.names, second.names)]
-        refuse(str(first.label), "class names", *named)
+        classes = [list_text(c) if c else "no names" for c in (first.names, second.names)]
+        refuse(str(first.label), "class names", *classes)
 
 
 def _features(schema: Any, file: Path) -> dict[str, Any]:
-    """What `datasets` notes on each column, in the schema or in the file beside."""
-    noted = (schema.metadata or {}).get(b"huggingface")
-    beside = file.with_name("dataset_info.json")
+    """What `datasets` notes about each column, in the schema or in `dataset_info.json`."""
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    info = file.with_name("dataset_info.json")
+    features: Any = {}
     try:
-        found = (
-            json.loads(noted)["info"]["features"]
-            if noted
-            else _json(beside)["features"]
-            if beside.exists()
-            else {}
-        )
+        if metadata:
+            features = json.loads(metadata)["info"]["features"]
+        elif info.exists():
+            features = read_json(info)["features"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return (
-        {name: each for name, each in found.items() if isinstance(each, dict)}
-        if isinstance(found, dict)
-        else {}
-    )
+    if not isinstance(features, dict):
+        return {}
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
 def _holds_images(name: str, kind: Any, feature: dict[str, Any] | None) -> bool:
     if (feature or {}).get("_type", "Image") != "Image":
-        return False  # sounds are {bytes, path}, too
+        return False  # audio is {bytes, path}, too
+    if "bytes" in _field_names(kind):
+        return True
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    struct = pa.types.is_struct(kind) and any(
-        kind.field(i).name == "bytes" for i in range(kind.num_fields)
-    )
-    return struct or (binary and (feature is not None or name in IMAGES))
+    return binary and (feature is not None or name in IMAGES)
 
 
-def _labels(rows: Rows, where: str) -> Any:
-    """The column of labels as an array; None where all are unknown, as those of a test set are."""
+def _read_labels(rows: Rows, where: str) -> Any:
+    """The column of labels as an array; None if all are unknown, as in some test sets."""
     column = rows.column(str(rows.schema.label))
     if pa.types.is_nested(column.type):
-        found = f"{where} has labels of {column.type} in the column {rows.schema.label}"
-        raise ValueError(f"{found}, expected a number or a text for each image")
+        got = f"{where} has labels of {column.type} in the column {rows.schema.label}"
+        raise ValueError(f"{got}, expected a number or a text for each image")
     values = np.array(column.to_pylist(), object)
     unknown = np.array([value is None or value == -1 for value in values])
     if unknown.all():
@@ -362,75 +314,3 @@ def _labels(rows: Rows, where: str) -> Any:
             f"{where} has {int(unknown.sum()):,} rows without a label (null or -1) of {len(values):,}"
         )
     return values if isinstance(values[0], str) else np.array(column.to_pylist())
-
-
-def _saved(folder: Path) -> list[Path]:
-    """The Arrow files of what `save_to_disk` wrote."""
-    state = _json(folder / "state.json") if (folder / "state.json").is_file() else {}
-    if state.get("_indices_data_files") or state.get("_indices_files"):
-        raise ValueError(
-            f"{folder} is a selection of rows: save it by save_to_disk after flatten_indices"
-        )
-    named = [folder / Path(each["filename"]).name for each in state.get("_data_files") or []]
-    files = named or sorted(folder.glob("*.arrow"))
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no {file}")
-    if not files:
-        raise FileNotFoundError(f"there is no .arrow file in {folder}")
-    return files
-
-
-def _whole(root: Path, split: str | None) -> None:
-    if split is not None:
-        raise ValueError(f"there is no split {split} in {root}, which has none")
-
-
-def _chosen(root: Path, names: list[str], split: str | None) -> str:
-    if split is None and len(names) == 1:
-        return names[0]
-    if split is None:
-        raise ValueError(
-            f"{root} has the splits {listed(names)}: set `split` to the one that is wanted"
-        )
-    if split not in names:
-        raise ValueError(
-            f"there is no split {split} in {root}, which has {listed(names) or 'none'}"
-        )
-    return split
-
-
-def _split(file: Path, root: Path) -> str:
-    """The split of a Parquet file by its name, or else by its folder's: that of a shard, or the
-    word with which the name begins or ends. The name of `root` itself, which may be any, has to be
-    that word."""
-    if shard := SHARD.fullmatch(file.stem):
-        return shard["split"]
-    names = file.stem.lower(), file.parent.name.lower()
-    words = [re.split(r"[-_.]", name) for name in names]
-    words[1] = [names[1]] if file.parent == root else words[1]
-    return next((word for each in words for word in (each[-1], each[0]) if word in SPLITS), "")
-
-
-def _check_complete(files: list[Path]) -> None:
-    found = [shard for file in files if (shard := SHARD.fullmatch(file.stem))]
-    if len({shard["count"] for shard in found}) > 1 or 0 < len(
-        {shard["number"] for shard in found}
-    ) < len(files):
-        names = listed([file.name for file in files])
-        raise ValueError(
-            f"{files[0].parent} has shards of several sets, {names}: move those of the others elsewhere"
-        )
-    for shard in found[:1]:
-        missing = sorted(set(range(int(shard["count"]))) - {int(each["number"]) for each in found})
-        if missing:
-            lost = [f"{shard['split']}-{number:05d}-of-{shard['count']}" for number in missing]
-            raise FileNotFoundError(f"there is no {listed(lost)} in {files[0].parent}")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"cannot read {file} ({error})") from error
-    return read if isinstance(read, dict) else {}

@@ -1,5 +1,5 @@
-"""The images of a folder and their classes, by their paths alone: nothing is opened, so that many
-are found quickly."""
+"""The images of a folder and their classes, from their paths alone: no file is opened, which is quick
+also for many images."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from kaccore.data.endings import (
     COMMON,
     SPLITS,
-    counted,
-    ending,
-    is_store,
-    left_out,
-    listed,
-    of_stores,
+    counts_text,
+    ending_of,
+    is_result_store,
+    is_visible,
+    left_out_notes,
+    list_text,
     readable,
-    shown,
+    store_notes,
 )
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Images in the order of their paths, which are relative to `where` and have / between their
-    parts.
+    """Images in the order of their paths, which are relative to `where` and separated by /.
 
-    targets  the number of each image's class; none where there are no classes
-    classes  the folders' names
+    targets   the class number of each image; None without classes
+    classes   the folders' names
+    left_out  ending -> number of other files
     """
 
     where: str
@@ -43,22 +43,22 @@ class Tree:
 
     @property
     def formats(self) -> Counter[str]:
-        """How many images have which ending."""
-        return Counter(map(ending, self.paths))
+        """Ending -> number of images with it."""
+        return Counter(map(ending_of, self.paths))
 
 
 @dataclass
 class Walk:
-    """All that is shown under a folder: each real file and each real folder once, whatever links
-    lead there.
+    """All visible files and folders under `root`, each real one once, whatever links lead there.
 
-    files  path -> what changes when the file does, see `version`
-    links  those that were not followed, and why
-    stores  folders of results of this project, in which nothing is looked at
+    excluded  a folder that is left out: that of the cache
+    files     path -> its `file_version`, which changes when the file does
+    links     path of a link that was not followed -> why
+    stores    result stores of this project, which are not read
     """
 
     root: str
-    apart: str | None = None  # a folder that is no part of it: that of the cache
+    excluded: str | None = None
     files: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
@@ -67,8 +67,7 @@ class Walk:
     waiting: list[str] = field(default_factory=list)
 
     def all(self) -> Walk:
-        """Look at everything: real files first, so that of a file and a link to it the file is
-        taken."""
+        """Walk everything: real files first, so that a file has priority over a link to it."""
         self._visit(os.path.realpath(self.root), "")
         while self.waiting:
             links, self.waiting = sorted(self.waiting), []
@@ -81,12 +80,12 @@ class Walk:
         todo = [(folder, path)]
         while todo:
             real, path = todo.pop()
-            if real in self.seen or real == self.apart:
+            if real in self.seen or real == self.excluded:
                 continue
             self.seen.add(real)
             with os.scandir(real) as opened:
-                entries = [entry for entry in opened if shown(entry.name)]
-            if path and is_store({entry.name for entry in entries}):
+                entries = [entry for entry in opened if is_visible(entry.name)]
+            if path and is_result_store({entry.name for entry in entries}):
                 self.stores.append(path)
                 continue
             if path:
@@ -106,10 +105,10 @@ class Walk:
         try:
             status = os.stat(target)
         except OSError:
-            self.links[path] = "to what is not there"
+            self.links[path] = "target missing"
             return
         if target in self.seen or target in real or f"{root}/".startswith(f"{target.rstrip('/')}/"):
-            self.links[path] = "to what is read already"
+            self.links[path] = "target read already"
         elif stat.S_ISDIR(status.st_mode):
             self._visit(target, path)
         elif stat.S_ISREG(status.st_mode):
@@ -117,7 +116,7 @@ class Walk:
             self._add(path, status)
 
     def _add(self, path: str, status: os.stat_result) -> None:
-        self.files[path] = version(status)
+        self.files[path] = file_version(status)
 
     def stamp(self, paths: Iterable[str]) -> str:
         """A hash that changes when one of the files is added, removed or written."""
@@ -130,13 +129,13 @@ class Walk:
         return digest.hexdigest()
 
 
-def version(status: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is written, renamed or replaced: its size, and the times of writing
-    and of change in ns.
+def file_version(status: os.stat_result) -> tuple[int, int, int]:
+    """A value that changes when a file is written, renamed or replaced: its size, and its times of
+    modification and of status change in ns.
 
-    Whoever sets the time of writing back, as `cp -p` and `touch -r` do, cannot set back that of
-    change. The number of the file's node would add nothing, and is another at every mount of some
-    network file systems."""
+    `cp -p` and `touch -r` set back the time of modification, but cannot set back that of status
+    change. The inode number would add nothing, and differs at every mount of some network file
+    systems."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -149,37 +148,36 @@ def arrange(
     stores: Iterable[str] = (),
     packed: bool = False,
 ) -> Tree:
-    """The images among `files`, with the folders at the top as classes; of those under the folder
-    `split` alone.
+    """The images among `files`, with the top folders as classes; with `split` only those in that
+    folder.
 
-    `stores` are folders that were left out; of what is `packed` no folder can be given as root.
+    `stores` are folders that were left out; `packed`: they are in an archive, whose folders cannot
+    be given as root.
 
-    Raises FileNotFoundError where there are none, ValueError for a class without one, a `split`
-    that is not there, and images beside folders of classes."""
+    Raises FileNotFoundError for no images, ValueError for a class without images, a missing `split`,
+    and images beside class folders."""
     files, tops = list(files), sorted({path.partition("/")[0] for path in folders})
     if split is not None:
         if split not in tops:
             raise ValueError(
-                f"there is no folder {split} in {where}, which has {listed(tops) or 'none'}"
+                f"there is no folder {split} in {where}, which has {list_text(tops) or 'none'}"
             )
         inside, where = f"{split}/", f"{where.rstrip('/')}/{split}"
-        files, folders = (
-            [path.removeprefix(inside) for path in paths if path.startswith(inside)]
-            for paths in (files, folders)
-        )
+        files = [path.removeprefix(inside) for path in files if path.startswith(inside)]
+        folders = [path.removeprefix(inside) for path in folders if path.startswith(inside)]
         tops = sorted({path.partition("/")[0] for path in folders})
         links = {path: why for path, why in links.items() if path.startswith(inside)}
         stores = [path for path in stores if path.startswith(inside)]
     endings = readable()
-    images = [path for path in files if ending(path) in endings]
-    others = Counter(ending(path) for path in files if ending(path) not in endings)
-    beside = sorted(path for path in images if "/" not in path)
-    if tops and beside:
+    images = [path for path in files if ending_of(path) in endings]
+    others = Counter(ending_of(path) for path in files if ending_of(path) not in endings)
+    loose = sorted(path for path in images if "/" not in path)
+    if tops and loose:
         raise ValueError(
-            f"{where} has images, such as {beside[0]}, beside folders, such as {tops[0]}"
+            f"{where} has images, such as {loose[0]}, beside folders, such as {tops[0]}"
         )
     _check_filled(where, images, tops, files, others)
-    images.sort(key=_order)
+    images.sort(key=_sort_key)
     numbers = {name: i for i, name in enumerate(tops)}
     targets = [numbers[path.partition("/")[0]] for path in images] if tops else None
     first = "".join(tops[:1])
@@ -187,16 +185,16 @@ def arrange(
     if packed:
         remedy = f"set `split` to {first}" if split is None else f"pack {first} alone"
     notes = (
-        *_of_classes(where, tops, images, remedy),
-        *left_out(others),
-        *_of_links(links),
-        *of_stores(stores),
+        *_class_notes(where, tops, images, remedy),
+        *left_out_notes(others),
+        *_link_notes(links),
+        *store_notes(stores),
     )
     return Tree(where, images, targets, tuple(tops), others, notes)
 
 
-def _order(path: str) -> tuple[str, str, str]:
-    """By class, then folder, then name, as torchvision has it."""
+def _sort_key(path: str) -> tuple[str, str, str]:
+    """Sorts by class, then folder, then name, as torchvision does."""
     folder, _, name = path.rpartition("/")
     return path.partition("/")[0] if folder else "", folder, name
 
@@ -204,41 +202,41 @@ def _order(path: str) -> tuple[str, str, str]:
 def _check_filled(
     where: str, images: list[str], tops: list[str], files: list[str], others: Counter[str]
 ) -> None:
-    found = f"; there are files of other kinds: {counted(others)}" if others else ""
+    """Raise if there are no images, or a class without images."""
     if not images:
-        raise FileNotFoundError(f"no images ({COMMON}) in {where} or in a folder of it{found}")
+        kinds = f"; there are files of other kinds: {counts_text(others)}" if others else ""
+        raise FileNotFoundError(f"no images ({COMMON}) in {where} or in a folder of it{kinds}")
     filled = {path.partition("/")[0] for path in images}
-    if empty := [top for top in tops if top not in filled]:
-        inside = Counter(ending(path) for path in files if path.partition("/")[0] in set(empty))
-        what = f" but {counted(inside)}" if inside else ""
+    empty = [top for top in tops if top not in filled]
+    if empty:
+        inside = Counter(ending_of(path) for path in files if path.partition("/")[0] in empty)
+        what = f" but {counts_text(inside)}" if inside else ""
         raise ValueError(
-            f"{where} has no images{what} in the classes {listed(empty)}: fill or remove them"
+            f"{where} has no images{what} in the classes {list_text(empty)}: fill or remove them"
         )
 
 
-def _of_classes(where: str, tops: list[str], images: list[str], remedy: str) -> Iterable[str]:
-    """Warnings where folders are hardly meant to be classes; `remedy` makes the folders in the
-    first the classes."""
-    if splits := [top for top in tops if top.lower() in SPLITS]:
-        what = f"warning: the folders {' and '.join(splits)} of {where} are taken for classes"
+def _class_notes(where: str, tops: list[str], images: list[str], remedy: str) -> Iterable[str]:
+    """Warnings if folders are probably not meant as classes; with `remedy` the folders inside the
+    first one become the classes."""
+    splits = [top for top in tops if top.lower() in SPLITS]
+    if splits:
+        what = f"warning: the folders {' and '.join(splits)} of {where} are read as classes"
         yield f"{what}: set `split` to the one whose images are wanted"
     inner = {"/".join(path.split("/")[:2]) for path in images if path.count("/") > 1}
-    if (
-        len(tops) == 1
-        and not splits
-        and len(inner) > 1
-        and all(path.count("/") > 1 for path in images)
-    ):
-        what = f"warning: {tops[0]} is the only class, its images lie in {len(inner)} folders"
+    nested = len(inner) > 1 and all(path.count("/") > 1 for path in images)
+    if len(tops) == 1 and not splits and nested:
+        what = f"warning: {tops[0]} is the only class, its images are in {len(inner)} folders"
         yield f"{what}: {remedy} if these are the classes"
 
 
-def _of_links(links: dict[str, str]) -> Iterable[str]:
+def _link_notes(links: dict[str, str]) -> Iterable[str]:
     for why in sorted(set(links.values())):
         paths = sorted(path for path, reason in links.items() if reason == why)
-        yield f"warning: {len(paths):,} {'link' if len(paths) == 1 else 'links'} left out, {why}: {listed(paths)}"
+        count = f"{len(paths):,} {'link' if len(paths) == 1 else 'links'}"
+        yield f"warning: {count} left out ({why}): {list_text(paths)}"
 
 
-def walked(root: Path, apart: Path | None) -> Walk:
-    """What is in the folder `root`, but for what is in the folder `apart`."""
-    return Walk(str(root), None if apart is None else os.path.realpath(apart)).all()
+def walk_folder(root: Path, excluded: Path | None) -> Walk:
+    """All files in the folder `root`, except those in the folder `excluded`."""
+    return Walk(str(root), None if excluded is None else os.path.realpath(excluded)).all()

@@ -1,6 +1,7 @@
-"""Self-consistency of a velocity field with the Kac equations, in one dimension.
+"""Consistency of a velocity field with the Kac equations, in one dimension.
 
-Of the law p(x, t) of x_0 + K_t, data x_0 of any law, and its velocity v = E[dX/dt | X_t = x]:
+The density p(x, t) of x_0 + K_t, for data x_0 of any distribution, and its velocity v = E[dX/dt |
+X_t = x] satisfy
 
     p_t + (p v)_x = 0                                          (continuity)
     v_t - v v_x + 2 a v + (c^2 - v^2) (log p)_x = 0            (the Kac identity)
@@ -17,8 +18,7 @@ from kaccore.process import KacProcess
 
 
 class KacResidual(NamedTuple):
-    """How far a field is from the two equations at the grid's inner points, (T-2, X-2) each; 0 =
-    exact.
+    """The residuals of the two equations at the grid's inner points, (T-2, X-2) each; 0 = exact.
 
     continuity  in units of density / time;  identity  in units of speed / time
     """
@@ -33,8 +33,8 @@ def kac_identity_residual(
     """Both residuals of `velocity` and `density` (T, X) given at `times` (T,) and `points` (X,),
     each evenly spaced.
 
-    By central differences, whose error is of second order in the spacings. The grid has to stay
-    within the light cones, where the density is positive and smooth: atoms are no part of it.
+    By central differences, whose error is of second order in the spacings. The grid has to be inside
+    the light cones, where the density is positive and smooth; atoms are not part of it.
     Raises ValueError for other shapes, uneven spacing, fewer than three times or points, or a
     density that is not positive."""
     shape = (len(times), len(points))

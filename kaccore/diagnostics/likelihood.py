@@ -1,7 +1,7 @@
 """The exact likelihood that a model's flow gives to points of few dimensions.
 
-A model here is any `model(x, t, labels=None)` on x (B, D), trained, sampled and distilled as one on
-images is."""
+A model here is any `model(x, t, labels=None)` on x (B, D), trained, sampled and distilled in the same
+way as one on images."""
 
 import math
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from kaccore.solvers import SOLVERS, uniform_times
 
 
 class PriorDensity(NamedTuple):
-    """A prior's `log_density` at some points, -inf where there is none, and the `singular_mass`
-    that has no density."""
+    """A prior's `log_density` at some points, -inf where it is zero, and its `singular_mass`, which
+    has no density."""
 
     log_density: Tensor
     singular_mass: float
@@ -103,9 +103,9 @@ def log_likelihood(
 
 
 def _derivative(values: Tensor, x: Tensor) -> Tensor:
-    """Of each of `values` (N,) by its own row of `x` (N, D): (N, D), zero where it does not depend
-    on x."""
+    """The derivative of each of `values` (N,) by its own row of `x` (N, D): (N, D), zero if it does
+    not depend on x."""
     if not values.requires_grad:
         return torch.zeros_like(x)
-    found = torch.autograd.grad(values.sum(), x, retain_graph=True, allow_unused=True)[0]
-    return torch.zeros_like(x) if found is None else found
+    (gradient,) = torch.autograd.grad(values.sum(), x, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient

@@ -39,9 +39,9 @@ def nearest(samples: Tensor, train: Tensor, k: int = 2) -> Nearest:
 
 
 def memorisation_fraction(distances: Tensor) -> float:
-    """The share of samples nearer than a third of the way to their nearest training image as to the
-    second nearest; `distances` (N, 2 or more) of `nearest`. An exact copy counts even where the
-    training set holds the image twice.
+    """The share of samples whose nearest training image is less than a third as far as the second
+    nearest; `distances` (N, 2 or more) of `nearest`. An exact copy counts even if the training set
+    has the image twice.
 
     Raises ValueError for another shape or no samples.
     """
@@ -69,8 +69,10 @@ def rank_correlation(energy: Tensor, distance: Tensor) -> RankCorrelation:
 
 
 def _nearest(x: Tensor, y: Tensor, k: int) -> Nearest:
-    """The search is by matrix product, fast but inexact near zero; the distances found are computed
-    anew."""
-    found = (y.square().sum(1) - 2 * x @ y.T).topk(k, largest=False).indices  # |x - y|^2 less |x|^2
-    distances, order = (y[found] - x[:, None]).square().sum(2).sqrt().sort(dim=1, stable=True)
-    return Nearest(distances, found.gather(1, order))
+    """The search uses a matrix product, which is fast but inexact near zero; the distances of the
+    nearest images are then computed exactly."""
+    indices = (
+        (y.square().sum(1) - 2 * x @ y.T).topk(k, largest=False).indices
+    )  # |x - y|^2 less |x|^2
+    distances, order = (y[indices] - x[:, None]).square().sum(2).sqrt().sort(dim=1, stable=True)
+    return Nearest(distances, indices.gather(1, order))

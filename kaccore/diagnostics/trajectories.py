@@ -1,4 +1,4 @@
-"""Where samples are at every step from noise to data, as arrays: drawing them is others' work."""
+"""The positions of samples at every step from noise to data, as arrays."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,15 @@ def trajectory(velocity: Velocity, x: Tensor, times: Tensor, solver: str = "eule
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
-    asked: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def recorded(x: Tensor, t: Tensor) -> Tensor:
-        asked.append(x)
+        inputs.append(x)
         return velocity(x, t)
 
     end = SOLVERS[solver](recorded, x, times)
-    return torch.stack(
-        [*asked[:: EVALUATIONS[solver]], end]
-    )  # a step's first evaluation is where it starts
+    starts = inputs[:: EVALUATIONS[solver]]  # the first evaluation of a step is at its start
+    return torch.stack([*starts, end])
 
 
 @torch.no_grad()
@@ -44,11 +43,11 @@ def trajectories(
     guidance: float = 1.0,
     end: float = 0.0,
 ) -> Tensor:
-    """The way of samples number 0 ... N-1 of `seed` from t = 1 to t = `end`: (steps + 1, N, ...) on
-    the CPU.
+    """The trajectories of samples 0 ... N-1 of `seed` from t = 1 to t = `end`: (steps + 1, N, ...)
+    on the CPU.
 
-    Arguments as for `kaccore.sampling.sample`, the last positions are its images up to rounding;
-    all in one batch, as figures need few. Raises ValueError for an unknown solver, steps < 1 or
+    Arguments as for `kaccore.sampling.sample`; the last positions are its images up to rounding. All
+    samples are in one batch, as figures need few. Raises ValueError for an unknown solver, steps < 1 or
     guidance without labels."""
     weights = model.parameters() if isinstance(model, nn.Module) else iter(())
     device = next((w.device for w in weights), torch.device("cpu"))

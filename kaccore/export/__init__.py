@@ -1,1 +1,1 @@
-"""Trained networks as programs of other runtimes: TorchScript and ONNX."""
+"""Trained networks as programs for other runtimes: TorchScript and ONNX."""

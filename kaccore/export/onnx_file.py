@@ -1,4 +1,4 @@
-"""A sampler as an ONNX file. Needs onnx and onnxscript, and onnxruntime to run one."""
+"""A sampler as an ONNX file. Needs onnx and onnxscript, and onnxruntime to run it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,50 +7,62 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kaccore.export.portable import METADATA, Called, Positional, Sampler, asked, quietly
+from kaccore.export.portable import (
+    METADATA,
+    NamedNetwork,
+    PositionalNetwork,
+    Sampler,
+    network_inputs,
+    quietly,
+)
 
 if TYPE_CHECKING:  # an optional dependency
     from onnx import ModelProto
 
-LIMIT = 2**31 - 2**24  # bytes of weights: an ONNX file in one piece ends at 2 GiB
-PLACE = "kacflow"  # the domain of the operator that marks where the network belongs
+LIMIT = 2**31 - 2**24  # bytes of weights: a single ONNX file has at most 2 GiB
+DOMAIN = "kacflow"  # of the placeholder operator
 
 
 def to_onnx(sampler: Sampler, examples: Sequence[Tensor], metadata: str) -> bytes:
-    """An ONNX file of `sampler` with the inputs `noise` and, where there are any among the
-    `examples`, `labels`, and the output `images`. Needs onnx and onnxscript.
+    """An ONNX file of `sampler` with the inputs `noise` and, if the `examples` have them, `labels`,
+    and the output `images`. Needs onnx and onnxscript.
 
-    The network is exported once and put in wherever the solver asks it: to trace it anew for each
-    step takes minutes."""
-    network = _onnx(
-        Positional(sampler.network), asked(sampler, examples), ["x", "t", "told", "end"]
+    The network is exported once and inserted wherever the solver evaluates it: tracing it again for
+    each step takes minutes."""
+    network = _export(
+        PositionalNetwork(sampler.network),
+        network_inputs(sampler, examples),
+        ["x", "t", "condition", "end"],
     )
-    model = _onnx(sampler.around(Called(Place())), examples, ["noise", "labels"])
-    _put_in(network, model)
+    model = _export(
+        sampler.with_network(NamedNetwork(Placeholder())), examples, ["noise", "labels"]
+    )
+    _insert(network, model)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, metadata
     return model.SerializeToString()
 
 
 def run_onnx(file: Path, inputs: Sequence[Tensor]) -> Tensor:
-    """The images that an ONNX file makes of `inputs`. Needs onnxruntime."""
+    """The images that an ONNX file computes from `inputs`. Needs onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    feed = dict(zip(("noise", "labels"), (each.numpy() for each in inputs), strict=False))
+    arrays = [value.numpy() for value in inputs]
+    feed = dict(zip(("noise", "labels"), arrays, strict=False))
     return torch.from_numpy(session.run(["images"], feed)[0])
 
 
-class Place(nn.Module):
-    """Where a network belongs in an ONNX graph: one node of an operator that there is not."""
+class Placeholder(nn.Module):
+    """Marks the place of a network in an ONNX graph by a node with an operator that does not exist."""
 
-    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         return torch.onnx.ops.symbolic(
-            f"{PLACE}::Network", (x, *told), dtype=x.dtype, shape=x.shape, version=1
+            f"{DOMAIN}::Network", (x, *conditions), dtype=x.dtype, shape=x.shape, version=1
         )
 
 
-def _onnx(module: nn.Module, examples: Sequence[Tensor], names: list[str]) -> "ModelProto":
+def _export(module: nn.Module, examples: Sequence[Tensor], names: list[str]) -> "ModelProto":
     dynamic = [{0: torch.export.Dim("N")} for _ in examples]
     with quietly(), torch.no_grad():
         exported = torch.export.export(
@@ -74,28 +86,27 @@ def _onnx(module: nn.Module, examples: Sequence[Tensor], names: list[str]) -> "M
         *model.graph.value_info,
         *model.graph.input,
     ):
-        part.ClearField(
-            "metadata_props"
-        )  # where in which file of this machine each node comes from
+        part.ClearField("metadata_props")  # the source files and lines on this machine
         part.ClearField("doc_string")
     return model
 
 
 def _nested(module: nn.Module, dynamic: list[dict[int, Any]]) -> tuple[Any, ...]:
-    """The dynamic shapes as the signature of `module` has its arguments."""
-    told = [tuple(dynamic[2:])] if dynamic[2:] else []
-    return (*dynamic[:2], *told) if isinstance(module, Positional) else tuple(dynamic)
+    """The dynamic shapes, nested as the arguments in the signature of `module`."""
+    if not isinstance(module, PositionalNetwork):
+        return tuple(dynamic)
+    conditions = [tuple(dynamic[2:])] if dynamic[2:] else []
+    return (*dynamic[:2], *conditions)
 
 
-def _put_in(network: "ModelProto", model: "ModelProto") -> None:
-    """Replace each `Place` in `model` by the nodes of `network`, whose weights all of them
-    share."""
+def _insert(network: "ModelProto", model: "ModelProto") -> None:
+    """Replace each `Placeholder` in `model` by the nodes of `network`; they share the weights."""
     graph, inner = model.graph, network.graph
     inputs, weights = [v.name for v in inner.input], {w.name for w in inner.initializer}
     nodes = list(graph.node)
     graph.ClearField("node")
     for number, node in enumerate(nodes):
-        if node.domain != PLACE:
+        if node.domain != DOMAIN:
             graph.node.append(node)
             continue
         names = {
@@ -114,6 +125,6 @@ def _put_in(network: "ModelProto", model: "ModelProto") -> None:
         shared = graph.initializer.add()
         shared.CopyFrom(weight)
         shared.name = f"network/{weight.name}"
-    others = [opset for opset in model.opset_import if opset.domain != PLACE]
+    others = [opset for opset in model.opset_import if opset.domain != DOMAIN]
     model.ClearField("opset_import")
     model.opset_import.extend(others)

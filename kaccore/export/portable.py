@@ -2,9 +2,8 @@
 
     Sampler(noise (N, C, H, W), labels (N,)) -> images (N, C, H, W)        grid, solver and guidance are part of it
 
-ONNX and TorchScript files hold the whole sampler, for any N; safetensors holds the weights. Each
-carries one text, `METADATA`, that its reader finds beside the weights: what goes in, what comes
-out, and how the noise is drawn."""
+ONNX and TorchScript files contain the whole sampler, for any N; safetensors files contain the
+weights. Each has one text, `METADATA`, about its inputs, its outputs and how to draw the noise."""
 
 import contextlib
 import io
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 from kaccore.guidance import GuidedVelocity
 from kaccore.models import MLP, DiT, UNet
 from kaccore.shaping import ShapedVelocity
-from kaccore.solvers import SOLVERS, check_times
+from kaccore.solvers import SOLVERS, Velocity, check_times
 
-METADATA = "kacflow.json"  # the name of the text in each kind of file
+METADATA = "kacflow.json"  # the name of the metadata text in each kind of file
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "DiT": DiT, "MLP": MLP}
 
 
@@ -34,9 +33,9 @@ class Sampler(nn.Module):
     """`sampler(noise, labels) -> images`: `network` integrated over the grid `times` (n+1,),
     decreasing from 1.
 
-    `solver`, `guidance` and `shaping` as in `kaccore.sampling.sample`. `jumps`: the network is told
-    where each step ends, as a student of consistency is. `bounded` clamps what comes out to [-1,
-    1], for images. Raises ValueError for an unknown solver or a grid that is not monotone."""
+    `solver`, `guidance` and `shaping` as in `kaccore.sampling.sample`. `jumps`: the network also
+    takes the time at which each step ends, as a consistency student does. `bounded` clamps the
+    result to [-1, 1], for images. Raises ValueError for an unknown solver or a grid that is not monotone."""
 
     def __init__(
         self, network: nn.Module, times: Tensor, *, solver: str = "euler", guidance: float = 1.0, shaping: float = 0.0,
@@ -54,14 +53,14 @@ class Sampler(nn.Module):
         self.register_buffer("times", check_times(times))
 
     def settings(self) -> dict[str, Any]:
-        """What it is made with beside the network and the grid."""
+        """The other arguments of its constructor, besides the network and the grid."""
         return {
             name: getattr(self, name)
             for name in ("solver", "guidance", "shaping", "jumps", "bounded")
         }
 
-    def around(self, network: nn.Module) -> "Sampler":
-        """The same with another network."""
+    def with_network(self, network: nn.Module) -> "Sampler":
+        """The same sampler with another network."""
         return Sampler(network, self.times, **self.settings())
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -69,42 +68,40 @@ class Sampler(nn.Module):
         return images.clamp(-1, 1) if self.bounded else images
 
     def _solve(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        velocity = GuidedVelocity(self.network, labels, self.guidance)
-        return SOLVERS[self.solver](
-            ShapedVelocity(velocity, self.shaping) if self.shaping else velocity, x, self.times
-        )
+        velocity: Velocity = GuidedVelocity(self.network, labels, self.guidance)
+        if self.shaping:
+            velocity = ShapedVelocity(velocity, self.shaping)
+        return SOLVERS[self.solver](velocity, x, self.times)
 
     def _jump(self, x: Tensor, labels: Tensor | None) -> Tensor:
         for t, s in pairwise(self.times):
-            x = x - (t - s) * self.network(
-                x, t.expand(x.shape[0]), labels, end=s.expand(x.shape[0])
-            )
+            now, end = t.expand(x.shape[0]), s.expand(x.shape[0])
+            x = x - (t - s) * self.network(x, now, labels, end=end)
         return x
 
 
 def to_torchscript(sampler: Sampler, examples: Sequence[Tensor], metadata: str) -> bytes:
-    """A TorchScript file of `sampler`, for `torch.jit.load`, which gives the metadata as an extra
-    file. `examples`: noise and, where the network has labels, labels, of a few images."""
+    """A TorchScript file of `sampler`, for `torch.jit.load`, with the metadata as an extra file.
+    `examples`: noise and, if the network takes labels, labels, for a few images."""
     buffer = io.BytesIO()
     with quietly(), torch.no_grad():
         network = torch.jit.trace(
-            Positional(sampler.network), asked(sampler, examples), check_trace=False
+            PositionalNetwork(sampler.network), network_inputs(sampler, examples), check_trace=False
         )
         traced = torch.jit.trace(
-            sampler.around(Called(network)), tuple(examples), check_trace=False
+            sampler.with_network(NamedNetwork(network)), tuple(examples), check_trace=False
         )
         torch.jit.save(traced, buffer, _extra_files={METADATA: metadata})
     return _without_origins(buffer)
 
 
 def _without_origins(file: io.BytesIO) -> bytes:
-    """A TorchScript file without its notes on where in which file of this machine each operation
-    comes from."""
+    """A TorchScript file without the source files and lines of its operations on this machine."""
     stripped = io.BytesIO()
-    with zipfile.ZipFile(file) as every, zipfile.ZipFile(stripped, "w") as kept:
-        for name in every.namelist():
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(stripped, "w") as copy:
+        for name in archive.namelist():
             if not name.endswith(".debug_pkl"):
-                kept.writestr(zipfile.ZipInfo(name), every.read(name))
+                copy.writestr(zipfile.ZipInfo(name), archive.read(name))
     return stripped.getvalue()
 
 
@@ -119,14 +116,14 @@ def to_safetensors(sampler: Sampler, metadata: str) -> bytes:
 
 
 def from_safetensors(file: Path) -> tuple[Sampler, dict[str, Any]]:
-    """The sampler in a safetensors file, and its metadata. Raises ValueError where the file is none
-    of ours."""
+    """The sampler in a safetensors file, and its metadata. Raises ValueError for a file that
+    `to_safetensors` did not write."""
     with safetensors.safe_open(file, framework="pt") as opened:
         text = (opened.metadata() or {}).get(METADATA)
-        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dict)
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is not a dict)
     if text is None:
         raise ValueError(
-            f"{file}: no {METADATA} among its metadata: not a file of python -m orchestrator.export"
+            f"{file}: its metadata have no {METADATA}: not a file of python -m orchestrator.export"
         )
     about = json.loads(text)
     network = NETWORKS[about["network"]["class"]](**about["network"]["arguments"])
@@ -136,33 +133,33 @@ def from_safetensors(file: Path) -> tuple[Sampler, dict[str, Any]]:
 
 
 def run_torchscript(file: Path, inputs: Sequence[Tensor]) -> Tensor:
-    """The images that a TorchScript file makes of `inputs`."""
+    """The images that a TorchScript file computes from `inputs`."""
     with quietly(), torch.no_grad():
         return torch.jit.load(str(file))(*inputs)
 
 
 def run_safetensors(file: Path, inputs: Sequence[Tensor]) -> Tensor:
-    """The images that the sampler in a safetensors file makes of `inputs`."""
+    """The images that the sampler in a safetensors file computes from `inputs`."""
     with torch.no_grad():
         return from_safetensors(file)[0](*inputs)
 
 
-class Positional(nn.Module):
-    """A network asked with x, t and whichever of labels and end there are, in this order: exporters
-    know no names."""
+class PositionalNetwork(nn.Module):
+    """A network with the positional arguments x, t and those of labels and end that there are:
+    exporters do not support keyword arguments."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, t: Tensor, *told: Tensor) -> Tensor:
-        labels = [each for each in told if not each.is_floating_point()]
-        ends = [each for each in told if each.is_floating_point()]
+    def forward(self, x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        labels = [value for value in conditions if not value.is_floating_point()]
+        ends = [value for value in conditions if value.is_floating_point()]
         return self.network(x, t, *labels, **({"end": ends[0]} if ends else {}))
 
 
-class Called(nn.Module):
-    """The way back: `inner`, asked as `Positional` is, as a network."""
+class NamedNetwork(nn.Module):
+    """The inverse: `inner` takes the arguments of `PositionalNetwork`; this takes a network's."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -171,11 +168,11 @@ class Called(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | None = None
     ) -> Tensor:
-        return self.inner(*(each for each in (x, t, labels, end) if each is not None))
+        return self.inner(*(value for value in (x, t, labels, end) if value is not None))
 
 
-def asked(sampler: Sampler, examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What the network of `sampler` is asked with."""
+def network_inputs(sampler: Sampler, examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Example arguments for the network of `sampler`."""
     noise, *labels = examples
     t = torch.linspace(1, 0.5, len(noise))
     return (noise, t, *labels, *([t / 2] if sampler.jumps else []))
@@ -183,7 +180,7 @@ def asked(sampler: Sampler, examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without the exporters' own talk, which is of their insides."""
+    """Silence the exporters' output about their internals."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,2 +1,2 @@
-"""How good samples are: FID and its kin, the features that they are made of, Wasserstein
+"""The quality of samples: FID and related metrics, the features that they use, Wasserstein
 distances."""

@@ -4,11 +4,11 @@
     image 224x224 -> 16x16 patches of 14 pixels, and a class token -> blocks -> the class token,
     normalised
 
-The modules are named as in Meta's published weights, so that these load as they are. torch-fidelity
-has an extractor of the same names that fetches Meta's code as well and runs it, takes no file of
-weights, and enlarges images bilinearly. Here images are brought to 224x224 as the paper's code does
-it, by bicubic interpolation as in PIL; so numbers compare with those published as FD-DINOv2, and
-not quite with torch-fidelity's."""
+The modules have the names of Meta's published weights, so that these load unchanged. torch-fidelity
+has an extractor with the same names that downloads and runs Meta's code, takes no weight file, and
+resizes images bilinearly. Here images are resized to 224x224 as in the paper's code, by PIL's bicubic
+interpolation; so numbers compare with those published as FD-DINOv2, and not exactly with
+torch-fidelity's."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from kaccore.metrics.features import DINOV2
 
 SIZE, PATCH = 224, 14
-TRAINED_GRID = (
-    37  # patches a side of the images that the position embedding was trained at: 518 pixels
-)
+TRAINED_GRID = 37  # patches a side at which the position embedding was trained: 518 pixels
 SHAPES = dict(zip(DINOV2, ((12, 6), (12, 12), (24, 16)), strict=True))  # depth and heads
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels from 0 to 1
 
 
 class PatchEmbedding(nn.Module):
-    """(N, 3, H, H) -> one token a patch, (N, (H/14)^2, width), row by row."""
+    """(N, 3, H, H) -> one token for each patch, (N, (H/14)^2, width), row by row."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,18 +45,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
-        q, k, v = (
-            self.qkv(x)
-            .reshape(n, tokens, 3, self.heads, width // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
-        return self.proj(
-            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width)
-        )
+        qkv = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return self.proj(attended.reshape(n, tokens, width))
 
 
 class MLP(nn.Module):
-    """width -> 4 width -> width, of each token by itself."""
+    """width -> 4 width -> width, for each token separately."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -69,7 +63,7 @@ class MLP(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor a channel."""
+    """A learned factor for each channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,7 +74,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """x + scaled attention of the normalised x, then the same with the MLP."""
+    """x + scaled attention of the normalised x, then likewise with the MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -104,16 +98,15 @@ class VisionTransformer(nn.Module):
         width, (depth, heads) = DINOV2[name], SHAPES[name]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + TRAINED_GRID**2, width))
-        self.mask_token = nn.Parameter(
-            torch.zeros(1, width)
-        )  # of the training alone; it is in the weights
+        # used only in training, but part of the published weights
+        self.mask_token = nn.Parameter(torch.zeros(1, width))
         self.patch_embed = PatchEmbedding(width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def positions(self) -> Tensor:
-        """The position embedding for 16x16 patches, (1, 1 + 256, width): bicubic, and with the
-        scale a tenth of a patch too large, as Meta's code has it."""
+        """The position embedding for 16x16 patches, (1, 1 + 256, width): bicubic, with a scale that
+        is a tenth of a patch too large, as in Meta's code."""
         grid = self.pos_embed[:, 1:].mT.unflatten(2, (TRAINED_GRID, TRAINED_GRID))
         scale = (SIZE // PATCH + 0.1) / TRAINED_GRID
         grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
@@ -134,16 +127,16 @@ class DinoFeatures(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.model(prepared(images))
+        features = self.model(preprocessed(images))
         return features, features.new_empty(len(features), 0)
 
 
-def prepared(images: Tensor) -> Tensor:
-    """Images uint8 (N, 3, H, W) as the network takes them, (N, 3, 224, 224): resized as PIL does
-    it, across and then down, to whole gray levels each time, then normalised by ImageNet's mean and
-    deviation."""
+def preprocessed(images: Tensor) -> Tensor:
+    """Images uint8 (N, 3, H, W) -> the network's input (N, 3, 224, 224): resized as in PIL,
+    horizontally and then vertically with rounding to whole levels each time, then normalised by
+    ImageNet's mean and standard deviation."""
     x = images.to(torch.float32)
     for size in ((x.shape[2], SIZE), (SIZE, SIZE)):
         x = F.interpolate(x, size, mode="bicubic", antialias=True).round().clamp(0, 255)
-    mean, std = (torch.tensor(each, device=x.device).view(3, 1, 1) for each in (MEAN, STD))
+    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
     return (x / 255 - mean) / std

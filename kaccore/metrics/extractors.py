@@ -1,8 +1,8 @@
-"""What computes features: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own
+"""Feature extractors: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own
 network, the coordinates of points.
 
-Our own are registered with torch-fidelity, so that its command line functions know them as well
-once this is imported."""
+The shipped classifiers are registered with torch-fidelity, so that its own functions can use them
+once this module is imported."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from kaccore.metrics.features import (
     feature_spec,
     is_own,
 )
-from kaccore.metrics.own_features import load_own, read_about
+from kaccore.metrics.own_features import load_own, read_facts
 
 
 class SmallClassifier(nn.Module):
     """(N, 1, H, H) float in [-1, 1] -> (features (N, 64), logits (N, 10)). 31,674 parameters.
 
-    Three convolutions bring H = 8 or 28 down to 4x4. SiLU keeps the features smooth in the pixels,
-    and there is no batch norm, so that an image's features depend on that image alone."""
+    Three convolutions reduce H = 8 or 28 to 4x4. With SiLU the features are smooth functions of the
+    pixels; without batch norm an image's features depend on that image alone."""
 
     def __init__(self, strides: tuple[int, int, int]) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class SmallClassifier(nn.Module):
 
 
 class ClassifierFeatures(FeatureExtractorBase):
-    """torch-fidelity's view of a shipped classifier: uint8 (N, 1, H, H) -> the requested of
-    `features`, `logits`."""
+    """A shipped classifier as a torch-fidelity extractor: uint8 (N, 1, H, H) -> the requested ones
+    of `features` and `logits`."""
 
     def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
         super().__init__(name, features_list)
@@ -107,25 +107,23 @@ class Coordinates(nn.Module):
 
 
 for _name in SHIPPED_FEATURES.values():
-    if (
-        _name not in FEATURE_EXTRACTORS_REGISTRY
-    ):  # registering twice, as a module reload would, is refused
+    if _name not in FEATURE_EXTRACTORS_REGISTRY:  # registering twice fails, as after a reload
         register_feature_extractor(_name, ClassifierFeatures)
 
 
 def read_weights(path: str | Path, sha256: str | None = None, features: str = INCEPTION) -> bytes:
-    """The bytes of a file with the weights of `features` (Inception or a DINOv2), after checking
-    their hash: against `sha256`, else the official one.
+    """The content of a file with the weights of `features` (Inception or a DINOv2), after checking
+    its hash against `sha256`, or else the official one.
 
-    Weights are pickled, and torch-fidelity unpickles Inception's in a way that runs whatever code
-    is in them; hence the check comes first, and hence bytes: what was checked is what is loaded.
-    Raises ValueError on a missing file or another hash."""
-    content = _read(path, features)
+    Weights are pickled, and torch-fidelity unpickles Inception's in a way that runs any code in
+    them. So the hash is checked first, and the checked bytes themselves are returned for loading.
+    Raises ValueError for a missing file or another hash."""
+    content = _read_file(path, features)
     check_hash(path, hashlib.sha256(content).hexdigest(), sha256, features)
     return content
 
 
-def _read(path: str | Path, features: str) -> bytes:
+def _read_file(path: str | Path, features: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -135,10 +133,10 @@ def _read(path: str | Path, features: str) -> bytes:
 
 
 def fetch_official_weights(features: str = INCEPTION) -> Path:
-    """Where torch.hub keeps the official weights of `features`, downloaded if they are not there
-    yet.
+    """The file of the official weights of `features` in torch.hub's cache; downloads it if it is
+    missing.
 
-    Raises RuntimeError, with the remedy, where the download fails.
+    Raises RuntimeError, with the remedy, if the download fails.
     """
     official = OFFICIAL[features]
     if official.path.exists():
@@ -151,18 +149,18 @@ def fetch_official_weights(features: str = INCEPTION) -> Path:
     except (OSError, RuntimeError) as error:
         raise RuntimeError(
             f"could not download the weights of {features} ({error}); fetch {official.url} on a machine with "
-            f"internet access, then either put it at {official.path} or give its path as `weights`"
+            f"internet access, then put it at {official.path}, or give its path as `weights`"
         ) from error
     return official.path
 
 
 def spec_of(features: str, weights: str | Path | None = None) -> FeatureSpec:
-    """The spec of the extractor called `features`; that of a data set's own network is read from
-    `weights`, its file.
+    """The spec of the extractor `features`; for a data set's own network it is read from its file
+    `weights`.
 
-    Raises ValueError, with the valid names, for an unknown one, and for a file that is not the own
+    Raises ValueError for an unknown name, with the valid ones, and for a file that is not that
     network's."""
-    return read_about(weights, features).spec if is_own(features) else feature_spec(features)
+    return read_facts(weights, features).spec if is_own(features) else feature_spec(features)
 
 
 @lru_cache(maxsize=4)
@@ -172,18 +170,18 @@ def extractor(
     weights: str | None = None,
     weights_sha256: str | None = None,
 ) -> nn.Module:
-    """What computes the features of that name on `device`, uint8 images -> (features, logits); kept
-    for the life of the process. Shipped classifiers and Inception are torch-fidelity's extractors.
+    """The extractor `features` on `device`, uint8 images -> (features, logits); the last four are
+    cached in the process. Shipped classifiers and Inception are torch-fidelity extractors.
 
-    `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; the file of a data
-    set's own network. Raises ValueError, RuntimeError on a failed download."""
+    `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; or the file of a data
+    set's own network. Raises ValueError, and RuntimeError for a failed download."""
     spec_of(features, weights)
     if is_own(features):
         assert weights is not None, "its spec was read from them"
         return load_own(weights, features).to(device)
     if weights is not None and features not in OFFICIAL:
         raise ValueError(
-            f"weights {weights!r} belong to {INCEPTION} or a dinov2, the features are {features!r}; drop one"
+            f"weights {weights!r} belong to {INCEPTION} or a dinov2, but the features are {features!r}; drop one"
         )
     if features == POINTS:
         return Coordinates()
@@ -191,26 +189,22 @@ def extractor(
         made: nn.Module = BUILDERS[features]()
         return made.eval().requires_grad_(False).to(device)
     if features in OFFICIAL:
-        content = read_weights(
-            weights or fetch_official_weights(features),
-            weights_sha256 if weights else None,
-            features,
-        )
-        return _weighted(features, content, weights).to(device)
-    return _registered(features).to(device)
+        path = weights or fetch_official_weights(features)
+        content = read_weights(path, weights_sha256 if weights else None, features)
+        return _with_weights(features, content, weights).to(device)
+    return _create_registered(features).to(device)
 
 
-def _weighted(features: str, content: bytes, weights: str | None) -> nn.Module:
-    """Inception or a DINOv2 with these weights, which came from the file `weights`, None: the
-    official one."""
+def _with_weights(features: str, content: bytes, weights: str | None) -> nn.Module:
+    """Inception or a DINOv2 with the weights `content`, read from the file `weights` (None: the
+    official one)."""
     try:
         if features not in DINOV2:
-            return _registered(features, feature_extractor_weights_path=io.BytesIO(content))
-        made = DinoFeatures(features)
-        made.model.load_state_dict(
-            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        )
-        return made
+            return _create_registered(features, feature_extractor_weights_path=io.BytesIO(content))
+        dino = DinoFeatures(features)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        dino.model.load_state_dict(state)
+        return dino
     except (
         pickle.UnpicklingError,
         EOFError,
@@ -226,17 +220,15 @@ def _weighted(features: str, content: bytes, weights: str | None) -> nn.Module:
         ) from error
 
 
-def _registered(features: str, **options: Any) -> nn.Module:
-    layers = [
-        FEATURE_EXTRACTORS_REGISTRY[features].get_default_feature_layer_for_metric(m)
-        for m in ("fid", "isc")
-    ]
+def _create_registered(features: str, **options: Any) -> nn.Module:
+    kind = FEATURE_EXTRACTORS_REGISTRY[features]
+    layers = [kind.get_default_feature_layer_for_metric(metric) for metric in ("fid", "isc")]
     return create_feature_extractor(features, layers, cuda=False, verbose=False, **options)
 
 
 def check_images(images: Tensor, spec: FeatureSpec) -> None:
-    """Raises ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it; gray suits a
-    colour extractor, but for a data set's own. Points are float32 (N, 2, 1, 1)."""
+    """Raise ValueError unless `images` is uint8 (N, C, H, W) as `spec` takes it. Gray images suit a
+    colour extractor, except a data set's own. Points are float32 (N, 2, 1, 1)."""
     shape = tuple(images.shape)
     if spec.name == POINTS:
         if images.dtype != torch.float32 or shape[1:] != (2, 1, 1):
@@ -248,9 +240,9 @@ def check_images(images: Tensor, spec: FeatureSpec) -> None:
         raise ValueError(f"images of shape {shape} and {images.dtype}; expected uint8 (N, C, H, W)")
     channels = {spec.channels} if is_own(spec.name) else {1, spec.channels}
     if shape[1] not in channels or (spec.size and shape[2:] != (spec.size, spec.size)):
-        takes = f"{spec.channels} channel(s)" + (
-            f" of {spec.size}x{spec.size}" if spec.size else ""
-        )
+        takes = f"{spec.channels} channel(s)"
+        if spec.size:
+            takes += f" of {spec.size}x{spec.size}"
         raise ValueError(
             f"{spec.name} takes images with {takes}, got shape {shape}; {INCEPTION} takes any size"
         )

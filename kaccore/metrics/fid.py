@@ -3,10 +3,10 @@ by torch-fidelity's own functions.
 
 images (uint8) -> `extract` -> features (N, D) -> `compare` with a `Reference` -> {"fid": ..., ...}
 
-Images enter an extractor at their own size; what Inception does to them inside is what
-torch-fidelity does. They may come as one tensor, as an `ImageData` or in batches of any size: then
-no more than a batch of them is in memory, and for FID alone (`extract_statistics`,
-`Reference.build(keep_features=False)`) not even their features are."""
+Images enter an extractor at their own size; Inception resizes them as in torch-fidelity. They may be
+one tensor, an `ImageData` or batches of any size. With batches, only one batch of images is in memory
+at a time, and for FID alone (`extract_statistics`, `Reference.build(keep_features=False)`) not even
+all features are."""
 
 from __future__ import annotations
 
@@ -50,14 +50,16 @@ from kaccore.metrics.own_features import check_data
 
 METRICS = ("fid", "kid", "precision", "recall", "inception_score")
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
-NEIGHBOURS = 3  # precision and recall: an image's ball reaches to its third neighbour
+NEIGHBOURS = (
+    3  # precision and recall: the radius of an image's ball is its third neighbour's distance
+)
 SCORE_SPLITS = 10  # of the Inception Score; torch-fidelity's default
 
 Images = Tensor | ImageData | Iterable[Tensor]  # uint8 (N, C, H, W), or batches of them
 
 
 class Outputs(NamedTuple):
-    """What an extractor says of images: `features` (N, D) and class `logits` (N, K), float32 on the
+    """An extractor's outputs for images: `features` (N, D) and class `logits` (N, K), float32 on the
     CPU."""
 
     features: Tensor
@@ -68,13 +70,12 @@ def extract(images_uint8: Images, features: str, **extraction: Any) -> Tensor:
     """Features of images, uint8 (N, C, H, W): float32 (N, D) on the CPU; arguments and errors as
     for `extract_batches`."""
     rows = [torch.empty(0, spec_of(features, extraction.get("weights")).width)]
-    return torch.cat(
-        rows + [batch.features for batch in extract_batches(images_uint8, features, **extraction)]
-    )
+    rows += [batch.features for batch in extract_batches(images_uint8, features, **extraction)]
+    return torch.cat(rows)
 
 
 def extract_with_logits(images_uint8: Images, features: str, **extraction: Any) -> Outputs:
-    """Features and class logits of images, from one pass; arguments and errors as for
+    """Features and class logits of images in one pass; arguments and errors as for
     `extract_batches`."""
     spec = spec_of(features, extraction.get("weights"))
     batches = list(extract_batches(images_uint8, features, **extraction))
@@ -105,10 +106,10 @@ def extract_batches(
 ) -> Iterator[Outputs]:
     """Features and logits of images, uint8 (N, C, H, W), at most `batch_size` at a time.
 
-    `batch_size` changes nothing else. Gray images are repeated to three channels for an extractor
-    of colour images. `weights`: a file of the weights of Inception or DINOv2, see
+    The results do not depend on `batch_size`. Gray images are repeated to three channels for an
+    extractor of colour images. `weights`: a file with the weights of Inception or DINOv2, see
     `extractors.read_weights`, or of a data set's own network. Raises ValueError for unknown
-    features, images that do not suit them or weights with another hash, RuntimeError where official
+    features, images that do not suit them or weights with another hash, RuntimeError if official
     weights cannot be downloaded."""
     spec = spec_of(features, weights)
     if batch_size < 1:
@@ -122,20 +123,20 @@ def extract_batches(
             features, str(device), str(weights) if weights is not None else None, weights_sha256
         )
         for batch in part.split(batch_size):
-            # Repeated a batch at a time: a whole gray data set need not be held three times.
+            # Repeated by batch, so that a gray data set need not be in memory three times.
             outputs = model(batch.to(device).expand(-1, spec.channels, -1, -1))
             yield Outputs(*(output.to("cpu", torch.float32) for output in outputs))
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The real images' side of a comparison, computed once a data set and kept.
+    """The features of the real images, computed once for a data set and saved.
 
     features    name of the extractor (with the weights' hash if they are not the official ones)
-    matrix      (N, D) float32, the features themselves: KID, precision and recall need them; (0, D) if not kept
+    matrix      (N, D) float32, the features: KID, precision and recall need them; (0, D) if not kept
     mean        (D,) float64
     covariance  (D, D) float64
-    count       N, how many real images there are
+    count       N, the number of real images
     """
 
     features: str
@@ -155,17 +156,18 @@ class Reference:
         **extraction: Any,
     ) -> Reference:
         """The reference of images, uint8 (N, C, H, W); arguments and errors as for
-        `extract_batches`, ValueError for N < 2, and for an `ImageData` that is not the one whose
-        own features these are. With `keep_features` False it holds the statistics alone, which
-        serve FID and no other metric."""
+        `extract_batches`, ValueError also for N < 2 and for another `ImageData` than that of own
+        features. With `keep_features` False it has only the statistics, which suffice for FID and
+        for no other metric."""
         if is_own(features) and isinstance(images_uint8, ImageData):
             check_data(images_uint8, features, extraction.get("weights"))
         extraction["weights_sha256"] = weights_sha256
         label = feature_label(features, weights_sha256)
         if keep_features:
             return cls.of_features(extract(images_uint8, features, **extraction), label)
-        gathered = extract_statistics(images_uint8, features, **extraction)
-        return cls(label, torch.empty(0, gathered.width), *gathered.statistics(), gathered.count)
+        statistics = extract_statistics(images_uint8, features, **extraction)
+        matrix = torch.empty(0, statistics.width)
+        return cls(label, matrix, *statistics.statistics(), statistics.count)
 
     @classmethod
     def of_features(cls, matrix: Tensor, features: str) -> Reference:
@@ -176,29 +178,23 @@ class Reference:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file; the extractor's name is in its metadata. Equal references give
+        """Write a safetensors file with the extractor's name in its metadata. Equal references give
         equal bytes."""
         tensors = {"matrix": self.matrix, "mean": self.mean, "covariance": self.covariance}
-        tensors["count"] = torch.tensor(
-            self.count
-        )  # not metadata, which safetensors writes in a random order
-        content = save(
-            {key: value.contiguous() for key, value in tensors.items()}, {"features": self.features}
-        )
-        write_bytes(
-            Path(path), content
-        )  # save_file would deny all other users the file, umask or not
+        # the count is not in the metadata, which safetensors writes in a random order
+        tensors["count"] = torch.tensor(self.count)
+        tensors = {key: value.contiguous() for key, value in tensors.items()}
+        # not save_file, which denies other users the file whatever the umask is
+        write_bytes(Path(path), save(tensors, {"features": self.features}))
 
     @classmethod
     def load(cls, path: str | Path) -> Reference:
-        """Read what `save` wrote. Raises ValueError for any other file."""
+        """Read a file of `save`. Raises ValueError for any other file."""
         try:
             with safe_open(str(path), framework="pt") as file:
                 features = (file.metadata() or {})["features"]
-                matrix, mean, covariance, count = (
-                    file.get_tensor(key) for key in ("matrix", "mean", "covariance", "count")
-                )
-                return cls(features, matrix, mean, covariance, int(count))
+                tensors = {key: file.get_tensor(key) for key in ("matrix", "mean", "covariance")}
+                return cls(features, **tensors, count=int(file.get_tensor("count")))
         except (OSError, KeyError, SafetensorError) as error:
             raise ValueError(
                 f"{str(path)!r} is not a saved Reference ({error}); build it again"
@@ -217,12 +213,12 @@ def compare(
 
     fid               Frechet distance of the two Gaussians, Heusel et al. 2017 (biased up by few samples)
     kid               unbiased cubic MMD^2, mean over 100 random subsets, Binkowski et al. 2018; `seed` draws them.
-                      Comes with `kid_std`, over the subsets: zero where a subset is all there is (M = N <= 1000).
-                      Near zero either sign is right, and a copy of the real images scores below zero
+                      `kid_std` is the spread over the subsets: zero if a subset has all images (M = N <= 1000).
+                      KID may be negative near zero; a copy of the real images scores below zero
     precision, recall  share of fake images within a real one's neighbourhood, and vice versa, Kynkaanniemi et al. 2019
-    inception_score   see `inception_score`: of the generated images' `logits` (M, K) alone
+    inception_score   see `inception_score`: only of the generated images' `logits` (M, K)
 
-    For `fid` gathered statistics do as well as features. Raises ValueError for an unknown metric,
+    For `fid` statistics suffice instead of features. Raises ValueError for an unknown metric,
     another width, no logits, features not finite or not kept, or fewer than 2 samples (precision,
     recall 4, inception_score 10)."""
     unknown = [metric for metric in metrics if metric not in METRICS]
@@ -230,11 +226,10 @@ def compare(
         raise ValueError(
             f"unknown metrics {', '.join(map(repr, unknown))}; valid names: {', '.join(METRICS)}"
         )
-    width = (
-        fake_features.width
-        if isinstance(fake_features, FeatureStatistics)
-        else fake_features.shape[-1]
-    )
+    if isinstance(fake_features, FeatureStatistics):
+        width = fake_features.width
+    else:
+        width = fake_features.shape[-1]
     if width != len(reference.mean):
         raise ValueError(
             f"generated features are {width} wide, the reference ({reference.features}) {len(reference.mean)}; "
@@ -242,11 +237,7 @@ def compare(
         )
     values = {}
     if "fid" in metrics:
-        fake = (
-            fake_features.statistics()
-            if isinstance(fake_features, FeatureStatistics)
-            else moments(fake_features)
-        )
+        fake = _moments_of(fake_features)
         values["fid"] = frechet_distance(fake, Moments(reference.mean, reference.covariance))
     pairwise = [metric for metric in metrics if metric in ("kid", "precision", "recall")]
     if pairwise:
@@ -260,15 +251,21 @@ def compare(
     return values
 
 
+def _moments_of(features: Tensor | FeatureStatistics) -> Moments:
+    if isinstance(features, FeatureStatistics):
+        return features.statistics()
+    return moments(features)
+
+
 def inception_score(logits: Tensor, seed: int = 0) -> dict[str, float]:
     """exp of the mean KL divergence of each image's class probabilities from their mean, Salimans
     et al. 2016, from class `logits` (N, K): `inception_score` and `inception_score_std`, mean and
     spread over ten random splits.
 
-    From 1 (all images look alike to the classifier) to K. It knows no real images, and is
-    Inception's only where the logits are: with another classifier it is that classifier's score, to
-    be named by its features. A split of n images scores n at most, so few images bias it down.
-    Raises ValueError for fewer than ten images, no classes or logits not finite."""
+    From 1 (the classifier cannot distinguish the images) to K. It does not use real images. It is
+    the Inception Score only with Inception's logits; with another classifier it must be named by
+    its features. A split of n images scores at most n, so few images bias it down. Raises ValueError
+    for fewer than ten images, no classes or logits that are not finite."""
     if logits.dim() == 2 and logits.shape[1] < 2:
         raise ValueError(
             "inception_score: these features come without classes; use those of a classifier"
@@ -289,9 +286,9 @@ def inception_score(logits: Tensor, seed: int = 0) -> dict[str, float]:
 def split_halves_fid(
     data: ImageData, features: str, seed: int = 0, pairs: int = 10, **extraction: Any
 ) -> float:
-    """A yardstick: FID between two random halves of the real images, mean over `pairs` splits.
+    """FID between two random halves of the real images, mean over `pairs` splits.
 
-    What a perfect model would score with so few samples. Arguments and errors as for `extract`,
+    A baseline: a perfect model would score this with so few samples. Arguments and errors as for `extract`,
     ValueError for `pairs` < 1 and fewer than four images."""
     if pairs < 1:
         raise ValueError(f"pairs is {pairs}; expected 1 or more")
@@ -310,12 +307,12 @@ def split_halves_fid(
 def _pairwise(
     fake_features: Tensor | FeatureStatistics, real: Tensor, metrics: Sequence[str], seed: int
 ) -> dict[str, float]:
-    """The metrics that look at pairs of images."""
+    """The metrics that compare pairs of images."""
     if isinstance(fake_features, FeatureStatistics) or not len(real):
         raise ValueError(
-            f"{', '.join(metrics)}: needs the features themselves, and only statistics were kept"
+            f"{', '.join(metrics)}: needs the features themselves, but only statistics were kept"
         )
-    # Single precision, as torch-fidelity has it: KID takes half the time, equal to 1e-5.
+    # Single precision, as in torch-fidelity: KID takes half the time and agrees to 1e-5.
     values: dict[str, float] = {}
     fake = checked_features(fake_features).to(torch.float32)
     if "kid" in metrics:
@@ -329,20 +326,19 @@ def _pairwise(
         kid = kid_features_to_metric(fake, real, **options)
         values |= {"kid": kid[KEY_METRIC_KID_MEAN], "kid_std": kid[KEY_METRIC_KID_STD]}
     if "precision" in metrics or "recall" in metrics:
-        values |= {
-            key: value for key, value in _precision_recall(fake, real).items() if key in metrics
-        }
+        both = _precision_recall(fake, real)
+        values |= {key: value for key, value in both.items() if key in metrics}
     return values
 
 
 def _precision_recall(fake: Tensor, real: Tensor) -> dict[str, float]:
     if min(len(fake), len(real)) <= NEIGHBOURS:
         raise ValueError(
-            f"precision and recall need more than {NEIGHBOURS} images a side, got {len(fake)} generated and "
+            f"precision and recall need more than {NEIGHBOURS} images on each side, got {len(fake)} generated and "
             f"{len(real)} real; evaluate more samples"
         )
-    # torch-fidelity's order: generated first. In parts, since the whole distance matrix of 50,000
-    # would take 20 GB.
+    # generated images first, as in torch-fidelity; in parts, as the whole distance matrix of 50,000
+    # images would take 20 GB
     options = {
         "prc_neighborhood": NEIGHBOURS,
         "prc_batch_size": 2048,

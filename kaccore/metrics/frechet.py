@@ -1,10 +1,10 @@
-"""Frechet distances of features: statistics gathered batch by batch, distances by class, and what
-few images cost.
+"""Frechet distances of features: statistics over batches, distances by class, and the bias from few
+images.
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))        m, C  mean and covariance of the features of each side
 
-Source: Heusel et al. 2017, arXiv 1706.08500, eq. 6. Everything here is features (N, D) in, numbers
-out; images are the matter of `kaccore.metrics.fid`."""
+Source: Heusel et al. 2017, arXiv 1706.08500, eq. 6. All functions take features (N, D) and return
+numbers; `kaccore.metrics.fid` handles images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from torch_fidelity.metric_fid import (
 
 
 class Moments(NamedTuple):
-    """What FID knows of a set of features: `mean` (D,) and unbiased `covariance` (D, D), float64 on
-    the CPU."""
+    """The moments of features that FID uses: `mean` (D,) and unbiased `covariance` (D, D), float64
+    on the CPU."""
 
     mean: Tensor
     covariance: Tensor
@@ -31,20 +31,19 @@ class FeatureStatistics:
     """Mean and covariance of features that come in batches, in double precision; the features are
     not kept.
 
-    Workers each gather their own and `merge` them: up to rounding the order does not matter.
-    `width` is D, the memory D^2 doubles (34 MB for Inception). Source: Chan, Golub and LeVeque
+    Each worker can gather its own; `merge` combines them, in any order up to rounding. `width` is D;
+    the memory is D^2 doubles (34 MB for Inception). Source: Chan, Golub and LeVeque
     1983, the pairwise update of centred sums."""
 
     def __init__(self, width: int) -> None:
         self.count = 0
         self.mean = torch.zeros(width, dtype=torch.float64)
-        self.scatter = torch.zeros(
-            width, width, dtype=torch.float64
-        )  # sum of (x - mean)(x - mean)^T
+        # the sum of (x - mean)(x - mean)^T
+        self.scatter = torch.zeros(width, width, dtype=torch.float64)
 
     @property
     def width(self) -> int:
-        """How many features an image has."""
+        """The number of features of an image."""
         return len(self.mean)
 
     def update(self, features: Tensor) -> None:
@@ -62,18 +61,15 @@ class FeatureStatistics:
         self.merge(batch)
 
     def merge(self, other: FeatureStatistics) -> None:
-        """Add all that `other` has seen. Raises ValueError for another width."""
+        """Add the images of `other`. Raises ValueError for another width."""
         if other.width != self.width:
             raise ValueError(f"statistics of features {other.width} wide; expected {self.width}")
         count = self.count + other.count
         if other.count == 0:
             return
         shift = other.mean - self.mean
-        self.scatter = (
-            self.scatter
-            + other.scatter
-            + torch.outer(shift, shift) * (self.count * other.count / count)
-        )
+        between = torch.outer(shift, shift) * (self.count * other.count / count)
+        self.scatter = self.scatter + other.scatter + between
         self.mean = self.mean + shift * (other.count / count)
         self.count = count
 
@@ -108,17 +104,15 @@ def checked_features(features: Tensor) -> Tensor:
 
 
 def _finite(features: Tensor) -> Tensor:
-    """In double precision: in float32 the covariance's small eigenvalues would be noise."""
+    """Features in double precision: in float32 small eigenvalues of the covariance would be noise."""
     if not features.isfinite().all():
-        raise ValueError(
-            "features hold NaN or infinity; look at the images they were extracted from"
-        )
+        raise ValueError("features contain NaN or infinity; check the images that they come from")
     return features.detach().to("cpu", torch.float64)
 
 
 class PerClassFid(NamedTuple):
-    """`fid` by class, and the classes refused: `too_few`, class -> (generated, real) images that
-    there are."""
+    """`fid` by class, and the classes left out: `too_few`, class -> numbers of (generated, real)
+    images."""
 
     fid: dict[int, float]
     too_few: dict[int, tuple[int, int]]
@@ -134,16 +128,13 @@ def per_class_fid(
     """FID of each class's generated images (M, D) against that class's real images (N, D), `labels`
     (M,) and (N,).
 
-    A class needs more than `minimum` images a side, by default D: of fewer the covariance is
-    singular, and the distance says how many images there are rather than what they are like. Raises
-    ValueError where features and labels do not fit."""
+    A class needs more than `minimum` images on each side, by default D: with fewer the covariance is
+    singular, and the distance reflects the number of images rather than their content. Raises
+    ValueError if features and labels do not fit together."""
     sides = ((features, labels), (reference_features, reference_labels))
     for rows, classes in sides:
-        if (
-            rows.dim() != 2
-            or rows.shape[1] != features.shape[1]
-            or tuple(classes.shape) != (len(rows),)
-        ):
+        wrong_width = rows.dim() != 2 or rows.shape[1] != features.shape[1]
+        if wrong_width or tuple(classes.shape) != (len(rows),):
             raise ValueError(
                 f"features of shape {tuple(rows.shape)} and labels of shape {tuple(classes.shape)}; expected "
                 f"(N, {features.shape[-1]}) and (N,)"
@@ -169,14 +160,13 @@ class MeanStd(NamedTuple):
 def perfect_model_fid(
     real_features: Tensor, count: int, seed: int = 0, splits: int = 10
 ) -> MeanStd:
-    """What a perfect model would score with `count` samples against all N real images: FID's bias,
-    to print beside it.
+    """FID's bias: the score of a perfect model with `count` samples against all N real images.
 
-    FID of two sets from one law grows as 1/n + 1/m with their sizes (to first order: it is
-    quadratic in the errors of the moments, whose variances are 1/n). Measured on k real images,
-    min(count, N/2) of them, against the other N - k and scaled from 1/k + 1/(N-k) to 1/count + 1/N;
-    mean and spread over `splits` random splits. With k below the features' width the covariance is
-    singular, and the scaling, if any is needed, is rough. Raises ValueError for count < 2, splits <
+    FID of two sets from one distribution grows as 1/n + 1/m with their sizes (to first order: it is
+    quadratic in the errors of the moments, whose variances are 1/n). It is measured on k real
+    images, k = min(count, N/2), against the other N - k, and scaled from 1/k + 1/(N-k) to 1/count +
+    1/N; mean and spread over `splits` random splits. With k below the features' width the covariance
+    is singular, and the scaling, if any is needed, is rough. Raises ValueError for count < 2, splits <
     1 or fewer than four real images."""
     total = len(real_features)
     if count < 2 or splits < 1 or total < 4:

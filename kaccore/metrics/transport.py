@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-ASSIGNMENT_LIMIT = (
-    2000  # points a side; the assignment takes a second there and grows as their cube
-)
+# points on each side; the assignment takes a second then, and its time grows with their cube
+ASSIGNMENT_LIMIT = 2000
 
 
 def wasserstein2(x: Tensor, y: Tensor) -> float:

@@ -202,15 +202,7 @@ def parallel(axes: list[figure_data.ParallelAxis], small_is_good: bool) -> go.Fi
     """Parallel coordinates; the metric sets the colour of a line."""
     metric = axes[-1]
     line = {"color": metric.values, "colorscale": SCALE, "reversescale": not small_is_good}
-    dimensions = [
-        {
-            "label": _escaped(axis.name),
-            "values": axis.values,
-            "tickvals": axis.ticks,
-            "ticktext": axis.texts,
-        }
-        for axis in axes
-    ]
+    dimensions = [_dimension(axis) for axis in axes]
     figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelfont={"size": 14}))
     figure.update_traces(tickfont={"size": 12})
     left = 40 + 7 * max(len(text) for text in axes[0].texts)  # for the texts of the first axis
@@ -218,6 +210,15 @@ def parallel(axes: list[figure_data.ParallelAxis], small_is_good: bool) -> go.Fi
         template="none", height=460, margin={"l": left, "r": 60, "t": 90, "b": 30}, font=FONT
     )
     return figure
+
+
+def _dimension(axis: figure_data.ParallelAxis) -> dict[str, Any]:
+    return {
+        "label": _escaped(axis.name),
+        "values": axis.values,
+        "tickvals": axis.ticks,
+        "ticktext": axis.texts,
+    }
 
 
 def pareto(results: Results, front: figure_data.ParetoFront) -> go.Figure:

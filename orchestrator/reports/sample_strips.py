@@ -68,12 +68,11 @@ def strips(results: Results, features: str) -> tuple[list[Strip], int]:
 
 def _with_common_seed(results: Results, features: str) -> list[tuple[Trial, Spread | None]]:
     """The measured trials with the most frequent seed, and their metric; best groups first."""
-    measured = [
-        (t, s.values.get(results.metric))
-        for s in results.groups
-        for t in s.trials
-        if results.numbers(t) and s.features == features
-    ]
+    measured = []
+    for group in results.groups:
+        if group.features == features:
+            value = group.values.get(results.metric)
+            measured += [(trial, value) for trial in group.trials if results.numbers(trial)]
     seeds = Counter(t.config.seed for t, _ in sorted(measured, key=lambda m: m[0].index))
     if not seeds:
         return []

@@ -65,15 +65,11 @@ def fid_metrics(
     from mlflow.entities import Metric
 
     last = steps or (fids[-1]["step"] if fids else 1)
-    return [
-        Metric(
-            FID_WHILE_TRAINING,
-            p["fid"],
-            start + round((end - start) * p["step"] / last),
-            int(p["step"]),
-        )
-        for p in fids
-    ]
+    metrics = []
+    for point in fids:
+        time = start + round((end - start) * point["step"] / last)
+        metrics.append(Metric(FID_WHILE_TRAINING, point["fid"], time, int(point["step"])))
+    return metrics
 
 
 def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":

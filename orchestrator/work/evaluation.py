@@ -294,7 +294,7 @@ def train_features(stage: Stage, storage: str, where: DatasetKind, weights: Feat
     own = train_own(data_of(stage, where), own_name(stage.key), stage.spec.training, device())
     gathered = store.gather(stage)
     own.save(gathered / OWN_FILE)
-    write_json(gathered / ABOUT, {**asdict(own.about), "text": str(own.about)})
+    write_json(gathered / ABOUT, {**asdict(own.facts), "text": str(own.facts)})
     store.publish(stage, gathered, time.perf_counter() - began)
 
 

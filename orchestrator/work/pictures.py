@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kaccore.data import ImageData, PointData
-from kaccore.data.found import spread
+from kaccore.data.undecoded import evenly_spaced
 from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
 from orchestrator.work.marks import marked
@@ -149,17 +149,17 @@ def spread_over_classes(data: ImageData, count: int) -> Tensor:
     """Indices of at most `count` images, in the order of their classes: as many of each as there
     are, evenly apart."""
     if data.labels is None:
-        return torch.tensor(spread(len(data), count))
+        return torch.tensor(evenly_spaced(len(data), count))
     members = [(data.labels == label).nonzero().flatten() for label in range(data.classes)]
     filled = [each for each in members if len(each)]
-    filled = [filled[k] for k in spread(len(filled), count)]
+    filled = [filled[k] for k in evenly_spaced(len(filled), count)]
     shares = [0] * len(filled)
     while sum(shares) < min(count, sum(map(len, filled))):
         for k, each in enumerate(filled):
             if shares[k] < len(each) and sum(shares) < count:
                 shares[k] += 1
     return torch.cat(
-        [each[spread(len(each), share)] for each, share in zip(filled, shares, strict=True)]
+        [each[evenly_spaced(len(each), share)] for each, share in zip(filled, shares, strict=True)]
     )
 
 

@@ -286,10 +286,10 @@ KINDS = {
     ),
     "opaque RGBA": Kind("png", lambda: saved(flat("RGBA", (1, 2, 3, 255)), "PNG"), (1, 2, 3)),
     # several frames
-    "GIF": Kind("gif", lambda: frames("GIF"), GREEN, "the first is taken"),
-    "animated PNG": Kind("png", lambda: frames("PNG"), GREEN, "the first is taken"),
-    "animated WebP": Kind("webp", lambda: frames("WEBP"), GREEN, "the first is taken"),
-    "TIFF of two pages": Kind("tiff", lambda: frames("TIFF"), GREEN, "the first is taken"),
+    "GIF": Kind("gif", lambda: frames("GIF"), GREEN, "only the first is used"),
+    "animated PNG": Kind("png", lambda: frames("PNG"), GREEN, "only the first is used"),
+    "animated WebP": Kind("webp", lambda: frames("WEBP"), GREEN, "only the first is used"),
+    "TIFF of two pages": Kind("tiff", lambda: frames("TIFF"), GREEN, "only the first is used"),
 }  # fmt: skip
 
 # whatever the order of bytes and the compression
@@ -317,7 +317,9 @@ if features.check("avif"):
     KINDS["RGBA AVIF"] = Kind(
         "avif", lambda: saved(flat("RGBA", (0, 255, 0, 0)), "AVIF"), RED, "composed", 1
     )
-    KINDS["animated AVIF"] = Kind("avif", lambda: frames("AVIF"), GREEN, "the first is taken", 8)
+    KINDS["animated AVIF"] = Kind(
+        "avif", lambda: frames("AVIF"), GREEN, "only the first is used", 8
+    )
 
 
 def _palette_and_alpha() -> Image.Image:

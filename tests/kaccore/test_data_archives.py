@@ -56,7 +56,7 @@ def test_a_packed_folder_of_images_is_unlabelled_as_it_is_itself(tmp_path):
     plain = load("folder", write(tmp_path, images) / "photos", size=16)
     assert packed.labels is None and packed.fingerprint == plain.fingerprint
     assert packed.notes == (
-        "photos is taken for the folder that was packed, and for no class",
+        "photos is read as the packed folder, not as a class",
         *plain.notes,
     )
 
@@ -65,7 +65,7 @@ def test_a_text_beside_the_packed_folder_is_met_by_a_remedy_that_works(tmp_path)
     path = zipped(
         tmp_path / "x.zip", {**{f"ds/{k}": v for k, v in FILES.items()}, "readme.txt": b"text"}
     )
-    said = "warning: ds is the only class, its images lie in 2 folders: set `split` to ds if these are the classes"
+    said = "warning: ds is the only class, its images are in 2 folders: set `split` to ds if these are the classes"
     assert said in load("folder", path, size=16).notes
     assert load("folder", path, size=16, split="ds").class_names == ("cat", "dog")
 
@@ -120,7 +120,7 @@ def test_a_split_of_an_archive_is_read(name, tmp_path):
 def test_a_path_that_leads_out_of_an_archive_is_refused(name, evil, tmp_path):
     (tmp_path / "in").mkdir()
     path = ARCHIVES[name](tmp_path / "in" / name, {**FILES, evil: FILES["cat/1.png"]})
-    with pytest.raises(ValueError, match=r"leads out of it: it is not read"):
+    with pytest.raises(ValueError, match=r"leads outside it: it is not read"):
         load("folder", path, size=16)
     assert not list(tmp_path.glob("out.png"))
 
@@ -135,7 +135,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path):
     data = load("folder", tar(tmp_path / "x.tar", FILES, extra=tuple(links)), size=16)
     assert (
         len(data) == 6
-        and "2 links left out, which are not followed in an archive: cat/hard.png" in data.notes[0]
+        and "2 links left out (links in an archive are not followed): cat/hard.png" in data.notes[0]
     )
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("cat/1.png", FILES["cat/1.png"])

@@ -116,7 +116,7 @@ def test_where_both_orders_can_be_meant_the_square_is_taken_with_a_warning(
         modes[each.shape[-1]](each).save(tmp_path / "other" / f"{i}.png")
     assert torch.equal(data.images, load("folder", tmp_path / "other", size=2).images)
     assert data.notes[0].startswith(
-        f"warning: shape {shape} taken as {layout}, though it may mean the other order:"
+        f"warning: shape {shape} taken as {layout}, though it is ambiguous:"
     )
 
 
@@ -170,7 +170,7 @@ def test_the_parts_of_an_array_file_are_splits(tmp_path):
         assert [
             len(load("folder", tmp_path / name, size=12, split=s)) for s in ("train", "test")
         ] == [4, 2]
-        with pytest.raises(ValueError, match="set `split` to the part that is wanted"):
+        with pytest.raises(ValueError, match="set `split` to the wanted part"):
             load("folder", tmp_path / name, size=12)
 
 
@@ -191,7 +191,7 @@ def test_pickled_objects_are_never_read(tmp_path):
     for name in ("x.npy", "x.npz", "plain.npy"):
         with pytest.raises(
             ValueError,
-            match=rf"^folder: {tmp_path}/{name} cannot be read \(it holds Python objects",
+            match=rf"^folder: {tmp_path}/{name} cannot be read \(it contains Python objects",
         ):
             load("folder", tmp_path / name, size=8)
     assert not (tmp_path / "canary").exists()
@@ -199,7 +199,7 @@ def test_pickled_objects_are_never_read(tmp_path):
 
 @pytest.mark.parametrize(
     "content, message",
-    [(b"hello, world", r"is no \.npy or \.npz file: it begins with b'hello, w'"), (b"", "is an empty file"),
+    [(b"hello, world", r"is not a \.npy or \.npz file: it begins with b'hello, w'"), (b"", "is an empty file"),
      (b"\x93NUMPY\1\0", r"cannot be read \(")],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
@@ -213,7 +213,7 @@ def test_a_zip_of_other_files_is_no_npz(tmp_path):
     zipped(tmp_path / "x.npz", {"notes.txt": b"text"})
     with pytest.raises(
         ValueError,
-        match=rf"^folder: {tmp_path}/x\.npz cannot be read \(notes\.txt in it is no array",
+        match=rf"^folder: {tmp_path}/x\.npz cannot be read \(notes\.txt in it is not an array",
     ):
         load("folder", tmp_path / "x.npz", size=8)
 

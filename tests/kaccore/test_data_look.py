@@ -39,7 +39,7 @@ def test_a_folder_is_counted_and_measured_without_a_trace(images):
     assert found.fingerprint is None
     assert found.notes == (
         "warning: 1 file left out: .heic, which Pillow cannot read here",
-        "warning: 1 of 4 images that were measured are smaller than 16x16",
+        "warning: 1 of 4 measured images are smaller than 16x16",
     )
 
 

@@ -64,7 +64,7 @@ def test_only_the_published_cifar10_is_taken_for_it(tmp_path):
     image_files.write_cifar10(tmp_path)
     with pytest.raises(
         ValueError,
-        match=r"data_batch_1 is damaged, its md5 is not c99cafc152244af753f735de768cd75f",
+        match=r"data_batch_1 is damaged: its md5 is not c99cafc152244af753f735de768cd75f",
     ):
         load("cifar10", tmp_path)
 

@@ -69,9 +69,9 @@ def test_the_features_of_points_are_their_coordinates(grid):
 
 
 def test_features_of_images_and_of_points_are_not_mistaken_for_each_other(grid):
-    with pytest.raises(ValueError, match="are of images, the data set 'grid9' is points"):
+    with pytest.raises(ValueError, match="are for images, but the data set 'grid9' is points"):
         features_for("grid9", "inception-v3-compat")
-    with pytest.raises(ValueError, match="know grid9 only"):
+    with pytest.raises(ValueError, match="are for grid9 only"):
         features_for("digits", "points")
     with pytest.raises(ValueError, match=r"uint8; expected float32 \(N, 2, 1, 1\)"):
         Reference.build(load("digits"), "points")

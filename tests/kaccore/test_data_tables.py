@@ -114,7 +114,9 @@ def test_a_split_of_a_table_has_to_be_named(tmp_path):
         assert [
             len(load("folder", tmp_path / name, size=16, split=s)) for s in ("train", "test")
         ] == [6, 2]
-        with pytest.raises(ValueError, match=r"has the splits t\w+, t\w+: set `split` to the one"):
+        with pytest.raises(
+            ValueError, match=r"has the splits t\w+, t\w+: set `split` to the wanted"
+        ):
             load("folder", tmp_path / name, size=16)
         with pytest.raises(ValueError, match=r"there is no split val in .*, which has t"):
             load("folder", tmp_path / name, size=16, split="val")
@@ -234,7 +236,7 @@ def test_a_file_of_no_split_beside_splits_is_named(tmp_path):
     for name in ("train", "more"):
         pq.write_table(table(HALVES[0]), tmp_path / f"{name}.parquet")
     with pytest.raises(
-        ValueError, match=r"has the splits train and more\.parquet, whose name says no split"
+        ValueError, match=r"has the splits train and more\.parquet, whose name has no split"
     ):
         load("folder", tmp_path, size=16)
     assert len(load("folder", tmp_path, size=16, split="train")) == 2

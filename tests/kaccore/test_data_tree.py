@@ -134,7 +134,7 @@ def test_a_link_to_a_parent_folder_reads_nothing_twice(tmp_path):
     data = load("folder", tmp_path / "images", size=16)
     assert data.labels.tolist() == [0, 0, 1] and data.class_names == ("cat", "dog")
     assert data.notes == (
-        "warning: 4 links left out, to what is read already: cat/self, cat/up, dog/top, loop",
+        "warning: 4 links left out (target read already): cat/self, cat/up, dog/top, loop",
     )
 
 
@@ -150,8 +150,8 @@ def test_links_that_lead_elsewhere_are_followed_once(tmp_path):
     data = load("folder", root, size=16)
     assert data.class_names == ("a", "b") and data.labels.tolist() == [0, 0, 1]
     assert data.notes == (
-        "warning: 1 link left out, to what is not there: b/gone.png",
-        "warning: 2 links left out, to what is read already: b/again.png, b/inner",
+        "warning: 1 link left out (target missing): b/gone.png",
+        "warning: 2 links left out (target read already): b/again.png, b/inner",
     )
 
 
@@ -232,13 +232,13 @@ def test_a_class_of_which_nothing_is_left_is_refused(tmp_path):
 
 def test_a_file_that_the_system_cannot_read_is_not_skipped_as_damaged(tmp_path):
     write(tmp_path, "a.png", "b.png")
-    from kaccore.data import own
+    from kaccore.data import user_images
 
-    images = own.look_up(tmp_path, None, None)
-    kept = images.cached(16, (0, 0, 0), True)
+    images = user_images.find_images(tmp_path, None, None)
+    kept = images.image_cache(16, (0, 0, 0), True)
     (tmp_path / "b.png").unlink()  # gone between listing and reading, as on a disk that fails
     with pytest.raises(ValueError, match=r"cannot read .*b\.png \(FileNotFoundError"):
-        kept.images(lambda: images.source(16, (0, 0, 0), True, tmp_path))
+        kept.read_or_write(lambda: images.source(16, (0, 0, 0), True, tmp_path))
 
 
 # train and val
@@ -249,7 +249,7 @@ def test_splits_that_are_taken_for_classes_are_warned_of(tmp_path):
     data = load("folder", tmp_path, size=16)
     assert data.class_names == ("train", "val")
     assert warnings(data.notes) == [
-        f"warning: the folders train and val of {tmp_path} are taken for classes: set `split` to the one whose images "
+        f"warning: the folders train and val of {tmp_path} are read as classes: set `split` to the one whose images "
         "are wanted"
     ]
 

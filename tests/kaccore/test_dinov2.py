@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from kaccore import data
-from kaccore.metrics.dinov2 import MEAN, STD, VisionTransformer, prepared
+from kaccore.metrics.dinov2 import MEAN, STD, VisionTransformer, preprocessed
 from kaccore.metrics.extractors import extractor, read_weights
 from kaccore.metrics.features import DINOV2, OFFICIAL, feature_label, features_for
 from kaccore.metrics.fid import Reference, compare, extract, extract_with_logits
@@ -96,7 +96,7 @@ def test_images_are_resized_as_pillow_does_it(size):
         [torch.tensor(list(im.tobytes())).reshape(224, 224, 3).permute(2, 0, 1) for im in theirs]
     )
     ours = (
-        prepared(images) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+        preprocessed(images) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
     ) * 255
     assert float((ours - expected).abs().max()) < 2.01  # Pillow's weights are fixed-point numbers
     assert float((ours - expected).abs().mean()) < 0.05

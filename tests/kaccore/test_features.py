@@ -136,7 +136,7 @@ def test_fetched_weights_are_looked_for_where_torch_keeps_them(home, monkeypatch
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("mnist", "digits-cnn-v1"), "know digits only"),
+        (("mnist", "digits-cnn-v1"), "are for digits only"),
         (("cifar10", "digits-cnn-v1"), "use auto"),
         (("digits", "inception"), "did you mean 'inception-v3-compat'"),
         (("digits", "auto", "file.pth"), "drop one"),

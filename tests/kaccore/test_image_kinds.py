@@ -76,7 +76,7 @@ def test_photographs_are_upright(kind, tmp_path):
     data = load("folder", tmp_path, size=7)
     middle = torch.from_numpy(image_files.centre(upright, 7)).permute(2, 0, 1)
     assert [torch.equal(image, middle) for image in data.images] == [True] * 8
-    assert any(note == "7 images turned upright by the EXIF orientation" for note in data.notes)
+    assert any(note == "7 images rotated upright by the EXIF orientation" for note in data.notes)
 
 
 def test_a_jpeg_of_a_telephone_is_upright(tmp_path):
@@ -118,7 +118,7 @@ def test_white_shapes_on_white_are_warned_of(tmp_path):
     Image.new("RGB", (32, 32), WHITE).save(tmp_path / "plain.png")  # is what it is
     (warning, *_) = load("folder", tmp_path, size=32).notes
     assert (
-        warning.startswith("warning: 3 images of one colour on white")
+        warning.startswith("warning: 3 images of one colour after composing on white")
         and "another `background`" in warning
     )
     assert (
@@ -161,9 +161,7 @@ def test_sixteen_bits_of_which_few_are_used_are_warned_of(tmp_path):
     Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
     data = load("folder", tmp_path, size=8)
     assert data.images.unique().tolist() == [16]
-    assert data.notes[0].startswith(
-        "warning: the brightest value of 16 bits is 6.2% of their range"
-    )
+    assert data.notes[0].startswith("warning: the brightest 16-bit value is 6.2% of the range")
 
 
 TWELVE_BITS = {  # 4095 of 65535; alpha is of 16 bits
@@ -179,7 +177,7 @@ def test_colours_of_sixteen_bits_of_which_few_are_used_are_warned_of_too(name, t
     (tmp_path / name).write_bytes(TWELVE_BITS[name]())
     data = load("folder", tmp_path, size=4)
     assert data.images.max() <= 16 and data.notes[0].startswith(
-        "warning: the brightest value of 16 bits is "
+        "warning: the brightest 16-bit value is "
     )
 
 

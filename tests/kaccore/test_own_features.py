@@ -10,7 +10,7 @@ from kaccore import data
 from kaccore.data import ImageData
 from kaccore.metrics.features import OwnTraining, features_for, is_own, own_name
 from kaccore.metrics.fid import Reference, compare, extract, extract_with_logits
-from kaccore.metrics.own_features import OwnNetwork, load_own, read_about
+from kaccore.metrics.own_features import OwnNetwork, load_own, read_facts
 from kaccore.metrics.own_training import train_own
 
 NAME = own_name("0123456789abcdef0123")
@@ -37,7 +37,7 @@ def file(tmp_path_factory):
 
 
 def test_a_network_of_a_data_sets_own_tells_its_held_out_classes_apart():
-    about = of_digits().about
+    about = of_digits().facts
     assert about.task == "classes" and about.classes == 10
     assert about.held_out_accuracy > 0.75 and about.chance < 0.15
     assert about.trained_on + about.held_out == 1797 and about.held_out == pytest.approx(
@@ -55,7 +55,7 @@ def test_images_without_classes_to_tell_apart_are_recognised_in_another_view(nam
     own = of_digits(labelled=False)
     if names:
         own = train_own(ImageData("x", digits().images, labels, names), NAME, OwnTraining(steps=30))
-    about = own.about
+    about = own.facts
     assert about.task == "views" and about.classes == 0 and about.chance == pytest.approx(1 / 64)
     assert about.held_out_accuracy > 10 * about.chance
     assert "recognised among 64" in str(about)
@@ -102,9 +102,9 @@ def test_images_of_any_size_and_colour_have_a_network(channels, size):
 
 
 def test_a_network_is_kept_whole_and_names_what_it_knows(file):
-    about = read_about(file, NAME)
+    about = read_facts(file, NAME)
     assert (
-        about == of_digits().about
+        about == of_digits().facts
         and about.data_fingerprint == digits().fingerprint
         and is_own(about.name)
     )
@@ -167,7 +167,8 @@ def test_gray_images_do_not_pass_for_colour_ones(tmp_path):
 def test_a_reference_of_another_data_set_is_refused(file):
     other = ImageData("other", digits().images[:100])
     with pytest.raises(
-        ValueError, match=f"{NAME} know the data set of fingerprint {digits().fingerprint[:8]} only"
+        ValueError,
+        match=f"{NAME} are for the data set with the fingerprint {digits().fingerprint[:8]} only",
     ):
         Reference.build(other, NAME, weights=file)
 
@@ -200,7 +201,7 @@ def test_classes_of_one_image_each_do_not_hinder_the_others():
         NAME,
         OwnTraining(steps=2),
     )
-    assert own.about.held_out == 12 and own.about.trained_on == 50 and own.about.classes == 5
+    assert own.facts.held_out == 12 and own.facts.trained_on == 50 and own.facts.classes == 5
 
 
 def test_a_network_does_not_grow_with_the_images():

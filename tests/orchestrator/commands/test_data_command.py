@@ -52,7 +52,7 @@ def test_the_images_are_shown_and_what_was_done_to_them_is_said(here, capsys):
         "sizes: 16x16 (3), 40x30 (1), 8x8 (1)",
         "warning: 1 file left out: .heic, which Pillow cannot read here",
         "warning: 1 image enlarged: smaller than 16x16",
-        "warning: 2 images of one colour on white, transparent as they are: another `background` may show more",
+        "warning: 2 images of one colour after composing on white: another `background` may show more",
         "1 image cropped to the middle square",
         "2 images composed on white: transparent",
         "5 of them, as a network sees them: real.png",

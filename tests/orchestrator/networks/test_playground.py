@@ -167,8 +167,8 @@ def test_a_count_that_cannot_be_had_is_said_on_the_page_and_the_next_one_drawn(p
         page.goto(played.address)
         wait_for_images(page, "seed 0")
         for count, hidden in (("1000", False), ("2", True)):
-            page.get_by_label("How many, as a number").fill(count)
-            page.get_by_label("How many, as a number").press("Enter")
+            page.get_by_label("Count, as a number").fill(count)
+            page.get_by_label("Count, as a number").press("Enter")
             page.locator("#fault").wait_for(state="hidden" if hidden else "visible")
         assert "count: got 1000, expected a whole number from 1 to 256" in str(
             page.locator("#fault").text_content()

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import scaling, table_sampler
-from benchmarks.measure import Figure, in_turns, ratio
+from benchmarks.measure import Measurement, in_turns, ratio
 from benchmarks.table_sampler import TableSampler
 from kaccore.process import KacProcess
 from kaccore.tensors import generator_for
@@ -37,8 +37,8 @@ def test_a_ratio_is_the_median_of_the_rounds_with_its_quartiles():
 @pytest.mark.parametrize(
     "value, reach, met", [(1.0, "<= 1.03", True), (2.9, ">= 3", False), (5.0, "", None)]
 )
-def test_a_figure_knows_whether_it_reaches_what_it_should(value, reach, met):
-    assert Figure("part", "what", "against", value, value, value, "times", reach).met is met
+def test_a_measurement_knows_whether_it_reaches_what_it_should(value, reach, met):
+    assert Measurement("part", "what", "against", value, value, value, "times", reach).met is met
 
 
 def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
@@ -52,22 +52,22 @@ def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
 
 
 @pytest.mark.parametrize("part", ["draws", "training", "sampling", "metrics"])
-def test_a_part_gives_figures(part, small_table, monkeypatch):
+def test_a_part_gives_measurements(part, small_table, monkeypatch):
     module = importlib.import_module(f"benchmarks.{part}")
     threads = torch.get_num_threads()
     monkeypatch.setattr(
         module, "in_turns", lambda *calls, **_: in_turns(*calls, repeats=1, warm_up=0)
     )
     monkeypatch.setattr(
-        module, "_fresh", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False
+        module, "_in_new_process", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False
     )
     try:
-        figures = list(module.figures())
+        measurements = list(module.measurements())
     finally:
         torch.set_num_threads(threads)
-    assert {figure.part for figure in figures} == {part}
-    assert all(figure.value > 0 or "difference" in figure.what for figure in figures)
-    assert command.table(figures).row_count == len(figures)
+    assert {m.part for m in measurements} == {part}
+    assert all(m.value > 0 or "difference" in m.what for m in measurements)
+    assert command.table(measurements).row_count == len(measurements)
 
 
 def test_the_losses_of_plain_training_are_ours(monkeypatch):
@@ -79,27 +79,29 @@ def test_the_losses_of_plain_training_are_ours(monkeypatch):
 
 
 def test_every_part_can_be_named_and_others_are_refused(capsys):
-    assert all(importlib.import_module(f"benchmarks.{part}").figures for part in command.PARTS)
+    assert all(importlib.import_module(f"benchmarks.{part}").measurements for part in command.PARTS)
     with pytest.raises(SystemExit, match="2"):
         command.main(["nothing"])
     assert "PART: got 'nothing', expected one of draws, " in capsys.readouterr().err
 
 
-def test_the_command_measures_a_part_in_a_process_of_its_own_and_keeps_its_figures(tmp_path, capfd):
-    assert command.main(["metrics", "--json", str(tmp_path / "figures.json")]) == 0
+def test_the_command_measures_a_part_in_a_process_of_its_own_and_keeps_its_measurements(
+    tmp_path, capfd
+):
+    assert command.main(["metrics", "--json", str(tmp_path / "measurements.json")]) == 0
     assert "FID of 5,000 MNIST images" in capfd.readouterr().out
-    (figure,) = json.loads((tmp_path / "figures.json").read_text())
-    assert figure["part"] == "metrics" and figure["value"] > 0
+    (entry,) = json.loads((tmp_path / "measurements.json").read_text())
+    assert entry["part"] == "metrics" and entry["value"] > 0
 
 
 def test_shared_stages_of_the_cifar_table_cost_less_than_each_cell_alone():
     (row,) = zip(
-        *(list(column.cells) for column in scaling.costs("kacflow_cifar10.yaml").columns),
+        *(list(column.cells) for column in scaling.gpu_hours("kacflow_cifar10.yaml").columns),
         strict=True,
     )
     assert row[1:3] == ("375", "751")  # 75 teachers, 300 students, 375 evaluations, one reference
     assert float(row[5]) > 1
 
 
-def test_the_drivers_books_are_measured():
-    assert scaling.books([20]).row_count == 1
+def test_the_drivers_own_work_is_measured():
+    assert scaling.driver_times([20]).row_count == 1

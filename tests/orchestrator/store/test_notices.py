@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from stages import any_stage, data_block
 
-from kaccore.data import cache
+from kaccore.data import decoding
 from orchestrator import report, stages, status
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
@@ -156,7 +156,7 @@ for label in ("a", "b"):
 def test_a_worker_that_decodes_images_says_so_as_the_progress_of_its_stage(
     tmp_path, monkeypatch, records, console
 ):
-    monkeypatch.setattr(cache, "REPORT_SECONDS", -1.0)
+    monkeypatch.setattr(decoding, "REPORT_SECONDS", -1.0)
     folder = tmp_path / "images" / "train"
     folder.mkdir(parents=True)
     for i in range(4):
@@ -211,7 +211,7 @@ def test_report_status_and_the_end_of_a_run_list_the_warnings(records, console, 
 def test_what_was_warned_of_when_the_data_were_read_is_listed_with_the_rest(
     records, console, capsys
 ):
-    assert cache.WARNING == notices.WARNING
+    assert decoding.WARNING == notices.WARNING
     plan = records.plan
     info = replace(
         plan.trials[0].facts.data,

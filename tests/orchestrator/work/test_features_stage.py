@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from kaccore.metrics.features import OFFICIAL, own_name
-from kaccore.metrics.own_features import read_about
+from kaccore.metrics.own_features import read_facts
 from orchestrator.console.dry_run import print_plan
 from orchestrator.console.live_view import View
 from orchestrator.fields.faults import ConfigError
@@ -130,7 +130,7 @@ def test_a_trial_is_trained_and_measured_with_them(kind, task, tmp_path, request
     metrics, _ = run_trial(trial, tmp_path)
     own = own_of(trial)
     assert metrics["fid"] > 0 and metrics["fid_features"] == own_name(own.key)
-    about = read_about(
+    about = read_facts(
         Store(tmp_path).result(own.key).path("network.safetensors"), own_name(own.key)
     )
     assert about.task == task and about.data_fingerprint == trial.facts.fingerprint
@@ -205,7 +205,7 @@ def test_a_sweep_with_own_features_trains_them_once_and_says_how_good_they_are(t
     (key,) = (key for key, kind in kinds.items() if kind == "features")
     assert (
         "own features: done in" in said.stdout
-        and "of 355 held-out images put in their class" in said.stdout
+        and "of 355 held-out images classified correctly" in said.stdout
     )
     assert said.stdout.count(ONLY) == 2  # before, and beside the numbers
     (table,) = (tmp_path / "runs" / "sweeps" / "tiny").glob("*/results.csv")

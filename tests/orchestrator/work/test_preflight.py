@@ -113,7 +113,7 @@ def test_official_weights_that_cannot_be_fetched_are_missed_before_the_start(tmp
     assert fault.startswith(
         f"x.yaml: evaluation.weights: got null: could not download the weights of {LARGE}"
     )
-    assert f"put it at {OFFICIAL[LARGE].path} or give its path as evaluation.weights" in fault
+    assert f"put it at {OFFICIAL[LARGE].path}, or give its path as evaluation.weights" in fault
     (fault,) = map(str, unreachable(needed, "x.yaml"))
     assert "cannot be fetched" in fault and OFFICIAL[LARGE].url in fault
 

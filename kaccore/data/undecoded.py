@@ -1,4 +1,4 @@
-"""Images of one's own that have been found and not been decoded yet, wherever they lie."""
+"""Images of a folder, archive, array file or table that have not been decoded yet."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Item = BinaryIO | NDArray[np.generic]
 
 
 class WrongRangeError(ValueError):
-    """Numbers of an image are of another range than it may have: the whole set is scaled otherwise,
-    and no image of it is damaged."""
+    """An image has numbers outside the allowed range: the whole set is scaled differently, so this
+    is not damage to one image."""
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class UndecodedImages:
     """`count` images that can be read one at a time.
 
-    item      index -> an image file's content, open, or an array (H, W) or (H, W, C)
-    place     index -> what holds this image, for messages
+    item      index -> an open image file, or an array (H, W) or (H, W, C)
+    place     index -> where this image is, for messages
     labels    (N,) int64, or None
-    formats   ending -> how many images are of it
-    left_out  ending -> how many files beside are of it
-    notes     lines for people on what was found
+    formats   ending -> number of images with it
+    left_out  ending -> number of other files with it
+    notes     lines about what was found
     cheap     indices of images whose size can be read quickly
-    close     called when all is read
+    close     called when all images are read
     """
 
     count: int
@@ -44,6 +44,8 @@ class Found:
     close: Callable[[], None] = lambda: None
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` indices below `count`, evenly apart."""
-    return [i * count // most for i in range(most)] if count > most else list(range(count))
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` indices below `count`, evenly spaced."""
+    if count <= most:
+        return list(range(count))
+    return [i * count // most for i in range(most)]
