@@ -164,6 +164,7 @@ def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
     from orchestrator.work import preflight
 
     console = make_console()
+    notes += experiment.left_out
     notes += overrides.set_without_effect(plan, args.file, args.overrides)
     notes += overrides.only_without_effect(plan, args.only)
     for line in notes:

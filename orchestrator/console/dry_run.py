@@ -25,6 +25,8 @@ def print_plan(
     estimate of the others, and `notes`."""
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
+    for plugin in experiment.used_plugins():
+        conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     data_notes = [note for info in plan.datasets() for note in info.notes]
     for note in dict.fromkeys([*data_notes, *own_features(plan, store), *notes]):
         conclusion.print_line(console, note)

@@ -99,6 +99,8 @@ def _print_introduction(records: Records, console: Console) -> None:
     done = sum(records.store.done(stage.key) for stage in stages)
     counts = f"{len(plan.trials)} trials, {len(stages)} stages, {done} already done"
     console.print(f"{plan.experiment.name} {plan.id}: {counts}", highlight=False)
+    for plugin in plan.experiment.used_plugins():
+        conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     conclusion.print_skipped(plan, console)
     data_notes = (note for info in plan.datasets() for note in info.notes)
     for note in dict.fromkeys([*data_notes, *own_features(plan, records.store)]):

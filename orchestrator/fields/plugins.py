@@ -117,7 +117,7 @@ def all_loaded() -> list[Plugin]:
     return list(_LOADED.values())
 
 
-def differs(plugin: Plugin) -> str:
+def problem(plugin: Plugin) -> str:
     """What is wrong with `plugin` in this process; empty where it can be imported as it is."""
     try:
         plugin.imported()

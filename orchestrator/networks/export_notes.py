@@ -32,6 +32,7 @@ def export_metadata(
     labels = {"shape": ["N"], "type": "int64", "values": f"0 to {data.classes - 1}{null}"}
     return {
         "made_by": "kacflow",
+        "plugins": plugins_of(stage),
         "experiment": experiment,
         "stage": {"label": stage.label, "key": stage.key},
         "inputs": {
@@ -70,3 +71,12 @@ def noise_law(path: dict[str, Any]) -> dict[str, Any]:
     if path["signal"] == "exponential":
         law["plus"] = "exp(-1) times an image of the training data in [-1, 1], drawn at random"
     return law
+
+
+def plugins_of(stage: Stage) -> list[str]:
+    """The plugins that define the path, the network or the distiller of a trained `stage`. An
+    exported TorchScript or ONNX file runs without them."""
+    spec = stage.teacher_spec
+    settings = [spec.path, spec.model, *([stage.student] if stage.student else [])]
+    plugins = [block.plugin() for block in settings]
+    return list(dict.fromkeys(str(plugin) for plugin in plugins if plugin is not None))

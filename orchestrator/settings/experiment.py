@@ -8,6 +8,9 @@ from pydantic import Field, PrivateAttr
 
 from orchestrator.fields.block import Block
 from orchestrator.fields.field_types import Name, Seed, Storage, Texts
+from orchestrator.fields.kind import FAMILIES, Kind
+from orchestrator.fields.plugins import Plugin
+from orchestrator.methods.feature_kind import FeatureKind
 from orchestrator.settings.blocks import (
     Checkpoint,
     Cluster,
@@ -69,6 +72,17 @@ class Experiment(Block):
         block, _, field = key.partition(".")
         plain = self.model_dump(mode="json", include={block})[block]
         return plain.get(field) if field else plain
+
+    def used_plugins(self) -> list[Plugin]:
+        """The plugins that define a kind which this experiment, or its sweep, uses, each once."""
+        space = {} if self.sweep is None else self.sweep.space
+        kinds: list[type[Kind] | None] = []
+        for family in (*FAMILIES.values(), FeatureKind.family):
+            key = f"{family.block}.{family.key}"
+            names = [self.value(key), *(space[key].values if key in space else ())]
+            kinds += [family.kinds.get(name) for name in names]
+        plugins = [kind.plugin() for kind in kinds if kind is not None]
+        return list(dict.fromkeys(plugin for plugin in plugins if plugin is not None))
 
     def absolute(self) -> "Experiment":
         """The same for processes that run in other folders: with absolute paths of the data and of

@@ -104,7 +104,8 @@ def _checked(
             data = with_values(data, {key: value})
     data, slips = written.settled(data) if typed else (data, [])
     data, missing = _with_plugins(data, folder)
-    slips = [*slips, *missing]
+    if missing:  # what else is wrong may be because of them
+        raise ConfigError([_from(fault, source, sources) for fault in missing])
     experiment, found = examine(data)
     told = {fault.key for fault in slips}  # once is enough
     named += [

@@ -3,7 +3,7 @@ samples.
 
 model.safetensors   the averaged weights, as the store has them
 config.yaml         the trial's complete configuration
-facts.json          the key of its stage, the fingerprint and the sizes of its data
+facts.json          the key of its stage, the fingerprint and the sizes of its data, and the plugins that it needs
 """
 
 import shutil
@@ -35,5 +35,6 @@ def write(
         "sha256": result.manifest["files"][WEIGHTS]["sha256"],
         "fingerprint": stage.data.fingerprint,
         "data": sizes,
+        "plugins": [str(plugin) for plugin in trial_config.used_plugins()],
     }
     write_json(folder / FACTS, facts)

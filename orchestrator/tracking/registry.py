@@ -49,6 +49,8 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
         client.create_registered_model(name)
     within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
     what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
+    needed = [str(plugin) for plugin in trial.config.used_plugins()]
+    what += f"; needs the plugin {', '.join(needed)}" if needed else ""
     source = f"{run.info.artifact_uri}/{place}"
     client.create_model_version(
         name, source, run_id=run.info.run_id, tags=tags, description=truncated(what, DESCRIPTION)

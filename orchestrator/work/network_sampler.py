@@ -1,6 +1,7 @@
 """Images drawn from a `network_folder`: what `orchestrator.sample` draws for the same numbers."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ import torch
 
 from kaccore.checkpoint import read_tensors
 from kaccore.data import ImageData, PointData
-from orchestrator.fields import faults
+from orchestrator.fields import faults, plugins
 from orchestrator.plan import data
 from orchestrator.plan.plan import teacher_stage
 from orchestrator.plan.stage import Stage
 from orchestrator.plan.students import students
-from orchestrator.settings import loading
+from orchestrator.settings import loading, yaml_reader
 from orchestrator.settings.blocks import Sampling
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
@@ -22,6 +23,8 @@ from orchestrator.work import building
 from orchestrator.work.evaluation import draw, labels_for
 from orchestrator.work.requests import RequestError, check_fields, number, whole
 
+# the environment variable that names the plugins which a served network may import
+ALLOWED = "KACFLOW_PLUGINS"
 ASKED = ("count", "seed", "steps", "labels")
 MOST = 4096  # images of one request: more would hold up everybody else's
 
@@ -32,7 +35,7 @@ class NetworkSampler:
 
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        self.config = loading.load(folder / CONFIG)
+        self.config = _config(folder, facts.get("plugins", []))
         self.teacher = teacher_stage(self.config, facts["fingerprint"])
         self.stage = self._stage(self.config)
         if self.stage.key != facts["stage"]:
@@ -101,6 +104,17 @@ class NetworkSampler:
         if sampled.sampling.model == "teacher":
             return self.teacher
         return students(sampled, self.teacher)[sampled.sampling.steps]
+
+
+def _config(folder: Path, needed: list[str]) -> Experiment:
+    """The configuration in `folder`. A plugin is imported, and so its code run, only where the
+    environment names it: the folder may be somebody else's. Raises ValueError where it does not."""
+    settings = yaml_reader.read(folder / CONFIG)
+    allowed = [name for name in os.environ.get(ALLOWED, "").split(os.pathsep) if name]
+    if needed and not allowed:
+        what = f"{folder}: this network needs the plugin {', '.join(needed)}"
+        raise ValueError(f"{what}: to run its code set {ALLOWED} to its module or .py file")
+    return loading.parse({**settings, plugins.KEY: allowed if needed else []}, str(folder / CONFIG))
 
 
 def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:

@@ -17,6 +17,7 @@ from orchestrator.cluster.nodes.node_faults import Node
 from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
 from orchestrator.cluster.nodes.tracking_server import tracking_faults
 from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.fields.plugins import KEY
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.failures import first_line
@@ -60,6 +61,8 @@ def examine_cluster(
     weights_tasks = {}
     if weights and len(nodes) > 1:
         weights_tasks = {n: _start(on_node.weights, n, list(weights), fetch) for n in nodes}
+    plugins = experiment.used_plugins()
+    plugin_tasks = {n: _start(on_node.plugin_faults, n, plugins) for n in nodes if plugins}
     reports: dict[Node, Report] = {}
     try:
         probe.folder.mkdir(parents=True)
@@ -76,6 +79,8 @@ def examine_cluster(
     faults += _data_faults(data_tasks, known, source)
     weights_tasks = {n: task for n, task in weights_tasks.items() if n in reports}
     faults += _weights_faults(weights_tasks, source)
+    plugin_tasks = {n: task for n, task in plugin_tasks.items() if n in reports}
+    faults += _plugin_faults(plugin_tasks, source)
     return Findings(reports, faults)
 
 
@@ -205,6 +210,21 @@ def _wait_for(tasks: Collection[Any]) -> None:
 
     if tasks:
         ray.wait(list(tasks), num_returns=len(tasks), timeout=DATA_SECONDS)
+
+
+def _plugin_faults(tasks: Mapping[Node, Any], source: str) -> Iterable[Fault]:
+    """A fault for each plugin that a node cannot import as this machine does."""
+    import ray
+
+    _wait_for(tasks.values())
+    for node, task in tasks.items():
+        try:
+            problems = ray.get(task, timeout=0.0)
+        except Exception as e:
+            yield Fault(source, KEY, f"cannot be imported on {node}: {first_line(e)}")
+            continue
+        for text in problems:
+            yield Fault(source, KEY, f"on {node}: {text}")
 
 
 def _remove(probe: Probe) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import kaccore
 import orchestrator
 from orchestrator.cluster import ray_internals
+from orchestrator.fields import plugins
+from orchestrator.fields.plugins import Plugin
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
@@ -100,6 +102,13 @@ def weights(needed: list[Weights], fetched: bool) -> list[tuple[str, str]]:
     check_official = preflight.fetch if fetched else preflight.unreachable
     faults = [*preflight.weights_faults(needed, ""), *check_official(needed, "")]
     return [(fault.key, fault.message) for fault in faults]
+
+
+def plugin_faults(needed: list[Plugin]) -> list[str]:
+    """What is wrong with each plugin on this node, with its name; nothing where this node imports
+    the same source."""
+    problems = {plugin.name: plugins.problem(plugin) for plugin in needed}
+    return [f"{name}: {problem}" for name, problem in problems.items() if problem]
 
 
 def code() -> str:
