@@ -98,7 +98,7 @@ def resolved(name: str, folder: Path) -> Plugin:
         raise ImportError(f"cannot read {path} ({reason}): give the path of a .py file") from None
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     module = f"{FILE_MODULE}{path.stem}_{sha256[:DIGITS]}"
-    return Plugin(name, module, sha256, str(path.resolve()), source)
+    return Plugin(path.name, module, sha256, str(path.resolve()), source)
 
 
 def lasting(name: str, folder: Path) -> str:

@@ -1,0 +1,225 @@
+"""Kinds that modules outside this project add."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fabricated
+import pytest
+from commands import REPOSITORY
+
+from kaccore.metrics import features
+from orchestrator.cluster.nodes import report
+from orchestrator.fields import plugins, schema
+from orchestrator.fields.faults import ConfigError
+from orchestrator.fields.kind import FAMILIES
+from orchestrator.methods.feature_kind import FeatureKind
+from orchestrator.plan.plan import alike, make, teacher_stage
+from orchestrator.settings import loading
+from orchestrator.store import network_folder
+from orchestrator.store.store import Store
+from orchestrator.work import network_sampler
+
+EXAMPLES = REPOSITORY / "docs" / "extending"
+PATH = (EXAMPLES / "trigonometric.py").read_text()
+FILE = """\
+name: x
+plugins: [{plugin}]
+data: {{name: digits}}
+path: {{kind: trigonometric, width: 0.5}}
+model: {{channels: 8, multipliers: [1], patch: 4}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def other_tests_see_no_plugins() -> Iterator[None]:
+    families = [*FAMILIES.values(), FeatureKind.family]
+    before = [dict(family.kinds) for family in families]
+    tables = [features.FEATURES, features.BUILDERS, plugins._LOADED]
+    copies = [dict(table) for table in tables]
+    yield
+    for family, kinds in zip(families, before, strict=True):
+        family.kinds = kinds
+    for table, copy in zip(tables, copies, strict=True):
+        table.clear()
+        table.update(copy)
+    schema.forget()
+
+
+def write(folder: Path, plugin: str = "trigonometric.py", source: str = PATH) -> Path:
+    """An experiment in `folder` beside the plugin."""
+    (folder / "trigonometric.py").write_text(source)
+    (folder / "x.yaml").write_text(FILE.format(plugin=plugin))
+    return folder / "x.yaml"
+
+
+def refusal(file: Path) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        loading.load(file)
+    return str(refused.value).splitlines()
+
+
+@pytest.mark.parametrize("named", ["trigonometric.py", "trigonometric"])
+def test_a_plugin_beside_the_experiment_is_named_with_or_without_its_ending(tmp_path, named):
+    experiment = loading.load(write(tmp_path, named))
+    assert type(experiment.path).__name__ == "Trigonometric"
+    assert experiment.path.build(None).width == 0.5
+    assert experiment.plugins == (str(tmp_path / "trigonometric.py"),)
+    again = loading.parse(experiment.model_dump(mode="json"))  # as a store keeps it
+    assert again == experiment
+
+
+def test_a_key_has_the_hash_of_the_source_that_made_the_result(tmp_path):
+    first = teacher_stage(loading.load(write(tmp_path)), "fingerprint")
+    assert len(first.content["path"]["plugin"]) == 12
+    same = teacher_stage(loading.load(write(tmp_path)), "fingerprint")
+    other = teacher_stage(loading.load(write(tmp_path, source=f"{PATH}# new\n")), "fingerprint")
+    assert first.key == same.key != other.key
+    ours = loading.override(loading.load(write(tmp_path)), {"path.kind": "flow_matching"})
+    assert "plugin" not in teacher_stage(ours, "fingerprint").content["path"]
+
+
+def test_stages_of_a_plugin_reach_a_process_that_has_neither_its_file_nor_its_module(tmp_path):
+    stage = teacher_stage(loading.load(write(tmp_path)), "fingerprint")
+    (tmp_path / "stage").write_bytes(pickle.dumps(stage))
+    (tmp_path / "trigonometric.py").unlink()
+    script = (
+        "import pickle, sys; stage = pickle.loads(open(sys.argv[1], 'rb').read()); "
+        "print(stage.key, type(stage.teacher_spec.path.build(None)).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "stage"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [stage.key, "TrigonometricPath"], done.stderr
+
+
+def test_a_plugins_kind_is_swept_beside_ours(tmp_path):
+    experiment = loading.override(
+        loading.load(write(tmp_path)),
+        {"sweep": {"space": {"path.kind": {"grid": ["trigonometric", "kac"]}}}},
+    )
+    plan = make(experiment, alike("fingerprint", "digits-cnn-v1"))
+    assert [t.overrides["path.kind"] for t in plan.trials] == ["trigonometric", "kac"]
+    assert [plugin.name for plugin in experiment.used_plugins()] == ["trigonometric.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("absent", None, "there is no module of this name, and no file absent.py beside the exp"),
+        ("absent.py", None, "(No such file or directory): give the path of a .py file"),
+        ("trigonometric.py", "1 / 0\n", "importing it raised ZeroDivisionError: division by zero"),
+        ("trigonometric.py", "import absent\n", "raised ModuleNotFoundError: No module named"),
+        ("trigonometric.py", "def\n", "importing it raised SyntaxError: invalid syntax"),
+        (
+            "trigonometric.py",
+            PATH.replace('"trigonometric"', '"kac"'),
+            "path.kind kac is already that of orchestrator.methods.paths.kac: choose another name",
+        ),
+    ],
+)
+def test_a_missing_or_failing_plugin_is_one_clear_line(tmp_path, name, source, message):
+    file = write(tmp_path, name, PATH if source is None else source)
+    (line,) = refusal(file)
+    assert line.startswith(f'{file}: plugins: got "{name}"') and message in line
+
+
+def test_without_the_plugin_its_kind_is_refused_as_any_unknown_one(tmp_path):
+    file = write(tmp_path)
+    file.write_text(file.read_text().replace("plugins: [trigonometric.py]\n", ""))
+    assert refusal(file) == [
+        f'{file}: path.kind: got "trigonometric", expected one of "kac", "diffusion", "flow_matching"'
+    ]
+
+
+def test_a_node_with_another_version_of_a_module_says_so(tmp_path, monkeypatch):
+    (tmp_path / "my_path.py").write_text(PATH)
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = loading.load(write(tmp_path, "my_path"))
+    (needed,) = experiment.used_plugins()
+    assert experiment.plugins == ("my_path",) and not needed.source
+    script = (
+        "import pickle, sys; from orchestrator.cluster.nodes import report; "
+        "print(*report.plugin_faults([pickle.loads(open(sys.argv[1], 'rb').read())]))"
+    )
+    (tmp_path / "plugin").write_bytes(pickle.dumps(needed))
+
+    def on_a_node(path: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{path}"}
+        done = subprocess.run([sys.executable, "-c", script, tmp_path / "plugin"],
+                              env=environment, capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert on_a_node(str(tmp_path)) == ""
+    assert report.plugin_faults([needed]) == []
+    (tmp_path / "my_path.py").write_text(f"{PATH}# new\n")
+    assert "install the same version on every node" in on_a_node(str(tmp_path))
+    assert "there is no module of this name" in on_a_node(str(tmp_path / "elsewhere"))
+
+
+def test_an_installed_package_announces_its_plugin(tmp_path):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").write_text("")
+    (tmp_path / "my_package" / "kinds.py").write_text(PATH)
+    facts = tmp_path / "my_package-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[kacflow.plugins]\nmine = my_package.kinds\n")
+    file = write(tmp_path)
+    file.write_text(file.read_text().replace("plugins: [trigonometric.py]\n", ""))
+
+    def load() -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{tmp_path}"}
+        script = (
+            "import sys; from orchestrator.settings import loading; "
+            "print(*loading.load(sys.argv[1]).used_plugins())"
+        )
+        command = [sys.executable, "-c", script, str(file)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert load().stdout.startswith("my_package.kinds (sha256 "), load().stderr
+    (tmp_path / "my_package" / "kinds.py").write_text("1 / 0")
+    assert "the plugin mine of the installed package my-package: importing it raised" in (
+        load().stderr
+    )
+
+
+def test_a_served_network_imports_no_plugin_without_being_told(tmp_path, monkeypatch):
+    (tmp_path / "trigonometric.py").write_text(PATH)
+    path = {"kind": "trigonometric", "width": 0.5}
+    own = {"plugins": [str(tmp_path / "trigonometric.py")], "path": path}
+    trial = fabricated.chain(tmp_path, **own)
+    last = trial.chain[-1]
+    result = Store(tmp_path / "runs").result(last.key)
+    folder = tmp_path / "network"
+    network_folder.write(folder, trial.config, last, result, result.manifest["data"])
+    with pytest.raises(
+        ValueError, match=r"needs the plugin .*trigonometric\.py \(sha256 .*KACFLOW"
+    ):
+        network_sampler.NetworkSampler(folder)
+    monkeypatch.setenv("KACFLOW_PLUGINS", str(tmp_path / "trigonometric.py"))
+    drawn = network_sampler.NetworkSampler(folder).draw({"count": 2})
+    assert len(drawn["images"]) == 2
+
+
+def test_keys_that_another_kind_has_are_left_out_and_named_where_set_changes_the_kind(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("name: x\ndata: {name: digits}\npath: {kind: kac, clock: quadratic}\n")
+    experiment = loading.load(file, ["path.kind=flow_matching"])
+    assert experiment.path.called == "flow_matching"
+    assert experiment.left_out == (
+        'left out path.clock: path.kind "flow_matching" has no such key',
+    )
+
+
+def test_the_examples_are_short():
+    examples = sorted(EXAMPLES.glob("*.py"))
+    assert [path.stem for path in examples] == [
+        "colours", "conv_mixer", "reflow", "textures", "trigonometric",
+    ]  # fmt: skip
+    assert all(len(path.read_text().splitlines()) <= 60 for path in examples)
