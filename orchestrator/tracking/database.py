@@ -82,8 +82,8 @@ def _relocate_artifacts(file: Path) -> list[str]:
                     update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) {where}"
                     database.execute(update, (here, len(there) + 1, len(there) + 1, f"{there}/"))
             notes.append(
-                f"{short(file)} was moved from {_path_of(there).parent}: its artifacts are now read from the folder "
-                "beside it"
+                f"{short(file)} was moved or copied from {_path_of(there).parent}: its artifacts are now read from the "
+                "folder beside it"
             )
         database.execute("COMMIT")
         names = [
