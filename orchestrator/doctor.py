@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _examine(args: argparse.Namespace) -> int:
-    connection.quieten(args.address)
+    connection.prepare_environment(args.address)
     source = args.file or "this cluster"
     if args.file:
         experiment = loading.load(args.file, args.overrides)

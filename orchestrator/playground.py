@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def _play(args: argparse.Namespace) -> int:
     _check(args)
     os.environ.pop("RAY_ADDRESS", None)  # always a cluster of its own, on this machine
-    connection.quieten()
+    connection.prepare_environment()
     source = network_arguments.find(args)
     config = sampling_choice.override(source, args)
     stage = sampling_choice.pick(source, config)

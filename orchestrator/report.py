@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(folder: Place, publish: bool) -> int:
-    connection.quieten()
+    connection.prepare_environment()
     console, records = command_line.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
     publisher = Publisher(records, partial(conclusion.print_line, console))
