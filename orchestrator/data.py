@@ -1,8 +1,8 @@
 """`python -m orchestrator.data FILE --out real.png`: the training images as a network sees them,
 before one is trained.
 
-The images are read as a training reads them, and kept for it. Prints how many there are of each
-class, size and format, and what was done to them; nothing is trained, and Ray is not started."""
+The images are read and cached as for a training. Prints the number of images by class, format and
+size, and how they were converted. Nothing is trained, and Ray is not started."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kaccore.data import ImageData, Look
 
 Key = TypeVar("Key")
-SHOWN = 64  # images
-NAMED = 20  # classes, sizes
+SHOWN = 64  # how many images the picture shows
+LISTED = 20  # how many classes, formats or sizes a line lists
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,50 +59,48 @@ def _show(args: argparse.Namespace) -> int:
 
     try:
         data = dataset_info.images(settings)
-        found = settings.look()
+        files = settings.look()
     except (ValueError, OSError) as e:
         raise ConfigError([Fault(args.file, "data", str(e))]) from None
-    chosen = pictures.spread_over_classes(data, SHOWN)
+    shown = pictures.spread_over_classes(data, SHOWN)
     write_bytes(Path(args.out), marks.marked(pictures.panel(data, SHOWN)))
-    print("\n".join(described(settings, data, found)))
-    print(f"{len(chosen)} of them, as a network sees them: {args.out}")
+    print("\n".join(summary(settings, data, files)))
+    print(f"{len(shown)} of them, as a network sees them: {args.out}")
     return 0
 
 
-def described(settings: DatasetKind, data: "ImageData", found: "Look") -> Iterable[str]:
-    """Lines on a data set: its count, classes, formats, sizes and what was done."""
-    where = f" {settings.root_folder}" if settings.root_folder else ""
-    what = (
-        "points"
-        if settings.facts.points
-        else f"images, seen as {data.size}x{data.size}, {data.channels} channel"
-    )
-    plural = "s" if data.channels > 1 and not settings.facts.points else ""
-    yield f"{data.name}{where}: {len(data):,} {what}{plural}"
-    if found.class_counts:
-        pairs = zip(found.class_names, found.class_counts, strict=True)
-        yield f"{data.classes} classes: {_listed(f'{name} ({count:,})' for name, count in pairs)}"
+def summary(settings: DatasetKind, data: "ImageData", files: "Look") -> Iterable[str]:
+    """Lines about a data set: its count, classes, formats, sizes and conversions. `files`: what the
+    files hold."""
+    root = f" {settings.root_folder}" if settings.root_folder else ""
+    what = "points"
+    if not settings.facts.points:
+        channels = "1 channel" if data.channels == 1 else f"{data.channels} channels"
+        what = f"images, seen as {data.size}x{data.size}, {channels}"
+    yield f"{data.name}{root}: {len(data):,} {what}"
+    if files.class_counts:
+        counts = zip(files.class_names, files.class_counts, strict=True)
+        yield f"{data.classes} classes: {_listed(f'{name} ({count:,})' for name, count in counts)}"
     else:
         yield f"{data.classes} classes" if data.classes else "no classes"
-    if found.formats:
-        yield f"formats: {_listed(f'{ending} ({count:,})' for ending, count in _falling(found.formats))}"
-    if found.sizes:
-        sizes = (
-            f"{width}x{height} ({count:,})" for (width, height), count in _falling(found.sizes)
-        )
-        part = "" if found.measured >= len(data) else f", of {found.measured:,} that were measured"
+    if files.formats:
+        formats = (f"{ending} ({count:,})" for ending, count in _most_first(files.formats))
+        yield f"formats: {_listed(formats)}"
+    if files.sizes:
+        sizes = (f"{w}x{h} ({count:,})" for (w, h), count in _most_first(files.sizes))
+        part = "" if files.measured >= len(data) else f", of {files.measured:,} that were measured"
         yield f"sizes: {_listed(sizes)}{part}"
     yield from data.notes
 
 
-def _falling(counts: Mapping[Key, int]) -> list[tuple[Key, int]]:
+def _most_first(counts: Mapping[Key, int]) -> list[tuple[Key, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
 def _listed(texts: Iterable[str]) -> str:
-    listed = list(texts)
-    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+    items = list(texts)
+    text = ", ".join(items[:LISTED])
+    return f"{text} and {len(items) - LISTED:,} more" if len(items) > LISTED else text
 
 
 def _check(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.doctor [FILE]`: whether a cluster is fit for work, every fault at
+"""`python -m orchestrator.doctor [FILE]`: check a cluster or this machine, and report all faults at
 once."""
 
 import argparse
@@ -22,11 +22,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.doctor",
         description="Check a Ray cluster: shared storage, host names, versions, devices, data, disks, clocks, the "
-        "tracking server, and machines that have not joined. Without --address: this machine, and what it leaves to a "
-        "process: CPUs, memory, threads, open files, room for Ray.",
-        epilog="Exit status: 0 all is well; 2 something is not, each fault with its remedy.",
+        "tracking server, and machines that have not joined. Without --address: check this machine, and the limits of "
+        "a process on it: CPUs, memory, threads, open files, room for Ray.",
+        epilog="Exit status: 0 all is well; 2 there are faults, each with its remedy.",
     )
-    what = "an experiment; without one its defaults are checked for"
+    what = "an experiment (default: one with default settings)"
     p.add_argument("file", metavar="FILE", type=argument_types.path, nargs="?", help=what)
     p.add_argument(
         "--set",
@@ -50,11 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _examine(args: argparse.Namespace) -> int:
-    connection.quieten(args.address)
+    connection.prepare_environment(args.address)
     source = args.file or "this cluster"
-    experiment = (
-        loading.load(args.file, args.overrides) if args.file else loading.parse(MINIMAL, source)
-    )
+    if args.file:
+        experiment = loading.load(args.file, args.overrides)
+    else:
+        experiment = loading.parse(MINIMAL, source)
     opening.check_storage(experiment, source)
     from rich.table import Table
 
@@ -66,40 +67,40 @@ def _examine(args: argparse.Namespace) -> int:
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
     console, address = command_line.make_console(), connection.address_of(args.address)
-    if address is None and (
-        here := _examine_here(experiment, source, console)
-    ):  # Ray cannot say the rest
-        rest = [
-            *examination.faults_without_a_cluster(experiment, source),
-            *preflight.weights_faults(needed, source),
-        ]
-        raise ConfigError([*here, *rest])
+    if address is None:
+        faults = _examine_this_machine(experiment, source, console)
+        if faults:  # Ray cannot start here: check what does not need it
+            faults += examination.faults_without_a_cluster(experiment, source)
+            faults += preflight.weights_faults(needed, source)
+            raise ConfigError(faults)
     connection.connect(address)
     try:
-        missing = missing_hosts.not_joined({node.address for node in examination.alive_nodes()})
-        found = examination.examine_cluster(experiment, source, weights=needed)
+        joined = {node.address for node in examination.alive_nodes()}
+        faults = missing_hosts.not_joined(joined)
+        findings = examination.examine_cluster(experiment, source, weights=needed)
     finally:
         connection.disconnect()
     table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
-    for node, report in found.reports.items():
+    for node, report in findings.reports.items():
         versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
-        table.add_row(
-            node.host, node.address, *versions, f"{node.gpus:g}", f"{report.free[1] / 1e9:.0f} GB"
-        )
+        free = f"{report.free[1] / 1e9:.0f} GB"
+        table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", free)
     console.print(table)
-    lacking = [*preflight.weights_faults(needed, source), *preflight.unreachable(needed, source)]
-    if faults := [*missing, *tracking_faults(experiment, source), *found.faults, *lacking]:
+    faults += [*tracking_faults(experiment, source), *findings.faults]
+    faults += preflight.weights_faults(needed, source)
+    faults += preflight.unreachable(needed, source)
+    if faults:
         raise ConfigError(faults)
     console.print("all is well", highlight=False)
     return 0
 
 
-def _examine_here(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
-    """Say what this machine has for a run of its own; returns what it lacks for one."""
-    found = resources.inspect_this_machine(experiment, source)
-    for line in [*local_ray.limits_text(), *found.warnings]:
+def _examine_this_machine(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
+    """Print what a run may use of this machine; returns the faults."""
+    findings = resources.inspect_this_machine(experiment, source)
+    for line in [*local_ray.limits_text(), *findings.warnings]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return found.faults
+    return findings.faults
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """`python -m orchestrator.export RUN --format FORMAT --out FILE`: a trained model that runs without
 this project.
 
-RUN is what `sample` takes. onnx and torchscript hold the whole sampler, from prior noise (N, C, H,
-W) and labels (N,) to images; safetensors holds the weights and says how to sample. The file is
-compared with the original before it is written."""
+RUN is as for `sample`. onnx and torchscript contain the whole sampler, from prior noise (N, C, H,
+W) and labels (N,) to images; safetensors contains the weights and the settings of sampling. The
+images of the file are compared with the original's before it is written."""
 
 import argparse
 import json
@@ -19,13 +19,13 @@ from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 
-if TYPE_CHECKING:  # a refusal does not wait for torch
+if TYPE_CHECKING:  # importing torch takes time, and a refusal does not need it
     from torch import Tensor
 
     from kaccore.export.portable import Sampler
 
 FORMATS = ("onnx", "torchscript", "safetensors")
-# what people and programs expect of a file's ending; any other ending, or none, says nothing
+# what a file's ending means to people and programs; other endings mean nothing
 ENDINGS = {
     ".onnx": "onnx",
     ".pt": "torchscript",
@@ -40,11 +40,11 @@ ENDINGS = {
     ".yml": "settings",
 }
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
-TOLERANCE = 1e-3  # an eighth of the step between two of 256 levels in [-1, 1]
-# images of seed 0 that are compared, and how many of them go through once more by themselves
+TOLERANCE = 1e-3  # an eighth of the difference between two of 256 levels in [-1, 1]
+# how many images of seed 0 are compared, and how many of them once more as a smaller batch
 COMPARED = 16
 FEWER = 3
-TRACED = 2  # images that an exporter sees
+TRACED = 2  # batch size of the example inputs with which a model is traced
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,42 +73,36 @@ def _export(args: argparse.Namespace) -> int:
     config = sampling_choice.from_options(source, args)
     output_file.check_outside_images(args.out, config.data)
     if config.sampling.gamma:
-        what = f"got {config.sampling.gamma}, expected 0: an exported sampler draws no noise of its own"
+        what = f"got {config.sampling.gamma}, expected 0: an exported sampler has no random numbers"
         raise ConfigError([Fault(source.name, "sampling.gamma", what)])
     stage = sampling_choice.stage_to_sample(source, config)
     from kaccore.files import write_bytes
 
-    sampler, inputs, wanted, about = original(source, config, stage)
-    file = made(
-        args.format, sampler, [each[:TRACED] for each in inputs], json.dumps(about, indent=1)
-    )
-    difference = largest_difference(args.format, file, inputs, wanted)
-    if not difference <= TOLERANCE:  # NaN is none either
-        what = f"got {args.format}, whose images differ from the original's by up to {difference:.2g}, more than"
-        raise ConfigError(
-            [
-                Fault(
-                    "--format",
-                    "",
-                    f"{what} {TOLERANCE:g}: take fewer steps, less guidance or safetensors",
-                )
-            ]
+    sampler, inputs, images, about = original(source, config, stage)
+    examples = [tensor[:TRACED] for tensor in inputs]
+    file = file_content(args.format, sampler, examples, json.dumps(about, indent=1))
+    difference = largest_difference(args.format, file, inputs, images)
+    if not difference <= TOLERANCE:  # also where it is NaN
+        what = (
+            f"got {args.format}, whose images differ from the original's by up to {difference:.2g}"
         )
+        remedy = "use fewer steps, less guidance or safetensors"
+        message = f"{what}, more than {TOLERANCE:g}: {remedy}"
+        raise ConfigError([Fault("--format", "", message)])
     write_bytes(args.out, file)
     how = sampling_choice.sampling_text(config, stage, about["nfe"])
     print(f"{how}, as {args.format}, {len(file):,} bytes: {args.out}")
     print(sampling_choice.origin_text(source, stage))
-    print(
-        f"largest difference from the original in {COMPARED} images: {difference:.2g} (at most {TOLERANCE:g})"
-    )
+    what = f"largest difference from the original in {COMPARED} images"
+    print(f"{what}: {difference:.2g} (at most {TOLERANCE:g})")
     return 0
 
 
 def original(
     source: locate.TrainedRun, config: Experiment, stage: Stage
 ) -> tuple["Sampler", list["Tensor"], "Tensor", dict[str, Any]]:
-    """The trained sampler; the noise, and labels if it has any, of some images; those images as
-    `sample` draws them; and what is to be known about the sampler."""
+    """The trained sampler; the noise, and labels if it has any, of COMPARED images; these images as
+    `sample` computes them; and facts about the sampler for the file."""
     import torch
 
     from kaccore.data import PointData
@@ -137,33 +131,34 @@ def original(
     samples = draw(stage, setting, model, data, range(COMPARED), 0, labels)
     shape = (data.channels, data.size, data.size)
     noise = prior_images(building.path(stage, data), 0, range(COMPARED), shape)
-    wanted = samples.images.clamp(-1, 1) if sampler.bounded else samples.images
+    images = samples.images.clamp(-1, 1) if sampler.bounded else samples.images
     about = export_metadata(stage, data, sampler, samples.nfe, config.name)
-    return sampler.eval(), [noise, *([] if labels is None else [labels])], wanted, about
+    inputs = [noise] if labels is None else [noise, labels]
+    return sampler.eval(), inputs, images, about
 
 
-def made(kind: str, sampler: "Sampler", examples: Sequence["Tensor"], about: str) -> bytes:
-    """The file of a `kind`; raises ConfigError where it cannot hold so many weights."""
+def file_content(kind: str, sampler: "Sampler", examples: Sequence["Tensor"], about: str) -> bytes:
+    """The content of a file of format `kind`; raises ConfigError where the weights are too large
+    for it."""
     from kaccore.export import onnx_file, portable
 
     if kind == "safetensors":
         return portable.to_safetensors(sampler, about)
     if kind == "torchscript":
         return portable.to_torchscript(sampler, examples, about)
-    weights = sum(each.nbytes for each in sampler.parameters())
+    weights = sum(parameter.nbytes for parameter in sampler.parameters())
     if weights > onnx_file.LIMIT:
-        what = (
-            f"got onnx, whose files end at 2 GiB, but these weights take {weights / 2**30:.1f} GiB"
-        )
+        size = f"{weights / 2**30:.1f} GiB"
+        what = f"got onnx, whose files are limited to 2 GiB, but these weights take {size}"
         raise ConfigError([Fault("--format", "", f"{what}: expected torchscript or safetensors")])
     return onnx_file.to_onnx(sampler, examples, about)
 
 
 def largest_difference(
-    kind: str, file: bytes, inputs: Sequence["Tensor"], wanted: "Tensor"
+    kind: str, file: bytes, inputs: Sequence["Tensor"], expected: "Tensor"
 ) -> float:
-    """The largest difference of any number between what `file` makes of `inputs` and `wanted`, all
-    of them at once or some alone."""
+    """The largest absolute difference between the images that `file` computes from `inputs` and the
+    `expected` ones, in a batch of COMPARED and in one of FEWER."""
     from kaccore.export import onnx_file, portable
 
     with TemporaryDirectory() as folder:
@@ -174,8 +169,11 @@ def largest_difference(
             "torchscript": portable.run_torchscript,
             "safetensors": portable.run_safetensors,
         }[kind]
-        parts = [(run(path, [each[:n] for each in inputs]), wanted[:n]) for n in (COMPARED, FEWER)]
-    return max(float((found - wish).abs().max()) for found, wish in parts)
+        differences = []
+        for size in (COMPARED, FEWER):
+            images = run(path, [tensor[:size] for tensor in inputs])
+            differences.append(float((images - expected[:size]).abs().max()))
+    return max(differences)
 
 
 def _ending(kind: str) -> str:
@@ -187,13 +185,8 @@ def _check(args: argparse.Namespace) -> None:
     means = ENDINGS.get(args.out.suffix.lower(), args.format)
     if means != args.format:
         what = f"got {args.out}, whose ending means {means}, and --format {args.format}"
-        faults.append(
-            Fault(
-                "--out",
-                "",
-                f"{what}: expected an ending of that format, such as .{_ending(args.format)}",
-            )
-        )
+        remedy = f"expected an ending of that format, such as .{_ending(args.format)}"
+        faults.append(Fault("--out", "", f"{what}: {remedy}"))
     missing = command_line.missing_modules(NEEDED) if args.format == "onnx" else ""
     if missing:
         what = f"got onnx, which needs {missing}: pip install 'kacflow[export]', or another format"

@@ -1,8 +1,8 @@
-"""`python -m orchestrator.playground RUN`: a page where one moves steps, seed, label and guidance
-and sees the images.
+"""`python -m orchestrator.playground RUN`: a web page that shows the images for steps, seed, label
+and guidance that one sets there.
 
-RUN is what `sample` takes. Ray Serve answers on this machine alone, until Ctrl-C. Nothing is
-trained or written."""
+RUN is as for `sample`. Ray Serve listens on this machine only, until Ctrl-C. Nothing is trained or
+written."""
 
 import argparse
 import logging
@@ -19,14 +19,8 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.store import layout
 
 HOST, PORT = "127.0.0.1", 8321
-NEEDED = (
-    "fastapi",
-    "grpc",
-    "grpc_reflection",
-    "starlette",
-    "uvicorn",
-    "watchfiles",
-)  # what Ray Serve imports
+# modules that Ray Serve imports
+NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfiles")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,15 +42,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _play(args: argparse.Namespace) -> int:
     _check(args)
-    os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own, here
-    connection.quieten()
+    os.environ.pop("RAY_ADDRESS", None)  # always a cluster of its own, on this machine
+    connection.prepare_environment()
     source = network_arguments.find(args)
-    begin = sampling_choice.from_options(source, args)
-    stage = sampling_choice.stage_to_sample(source, begin)
+    config = sampling_choice.from_options(source, args)
+    stage = sampling_choice.stage_to_sample(source, config)
     print(sampling_choice.origin_text(source, stage))
-    source.store.result(stage.key).path(
-        layout.NETWORK
-    )  # a damaged one is refused here, and not by Ray Serve
+    source.store.result(stage.key).path(layout.NETWORK)  # raises DamagedError before Ray starts
     for note in local_ray.check():
         print(note)
     print(f"{source.name}: starting Ray Serve", flush=True)
@@ -64,7 +56,7 @@ def _play(args: argparse.Namespace) -> int:
         with connection.sigterm_interrupts():
             connection.connect("local")
         with connection.sigterm_interrupts():
-            _serve(args.port, source, begin, network_arguments.arguments(args))
+            _serve(args.port, source, config, network_arguments.arguments(args))
             print(f"http://{HOST}:{args.port}/ (Ctrl-C ends it)", flush=True)
             Event().wait()
     finally:
@@ -72,8 +64,9 @@ def _play(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[str]) -> None:
-    """Have Ray Serve answer on `port`; returns when it does."""
+def _serve(port: int, source: locate.TrainedRun, config: Experiment, words: list[str]) -> None:
+    """Start Ray Serve on `port`; returns when it is ready. `config`: the first settings of
+    sampling; `words`: the arguments with which another command finds `source`."""
     import torch
     from ray import serve
 
@@ -85,25 +78,26 @@ def _serve(port: int, source: locate.TrainedRun, begin: Experiment, found: list[
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     machine.limit_threads()
-    played = serve.deployment(PlaygroundServer).bind(source, begin, found, torch.get_num_threads())
-    serve.run(played, name="playground", blocking=False)
+    application = serve.deployment(PlaygroundServer).bind(
+        source, config, words, torch.get_num_threads()
+    )
+    serve.run(application, name="playground", blocking=False)
 
 
 def _check(args: argparse.Namespace) -> None:
     missing = command_line.missing_modules(NEEDED)
     if missing:
-        what = f"the playground needs Ray Serve, which lacks {missing}: pip install 'kacflow[playground]'"
-        raise ConfigError([Fault("", "", what)])
+        what = f"the playground needs Ray Serve, which lacks {missing}"
+        raise ConfigError([Fault("", "", f"{what}: pip install 'kacflow[playground]'")])
     if not 1 <= args.port <= 65535:
-        raise ConfigError(
-            [Fault("--port", "", f"got {args.port}, expected a number from 1 to 65535")]
-        )
+        what = f"got {args.port}, expected a number from 1 to 65535"
+        raise ConfigError([Fault("--port", "", what)])
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind((HOST, args.port))
         except OSError as e:
-            what = f"got {args.port}, which cannot be had ({e.strerror}): choose another one"
+            what = f"got {args.port}, which is not available ({e.strerror}): choose another one"
             raise ConfigError([Fault("--port", "", what)]) from None
 
 

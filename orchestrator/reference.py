@@ -1,7 +1,7 @@
-"""`python -m orchestrator.reference`: the reference of the experiment file, as Markdown, made of
-the settings.
+"""`python -m orchestrator.reference`: print the reference of the experiment file as Markdown, made
+from the settings.
 
-docs/reference.md is what this prints.
+docs/reference.md is its output.
 """
 
 import json
@@ -28,23 +28,15 @@ line. Any key can be swept but {} and those of {}."""
 
 def markdown() -> str:
     """The whole page."""
-    own = {
-        name: field for name, field in Experiment.model_fields.items() if inner_block(field) is None
-    }
-    blocks = {
-        name for name, field in Experiment.model_fields.items() if inner_block(field) is not None
-    }
-    fixed = [
-        [f"`{key}`" for key in NOT_SWEPT if (key in blocks) == block] for block in (False, True)
-    ]
-    parts = [
-        TOP.format(*(" and ".join((", ".join(keys[:-1]), keys[-1])) for keys in fixed)),
-        _table(own),
-    ]
-    for name, field in Experiment.model_fields.items():
+    fields = Experiment.model_fields
+    keys = {name: field for name, field in fields.items() if inner_block(field) is None}
+    blocks = {name: field for name, field in fields.items() if name not in keys}
+    fixed_keys = [f"`{name}`" for name in NOT_SWEPT if name not in blocks]
+    fixed_blocks = [f"`{name}`" for name in NOT_SWEPT if name in blocks]
+    parts = [TOP.format(_and(fixed_keys), _and(fixed_blocks)), _table(keys)]
+    for name, field in blocks.items():
         block = inner_block(field)
-        if block is None:
-            continue
+        assert block is not None
         parts.append(f"## {name}\n\n{field.description}")
         if name in FAMILIES:
             parts += _kinds(FAMILIES[name])
@@ -66,6 +58,10 @@ def _kinds(family: Family[Any]) -> Iterator[str]:
 def _origin(kind: type[Kind]) -> str:
     plugin = kind.plugin()
     return f" From the plugin {plugin.name}." if plugin else ""
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1]))
 
 
 def _table(fields: Mapping[str, FieldInfo]) -> str:

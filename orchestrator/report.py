@@ -1,5 +1,5 @@
-"""`python -m orchestrator.report SWEEP`: the table, figures and report of a sweep again, from the
-store."""
+"""`python -m orchestrator.report EXPECTED_SWEEP`: write the table, figures and report of a sweep again, from
+the store."""
 
 import argparse
 from functools import partial
@@ -17,33 +17,34 @@ from orchestrator.tracking.publisher import Publisher
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    what = "Make the table, figures and report of a sweep again, from what lies in the store."
+    what = "Write the table, figures and report of a sweep again, from the results in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=EXPECTED_SWEEP)
-    command_line.add_storage(parser, "where names are looked up: a folder or s3://bucket/prefix")
+    parser.add_argument(
+        "sweep", metavar="EXPECTED_SWEEP", type=argument_types.path, help=EXPECTED_SWEEP
+    )
+    command_line.add_storage(parser, "the store of names: a folder or s3://bucket/prefix")
     parser.add_argument(
         "--publish", action="store_true", help="also log to MLflow what is missing there"
     )
     args = parser.parse_args(argv)
     return command_line.guarded(
-        lambda: _again(sweep_folder(args.sweep, command_line.storage(args)), args.publish)
+        lambda: _write(sweep_folder(args.sweep, command_line.storage(args)), args.publish)
     )
 
 
-def _again(folder: Place, publish: bool) -> int:
-    connection.quieten()
+def _write(folder: Place, publish: bool) -> int:
+    connection.prepare_environment()
     console, records = command_line.make_console(), opening.records_of(folder)
     integrity.check(records.store, records.plan.stages())
     publisher = Publisher(records, partial(conclusion.print_line, console))
     if publish:
-        publisher.attempt()  # before the report, which names the runs
+        publisher.attempt()  # before the report, which has the ids of the runs
     conclusion.write(records)
     if publish:
-        publisher.finish(
-            "FINISHED" if all(e.status == Status.DONE for e in records.endings) else "FAILED"
-        )
+        done = all(ending.status == Status.DONE for ending in records.endings)
+        publisher.finish("FINISHED" if done else "FAILED")
     conclusion.print_conclusion(records, console, publisher.problem)
-    if records.damaged:  # larger files, which the report draws from
+    if records.damaged:  # found in larger files, which the check skips and the report reads
         raise DamagedError(str(records.store.root), records.damaged)
     return 1 if publisher.problem else 0
 

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.sample RUN --out OUT`: draw images from what has been trained.
+"""`python -m orchestrator.sample RUN --out OUT`: sample images with a trained network.
 
 RUN is an experiment's YAML, a folder of a stage or sweep, a sweep by its name, an MLflow run id or
 a registered model: see `networks.locate`. Nothing is trained, and Ray is not started."""
@@ -17,7 +17,7 @@ from orchestrator.settings.blocks import Sampling
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps.inventory import size_text
 
-if TYPE_CHECKING:  # a refusal does not wait for torch
+if TYPE_CHECKING:  # importing torch takes time, and a refusal does not need it
     from torch import Tensor
 
     from kaccore.data import ImageData
@@ -36,29 +36,27 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--seed", type=int, default=0, help="seed (default 0): image k of a seed is always the same"
     )
-    labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as the data has them"
+    labels = "classes in turn, by their names or numbers, such as cat,dog or 3,7; default: as in the data"
     p.add_argument("--labels", help=labels)
-    out = "grid.png; images.npz with `images` uint8 (N, H, W, C), or `points` (N, 2); DIR/, a PNG an image; "
-    p.add_argument(
-        "--out",
-        type=argument_types.path,
-        required=True,
-        help=out + "way.gif, the way from noise to image",
+    out = (
+        "grid.png; images.npz with `images` uint8 (N, H, W, C), or `points` (N, 2); DIR/ for one PNG an image; "
+        "way.gif, the trajectories from noise to image"
     )
+    p.add_argument("--out", type=argument_types.path, required=True, help=out)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     args = parser().parse_args(argv)
-    return command_line.guarded(lambda: _draw(args))
+    return command_line.guarded(lambda: _sample(args))
 
 
-def _draw(args: argparse.Namespace) -> int:
+def _sample(args: argparse.Namespace) -> int:
     _check(args)
     source = network_arguments.find(args)
-    asked = None if args.labels is None else sampling_choice.class_numbers(source, args.labels)
-    config = sampling_choice.from_options(source, args, asked)
+    classes = None if args.labels is None else sampling_choice.class_numbers(source, args.labels)
+    config = sampling_choice.from_options(source, args, classes)
     output_file.check_outside_images(Path(args.out), config.data)
     stage = sampling_choice.stage_to_sample(source, config)
     from kaccore.data import PointData
@@ -71,26 +69,21 @@ def _draw(args: argparse.Namespace) -> int:
     out = Path(args.out)
     setting = config.sampling
     if _is_folder(args.out) and isinstance(data, PointData):
-        what = f"got {args.out}, but points are no images: expected a name that ends in .png, .npz or .gif"
-        raise ConfigError([Fault("--out", "", what)])
+        what = f"got {args.out}, but points cannot be written as single images"
+        expected = "expected a name that ends in .png, .npz or .gif"
+        raise ConfigError([Fault("--out", "", f"{what}: {expected}")])
     sampling_choice.check_classes(source, config, data)
     _check_memory(args, config.sampling.steps, data)
     model = animation.InputRecorder(building.trained(source.store, stage, data).to(device()))
-    chosen = labels_for(stage, setting.labels, data, args.seed, range(args.count))
-    samples = draw(
-        stage,
-        setting,
-        model if out.suffix == ".gif" else model.network,
-        data,
-        range(args.count),
-        args.seed,
-        chosen,
-    )
+    numbers = range(args.count)
+    labels = labels_for(stage, setting.labels, data, args.seed, numbers)
+    network = model if out.suffix == ".gif" else model.network
+    samples = draw(stage, setting, network, data, numbers, args.seed, labels)
     if out.suffix == ".gif" and not _is_folder(args.out):
-        _save_way(out, setting, model, samples, data, chosen)
+        _save_animation(out, setting, model, samples, data, labels)
     else:
         about = {**_about(config, stage, data), "nfe": samples.nfe, "seed": args.seed}
-        _save(args.out, data.from_floats(samples.images), data, chosen, about)
+        _save(args.out, data.from_floats(samples.images), data, labels, about)
     what = "points" if isinstance(data, PointData) else "images"
     how = sampling_choice.sampling_text(config, stage, samples.nfe)
     print(f"{args.count} {what} of {how}, seed {args.seed}: {args.out}")
@@ -99,53 +92,58 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _check_memory(args: argparse.Namespace, steps: int, data: "ImageData") -> None:
-    """Raise ConfigError where so many images do not fit into memory: all of them are written as one
-    file, or not at all."""
-    each, there = bytes_each(args.out, steps, data), machine.memory()
-    if args.count * each > there:
-        most = max(1, there // each)
-        what = f"got {args.count}, which take about {size_text(args.count * each)} of memory, and {size_text(there)}"
-        remedy = f"expected at most {most:,}; for more, run it again with another --seed and --out"
-        raise ConfigError([Fault("--count", "", f"{what} are there for this process: {remedy}")])
+    """Raise ConfigError where `--count` images do not fit into memory, which holds all of them
+    until they are written."""
+    per_image, available = bytes_per_image(args.out, steps, data), machine.memory()
+    needed = args.count * per_image
+    if needed > available:
+        what = f"got {args.count}, which take about {size_text(needed)} of memory"
+        limit = f"and {size_text(available)} are available to this process"
+        expected = f"expected at most {max(1, available // per_image):,}"
+        remedy = "for more, run it again with another --seed and --out"
+        raise ConfigError([Fault("--count", "", f"{what}, {limit}: {expected}; {remedy}")])
 
 
-def bytes_each(out: str, steps: int, data: "ImageData") -> int:
-    """About how many bytes of memory an image takes until it is written to `out`: as floats twice
-    and as 8 bits, in a grid enlarged, in an animation once a step."""
+def bytes_per_image(out: str, steps: int, data: "ImageData") -> int:
+    """An estimate of the memory of an image until it is written to `out`, in bytes: twice as floats
+    and once as 8 bits; enlarged in a grid; once a step in an animation."""
     from kaccore.data import PointData
     from orchestrator.work.pictures import TILE
 
     values = data.channels * data.size**2
-    scale = 1 if isinstance(data, PointData) else max(1, TILE // data.size)
-    grid = (
-        0 if isinstance(data, PointData) else 9 * (scale * data.size) ** 2
-    )  # gray, then three colours, and copies
-    if _is_folder(out) or not out.endswith((".png", ".gif")):
+    grid = 0
+    if not isinstance(data, PointData):
+        scale = max(1, TILE // data.size)
+        grid = 9 * (scale * data.size) ** 2  # as gray, as three colours, and copies
+    if _is_folder(out):
         return 11 * values
-    return 9 * values + grid if out.endswith(".png") else (steps + 1) * (12 * values + grid // 3)
+    if out.endswith(".png"):
+        return 9 * values + grid
+    if out.endswith(".gif"):
+        return (steps + 1) * (12 * values + grid // 3)
+    return 11 * values
 
 
 def _save(
-    out: str, drawn: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]
+    out: str, images: "Tensor", data: "ImageData", labels: "Tensor | None", about: dict[str, Any]
 ) -> None:
-    """The samples, shaped and typed as `data.images`, as --out names them."""
+    """Write `images`, with the shape and type of `data.images`, in the format of `out`."""
     import numpy as np
 
     from orchestrator.work import pictures
 
-    names, seed = pictures.names_of(labels, data), about["seed"]
+    names, seed, count = pictures.names_of(labels, data), about["seed"], len(images)
     if _is_folder(out):
-        pictures.save_each(Path(out), drawn, pictures.file_names(len(drawn), seed, labels, data))
+        pictures.save_each(Path(out), images, pictures.file_names(count, seed, labels, data))
     elif out.endswith(".npz"):
-        seeds = np.stack([np.full(len(drawn), seed, np.int64), np.arange(len(drawn))], axis=1)
-        pictures.save_npz(
-            Path(out), drawn, labels, twice=True, seeds=seeds, settings=np.array(json.dumps(about))
-        )
+        seeds = np.stack([np.full(count, seed, np.int64), np.arange(count)], axis=1)
+        settings = np.array(json.dumps(about))
+        pictures.save_npz(Path(out), images, labels, twice=True, seeds=seeds, settings=settings)
     else:
-        pictures.save_samples(Path(out), drawn, data, names, mark=True)
+        pictures.save_samples(Path(out), images, data, names, mark=True)
 
 
-def _save_way(
+def _save_animation(
     out: Path,
     setting: Sampling,
     model: Any,
@@ -164,7 +162,7 @@ def _save_way(
 
 
 def _about(config: Experiment, stage: Stage, data: "ImageData") -> dict[str, Any]:
-    """What is to be known about samples beside themselves."""
+    """Facts about samples, for their file."""
     return {
         "experiment": config.name,
         "stage": {"label": stage.label, "key": stage.key},
@@ -190,17 +188,11 @@ def _check(args: argparse.Namespace) -> None:
     elif not _is_folder(args.out):
         faults += output_file.faults(out)
     elif not out.absolute().parent.is_dir():
-        faults.append(
-            Fault("--out", "", f"got {args.out}, but {out.absolute().parent} is no folder")
-        )
+        what = f"but {out.absolute().parent} is not a folder"
+        faults.append(Fault("--out", "", f"got {args.out}, {what}"))
     elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        faults.append(
-            Fault(
-                "--out",
-                "",
-                f"got {args.out}, which is there already: expected a new or an empty folder",
-            )
-        )
+        what = "which exists: expected a new or an empty folder"
+        faults.append(Fault("--out", "", f"got {args.out}, {what}"))
     if faults:
         raise ConfigError(faults)
 

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.status [SWEEP]`: how far sweeps are, running or not, from any
+"""`python -m orchestrator.status [SWEEP]`: the progress of sweeps, running or not, from any
 terminal."""
 
 import argparse
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.status",
-        description="How far sweeps are, running or not; nothing is disturbed.",
+        description="Show the progress of sweeps, running or not; runs are not disturbed.",
     )
     what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--watch",
         action="store_true",
-        help="show it anew every two seconds until Ctrl-C, or until it ends",
+        help="update it every two seconds until Ctrl-C, or until the sweep ends",
     )
     return p
 
@@ -73,7 +73,7 @@ def _show(args: argparse.Namespace) -> int:
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
         while state == RUNNING:
             time.sleep(WATCH_SECONDS)
-            view.records = followed.look()
+            view.records = followed.refresh()
             state = _state(view.records)
             live.update(view.table(state))
     integrity.check(followed.records.store, followed.records.plan.stages())
@@ -81,70 +81,68 @@ def _show(args: argparse.Namespace) -> int:
 
 
 class Followed:
-    """The `records` of a sweep that somebody else may be running. A look reads how its trials
-    ended; what was planned, which grows where trials are drawn, only where it was written anew;
-    what is finished is never asked for again."""
+    """The `records` of a sweep that another process may be running. `refresh` reads how its trials
+    ended; it reads the plan again only if that was rewritten, and finished results never."""
 
     def __init__(self, folder: Place) -> None:
         self.folder = folder
-        self._read, self._sure = self._written(), False
+        self._read_times, self._settled = self._times(), False
         self.records = opening.records_of(folder)
 
-    def look(self) -> "Records":
-        """The records as they are now."""
-        written = self._written()
-        # what was written within the resolution of the time of a file was perhaps not read yet:
-        # once more
-        if written == self._read and self._sure:
+    def refresh(self) -> "Records":
+        """The present records."""
+        times = self._times()
+        # a second write within the resolution of the file's time leaves the time unchanged: read
+        # the files once more after a change
+        if times == self._read_times and self._settled:
             self.records.reread(self.records)
         else:
-            self._sure = written == self._read
-            self._read = written
+            self._settled = times == self._read_times
+            self._read_times = times
             self.records = opening.records_of(self.folder, self.records)
         return self.records
 
-    def _written(self) -> list[float]:
+    def _times(self) -> list[float]:
         return [(self.folder / name).modified() for name in (layout.PLAN, layout.CONFIG)]
 
 
-def _state(records: "Records", under_way: set[str] | None = None) -> str:
-    """Whether a sweep is being run (`under_way`: those that are), is over, or was left
-    unfinished."""
+def _state(records: "Records", running_sweeps: set[str] | None = None) -> str:
+    """Whether a sweep is running, has ended, or was left unfinished."""
     from orchestrator.sweeps.inventory import running
 
-    under_way = running(records.store.root) if under_way is None else under_way
-    if f"{records.plan.experiment.name}/{records.plan.id}" in under_way:
+    if running_sweeps is None:
+        running_sweeps = running(records.store.root)
+    if f"{records.plan.experiment.name}/{records.plan.id}" in running_sweeps:
         return RUNNING
     return "not running" if records.unfinished() or records.interrupted() else "ended"
 
 
 def _all(storage: Place, damaged: dict[str, str]) -> "Table":
-    """A line for each sweep; what is found to be damaged on the way is added to `damaged`."""
+    """A row for each sweep, the latest first; damaged results that are found are added to
+    `damaged`."""
     from rich.table import Table
 
     from orchestrator.sweeps.inventory import age_text, running
     from orchestrator.sweeps.ranking import best_so_far
 
-    under_way = running(storage)
+    running_sweeps = running(storage)
     table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    times = {
-        planned: last_run(planned) for planned in (storage / layout.SWEEPS).find(layout.ANY_PLAN)
-    }
-    for planned in sorted(times, key=lambda plan: -times[plan]):
-        name = f"{planned.parent.parent.name}/{planned.parent.name}"
-        began = age_text(time.time() - times[planned]) + " ago"
+    plans = (storage / layout.SWEEPS).find(layout.ANY_PLAN)
+    times = {plan: last_run(plan) for plan in plans}
+    for plan in sorted(times, key=lambda plan: -times[plan]):
+        folder = plan.parent
+        name = f"{folder.parent.name}/{folder.name}"
+        began = age_text(time.time() - times[plan]) + " ago"
         try:
-            records = opening.records_of(planned.parent)
+            records = opening.records_of(folder)
         except ConfigError as e:
             table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
             continue
-        done, failed = (
-            sum(e.status == which for e in records.endings)
-            for which in (Status.DONE, Status.FAILED)
-        )
-        state = _state(records, under_way)
+        statuses = [ending.status for ending in records.endings]
+        counts = [len(statuses), statuses.count(Status.DONE), statuses.count(Status.FAILED)]
         best = "; ".join(best_so_far(records).values())
-        table.add_row(name, state, str(len(records.endings)), str(done), str(failed), best, began)
+        state = _state(records, running_sweeps)
+        table.add_row(name, state, *map(str, counts), best, began)
         damaged |= records.damaged
     return table
 

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.ui`: the MLflow UI on what a store has logged, on a port of this
+"""`python -m orchestrator.ui`: the MLflow UI of a store's own database, on a port of this
 machine."""
 
 import argparse
@@ -16,7 +16,7 @@ from orchestrator.tracking.runs import truncated
 from orchestrator.tracking.uri import embedded
 
 HOST, PORT = "127.0.0.1", 5000
-COMMAND = 200  # characters of the command of whoever has the port
+COMMAND = 200  # the maximum length of another process's command in a message, in characters
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.ui",
         description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
-        "Tables of an older MLflow are brought up to date; the artifacts of a store that was moved are found in it.",
+        "It upgrades tables of an older MLflow, and corrects the paths of artifacts in a store that was moved.",
     )
     command_line.add_storage(p, "the store: a folder")
     p.add_argument("--port", type=int, default=PORT, help=f"port of this machine (default {PORT})")
@@ -44,75 +44,62 @@ def _open(args: argparse.Namespace) -> int:
         raise ConfigError([Fault("--storage", "", what)])
     if not 1 <= args.port <= 65535:
         raise ConfigError([Fault("--port", "", f"got {args.port}, expected 1 to 65535")])
-    found = embedded(root)
-    if not found.file.exists():  # MLflow would make an empty one
-        remedy = f"run a sweep first, or publish one that is there: {command('report', 'SWEEP_DIR', '--publish')}"
-        raise ConfigError(
-            [Fault("--storage", "", f"got {root}, but {short(found.file)} is not there: {remedy}")]
-        )
-    if holder := taken(args.port):
-        raise ConfigError(
-            [
-                Fault(
-                    "--port",
-                    "",
-                    f"got {args.port}, which {holder} has: end it, or give another port",
-                )
-            ]
-        )
+    database = embedded(root)
+    if not database.file.exists():  # MLflow would create an empty one
+        what = f"got {root}, but {short(database.file)} does not exist"
+        publish = command("report", "SWEEP_DIR", "--publish")
+        remedy = f"run a sweep first, or publish one that has run: {publish}"
+        raise ConfigError([Fault("--storage", "", f"{what}: {remedy}")])
+    if process := listener(args.port):
+        what = f"got {args.port}, which {process} uses: end it, or give another port"
+        raise ConfigError([Fault("--port", "", what)])
     from orchestrator.tracking.client import quieten
     from orchestrator.tracking.database import create_or_upgrade, relocate_artifacts
 
     quieten()
-    for line in (*create_or_upgrade(found.file), *relocate_artifacts(found.file)):
+    for line in (*create_or_upgrade(database.file), *relocate_artifacts(database.file)):
         print(line)
     sys.stdout.flush()
-    words = [
-        "-m",
-        "mlflow",
-        "ui",
-        "--host",
-        HOST,
-        "--port",
-        str(args.port),
-        "--backend-store-uri",
-        found.uri,
-    ]
+    address = ["--host", HOST, "--port", str(args.port)]
+    words = ["-m", "mlflow", "ui", *address, "--backend-store-uri", database.uri]
     os.execv(sys.executable, [sys.executable, *words])
 
 
-def taken(port: int) -> str:
-    """Who listens on `port` of this machine, in words; empty where it is free."""
-    with socket.socket() as tried:
-        tried.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # what has just been closed is free
+def listener(port: int) -> str:
+    """The process that listens on `port` of this machine, for a message; empty where the port is
+    free."""
+    with socket.socket() as attempt:
+        # a port that was just closed counts as free
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((HOST, port))
+            attempt.bind((HOST, port))
         except PermissionError as e:
-            raise ConfigError(
-                [Fault("--port", "", f"got {port}: {e.strerror}; give one above 1023")]
-            ) from None
+            what = f"got {port}: {e.strerror}; give one above 1023"
+            raise ConfigError([Fault("--port", "", what)]) from None
         except OSError:
-            return _listening(port)
+            return _listening_process(port)
     return ""
 
 
-def _listening(port: int) -> str:
+def _listening_process(port: int) -> str:
     import psutil
 
-    def holds(connections: list[Any]) -> list[Any]:
+    def listening(connections: list[Any]) -> list[Any]:
         return [
-            c
-            for c in connections
-            if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
+            connection
+            for connection in connections
+            if connection.status == psutil.CONN_LISTEN
+            and connection.laddr
+            and connection.laddr.port == port
         ]
 
     try:
-        process = psutil.Process(next(c.pid for c in holds(psutil.net_connections("tcp")) if c.pid))
-        while (parent := process.parent()) is not None and holds(parent.net_connections("tcp")):
-            process = parent  # a server's workers have the port from it
-        return f"process {process.pid} ({truncated(' '.join(process.cmdline()) or process.name(), COMMAND)})"
+        pids = (connection.pid for connection in listening(psutil.net_connections("tcp")))
+        process = psutil.Process(next(pid for pid in pids if pid))
+        while (parent := process.parent()) is not None and listening(parent.net_connections("tcp")):
+            process = parent  # a server's workers inherit the port from it
+        text = " ".join(process.cmdline()) or process.name()
+        return f"process {process.pid} ({truncated(text, COMMAND)})"
     except (psutil.Error, StopIteration, OSError):
         return "a process of another user, or of another container,"
 

@@ -29,7 +29,7 @@ REFUSED = (
 )
 
 
-def quieten(address: str | None = None) -> None:
+def prepare_environment(address: str | None = None) -> None:
     """Set the variables that Ray and MLflow read at import; what the user has set stays.
 
     A cluster that is started here, without an `address`, gets a random token, so that only this
@@ -57,7 +57,7 @@ def connect(address: str | None) -> None:
 
     Raises ConnectionError where nothing answers at the address, or the cluster refuses access.
     """
-    quieten(address)
+    prepare_environment(address)
     import ray
 
     if ray.is_initialized():

@@ -106,13 +106,13 @@ def limits_text() -> list[str]:
     folder = ray_folder()
     threads_text = "no limit"
     if threads is not None:
-        threads_text = f"{max(0, threads.there)} more, by {threads.why}"
+        threads_text = f"{max(0, threads.available)} more, by {threads.why}"
     files_text = "no limit"
     if files != resource.RLIM_INFINITY:
         files_text = f"{files} open in a process"
     return [
-        f"CPUs      {cpus.there} of {cpus.all}{_reason(cpus)}",
-        f"memory    {memory.there / 1e9:.1f} of {memory.all / 1e9:.1f} GB{_reason(memory)}",
+        f"CPUs      {cpus.available} of {cpus.total}{_reason(cpus)}",
+        f"memory    {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB{_reason(memory)}",
         f"threads   {threads_text}",
         f"files     {files_text}",
         f"Ray in    {folder.path if folder else 'no folder'}",
@@ -129,7 +129,7 @@ def folder_problem(folder: Path) -> str:
     if length > SOCKET_BYTES:
         return f"is too long for Ray's sockets, {length} bytes, at most {SOCKET_BYTES}"
     with suppress(OSError):  # all users can write in /tmp: a folder of our name may be another's
-        if folder.parent.name.startswith("kacflow-") and not machine.ours(folder.parent):
+        if folder.parent.name.startswith("kacflow-") and not machine.owned_by_user(folder.parent):
             return "belongs to another user"
     problem = Folder(folder).problem().removeprefix("but ")
     return f"cannot be used: {problem}" if problem else ""
@@ -138,12 +138,12 @@ def folder_problem(folder: Path) -> str:
 def _threads() -> Iterator[Finding]:
     left = machine.threads_left()
     safe = SAFE_THREADS + THREADS_PER_CPU * (machine.cpus() - 1)
-    if left is None or left.there >= safe:
+    if left is None or left.available >= safe:
         return
-    fatal = left.there < MIN_THREADS
-    got = f"{left.why} leaves room for {max(0, left.there)} more processes and threads"
+    fatal = left.available < MIN_THREADS
+    got = f"{left.why} leaves room for {max(0, left.available)} more processes and threads"
     need = f"Ray needs {MIN_THREADS} to start" if fatal else f"Ray may need {safe}"
-    yield fatal, f"{got} of {left.all}, {need}: raise the limit, or end other processes"
+    yield fatal, f"{got} of {left.total}, {need}: raise the limit, or end other processes"
 
 
 def _files() -> Iterator[Finding]:
@@ -202,9 +202,9 @@ def _shared_memory() -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     memory = machine.memory_allowance()
-    if memory.there >= SAFE_MEMORY_BYTES:
+    if memory.available >= SAFE_MEMORY_BYTES:
         return
-    got = f"there are {memory.there / 1e9:.2f} GB of memory"
+    got = f"there are {memory.available / 1e9:.2f} GB of memory"
     if memory.why:
         got += f", by {memory.why}"
     yield False, f"{got}: Ray and one worker need about {SAFE_MEMORY_BYTES / 1e9:g} GB"

@@ -145,7 +145,7 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
     from orchestrator.cluster import connection
 
-    connection.quieten(args.address)
+    connection.prepare_environment(args.address)
     experiment = loading.load(args.file, args.overrides)
     if goal == "sweep":
         overrides.refuse_swept(experiment, args.file, args.overrides)

@@ -114,9 +114,8 @@ class View:
             self._trials = len(plan.trials)
             self.stages = list(plan.stages())
             self.names = plan.names
-            self._trials_of: dict[
-                str, list[int]
-            ] = {}  # for each stage's key the trials that need it
+            # for each stage's key the trials that need it
+            self._trials_of: dict[str, list[int]] = {}
             for trial in plan.trials:
                 for stage in trial.stages():
                     self._trials_of.setdefault(stage.key, []).append(trial.index)

@@ -35,7 +35,7 @@ def run(
 ) -> int:
     """Complete the plan of `records`, or its trials `only`, and return the exit status: 0 all done,
     1 some trial failed, 130 interrupted. `resume_command` is printed after an interrupt."""
-    connection.quieten(address)
+    connection.prepare_environment(address)
     plan = records.plan if only is None else records.plan.part(only)
     for line in integrity.set_aside_damaged(records.store, list(plan.stages())):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)

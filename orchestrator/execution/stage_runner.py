@@ -165,7 +165,7 @@ def run_stages(
                 if lease is None:
                     break
                 stop.add(leases.enter_context(lease))
-                if store.surely_done(stage.key):  # finished before the lease was taken
+                if store.done_uncached(stage.key):  # finished before the lease was taken
                     store.discard_work(stage.key)
                     break
                 held.append((stage, lease))

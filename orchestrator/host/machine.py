@@ -19,40 +19,40 @@ UNLIMITED = 2**62  # version 1 writes a number a little below 2^63 for no limit
 
 @dataclass(frozen=True)
 class Allowance:
-    """How much of a resource this process may use (`there`), how much the machine has (`all`), and
-    `why` it is less; empty where it is not."""
+    """How much of a resource is `available` to this process, the machine's `total`, and `why` less
+    is available; empty where all is."""
 
-    there: int
-    all: int
+    available: int
+    total: int
     why: str = ""
 
 
 def cpus(root: Path = ROOT) -> int:
     """How many CPUs this process may use, >= 1: those of its affinity, at most the quota of its
     control groups, rounded down. All code of this project counts CPUs with this function."""
-    return cpu_allowance(root).there
+    return cpu_allowance(root).available
 
 
 def cpu_allowance(root: Path = ROOT) -> Allowance:
     """`cpus`, the CPUs of the machine, and the reason for the difference."""
-    there = all_cpus = os.cpu_count() or 1
+    usable = all_cpus = os.cpu_count() or 1
     why = ""
     if hasattr(os, "sched_getaffinity"):
         bound = len(os.sched_getaffinity(0))
-        if bound < there:
-            there, why = bound, "the affinity of this process (taskset, cpuset, Slurm)"
+        if bound < usable:
+            usable, why = bound, "the affinity of this process (taskset, cpuset, Slurm)"
     quotas = [_cpu_quota(folder) for folder in _groups("cpu", root)]
     quota = min((quota for quota in quotas if quota is not None), default=None)
-    if quota is not None and quota < there:
-        there = max(1, int(quota))
+    if quota is not None and quota < usable:
+        usable = max(1, int(quota))
         why = f"the control group's quota of {quota:g} CPUs"
-    return Allowance(there, all_cpus, why)
+    return Allowance(usable, all_cpus, why)
 
 
 def memory(root: Path = ROOT) -> int:
     """How many bytes of memory this process and its children may use together: the machine's, or
     the limit of the control groups where that is less."""
-    return memory_allowance(root).there
+    return memory_allowance(root).available
 
 
 def memory_allowance(root: Path = ROOT) -> Allowance:
@@ -68,7 +68,7 @@ def memory_allowance(root: Path = ROOT) -> Allowance:
 
 
 def threads_left(root: Path = ROOT) -> Allowance | None:
-    """How many more threads this user may start; None where no limit is known. `there` may be
+    """How many more threads this user may start; None where no limit is known. `available` may be
     negative. Linux counts each thread of each process as a process."""
     allowances = []
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -78,7 +78,7 @@ def threads_left(root: Path = ROOT) -> Allowance | None:
         limit, used = _number(folder / "pids.max"), _number(folder / "pids.current")
         if limit is not None and used is not None:
             allowances.append(Allowance(limit - used, limit, "pids.max of the control group"))
-    return min(allowances, key=lambda allowance: allowance.there, default=None)
+    return min(allowances, key=lambda allowance: allowance.available, default=None)
 
 
 def temporary_folder() -> Path:
@@ -86,14 +86,14 @@ def temporary_folder() -> Path:
     raises PermissionError where another user owns it."""
     folder = Path(gettempdir()) / f"kacflow-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if not ours(folder):
+    if not owned_by_user(folder):
         raise PermissionError(
             errno.EACCES, "belongs to another user: remove it, or set TMPDIR", str(folder)
         )
     return folder
 
 
-def ours(folder: Path) -> bool:
+def owned_by_user(folder: Path) -> bool:
     """Whether `folder` is a folder, no link, of this user: in /tmp another user may have created
     it."""
     status = folder.lstat()

@@ -79,7 +79,7 @@ class Store:
         """Whether the store has a finished result of `key`."""
         return (self.root / layout.STAGES / key / MANIFEST).exists()
 
-    def surely_done(self, key: str) -> bool:
+    def done_uncached(self, key: str) -> bool:
         """`done`, never from a cache of this machine; costs more."""
         return (self.root / layout.STAGES / key).committed(MANIFEST)
 
@@ -155,7 +155,7 @@ class Store:
         self.warn(stage, message)
         return f"{stage.label} {stage.key}: {message}"
 
-    def lost(self) -> set[str]:
+    def lost_keys(self) -> set[str]:
         """The keys of results that were set aside as damaged and have no new result yet."""
         keys = {p.name.rpartition("-")[0] for p in (self.root / layout.DAMAGED).find("*")}
         return {key for key in keys if not self.done(key)}

@@ -158,7 +158,7 @@ class Records:
     def read_endings(self, finished: Container[str] = ()) -> None:
         """Read how trials ended from trials.json. Trials whose result is in the store are done,
         whoever ran them; the store is not asked for the keys `finished`."""
-        plan, self._set_aside = self.plan, self.store.lost()
+        plan, self._set_aside = self.plan, self.store.lost_keys()
         endings = self._read_trials_file() or [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):
             known_done = trial.key in finished and self._nothing_set_aside(trial)

@@ -13,12 +13,12 @@ ASKED = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 SETTINGS = f"""
 import json, os
 from orchestrator.cluster import connection
-connection.quieten(*{{}})
+connection.prepare_environment(*{{}})
 print(json.dumps([os.environ.get(name) for name in {ASKED}]))
 """
 HOLD = """
 from orchestrator.cluster import connection
-connection.quieten()
+connection.prepare_environment()
 connection.connect(None)
 import ray
 print(ray.get(ray.remote(lambda: "own").remote()), flush=True)
@@ -37,7 +37,7 @@ def environment(**own: str) -> dict[str, str]:
 
 
 def settings(*address: str, before: str = "", **own: str) -> list[str | None]:
-    """Mode and token after `quieten`, in a process of its own."""
+    """Mode and token after `prepare_environment`, in a process of its own."""
     code = [sys.executable, "-c", before + SETTINGS.format(list(address))]
     return json.loads(
         subprocess.run(

@@ -84,7 +84,7 @@ def test_a_limit_of_processes_is_counted_from_what_runs_already(tmp_path):
     root = kernel(tmp_path, V2, "0::/pod", {"pod/pids.max": "100", "pod/pids.current": "70"})
     left = threads_left(root)
     assert left is not None
-    assert (left.there, left.all, left.why) == (30, 100, "pids.max of the control group")
+    assert (left.available, left.total, left.why) == (30, 100, "pids.max of the control group")
 
 
 @pytest.mark.system

@@ -122,7 +122,7 @@ def test_make_ui_opens_a_store_of_any_name_on_a_port_of_ones_own(store, tmp_path
         finally:
             kill_all(process)
     assert refused.returncode == 2
-    holder = re.match(rf"error: --port: got {port}, which process (\d+) \(.*mlflow.*\) has: end it, or give another",
+    holder = re.match(rf"error: --port: got {port}, which process (\d+) \(.*mlflow.*\) uses: end it, or give another",
                       refused.stderr)  # fmt: skip
     assert holder is not None, refused.stderr
     assert int(holder[1]) in family
@@ -137,7 +137,7 @@ def test_make_ui_opens_a_store_of_any_name_on_a_port_of_ones_own(store, tmp_path
         ),
         (
             ["--storage", "nowhere"],
-            "--storage: got nowhere, but nowhere/mlflow.db is not there: run a sweep first",
+            "--storage: got nowhere, but nowhere/mlflow.db does not exist: run a sweep first",
         ),
         (["--port", "0"], "--port: got 0, expected 1 to 65535"),
     ],

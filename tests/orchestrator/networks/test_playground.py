@@ -205,7 +205,7 @@ def test_a_port_that_is_taken_is_said(capsys):
         other.listen()
         assert command.main(["x.yaml", "--port", str(other.getsockname()[1])]) == 2
     assert (
-        "which cannot be had (Address already in use): choose another one"
+        "which is not available (Address already in use): choose another one"
         in capsys.readouterr().err
     )
 

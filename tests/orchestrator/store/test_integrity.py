@@ -111,11 +111,12 @@ def test_what_is_damaged_is_set_aside_with_a_line_and_made_again_to_the_last_dig
     assert f": set aside as damaged/{stage.key}-1, it is " in line and line.endswith(" again")
     (notice,) = notices.about(store.root, [stage])
     assert line == f"{stage.label} {stage.key}: {notice.text}"
-    assert not store.done(stage.key) and store.lost() == {stage.key}
+    assert not store.done(stage.key) and store.lost_keys() == {stage.key}
     assert list((root / "damaged").iterdir()) == [root / "damaged" / f"{stage.key}-1"]
     in_process.run_trial(planned.trials[0], root)
     assert (
-        store.lost() == set() and integrity.set_aside_damaged(store, list(planned.stages())) == []
+        store.lost_keys() == set()
+        and integrity.set_aside_damaged(store, list(planned.stages())) == []
     )
     for each in planned.stages():
         assert files(root, each) == files(finished, each)
@@ -194,7 +195,7 @@ def test_a_result_that_another_process_is_making_again_is_waited_for_and_not_set
         shutil.rmtree(folder)
         sound.rename(folder)
         waiting.join(60)
-    assert said == [""] and store.done(teacher.key) and store.lost() == set()
+    assert said == [""] and store.done(teacher.key) and store.lost_keys() == set()
 
 
 def published(store: Store, stage: Stage) -> None:
@@ -221,7 +222,7 @@ def test_on_either_kind_of_store_a_damaged_result_is_found_and_set_aside_as_a_wh
         if isinstance(root, Folder)
         else root / "damaged"
     )
-    assert kept.find("*") != [] and store.lost() == {TEACHER.key}
+    assert kept.find("*") != [] and store.lost_keys() == {TEACHER.key}
     published(store, TEACHER)
     store.result(TEACHER.key).file("losses.json").put(b"")
     (line,) = integrity.set_aside_damaged(store, [TEACHER])

@@ -146,25 +146,25 @@ def test_who_follows_a_sweep_reads_its_plan_again_only_where_it_was_written(tmp_
 
     for index in range(3):
         records.grow()
-        assert len(followed.look().plan.trials) == index + 1
+        assert len(followed.refresh().plan.trials) == index + 1
         records.end(index, "failed", "teacher: loss is nan")
         records.save()
-        assert followed.look().endings[index].status == "failed"
-    followed.look()
+        assert followed.refresh().endings[index].status == "failed"
+    followed.refresh()
     monkeypatch.setattr(Folder, "read_text", read_text)
     for _ in range(3):
-        followed.look()
+        followed.refresh()
     assert read == ["trials.json"] * 3
     trial = records.plan.trials[0]
     fabricated.finish(records.store, trial.evaluation)
     monkeypatch.setattr(Folder, "exists", exists_too)
-    assert followed.look().endings[0].status == "done"
+    assert followed.refresh().endings[0].status == "done"
     records.grow()
     asked.clear()
-    assert followed.look().endings[0].status == "done" and len(followed.records.plan.trials) == 4
+    assert followed.refresh().endings[0].status == "done" and len(followed.records.plan.trials) == 4
     assert [path for path in asked if trial.key in path] == []
     assert records.store.set_aside(trial.evaluation, "x is damaged")
-    assert followed.look().endings[0].status != "done"
+    assert followed.refresh().endings[0].status != "done"
     assert followed.records.measured(trial) == {}
 
 
