@@ -3,6 +3,7 @@ over a minute."""
 
 import json
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
     starting = {item.path for item in items if item.get_closest_marker("system") is not None}
     items.sort(key=lambda item: item.path not in starting)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """One thread, also after a command that has set in this process as many as its settings say:
+    these networks are tiny, and two threads that wait for each other take ten times as long."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -7,16 +7,11 @@ from pathlib import Path
 import fabricated
 import pytest
 import s3_server
-import torch
 from commands import REPOSITORY, free_port, run, settings
 
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
-
-torch.set_num_threads(
-    1
-)  # these networks are tiny: two threads that wait for each other take ten times as long
 
 
 @dataclass(frozen=True)
