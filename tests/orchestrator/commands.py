@@ -15,6 +15,7 @@ import psutil
 
 PATIENCE = 1100.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
 REPOSITORY = Path(__file__).parents[2]
+SHARED: dict[str, str] = {}  # the way to a Ray that is running, while tests that share it run
 
 TINY = """\
 name: tiny
@@ -35,8 +36,9 @@ def command(name: str, *arguments: object) -> list[str]:
 
 def own_environment() -> dict[str, str]:
     """This process's environment, without the way to a cluster that may be running: tests start
-    their own."""
-    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    their own, or share one."""
+    own = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return own | SHARED
 
 
 def run(cwd: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -7,16 +8,12 @@ from pathlib import Path
 import fabricated
 import pytest
 import s3_server
-import torch
-from commands import REPOSITORY, free_port, run, settings
+import shared
+from commands import REPOSITORY, SHARED, free_port, run, settings
 
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
-
-torch.set_num_threads(
-    1
-)  # these networks are tiny: two threads that wait for each other take ten times as long
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,43 @@ class SweepRun:
 
 @pytest.fixture(scope="session")
 def default_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
-    cwd = tmp_path_factory.mktemp("default")
     tiny = settings(
         model__channels=8, teacher__steps=40, teacher__batch_size=16, distill__steps=10, distill__batch_size=16,
         evaluation__samples=64, cluster__workers=2,
     )  # fmt: skip
     arguments = [str(REPOSITORY / "experiments" / "nfe_sweep.yaml"), *tiny]
-    return SweepRun(cwd, arguments, run(cwd, "sweep", *arguments))
+    cwd, said = shared.once(tmp_path_factory, "default", lambda cwd: run(cwd, "sweep", *arguments))
+    return SweepRun(cwd, arguments, said)
+
+
+@pytest.fixture
+def copied(default_sweep: SweepRun, tmp_path: Path) -> SweepRun:
+    """The finished sweep in a folder of its own, to be changed."""
+    shutil.copytree(default_sweep.storage, tmp_path / "runs")
+    return SweepRun(tmp_path, default_sweep.arguments, default_sweep.said)
+
+
+@pytest.fixture(scope="session")
+def running_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with shared.running_ray(tmp_path_factory) as way:
+        yield way
+
+
+@pytest.fixture(scope="module")
+def shared_ray(running_ray: dict[str, str]) -> Iterator[None]:
+    """The commands of these tests work on the Ray that is running: starting one is what other tests
+    are about."""
+    SHARED.update(running_ray)
+    yield
+    SHARED.clear()
+
+
+@pytest.fixture
+def on_shared_ray(running_ray: dict[str, str]) -> Iterator[None]:
+    """The same for one test, in a file whose others start their own."""
+    SHARED.update(running_ray)
+    yield
+    SHARED.clear()
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,11 @@ def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(de
         )
 
 
-def test_a_sweep_that_is_being_run_says_so(default_sweep):
-    with RunFolder(default_sweep.storage / "ray" / "abc", f"nfe-sweep/{default_sweep.folder.name}"):
-        assert "18 of 18 trials  running" in run(default_sweep.cwd, "status", "nfe-sweep").stdout
-        assert " running " in run(default_sweep.cwd, "status").stdout
-    assert (
-        "18 of 18 trials  ended" in run(default_sweep.cwd, "status", "nfe-sweep", "--watch").stdout
-    )
+def test_a_sweep_that_is_being_run_says_so(copied):
+    with RunFolder(copied.storage / "ray" / "abc", f"nfe-sweep/{copied.folder.name}"):
+        assert "18 of 18 trials  running" in run(copied.cwd, "status", "nfe-sweep").stdout
+        assert " running " in run(copied.cwd, "status").stdout
+    assert "18 of 18 trials  ended" in run(copied.cwd, "status", "nfe-sweep", "--watch").stdout
 
 
 def test_a_sweep_that_is_not_there_is_refused_with_those_that_are(default_sweep, tmp_path):

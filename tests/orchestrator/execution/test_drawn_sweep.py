@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from commands import TINY, manifests, run
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
 SWEEP = """\
 sweep:

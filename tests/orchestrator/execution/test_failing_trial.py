@@ -8,7 +8,7 @@ import pytest
 from commands import TINY, manifests, run
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
 SWEEP = """\
 sweep:

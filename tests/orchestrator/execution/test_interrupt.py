@@ -23,7 +23,7 @@ from orchestrator.sweeps.records import NOT_BEGUN, Records
 from orchestrator.sweeps.status import Status
 
 # steps enough to be still training when the interrupt has worked its way down
-LONG = settings(teacher__steps=4000, checkpoint__steps=100, checkpoint__keep=1000)
+LONG = settings(teacher__steps=1500, checkpoint__steps=50, checkpoint__keep=1000)
 OF_THREE = """\
 sweep: {space: {seed: {grid: [0, 1, 2]}}, max_concurrent_trials: 1}
 """
@@ -98,7 +98,7 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
     )
 
 
-@pytest.mark.system
+@pytest.mark.usefixtures("on_shared_ray")
 def test_train_and_distill_share_the_teacher(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     assert run(tmp_path, "train", "x.yaml", *SHORT_STUDENTS).returncode == 0

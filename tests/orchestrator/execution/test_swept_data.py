@@ -235,7 +235,7 @@ def test_stages_are_called_by_what_differs(tmp_path):
     assert [plan.names[stage.key] for stage in plan.stages(("reference",))] == ["reference"]
 
 
-@pytest.mark.system
+@pytest.mark.usefixtures("on_shared_ray")
 def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp_path):
     sweep = {"space": {"data.name": {"grid": ["digits", "mnist"]}}}
     (tmp_path / "x.yaml").write_text(

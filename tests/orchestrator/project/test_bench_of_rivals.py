@@ -1,6 +1,7 @@
 """Every path, network and distiller through the same training, sampling and scoring: each run for a
 few steps."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kaccore.data import load
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
-from orchestrator.work import evaluation
+from orchestrator.work import diagnostics, evaluation
 
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}
 BASE: dict[str, Any] = {
@@ -61,10 +62,12 @@ def planned(blocks: dict[str, dict[str, Any]]) -> Trial:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One store for all: what they share is trained once."""
     evaluation.network.cache_clear()
-    return tmp_path_factory.mktemp("rivals")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnostics, "GAP_SAMPLES", 16)
+        yield tmp_path_factory.mktemp("rivals")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import scaling, table_sampler
+from benchmarks import sampling, scaling, table_sampler, training
 from benchmarks.measure import Measurement, in_turns, ratio
 from benchmarks.table_sampler import TableSampler
 from kaccore.process import KacProcess
@@ -19,6 +19,13 @@ from kaccore.tensors import generator_for
 def small_table(monkeypatch):
     monkeypatch.setattr(table_sampler, "TIMES", 101)
     monkeypatch.setattr(table_sampler, "LEVELS", 1_025)
+
+
+@pytest.fixture
+def small_calls(monkeypatch):
+    monkeypatch.setattr(training, "SAME", 2)
+    monkeypatch.setattr(sampling, "IMAGES", 4)
+    monkeypatch.setattr(sampling, "STEPS", 3)
 
 
 def test_calls_are_timed_in_turns():
@@ -52,7 +59,7 @@ def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
 
 
 @pytest.mark.parametrize("part", ["draws", "training", "sampling", "metrics"])
-def test_a_part_gives_measurements(part, small_table, monkeypatch):
+def test_a_part_gives_figures(part, small_table, small_calls, monkeypatch):
     module = importlib.import_module(f"benchmarks.{part}")
     threads = torch.get_num_threads()
     monkeypatch.setattr(

@@ -106,13 +106,6 @@ def content(storage: Path) -> list[tuple[Any, ...]]:
     )
 
 
-@pytest.fixture
-def copied(default_sweep: SweepRun, tmp_path: Path) -> SweepRun:
-    """The finished sweep in a folder of its own, to be changed."""
-    shutil.copytree(default_sweep.storage, tmp_path / "runs")
-    return SweepRun(tmp_path, default_sweep.arguments, default_sweep.said)
-
-
 def test_the_default_sweep_ends_well(default_sweep):
     assert default_sweep.said.returncode == 0, default_sweep.said.stdout + default_sweep.said.stderr
 
@@ -355,6 +348,7 @@ def test_the_best_student_is_registered_under_the_experiments_name(default_sweep
     )
 
 
+@pytest.mark.usefixtures("on_shared_ray")
 def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
     before = manifests(copied.storage)
     table = (copied.folder / "results.csv").read_bytes()

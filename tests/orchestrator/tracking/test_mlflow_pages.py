@@ -1,5 +1,6 @@
 """A finished sweep as MLflow's own pages show it, in a real headless Chromium on a real server."""
 
+import shutil
 from collections.abc import Iterator
 
 import mlflow_pages
@@ -12,11 +13,11 @@ from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 
 @pytest.fixture(scope="module")
-def server(default_sweep) -> Iterator[str]:
+def server(default_sweep, tmp_path_factory) -> Iterator[str]:
     assert default_sweep.said.returncode == 0, default_sweep.said.stderr
-    with mlflow_server(
-        default_sweep.storage, free_port(), default_sweep.storage / "mlflow.db"
-    ) as uri:
+    folder = tmp_path_factory.mktemp("pages")  # others read the sweep's
+    database = shutil.copy(default_sweep.storage / "mlflow.db", folder)
+    with mlflow_server(folder, free_port(), database) as uri:
         yield uri
 
 

@@ -37,6 +37,7 @@ def server(port: int, tmp_path: Path) -> Iterator[str]:
         yield uri
 
 
+@pytest.mark.usefixtures("on_shared_ray")
 def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_is_back(
     sweep, port, request
 ):

@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_own_features_are_before_there_are_any(labelled, tmp
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.system
+@pytest.mark.usefixtures("on_shared_ray")
 def test_a_sweep_with_own_features_trains_them_once_and_says_how_good_they_are(tmp_path):
     file = TINY.replace("metrics: [fid]", "metrics: [fid], features: own").replace(
         "model: student", "model: teacher"

@@ -204,7 +204,7 @@ def test_a_sweep_that_draws_its_trials_draws_no_more_of_them(tmp_path):
     assert search.suggest("second") == "FINISHED" and len(records.plan.trials) == 1
 
 
-@pytest.mark.system
+@pytest.mark.usefixtures("on_shared_ray")
 def test_a_reference_that_fails_ends_the_sweep_before_anything_is_trained(tmp_path):
     other = tmp_path / "other.pth"
     other.write_bytes(
