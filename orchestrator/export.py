@@ -8,6 +8,7 @@ images of the file are compared with the original's before it is written."""
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 
 if TYPE_CHECKING:  # importing torch takes time, and a refusal does not need it
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kaccore.export.portable import Sampler
 
@@ -81,7 +82,7 @@ def _export(args: argparse.Namespace) -> int:
     sampler, inputs, images, about = original(source, config, stage)
     examples = [tensor[:TRACED] for tensor in inputs]
     file = file_content(args.format, sampler, examples, json.dumps(about, indent=1))
-    difference = largest_difference(args.format, file, inputs, images)
+    difference = largest_difference(args.format, file, inputs, images, type(sampler.network))
     if not difference <= TOLERANCE:  # also where it is NaN
         what = (
             f"got {args.format}, whose images differ from the original's by up to {difference:.2g}"
@@ -155,19 +156,25 @@ def file_content(kind: str, sampler: "Sampler", examples: Sequence["Tensor"], ab
 
 
 def largest_difference(
-    kind: str, file: bytes, inputs: Sequence["Tensor"], expected: "Tensor"
+    kind: str,
+    file: bytes,
+    inputs: Sequence["Tensor"],
+    expected: "Tensor",
+    network: "type[nn.Module] | None" = None,
 ) -> float:
     """The largest absolute difference between the images that `file` computes from `inputs` and the
-    `expected` ones, in a batch of COMPARED and in one of FEWER."""
+    `expected` ones, in a batch of COMPARED and in one of FEWER. `network`: the class of a network
+    that is not kaccore's."""
     from kaccore.export import onnx_file, portable
 
+    networks = {} if network is None else {network.__name__: network}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_bytes(file)
-        run = {
+        run: Any = {
             "onnx": onnx_file.run_onnx,
             "torchscript": portable.run_torchscript,
-            "safetensors": portable.run_safetensors,
+            "safetensors": partial(portable.run_safetensors, networks=networks),
         }[kind]
         differences = []
         for size in (COMPARED, FEWER):

@@ -11,7 +11,7 @@ import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,12 @@ def to_safetensors(sampler: Sampler, metadata: str) -> bytes:
     return safetensors.torch.save(weights, metadata={METADATA: metadata})
 
 
-def from_safetensors(file: Path) -> tuple[Sampler, dict[str, Any]]:
-    """The sampler in a safetensors file, and its metadata. Raises ValueError for a file that
-    `to_safetensors` did not write."""
+def from_safetensors(
+    file: Path, networks: Mapping[str, type[nn.Module]] | None = None
+) -> tuple[Sampler, dict[str, Any]]:
+    """The sampler in a safetensors file, and its metadata. `networks`: classes that are not
+    kaccore's, by their names. Raises ValueError for a file that `to_safetensors` did not write, and
+    for one whose network is neither kaccore's nor in `networks`."""
     with safetensors.safe_open(file, framework="pt") as opened:
         text = (opened.metadata() or {}).get(METADATA)
         weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is not a dict)
@@ -126,7 +129,17 @@ def from_safetensors(file: Path) -> tuple[Sampler, dict[str, Any]]:
             f"{file}: its metadata have no {METADATA}: not a file of python -m orchestrator.export"
         )
     about = json.loads(text)
-    network = NETWORKS[about["network"]["class"]](**about["network"]["arguments"])
+    name = about["network"]["class"]
+    known = {**NETWORKS, **(networks or {})}
+    if name not in known:
+        needs = "".join(
+            f"; it was made with the plugin {text}" for text in about.get("plugins", [])
+        )
+        raise ValueError(
+            f"{file}: its network {name} is not one of {', '.join(NETWORKS)}: give its class as "
+            f"networks={{{name!r}: ...}}{needs}"
+        )
+    network = known[name](**about["network"]["arguments"])
     network.load_state_dict(weights)
     sampler = Sampler(network, torch.tensor(about["times"]), **about["sampler"])
     return sampler.eval().requires_grad_(False), about
@@ -138,10 +151,13 @@ def run_torchscript(file: Path, inputs: Sequence[Tensor]) -> Tensor:
         return torch.jit.load(str(file))(*inputs)
 
 
-def run_safetensors(file: Path, inputs: Sequence[Tensor]) -> Tensor:
-    """The images that the sampler in a safetensors file computes from `inputs`."""
+def run_safetensors(
+    file: Path, inputs: Sequence[Tensor], networks: Mapping[str, type[nn.Module]] | None = None
+) -> Tensor:
+    """The images that the sampler in a safetensors file computes from `inputs`; `networks`: see
+    `from_safetensors`."""
     with torch.no_grad():
-        return from_safetensors(file)[0](*inputs)
+        return from_safetensors(file, networks)[0](*inputs)
 
 
 class PositionalNetwork(nn.Module):

@@ -83,11 +83,12 @@ def load(names: Iterable[str], folder: Path) -> list[Fault]:
 
 
 def resolved(name: str, folder: Path) -> Plugin:
-    """The plugin that an experiment in `folder` means by `name`: a .py file, or an importable
-    module. Nothing is executed. Raises ImportError with the remedy where there is none."""
+    """The plugin that an experiment in `folder` means by `name`: a .py file, that of this name
+    beside the experiment, or an importable module. Nothing is executed. Raises ImportError with the
+    remedy where there is none."""
     path = folder / name if name.endswith(".py") else None
     beside = folder / f"{name}.py"
-    if path is None and not _importable(name) and beside.is_file():
+    if path is None and beside.is_file():
         path = beside
     if path is None:
         return _found(name)

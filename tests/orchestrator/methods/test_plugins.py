@@ -137,8 +137,9 @@ def test_without_the_plugin_its_kind_is_refused_as_any_unknown_one(tmp_path):
 
 
 def test_a_node_with_another_version_of_a_module_says_so(tmp_path, monkeypatch):
-    (tmp_path / "my_path.py").write_text(PATH)
-    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "my_path.py").write_text(PATH)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
     experiment = loading.load(write(tmp_path, "my_path"))
     (needed,) = experiment.used_plugins()
     assert experiment.plugins == ("my_path",) and not needed.source
@@ -155,10 +156,10 @@ def test_a_node_with_another_version_of_a_module_says_so(tmp_path, monkeypatch):
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    assert on_a_node(str(tmp_path)) == ""
+    assert on_a_node(str(tmp_path / "installed")) == ""
     assert report.plugin_faults([needed]) == []
-    (tmp_path / "my_path.py").write_text(f"{PATH}# new\n")
-    assert "install the same version on every node" in on_a_node(str(tmp_path))
+    (tmp_path / "installed" / "my_path.py").write_text(f"{PATH}# new\n")
+    assert "install the same version on every node" in on_a_node(str(tmp_path / "installed"))
     assert "there is no module of this name" in on_a_node(str(tmp_path / "elsewhere"))
 
 
