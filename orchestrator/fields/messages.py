@@ -107,7 +107,7 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
             block = family.chosen(_at(data, path, None)) or block
     key = ".".join(map(str, path))
     if item["type"] == "extra_forbidden" and block is not None:
-        return key, _unknown(str(path[-1]), block, root)
+        return key, _unknown(str(path[-1]), block, root, data)
     if item["type"] == UNKNOWN_KIND:
         return key, str(item["msg"])
     if item["type"] == "value_error":
@@ -124,7 +124,7 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
     return key, f"got {describe(got)}, expected {wanted}{_hint(got, field)}"
 
 
-def _unknown(name: str, block: type[BaseModel], root: type[BaseModel]) -> str:
+def _unknown(name: str, block: type[BaseModel], root: type[BaseModel], data: Any) -> str:
     """The message for a key that `block` does not have."""
     family = getattr(block, "family", None)
     having = [] if family is None else family.having(name)
@@ -132,7 +132,11 @@ def _unknown(name: str, block: type[BaseModel], root: type[BaseModel]) -> str:
         return unknown_key(name, list(block.model_fields), leaves(root))
     kind = block.name_of()  # type: ignore[attr-defined]
     what = f"{family.block}.{family.key} {kind} has no {name}, which is a key of"
-    return f"{what} {', '.join(having)}"
+    swept = _at(data, ["sweep", "space", f"{family.block}.{family.key}"], None)
+    if swept is None:
+        return f"{what} {', '.join(having)}"
+    remedy = f"for a swept {family.key} set sweep.space.{family.block}.{name}"
+    return f"{what} {', '.join(having)}; {remedy}"
 
 
 def _at(data: Any, path: list[Any], *default: Any) -> Any:

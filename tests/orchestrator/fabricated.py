@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from stages import own_keys
 
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
@@ -50,7 +51,7 @@ def experiment(name: str = "fabricated", **settings: Any) -> Experiment:
         "sweep": {"space": {"sampling.model": {"grid": ["teacher", "student"]}, "sampling.steps": {"grid": [1, 2]}},
                   "constraints": ["sampling.model == 'student' or sampling.steps == 2"]},
     }  # fmt: skip
-    return loading.parse({**base, **settings})
+    return loading.parse(own_keys({**base, **settings}))
 
 
 def sweep(root: Path, asked: Experiment | None = None) -> Records:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.stage import Stage
 
@@ -25,3 +26,10 @@ def any_stage(
 def data_block(**settings: Any) -> DatasetKind:
     """The `data` block of a file with these settings."""
     return DatasetKind.family.validated(settings)
+
+
+def own_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """`config`, in which the blocks of one base are filled for several kinds, without the keys that
+    its kinds do not have."""
+    own = {block: without_foreign(config[block], block)[0] for block in FAMILIES if block in config}
+    return {**config, **own}

@@ -28,6 +28,7 @@ FILE: dict[str, Any] = {
     "sampling": {"model": "student", "steps": 4},
     "evaluation": {"samples": 40, "metrics": ["fid"]},
 }
+DIFFUSION = {"space": {"path.kind": {"grid": ["diffusion"]}}}
 GRID = {"space": {"path.damping": {"grid": [9.0, 36]}, "path.speed": {"grid": [1.0, 2.0]}}}
 DRAWN = {
     "search": "random",
@@ -122,8 +123,7 @@ def test_what_makes_the_base_a_sound_run_may_be_set_though_it_is_swept(folder, c
     ("sweep", ["path.speed=2"], {}, "--set path.speed=2 changes nothing: path.speed is 2.0 without it"),
     ("train", ["path={kind: kac}"], {"path": {"kind": "kac"}}, "path={kind: kac} changes nothing: path is the same"),
     ("train", ["seed=1", "seed=2"], {}, "--set seed=1 changes nothing: --set seed=2 comes after it"),
-    ("sweep", ["path.schedule=vp"], {"sweep": GRID}, "path.schedule=vp changes nothing: no trial uses path.schedule"),
-    ("train", ["path.schedule=vp"], {}, "path.schedule=vp changes nothing: this run does not use path.schedule"),
+    ("sweep", ["path.clock=quadratic"], {"sweep": DIFFUSION}, "changes nothing: no trial uses path.clock"),
     ("train", ["distill.steps=10"], {}, "distill.steps=10 changes nothing: this run does not use distill.steps"),
     ("evaluate", ["distill.steps=10"], {"sampling": {"model": "teacher"}}, "this run does not use distill.steps"),
     ("sweep", ["sweep.space.path.damping={grid: [9.0, 36]}"], {"sweep": GRID}, "sweep.space.path.damping is the same"),
@@ -138,13 +138,13 @@ def test_an_override_that_changes_nothing_is_said(folder, capsys, command, texts
 
 
 @pytest.mark.parametrize("command, texts, blocks", [
-    ("sweep", ["path.schedule=vp"], {"sweep": {"space": {"path.kind": {"grid": ["kac", "diffusion"]}}}}),
+    ("sweep", ["sweep.space.path.schedule={grid: [vp]}"], {"sweep": DIFFUSION}),
     ("sweep", ["distill.steps=10"], {"sweep": MODELS}),
     ("sweep", ["model.depth=5", "model.kind=dit", "model.channels=64"], {}),
     ("sweep", ["sampling.shaping=0.1"], {"sweep": {**GRID, "constraints": ["sampling.shaping > 0 or damping < 10"]},
                                          "sampling": {"model": "teacher"}}),
     ("sweep", ["distill.intervals=[10, 2]", TWO], {"sweep": {"space": {"sampling.steps": {"grid": [2]}}}}),
-    ("sweep", ["path.schedule=vp"], {"sweep": GROWING}),
+    ("sweep", ["path.clock=quadratic"], {"sweep": GROWING}),
     ("train", ["sweep.num_trials=5"], {"sweep": GROWING}),
     ("train", ["checkpoint.steps=5"], {}),
     ("train", ["evaluation.every=5", "name=other", "storage=elsewhere", "tracking.uri=http://127.0.0.1:9"], {}),

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from in_process import train
+from stages import own_keys
 
 from kaccore import KacPath, KacProcess
 from kaccore.data import load, to_uint8
@@ -109,7 +110,7 @@ def experiment(root: Path, kind: str) -> Path:
         {"model": blocks["model"]} if "model" in blocks else {}
     )
     (trial,) = make(
-        parse(config), alike(load("digits").fingerprint, "digits-cnn-v1"), "student"
+        parse(own_keys(config)), alike(load("digits").fingerprint, "digits-cnn-v1"), "student"
     ).trials
     train(trial.chain, "digits", root / "runs")
     folder.mkdir(exist_ok=True)

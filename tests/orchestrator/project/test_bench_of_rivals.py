@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from in_process import run_trial
+from stages import own_keys
 
 from kaccore.data import load
 from orchestrator.plan.plan import Trial, alike, make
@@ -57,7 +58,9 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 
 def planned(blocks: dict[str, dict[str, Any]]) -> Trial:
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
-    (trial,) = make(parse(config), alike(load("digits").fingerprint, "digits-cnn-v1")).trials
+    (trial,) = make(
+        parse(own_keys(config)), alike(load("digits").fingerprint, "digits-cnn-v1")
+    ).trials
     return trial
 
 

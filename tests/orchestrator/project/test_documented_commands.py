@@ -88,7 +88,6 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     ),
     ". .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
     "source .venv/bin/activate": ("Makefile", "-m venv $(VENV)"),
-    "git apply": ("tests/orchestrator/project/test_extending.py", '"git", "apply"'),
     "mlflow models serve": (
         "tests/orchestrator/tracking/test_served_model.py",
         'documented("mlflow models serve")',

@@ -87,7 +87,8 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monke
 def test_a_home_folder_that_is_not_known_is_a_fault_of_its_setting(key):
     given = f"{key}=~nobody-of-this-name/x"
     with pytest.raises(ConfigError) as refused:
-        override(fabricated.experiment(), {key: given.partition("=")[2]})
+        files = {"data": {"name": "cifar10", "root": "/d"}} if key.startswith("data.") else {}
+        override(fabricated.experiment(**files), {key: given.partition("=")[2]})
     assert any(
         f.key == key and "no user nobody-of-this-name" in f.message for f in refused.value.faults
     )

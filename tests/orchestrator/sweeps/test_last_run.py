@@ -6,7 +6,6 @@ import os
 import shutil
 
 import made_up
-from orchestrator.store.begun import begun
 
 from orchestrator import status
 from orchestrator.networks.locate import newest_sweep
@@ -56,7 +55,7 @@ def test_a_run_anew_makes_a_sweep_the_newest_and_a_draw_does_not(tmp_path):
     assert newest_sweep("made", Folder(tmp_path)).name == second
     records = made_up.made(tmp_path, made_up.plan({"sampling.steps": [2]}))
     assert newest_sweep("made", Folder(tmp_path)).name == first == records.plan.id
-    before = begun(records.folder / "plan.json")
+    before = last_run(records.folder / "plan.json")
     records._write_plan()
     assert last_run(records.folder / "plan.json") == before
 

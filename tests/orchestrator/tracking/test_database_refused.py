@@ -17,7 +17,7 @@ OPEN = sqlite3.connect
 def copied(fabricated_sweep, tmp_path, monkeypatch):
     """A copy of a published store, whose database names the place of the original."""
     monkeypatch.setattr(ui.os, "execv", lambda *_: pytest.fail("MLflow was started"))
-    monkeypatch.setattr(ui, "taken", lambda port: "")
+    monkeypatch.setattr(ui, "listener", lambda port: "")
     return shutil.copytree(fabricated_sweep.store.root, tmp_path / "copy")
 
 

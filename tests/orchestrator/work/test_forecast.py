@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from stages import own_keys
 
 from kaccore.data import load
 from orchestrator.plan.plan import Plan, alike, make
@@ -20,7 +21,7 @@ def plan(**blocks: Any) -> Plan:
         "distill": {"intervals": [4, 2], "teacher_steps": 8, "steps": 100, "batch_size": 16},
         "evaluation": {"samples": 64}, "sweep": {"space": {"sampling.steps": {"grid": [4, 2]}}},
     }  # fmt: skip
-    return make(parse({**config, **blocks}), alike(DATA.fingerprint, "digits-cnn-v1"))
+    return make(parse(own_keys({**config, **blocks})), alike(DATA.fingerprint, "digits-cnn-v1"))
 
 
 def test_the_parameters_are_those_of_the_network(tmp_path: Path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from in_process import run_trial
 from PIL import Image
+from stages import own_keys
 
 from kaccore.data import load
 from orchestrator import sample
@@ -40,7 +41,7 @@ DISTILLERS = ("endpoint", "progressive", "consistency", "inverse")
 
 def planned(**blocks: dict[str, Any]) -> Plan:
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
-    return opening.make_plan(parse(config), "plane")
+    return opening.make_plan(parse(own_keys(config)), "plane")
 
 
 @pytest.fixture(scope="module")
