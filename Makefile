@@ -6,17 +6,20 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORAGE ?= runs
 PORT ?= 5000
+SEED ?= $(shell date +%s)
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
 # two test processes, each of which takes whole files, in the order in which tests/conftest.py has them
 BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install sweep check test test-failures cluster-test token lint ui bench figures clean help
+.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 5 minutes on 2 cores)"
 	@echo "make check    lint, types and the tests that start neither Ray nor a server nor a browser"
 	@echo "make test     set up .venv if missing, then run every test (about 21 minutes on 2 cores)"
+	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"
+	@echo "make coverage       which branches no test takes (about twice as long as make test)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 30 minutes more)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
@@ -44,7 +47,8 @@ test: $(READY)
 	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE)
 
 test-failures: $(READY)
-	$(BIN)/python -m pytest tests/failures
+	$(BIN)/python -m pytest tests/failures -m "not alone" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest tests/failures -m alone
 
 # Debian's packages, where they are missing: what a host is made of, and the tracking server's database
 cluster-test: $(READY)
@@ -56,6 +60,19 @@ cluster-test: $(READY)
 # what needs neither Ray nor a server nor a browser: after each change
 check: lint
 	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE)
+
+# the files, and the tests of each, in another order: make test-random SEED=7 repeats one
+test-random: $(READY)
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE) \
+	  --random-order --random-order-bucket module --random-order-seed $(SEED)
+
+# the branches that tests take, also in the processes that they start and in Ray's; a process that is killed tells nothing
+coverage: export COVERAGE_DATA := $(CURDIR)/build/coverage
+coverage: $(READY)
+	rm -rf $(COVERAGE_DATA) && mkdir -p $(COVERAGE_DATA)
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --sort miss
 
 lint: $(READY)
 	$(BIN)/ruff check .

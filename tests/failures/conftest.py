@@ -1,7 +1,9 @@
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import shared
 from commands import kill_all
 from sweeps import STARTED, Undisturbed, finish, logged, start
 
@@ -18,10 +20,13 @@ def nothing_runs_on() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    cwd = tmp_path_factory.mktemp("undisturbed")
-    began = time.monotonic()
-    finish(start(cwd))
-    taken = time.monotonic() - began
-    counts = {"sweep": 1, "trial": 2, "teacher": 1, "student": 2}
-    assert logged(cwd / "runs") == {(kind, "FINISHED"): count for kind, count in counts.items()}
+    def run(cwd: Path) -> float:
+        began = time.monotonic()
+        finish(start(cwd))
+        taken = time.monotonic() - began
+        counts = {"sweep": 1, "trial": 2, "teacher": 1, "student": 2}
+        assert logged(cwd / "runs") == {(kind, "FINISHED"): n for kind, n in counts.items()}
+        return taken
+
+    cwd, taken = shared.once(tmp_path_factory, "undisturbed", run)
     return Undisturbed(cwd / "runs", taken)

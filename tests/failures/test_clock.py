@@ -12,6 +12,8 @@ DAY = 86_400
 
 
 def test_a_clock_that_jumps_a_day_forward_and_two_back_changes_nothing(undisturbed, tmp_path):
+    """Over a minute where it comes first: a sweep that is disturbed, and the one it is compared
+    with."""
     shim, clock, cwd = tmp_path / "shifted_clock.so", tmp_path / "clock", tmp_path / "here"
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-o", shim, Path(__file__).with_name("shifted_clock.c")],

@@ -113,6 +113,7 @@ sweep:
 
 
 def test_every_mix_of_worker_groups_and_trials_finishes_on_two_cpus(tmp_path, monkeypatch):
+    """Over a minute: two sweeps of four trials each wait for each other's CPUs."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
@@ -133,6 +134,7 @@ def test_every_mix_of_worker_groups_and_trials_finishes_on_two_cpus(tmp_path, mo
 
 
 def test_twenty_trials_that_need_one_teacher_at_the_same_moment_train_one(tmp_path):
+    """Over a minute: each of twenty trials has a process, which imports Ray on two cores."""
     (tmp_path / "x.yaml").write_text(TINY + TWENTY)
     said = subprocess.run(
         command("sweep", "x.yaml"), cwd=tmp_path, env=own_environment(), capture_output=True, text=True,

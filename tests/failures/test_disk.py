@@ -37,6 +37,7 @@ cp -r runs kept
 def test_a_disk_that_refuses_ends_a_run_with_one_clear_line_and_loses_nothing(
     undisturbed, tmp_path, script, cause
 ):
+    """Over a minute: a run up to the fault, and one to its end."""
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     script = script.format(command=f"{sys.executable} -m orchestrator.sweep x.yaml")
     rights = (

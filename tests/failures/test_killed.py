@@ -49,6 +49,7 @@ def holder(cwd: Path) -> psutil.Process:
 def test_a_run_killed_with_all_under_it_at_random_moments_ends_as_if_nothing_had_been(
     undisturbed, tmp_path, seed
 ):
+    """Minutes: five runs up to some moment of their whole time, and a sixth to its end."""
     moments = random.Random(seed)
     for kill in range(KILLS):
         process = start(tmp_path)
@@ -64,6 +65,7 @@ def test_a_run_killed_with_all_under_it_at_random_moments_ends_as_if_nothing_had
 
 
 def test_processes_that_die_are_made_up_for_within_the_run(undisturbed, tmp_path):
+    """Over a minute: worker groups and coordinators are started six times, one after the other."""
     process, last = start(tmp_path), 0
     for which in ("worker", "coordinator", "coordinator", "worker", "coordinator"):
         last = newer_checkpoint(tmp_path, process, last)
@@ -78,6 +80,7 @@ def test_processes_that_die_are_made_up_for_within_the_run(undisturbed, tmp_path
 def test_the_same_command_given_twice_at_once_trains_and_logs_everything_once(
     undisturbed, tmp_path
 ):
+    """Over a minute: two Rays start on the same cores, and two sweeps go on beside each other."""
     both = [start(tmp_path), start(tmp_path)]
     for process in both:
         finish(process)

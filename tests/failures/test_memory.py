@@ -3,6 +3,7 @@
 import subprocess
 
 import psutil
+import pytest
 from commands import PATIENCE, TINY, command, own_environment
 from sweeps import logged, rows
 
@@ -19,6 +20,7 @@ sweep:
 """
 
 
+@pytest.mark.alone
 def test_a_stage_out_of_memory_is_given_up_with_a_remedy_and_the_others_go_on(tmp_path):
     memory = psutil.virtual_memory()
     threshold = (memory.total - memory.available + ROOM) / memory.total

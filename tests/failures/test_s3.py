@@ -52,6 +52,7 @@ def stored(root: Place) -> dict[str, bytes | None]:
 
 @pytest.mark.timeout(3 * PATIENCE)
 def test_a_sweep_on_s3_that_was_interrupted_ends_with_the_results_of_a_folder(service, tmp_path):
+    """Minutes: three runs, two of them on a store that fails and makes them ask again."""
     compared, cwd, root = tmp_path / "compared", tmp_path / "cwd", place_of(STORAGE)
     for folder in (compared, cwd):
         folder.mkdir()

@@ -38,6 +38,7 @@ def kinds(uri: str) -> list[str]:
 def test_what_a_killed_server_missed_is_published_when_it_is_back_once_and_with_the_right_times(
     undisturbed, tmp_path: Path
 ):
+    """Over a minute: the server is away for half of one, and is started twice."""
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     store, port = Store(tmp_path / "runs"), free_port()
     planned = plan.make(

@@ -17,7 +17,7 @@ from orchestrator.store.leases import Lease, LeaseWatch, StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
 SETTINGS = """\
 name: stop

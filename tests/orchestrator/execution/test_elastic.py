@@ -14,16 +14,17 @@ from commands import PATIENCE, TINY, command, own_environment, run, settings, wa
 
 from kaccore.checkpoint import read_tensors
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
-STEPS = 1500
+STEPS = 600  # a run has made a few dozen when it is told to stop, and some more until it has
+SETTINGS = {"teacher__steps": STEPS, "checkpoint__steps": 20}
 
 
 def distilled(cwd: Path, workers: int) -> list[dict[str, torch.Tensor]]:
     """The weights of a teacher and its two students, trained by so many workers, or by them to the
     end."""
     (cwd / "x.yaml").write_text(TINY)
-    said = run(cwd, "distill", "x.yaml", *settings(teacher__steps=STEPS, cluster__workers=workers))
+    said = run(cwd, "distill", "x.yaml", *settings(**SETTINGS, cluster__workers=workers))
     assert said.returncode == 0, said.stdout + said.stderr
     return [
         read_tensors(path) for path in sorted((cwd / "runs" / "stages").glob("*/model.safetensors"))
@@ -48,8 +49,9 @@ def assert_alike(
 def test_other_workers_go_on_to_the_weights_of_one_that_was_never_interrupted(
     alone, tmp_path, first, then
 ):
+    """Over a minute beside others: three trainings, of which two start two workers."""
     (tmp_path / "x.yaml").write_text(TINY)
-    arguments = settings(teacher__steps=STEPS, cluster__workers=first)
+    arguments = settings(**SETTINGS, cluster__workers=first)
     driver = subprocess.Popen(
         command("distill", "x.yaml", *arguments), cwd=tmp_path, env=own_environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

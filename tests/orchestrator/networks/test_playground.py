@@ -11,6 +11,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,31 @@ from playground_page import Playground, browser, playground, wait_for_images
 from orchestrator import playground as command
 
 
+class Started:
+    """One playground for all tests here, and another one after a test that has ended it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stack = ExitStack()
+        self.running: Playground | None = None
+
+    def get(self) -> Playground:
+        if self.running is None or self.running.process.poll() is not None:
+            how = ("nfe-sweep", "--model", "student", "--steps", "4")
+            self.running = self.stack.enter_context(playground(self.folder, *how))
+        return self.running
+
+
 @pytest.fixture(scope="module")
-def played(default_sweep) -> Iterator[Playground]:
-    with playground(
-        default_sweep.cwd, "nfe-sweep", "--model", "student", "--steps", "4"
-    ) as running:
-        yield running
+def started(default_sweep) -> Iterator[Started]:
+    started = Started(default_sweep.cwd)
+    with started.stack:
+        yield started
+
+
+@pytest.fixture
+def played(started: Started) -> Playground:
+    return started.get()
 
 
 def ask(address: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, str]:
@@ -177,7 +198,6 @@ def test_a_count_that_cannot_be_had_is_said_on_the_page_and_the_next_one_drawn(p
 
 
 def test_an_interrupt_ends_it_and_leaves_no_process(played):
-    """The last one here: nobody can ask anything any more."""
     family = below(played.process)
     played.process.send_signal(signal.SIGINT)
     assert played.process.wait(PATIENCE) == 130

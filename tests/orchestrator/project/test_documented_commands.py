@@ -19,7 +19,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from commands import REPOSITORY, own_environment, run
+from commands import REPOSITORY, SHARED, own_environment, run
 from conftest import SweepRun
 from documented import PAGES, Part, parts
 from PIL import Image
@@ -122,7 +122,8 @@ NOWHERE = {  # and why not
     ),
     "ssh": "it names a machine of the reader's",
     **dict.fromkeys(
-        ("bash .ci/run", "make check", "python -m pytest"), "it runs the tests themselves"
+        ("bash .ci/run", "make check", "make test-random", "make coverage", "python -m pytest"),
+        "it runs the tests themselves",
     ),
     "docker run": "an option of a container's start, which is the reader's",
     "python -m kaccore.metrics.assets.make_classifiers": "it takes minutes and writes what the package ships",
@@ -202,10 +203,11 @@ def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
     """The status of `python -m orchestrator.<name>` and what it said; a process of its own would
     import for seconds."""
     said = io.StringIO()
+    alone = {name: value for name, value in own_environment().items() if name not in SHARED}
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", [name, *arguments]))
         stack.enter_context(
-            mock.patch.dict(os.environ, own_environment(), clear=True)
+            mock.patch.dict(os.environ, alone, clear=True)
         )  # what it sets is its own
         stack.enter_context(contextlib.redirect_stdout(said))
         stack.enter_context(contextlib.redirect_stderr(said))
@@ -243,8 +245,10 @@ def reader(default_sweep: SweepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return reader
 
 
+@pytest.mark.usefixtures("on_shared_ray")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_whatever_a_page_says_to_type_is_run_and_ends_well(reader, page):
+    """Minutes for the tutorial: its two experiments are trained, measured, swept and exported."""
     done: set[str] = set()
     for part in parts(page):
         if part.text not in done:
