@@ -14,8 +14,6 @@ from orchestrator.sweeps import opening
 if TYPE_CHECKING:
     from rich.console import Console
 
-MINIMAL = {"name": "doctor", "data": {"name": "digits"}, "path": {"kind": "kac"}}
-
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -55,7 +53,7 @@ def _examine(args: argparse.Namespace) -> int:
     if args.file:
         experiment = loading.load(args.file, args.overrides)
     else:
-        experiment = loading.parse(MINIMAL, source)
+        experiment = loading.parse(loading.minimal("doctor"), source)
     opening.check_storage(experiment, source)
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""The kinds of a block of the file: `path` is kac, diffusion, flow_matching or a plugin's.
+"""The kinds of a block of the file, ours and those of plugins.
 
 A kind is one class. It holds the settings of the kind, what of them is hashed, the rules that
 concern it, and what the program asks of it. A `Family` are the kinds of one block; which of them a

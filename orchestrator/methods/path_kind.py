@@ -22,6 +22,11 @@ class PathKind(Kind):
         """Whether the prior contains training images, so that sampling needs them."""
         return False
 
+    @property
+    def has_density(self) -> bool:
+        """Whether kaccore knows the density of the prior, which a likelihood needs."""
+        return False
+
     def build(self, data: "Batches") -> "Path":
         """The path; `data` are the training images, for a prior that contains some."""
         raise NotImplementedError

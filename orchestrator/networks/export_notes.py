@@ -13,10 +13,6 @@ HOW = (
     "u_null), where u_null is that of label -1. With shaping w, u is multiplied by 1 + w (2 t - 1). With jumps, the "
     "network also takes the time at which the step ends. If bounded, the result is clamped to [-1, 1]."
 )
-KAC = (
-    "Each coordinate alone: n ~ Poisson(damping time); b = 1 if n = 0, else b ~ Beta(floor(n/2) + 1, ceil(n/2)); "
-    "sign = 1 or -1 with equal probability; noise = sign speed time (2 b - 1). time = clock(1) = 1."
-)
 
 
 def export_metadata(
@@ -56,21 +52,6 @@ def export_metadata(
         "how_to_sample": HOW,
         "network": {"class": network.__name__, "arguments": arguments},
     }
-
-
-def noise_law(path: dict[str, Any]) -> dict[str, Any]:
-    """The probability law of a path's prior, from which sampling starts."""
-    if path["kind"] != "kac":
-        return {"law": "normal", "mean": 0.0, "standard_deviation": path["width"]}
-    law = {
-        "law": "kac",
-        "time": 1.0,
-        **{key: path[key] for key in ("damping", "speed", "clock")},
-        "how": KAC,
-    }
-    if path["signal"] == "exponential":
-        law["plus"] = "exp(-1) times an image of the training data in [-1, 1], drawn at random"
-    return law
 
 
 def plugins_of(stage: Stage) -> list[str]:

@@ -109,7 +109,7 @@ class Sampling(Block):
     )
     gamma: Share = Field(
         default=0.0,
-        description="Share of each jump that is noised again, 0 to 1; for students that jump (consistency).",
+        description="Share of each jump that is noised again, 0 to 1; for students that jump.",
     )
     shaping: Fraction = Field(
         default=0.0,

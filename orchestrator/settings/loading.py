@@ -29,6 +29,12 @@ STAND_INS: dict[str, Any] = {
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
 
 
+def minimal(name: str) -> dict[str, Any]:
+    """The settings of the smallest experiment, called `name`: the first kind of each block that
+    needs one."""
+    return with_values({}, {**STAND_INS, "name": name})
+
+
 def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
     """The experiment in the file `path` with `a.b=value` texts applied; raises ConfigError with
     every fault."""

@@ -33,12 +33,12 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     It is that of the flow in continuous time, whatever the steps that samples take. Points that the
     flow cannot generate (it would have to start outside the Kac prior's light cone) are left out of
     the mean, and `log_likelihood_impossible` is their share. Empty where there is no flow or no
-    density of the prior: for students of consistency and inverse, and for an exponential signal.
+    density of the prior: for students that are no flow, and for a prior that contains data.
     """
     trained = stage.parents[0]
     teacher = trained.teacher_spec
     flows = trained.student is None or trained.student.has_flow
-    if not flows or teacher.path.starts_from_data:
+    if not flows or not teacher.path.has_density:
         return {}
     points, labels = _fresh(HELD_OUT, stage.evaluation_spec.seed, "likelihood")
     known = labels if teacher.labelled else None

@@ -19,6 +19,10 @@ class Diffusion(NormalPriorKind):
         default="sqrt", description="Noise schedule: sqrt or vp."
     )
 
+    @property
+    def has_density(self) -> bool:
+        return True
+
     def build(self, data: "Batches") -> "Path":
         from kaccore import DiffusionPath
 

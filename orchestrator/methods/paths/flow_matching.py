@@ -14,6 +14,10 @@ class FlowMatching(NormalPriorKind):
 
     kind: Literal["flow_matching"] = "flow_matching"
 
+    @property
+    def has_density(self) -> bool:
+        return True
+
     def build(self, data: "Batches") -> "Path":
         from kaccore import FlowMatchingPath
 

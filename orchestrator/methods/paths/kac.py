@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from kaccore.paths import Batches, Path
 
 HOW = (
-    "Each number by itself: n ~ Poisson(damping time); b = 1 where n = 0, else b ~ Beta(floor(n/2) + 1, ceil(n/2)); "
-    "sign = 1 or -1, evenly; noise = sign speed time (2 b - 1). time = clock(1) = 1."
+    "Each coordinate alone: n ~ Poisson(damping time); b = 1 if n = 0, else b ~ Beta(floor(n/2) + 1, ceil(n/2)); "
+    "sign = 1 or -1 with equal probability; noise = sign speed time (2 b - 1). time = clock(1) = 1."
 )
 
 
@@ -37,6 +37,10 @@ class Kac(PathKind):
     @property
     def starts_from_data(self) -> bool:
         return self.signal == "exponential"
+
+    @property
+    def has_density(self) -> bool:
+        return not self.starts_from_data
 
     def build(self, data: "Batches") -> "Path":
         from kaccore import KacPath, KacProcess
