@@ -144,7 +144,9 @@ class Decoder:
     def _note_deep(self, image: Image.Image, done: set[str]) -> None:
         """Note the brightness of an image of which Pillow has read the upper 8 bits; alpha does not
         count."""
-        bands = cast(tuple[tuple[float, float], ...], image.getextrema())
+        extremes = image.getextrema()  # one pair for one band, else a pair a band
+        one = not isinstance(extremes[0], tuple)
+        bands = cast(tuple[tuple[float, float], ...], (extremes,) if one else extremes)
         if image.mode in ("LA", "La", "RGBA", "RGBa"):
             bands = bands[:-1]
         highest = max(high for _, high in bands)

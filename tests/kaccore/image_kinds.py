@@ -107,7 +107,9 @@ def tiff(pixels: bytes, bits: list[int], photometric: int, order: str = "<", **m
 def sgi(size: int, colour: list[int]) -> bytes:
     """An SGI image of one colour, `size` bytes a channel, as its standard has it: one plane after
     another."""
-    head = struct.pack(">HBBHHHHII", 474, 0, size, 3, SIDE, SIDE, 3, 0, 255)
+    planes = len(colour)
+    dimensions = 3 if planes > 1 else 2
+    head = struct.pack(">HBBHHHHII", 474, 0, size, dimensions, SIDE, SIDE, planes, 0, 255)
     return head.ljust(512, b"\0") + b"".join(
         level.to_bytes(size, "big") * SIDE**2 for level in colour
     )
@@ -221,6 +223,7 @@ KINDS = {
     "RGB 16 PPM": Kind("ppm", lambda: b"P6 4 4 65535\n" + np.array([0, 32896, 65535] * 16, ">u2").tobytes(),
                        (0, 128, 255), DEEP),
     "RGB 16 SGI": Kind("sgi", lambda: sgi(2, [0, 32896, 65535]), (0, 128, 255), DEEP),
+    "gray 16 SGI": Kind("sgi", lambda: sgi(2, [32896]), (128, 128, 128), DEEP),
     # fewer than 8 bits, and other colours
     "black and white PNG": Kind("png", lambda: saved(flat("1", 1), "PNG"), WHITE, "gray"),
     "black and white TIFF": Kind("tif", lambda: saved(flat("1", 0), "TIFF", compression="group4"), BLACK, "gray"),
