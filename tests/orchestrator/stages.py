@@ -1,10 +1,15 @@
 """Stages of made-up content, for tests of what does not look into it; blocks of settings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from kaccore.metrics import features
+from orchestrator.fields import plugins, schema
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.methods.dataset_kind import DatasetKind
+from orchestrator.methods.feature_kind import FeatureKind
 from orchestrator.plan.stage import Stage
 
 
@@ -33,3 +38,21 @@ def own_keys(config: dict[str, Any]) -> dict[str, Any]:
     its kinds do not have."""
     own = {block: without_foreign(config[block], block)[0] for block in FAMILIES if block in config}
     return {**config, **own}
+
+
+@contextmanager
+def kinds_restored() -> Iterator[None]:
+    """Afterwards the kinds are those before: what plugins have added is gone."""
+    families = [*FAMILIES.values(), FeatureKind.family]
+    kinds = [dict(family.kinds) for family in families]
+    tables = [features.FEATURES, features.BUILDERS, plugins._LOADED]
+    copies = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for family, before in zip(families, kinds, strict=True):
+            family.kinds = before
+        for table, copy in zip(tables, copies, strict=True):
+            table.clear()
+            table.update(copy)
+        schema.forget()

@@ -10,13 +10,10 @@ from pathlib import Path
 import fabricated
 import pytest
 from commands import REPOSITORY
+from stages import kinds_restored
 
-from kaccore.metrics import features
 from orchestrator.cluster.nodes import report
-from orchestrator.fields import plugins, schema
 from orchestrator.fields.faults import ConfigError
-from orchestrator.fields.kind import FAMILIES
-from orchestrator.methods.feature_kind import FeatureKind
 from orchestrator.plan.plan import alike, make, teacher_stage
 from orchestrator.settings import loading
 from orchestrator.store import network_folder
@@ -36,17 +33,8 @@ model: {{channels: 8, multipliers: [1], patch: 4}}
 
 @pytest.fixture(autouse=True)
 def other_tests_see_no_plugins() -> Iterator[None]:
-    families = [*FAMILIES.values(), FeatureKind.family]
-    before = [dict(family.kinds) for family in families]
-    tables = [features.FEATURES, features.BUILDERS, plugins._LOADED]
-    copies = [dict(table) for table in tables]
-    yield
-    for family, kinds in zip(families, before, strict=True):
-        family.kinds = kinds
-    for table, copy in zip(tables, copies, strict=True):
-        table.clear()
-        table.update(copy)
-    schema.forget()
+    with kinds_restored():
+        yield
 
 
 def write(folder: Path, plugin: str = "trigonometric.py", source: str = PATH) -> Path:

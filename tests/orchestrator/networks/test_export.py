@@ -109,8 +109,9 @@ def experiment(root: Path, kind: str) -> Path:
     config |= {"storage": str(root / "runs")} | (
         {"model": blocks["model"]} if "model" in blocks else {}
     )
+    config = own_keys(config)
     (trial,) = make(
-        parse(own_keys(config)), alike(load("digits").fingerprint, "digits-cnn-v1"), "student"
+        parse(config), alike(load("digits").fingerprint, "digits-cnn-v1"), "student"
     ).trials
     train(trial.chain, "digits", root / "runs")
     folder.mkdir(exist_ok=True)
