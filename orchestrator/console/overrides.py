@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.space import NOT_SWEPT, with_values
+from orchestrator.settings.space import NOT_SWEPT, owned, with_values
 
 if TYPE_CHECKING:  # importing it takes time, and a refusal does not need it
     from orchestrator.plan.plan import Plan
@@ -191,7 +191,7 @@ def _is_used(plan: "Plan", other: Experiment) -> bool:
         return True
     base = {**other.model_dump(mode="json"), "sweep": None}
     for trial in plan.trials:  # a used setting mostly changes the first trial
-        twin, faults = loading.examine(with_values(base, trial.overrides))
+        twin, faults = loading.examine(with_values(base, owned(base, trial.overrides)))
         if faults or _stage_keys(plan, twin) != [[stage.key for stage in trial.stages()]]:
             return True
     # conditions and constraints may give other trials, or other values

@@ -90,9 +90,14 @@ class Trial:
     def title(self) -> str:
         """The swept settings in short, for people."""
         return (
-            ", ".join(f"{short_key(key)} {value}" for key, value in self.overrides.items())
+            ", ".join(f"{short_key(key)} {value}" for key, value in self.own_overrides.items())
             or self.config.name
         )
+
+    @property
+    def own_overrides(self) -> dict[str, Any]:
+        """The overrides of settings that the trial's kinds have."""
+        return {key: value for key, value in self.overrides.items() if self.config.has(key)}
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages of the trial in the order in which they are run, parents first: what it is

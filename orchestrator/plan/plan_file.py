@@ -10,7 +10,7 @@ from orchestrator.plan.points import Expansion, Skipped, TrialSpec
 from orchestrator.plan.specs import of_content
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.settings.experiment import Experiment
-from orchestrator.settings.space import with_values
+from orchestrator.settings.space import owned, with_values
 
 VERSION = 2  # of the file; raised when an older version of this module could not read it
 
@@ -112,7 +112,7 @@ def _trial(
         each["trial"],
         each["overrides"],
         Experiment.model_validate(
-            with_values(base, each["overrides"])
+            with_values(base, owned(base, each["overrides"]))
         ),  # its rules were kept when it was planned
         tuple(stage for stage in own if stage.kind in TRAINING),
         Facts(datasets[each["data"]], each["features"]),

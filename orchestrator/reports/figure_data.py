@@ -97,9 +97,11 @@ def damping_speed(results: Results, features: str) -> DampingSpeed | None:
         return None
     cells: dict[tuple[float, float], list[float]] = defaultdict(list)
     for group in measured:
-        cells[group.overrides[keys[0]], group.overrides[keys[1]]].append(
-            group.values[results.metric].mean
-        )
+        damping, speed = (group.overrides[key] for key in keys)
+        if damping is not None and speed is not None:  # other kinds of paths may have neither
+            cells[damping, speed].append(group.values[results.metric].mean)
+    if not cells:
+        return None
     best = {pair: results.better(values) for pair, values in cells.items()}
     grid = all(sweep.space[key].kind in ("grid", "choice") for key in keys)
     return DampingSpeed(best, max(map(len, cells.values())), grid)

@@ -66,6 +66,11 @@ class Experiment(Block):
         """What of the file was left out, in words, since the kinds set from elsewhere lack it."""
         return self._left_out
 
+    def has(self, key: str) -> bool:
+        """Whether there is a setting of this dotted key: False for one of another kind."""
+        block, _, field = key.partition(".")
+        return not field or field in type(getattr(self, block)).model_fields
+
     def value(self, key: str) -> Any:
         """The plain value (lists, not tuples) of a dotted key such as `path.damping`; None for a key
         that the block's kind does not have."""
