@@ -4,13 +4,19 @@ from the settings.
 docs/reference.md is its output.
 """
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from orchestrator.console import command_line
+from orchestrator.fields import plugins
+from orchestrator.fields.faults import ConfigError
 from orchestrator.fields.kind import FAMILIES, Family, Kind, meaning
 from orchestrator.fields.messages import expected
 from orchestrator.fields.schema import inner_block
@@ -84,8 +90,27 @@ def _values(field: FieldInfo) -> str:
     return words.replace("{grid: [...]}", FORMS) if "grid" in words else words
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.reference",
+        description="Print the reference of the experiment file as Markdown.",
+    )
+    what = "a plugin whose kinds are part of it: a module or a .py file"
+    p.add_argument("plugins", metavar="PLUGIN", nargs="*", help=what)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return command_line.guarded(lambda: _print(args.plugins))
+
+
+def _print(names: list[str]) -> int:
+    faults = plugins.load(names, Path.cwd())
+    if faults:
+        raise ConfigError([replace(fault, source="PLUGIN") for fault in faults])
     print(markdown(), end="")
     return 0
 

@@ -11,7 +11,6 @@ import pytest
 from commands import TINY, free_port, own_environment, run
 from ray.cluster_utils import Cluster
 
-from orchestrator import doctor
 from orchestrator.cluster import autoscaler, connection
 from orchestrator.cluster.nodes import examination, missing_hosts, node_faults, report
 from orchestrator.cluster.nodes.node_faults import Node
@@ -24,7 +23,7 @@ NAMES = {"head": ["10.0.0.1"], "w1": ["10.0.0.2"]}
 
 
 def experiment(**blocks):
-    return loading.parse({**doctor.MINIMAL, **blocks})
+    return loading.parse({**loading.minimal("doctor"), **blocks})
 
 
 def healthy() -> Report:

@@ -228,8 +228,8 @@ def test_a_registered_model_is_the_best_student_of_its_sweep(in_the_sweeps_folde
     (["models:/nfe-sweep@none"], ["cannot get models:/nfe-sweep@none from"]),
     (["nfe-swep"], ["nfe-swep", "neither a file or folder", "which has: nfe-sweep", "MLflow run id"]),
     (["0" * 32], ["--storage", "0" * 32, "cannot get"]),
-    (["0" * 32, "--tracking-uri", "sqlite:///none.db"], ["--tracking-uri", "none.db is not there"]),
-    (["0" * 32, "--tracking-uri", "sqlite:///none"], ["--tracking-uri", "none is not there"]),
+    (["0" * 32, "--tracking-uri", "sqlite:///none.db"], ["--tracking-uri", "there is no none.db"]),
+    (["0" * 32, "--tracking-uri", "sqlite:///none"], ["--tracking-uri", "there is no none"]),
     (["nowhere.yaml"], ["nowhere.yaml"]),
 ])  # fmt: skip
 def test_what_is_not_found_is_said_and_nothing_is_written(

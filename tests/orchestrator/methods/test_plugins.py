@@ -12,6 +12,7 @@ import pytest
 from commands import REPOSITORY
 from stages import kinds_restored
 
+from orchestrator import reference
 from orchestrator.cluster.nodes import report
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import alike, make, teacher_stage
@@ -204,6 +205,16 @@ def test_keys_that_another_kind_has_are_left_out_and_named_where_set_changes_the
     assert experiment.left_out == (
         'left out path.clock: path.kind "flow_matching" has no such key',
     )
+
+
+def test_the_reference_has_the_keys_of_a_plugins_kind(tmp_path, monkeypatch, capsys):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert reference.main(["trigonometric.py"]) == 0
+    page = capsys.readouterr().out
+    assert "### kind: trigonometric" in page and "From the plugin trigonometric.py." in page
+    assert reference.main(["absent.py"]) == 2
+    assert 'PLUGIN: plugins: got "absent.py": cannot read' in capsys.readouterr().err
 
 
 def test_the_examples_are_short():

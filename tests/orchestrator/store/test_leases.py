@@ -99,7 +99,7 @@ class Holder:
 
 @pytest.mark.system
 def test_only_one_of_many_processes_takes_a_lease(root):
-    assert winners((root,), 300 if isinstance(root, Folder) else 50) == {1}
+    assert winners((root,), 300 if isinstance(root, Folder) else 100) == {1}
 
 
 def test_only_one_of_many_processes_takes_a_lease_of_an_s3_that_fails_often(bucket, service):

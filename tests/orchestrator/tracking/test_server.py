@@ -17,7 +17,6 @@ import mlflow
 import pytest
 from commands import PATIENCE, free_port, healthy, kill_all
 
-from orchestrator import doctor
 from orchestrator.cluster.nodes.tracking_server import tracking_faults
 from orchestrator.settings import loading
 from orchestrator.tracking import server as mlflow_server
@@ -173,7 +172,7 @@ def test_a_file_of_logins_that_cannot_be_read_is_a_fault_and_no_traceback(tmp_pa
 def test_the_doctor_calls_it_a_fault_of_the_setting():
     uri = f"http://127.0.0.1:{free_port()}"
     (fault,) = tracking_faults(
-        loading.parse({**doctor.MINIMAL, "tracking": {"uri": uri}}), "x.yaml"
+        loading.parse({**loading.minimal("doctor"), "tracking": {"uri": uri}}), "x.yaml"
     )
     assert str(fault).startswith(
         f"x.yaml: tracking.uri: got {uri}: no tracking server answers there"
