@@ -109,7 +109,7 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         (
             "distill",
             {"times": [1.0, 0.5]},
-            "distill.times: got [1.0, 0.5], expected times that fall from 1 to 0",
+            "distill.times: got [1.0, 0.5], expected times that decrease from 1 to 0",
         ),
         (
             "distill",
