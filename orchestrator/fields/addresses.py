@@ -1,6 +1,6 @@
-"""How a place is written down: a path, which may begin with ~ for a home folder, or
-s3://BUCKET/PREFIX. What users write may also have environment variables, which are replaced as soon
-as it is read: what is kept has their values."""
+"""Paths and s3://BUCKET/PREFIX addresses in settings. A path may start with ~ for a home folder.
+Environment variables in what a user writes are replaced when it is read; stored settings contain
+their values."""
 
 import os
 import re
@@ -19,8 +19,8 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def bucket_and_prefix(text: str) -> tuple[str, str] | None:
-    """What s3://BUCKET/PREFIX names, None for a folder; raises ValueError for another kind of
-    address."""
+    """The bucket and the prefix of an s3:// address, None for a folder; raises ValueError for any
+    other address."""
     if not SCHEME.match(text):
         return None
     match = ADDRESS.fullmatch(text)
@@ -32,105 +32,99 @@ def bucket_and_prefix(text: str) -> tuple[str, str] | None:
 
 
 def checked(text: str) -> str:
-    """`text` where it is such an address, for settings; raises ValueError where it is not."""
+    """`text` if it is a folder or an s3:// address; raises ValueError otherwise."""
     if bucket_and_prefix(text) is None:
         expanded(text)
     return text
 
 
 def expanded(text: str) -> str:
-    """A path with the home folder in the place of ~ or ~user at its beginning; raises ValueError
-    where that has none. A folder that is called so is ./~."""
-    found = os.path.expanduser(text)
-    if found.startswith(
-        "~"
-    ):  # what cannot be expanded comes back as it was: it would be a folder of that name
+    """A path with a leading ~ or ~user replaced by the home folder; raises ValueError if there is
+    no such home folder. ./~ is a folder of that name."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):  # expanduser returns what it cannot expand unchanged
         user = text.partition("/")[0]
-        why = (
-            "this user has no home folder: set HOME"
-            if user == "~"
-            else f"no user {user[1:]}: write the path out"
-        )
+        if user == "~":
+            why = "this user has no home folder: set HOME"
+        else:
+            why = f"no user {user[1:]}: write the full path"
         raise ValueError(f"got {describe(text)}, but {why}; a folder of that name is ./{user}")
-    return found
+    return path
 
 
 def expanded_uri(text: str) -> str:
-    """A tracking store's address with the home folder in the place of ~ where it is, or has, a path
-    that begins so; raises ValueError like `expanded`."""
+    """The address of a tracking store with a leading ~ of its path replaced by the home folder;
+    raises ValueError like `expanded`."""
     match = PATH_IN_URI.fullmatch(text)
     return text if match is None else match[1] + expanded(match[2])
 
 
 def checked_path(text: str) -> str:
-    """`text` where `expanded` can make a path of it, for settings, which stay as they are
-    written."""
+    """`text`, unchanged; raises ValueError if `expanded` does."""
     expanded(text)
     return text
 
 
 def checked_uri(text: str) -> str:
-    """The same of `expanded_uri`."""
+    """`text`, unchanged; raises ValueError if `expanded_uri` does."""
     expanded_uri(text)
     return text
 
 
 def meant(text: str) -> str:
-    """What a user means who writes `text` for a path or s3:// address: with the values of the
-    environment variables in it; raises ValueError where one is not set, where the locale has no
-    such name, and for slips that would make a folder of a strange name."""
-    found = _with_variables(nameable(text))
-    if not os.path.lexists(os.path.expanduser(found)):  # what is there under this name is meant
-        _check_slips(found)
-    return found
+    """The path or s3:// address that a user writes as `text`, with environment variables replaced
+    by their values. Raises ValueError if a variable is not set, if the locale cannot encode the
+    name, and for mistakes that would create a folder with a strange name."""
+    place = _with_variables(nameable(text))
+    if not os.path.lexists(os.path.expanduser(place)):  # an existing file may have any name
+        _check_slips(place)
+    return place
 
 
 def as_path(text: str) -> str:
-    """`meant`, with the home folder in the place of ~."""
+    """`meant` with ~ replaced by the home folder."""
     return expanded(meant(text))
 
 
 def nameable(text: str) -> str:
-    """`text`; raises ValueError where the locale has no such name."""
+    """`text`; raises ValueError if the locale cannot encode it as a file name."""
     if problem := no_name(text):
         raise ValueError(f"got {describe(text)}, {problem}")
     return text
 
 
 def no_name(text: str) -> str:
-    """Why no file can be called `text` in this process's locale, and what to do; empty where one
+    """Why `text` cannot be a file name in this process's locale, with the remedy; empty if it
     can."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         letters = describe(error.object[error.start : error.end])
-        return (
-            f"but this locale's encoding, {sys.getfilesystemencoding()}, has no {letters}: {UTF8}"
-        )
+        encoding = sys.getfilesystemencoding()
+        return f"but this locale's encoding, {encoding}, has no {letters}: {UTF8}"
     return ""
 
 
 def not_text(typed: str) -> str:
-    """Why what was `typed` cannot be read as text in this process's locale, and what to do; empty
-    where it can."""
+    """Why `typed` cannot be read as text in this process's locale, with the remedy; empty if it
+    can."""
     try:
         typed.encode()
-    except (
-        UnicodeEncodeError
-    ):  # Python keeps bytes that the locale does not know as halves of characters
-        return f"this locale's encoding, {sys.getfilesystemencoding()}, does not have all that was typed: {UTF8}"
+    except UnicodeEncodeError:  # Python decodes bytes unknown to the locale as lone surrogates
+        encoding = sys.getfilesystemencoding()
+        return f"this locale's encoding, {encoding}, does not have all typed characters: {UTF8}"
     return ""
 
 
 def _with_variables(text: str) -> str:
-    """`text` with the values of $NAME and ${NAME}. A part of a path that is there under this very
-    name is one."""
+    """`text` with $NAME and ${NAME} replaced by their values. A part of the path that exists under
+    its literal name stays unchanged."""
     parts: list[str] = []
     for part in text.split("/"):
-        there = "$" in part and os.path.lexists(os.path.expanduser("/".join([*parts, part])))
-        parts.append(
-            part if there else VARIABLE.sub(lambda match: _value(match[1] or match[2], text), part)
-        )
+        exists = "$" in part and os.path.lexists(os.path.expanduser("/".join([*parts, part])))
+        if not exists:
+            part = VARIABLE.sub(lambda match: _value(match[1] or match[2], text), part)
+        parts.append(part)
     return "/".join(parts)
 
 
@@ -139,7 +133,7 @@ def _value(name: str, text: str) -> str:
         return value
     state = "is empty" if name in os.environ else "is not set"
     raise ValueError(
-        f"got {describe(text)}, but the environment variable {name} {state}: set it, or write it out"
+        f"got {describe(text)}, but the environment variable {name} {state}: set it, or write its value"
     )
 
 
@@ -156,5 +150,5 @@ def _check_slips(text: str) -> None:
     if OF_WINDOWS.match(text):
         here = f"/mnt/{text[0].lower()}/{text[3:]}".replace("\\", "/")
         raise ValueError(
-            f"got {describe(text)}, a path of Windows: write it as this system has it, such as {here}"
+            f"got {describe(text)}, a Windows path: write the path on this system, such as {here}"
         )

@@ -1,4 +1,4 @@
-"""What every block of the file is: frozen, strict, without unknown keys."""
+"""The base of all blocks of the file: frozen, strict, without unknown keys."""
 
 from pydantic import BaseModel, ConfigDict
 

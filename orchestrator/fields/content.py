@@ -1,10 +1,10 @@
-"""What of settings is hashed into the keys of results."""
+"""Which settings are hashed into the keys of results."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# The value with which a setting does nothing. It is left out of the hash then, so that a new
-# setting changes no old key.
+# The value with which a setting has no effect. With this value it is left out of the hash, so that a
+# new setting changes no old key.
 OFF = {
     "scale_shift": True,
     "attention_in": "all",

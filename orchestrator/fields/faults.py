@@ -1,4 +1,4 @@
-"""What is wrong with what a user wrote: one `Fault` a place, all of them in one `ConfigError`."""
+"""Faults in settings that a user wrote: one `Fault` for each, all of them in one `ConfigError`."""
 
 import difflib
 import json
@@ -8,19 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST_VALUE = 60  # characters of a value that a message repeats
-LONGEST_ADDRESS = 4000  # characters of a text in which a password is looked for
+LONGEST_VALUE = 60  # characters of a value in a message
+LONGEST_ADDRESS = 4000  # characters of a text that are searched for a password
 PASSWORD = re.compile(r"(://[^/@\s:]*):[^/\s]*@")  # in http://user:password@host
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`source` is a file or `--set key=value`; `key` is dotted, empty where a fault belongs to no
-    key.
+    """`source` is a file or `--set key=value`; `key` is dotted, empty if the fault has no key.
 
-    `involves` names the other fields that a cross-field rule read. `pairing` tells settings that
-    are sound but cannot be combined (a sweep skips such a trial) from settings that are wrong
-    (nothing starts)."""
+    `involves` names the other settings that the rule read. `pairing`: each setting is valid, but
+    they cannot be combined, and a sweep skips such a trial; otherwise nothing starts."""
 
     source: str
     key: str
@@ -35,25 +33,24 @@ class Fault:
 
 
 class ConfigError(ValueError):
-    """The settings are refused; `str()` prints one line for each of `.faults`."""
+    """The settings are refused; `str()` gives one line for each of `.faults`."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = list(dict.fromkeys(faults))
         super().__init__("\n".join(map(str, self.faults)))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[Fault]]]:
-        return ConfigError, (
-            self.faults,
-        )  # the default would hand the text to __init__ when it is unpickled
+        # the default would pass the text to __init__ when the error is unpickled
+        return ConfigError, (self.faults,)
 
 
 def masked(text: str) -> str:
-    """`text` without the passwords of the addresses in it."""
+    """`text` with the passwords of the addresses in it hidden."""
     return PASSWORD.sub(r"\1:***@", text)
 
 
 def describe(value: Any) -> str:
-    """`value` as YAML would show it on one line, shortened."""
+    """`value` as YAML writes it on one line, shortened."""
     text = _flow(value, depth=0)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
@@ -61,10 +58,11 @@ def describe(value: Any) -> str:
 def _flow(value: Any, depth: int) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int):  # Python refuses to print an integer of more than 4300 digits
-        return (
-            str(value) if value.bit_length() < 100 else f"an integer of {value.bit_length()} bits"
-        )
+    if isinstance(value, int):
+        if value.bit_length() < 100:
+            return str(value)
+        # Python refuses to print an integer of more than 4300 digits
+        return f"an integer of {value.bit_length()} bits"
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else f"{value} (not finite)"
     if isinstance(value, str):
@@ -81,14 +79,14 @@ def _flow(value: Any, depth: int) -> str:
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
-    """The option that `word` most likely stands for, None where none is near."""
+    """The option that `word` most likely means, None if no option is similar."""
     by_lower = {option.lower(): option for option in options}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 
 
 def unknown_key(name: str, siblings: Sequence[str], elsewhere: Iterable[str] = ()) -> str:
-    """The message for a key that is not among `siblings`; `elsewhere` are the dotted keys of the
+    """The message about a key that is not one of `siblings`; `elsewhere`: the dotted keys of the
     whole file."""
     elsewhere = list(elsewhere)
     start = f"unknown key {describe(name)}"

@@ -1,5 +1,5 @@
-"""The kinds of values that settings have: ranges, lists, names, each with what is said where a
-value is none."""
+"""The types of settings: ranges, lists, names, each with the message about a value that is not
+valid."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 def as_tuple(value: Any) -> Any:
-    return (
-        tuple(value) if isinstance(value, list) else value
-    )  # YAML has lists, frozen models hold tuples
+    """A list as a tuple: YAML returns lists, frozen models hold tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    twice = next((value for value in values if values.count(value) > 1), None)
-    if twice is not None:
-        raise ValueError(f"got {describe(values)}, {describe(twice)} stands twice")
+    """`values`; raises ValueError if one of them occurs twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"got {describe(values)}, {describe(value)} occurs twice")
     return values
 
 
@@ -31,37 +31,37 @@ def _chain(counts: tuple[int, ...]) -> tuple[int, ...]:
     for before, after in pairwise(counts):
         if after >= before:
             raise ValueError(
-                f"got {describe(counts)}, expected falling counts: {after} after {before}"
+                f"got {describe(counts)}, expected decreasing counts: {after} after {before}"
             )
         if before % after:
             raise ValueError(
-                f"got {describe(counts)}, each count has to divide the one before: {after} after {before}"
+                f"got {describe(counts)}, expected each count to divide the previous one: {after} after {before}"
             )
     return counts
 
 
 def falling(times: tuple[float, ...]) -> tuple[float, ...]:
     if times[0] != 1 or times[-1] != 0 or any(after >= before for before, after in pairwise(times)):
-        raise ValueError(f"got {describe(times)}, expected times that fall from 1 to 0")
+        raise ValueError(f"got {describe(times)}, expected times that decrease from 1 to 0")
     return times
 
 
 def gpus(count: float) -> float:
     if count > 1 and count != int(count):
         raise ValueError(
-            f"got {describe(count)}, expected a share from 0 to 1 or a whole number of GPUs"
+            f"got {describe(count)}, expected a fraction from 0 to 1 or a whole number of GPUs"
         )
     return count
 
 
 def fits(count: int) -> int:
-    if count >= 2**63:  # beyond, a tensor's size and a file's integers overflow
+    if count >= 2**63:  # larger sizes overflow in tensors and files
         raise ValueError(f"got {describe(count)}, expected less than 2^63")
     return count
 
 
 def colour(text: str) -> str:
-    if text != "white":  # the default is spared the import of Pillow
+    if text != "white":  # the default needs no import of Pillow
         from kaccore.colours import rgb
 
         rgb(text)

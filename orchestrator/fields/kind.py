@@ -1,8 +1,8 @@
 """The kinds of a block of the file, ours and those of plugins.
 
-A kind is one class. It holds the settings of the kind, what of them is hashed, the rules that
-concern it, and what the program asks of it. A `Family` are the kinds of one block; which of them a
-file means is looked up while the file is validated, so that kinds of plugins are found."""
+A kind is one class. It holds the settings of the kind, which of them are hashed, its rules, and the
+methods that the program calls. A `Family` contains the kinds of one block. The kind that a file
+names is looked up during validation, so that kinds of plugins are found."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +22,16 @@ from orchestrator.fields.rule import Rule, rules_of
 
 
 class Settings(Block):
-    """Settings that a plugin may define: other processes import the plugin before they make the
-    object anew."""
+    """Settings that a plugin may define: another process imports the plugin before it unpickles
+    them."""
 
     @classmethod
     def plugin(cls) -> Plugin | None:
-        """The plugin that defines this class; None where this project does."""
+        """The plugin that defines this class; None for a class of this project."""
         return plugins.loaded(cls.__module__)
 
     def content(self) -> dict[str, Any]:
-        """What is hashed into the keys of results: all settings that are not off, and the hash of
+        """What is hashed into the keys of results: all settings that have an effect, and the hash of
         the plugin's source."""
         plugin = self.plugin()
         return stated(self.model_dump(mode="json")) | (plugin.content if plugin else {})
@@ -44,40 +44,40 @@ class Settings(Block):
 
 
 def _restored(plugin: Plugin, name: str, values: dict[str, Any]) -> Settings:
-    made = attrgetter(name)(plugin.imported()).model_construct(**values)
-    assert isinstance(made, Settings)
-    return made
+    settings = attrgetter(name)(plugin.imported()).model_construct(**values)
+    assert isinstance(settings, Settings)
+    return settings
 
 
 class Kind(Settings):
     """One kind of a block. Its docstring's first line is its meaning in docs/reference.md."""
 
     family: ClassVar["Family[Any]"]
-    is_default: ClassVar[bool] = False  # whether a file that names no kind means this one
+    is_default: ClassVar[bool] = False  # whether a file that names no kind gets this one
 
     @classmethod
     def __pydantic_init_subclass__(cls, **settings: Any) -> None:
-        own = getattr(cls, "family", None)
-        if own is not None and own.key in cls.model_fields:
-            cls.model_fields[own.key].description = meaning(cls)
+        family = getattr(cls, "family", None)
+        if family is not None and family.key in cls.model_fields:
+            cls.model_fields[family.key].description = meaning(cls)
 
     @classmethod
     def name_of(cls) -> str:
-        """How a file names this kind."""
+        """The name of this kind in a file."""
         (name,) = get_args(cls.model_fields[cls.family.key].annotation)
         return str(name)
 
     @property
     def called(self) -> str:
-        """How the file names this kind."""
+        """The name of this kind in a file."""
         return self.name_of()
 
     def rules(self) -> Iterator[Rule]:
-        """What its settings demand of each other and of other blocks."""
+        """The rules between its settings, and with other blocks."""
         return rules_of(self)
 
     def absolute(self) -> "Kind":
-        """The same for processes that run in other folders."""
+        """A copy whose paths are absolute, valid for processes in other working folders."""
         return self
 
 
@@ -85,7 +85,7 @@ K = TypeVar("K", bound=Kind)
 
 
 class Family(Generic[K]):
-    """The kinds of the block `block`, by the name that the file gives as `key`."""
+    """The kinds of the block `block`, by the name that a file has under `key`."""
 
     def __init__(self, block: str, key: str = "kind") -> None:
         self.block = block
@@ -93,13 +93,13 @@ class Family(Generic[K]):
         self.kinds: dict[str, type[K]] = {}
 
     def register(self, kind: type[K]) -> type[K]:
-        """Add `kind`, as a decorator of its class. Raises ValueError where another has its name."""
+        """Add `kind`, as a decorator of its class. Raises ValueError if the name is taken."""
         name = kind.name_of()
-        there = self.kinds.get(name)
-        if there is not None and not _replaces(there, kind):
+        existing = self.kinds.get(name)
+        if existing is not None and not _replaces(existing, kind):
             raise ValueError(
-                f"{self.block}.{self.key} {name} is already that of {there.__module__}: choose "
-                "another name"
+                f"{self.block}.{self.key} {name} is already defined by {existing.__module__}: "
+                "choose another name"
             )
         self.kinds[name] = kind
         schema.forget()
@@ -117,19 +117,19 @@ class Family(Generic[K]):
 
     @property
     def default(self) -> str | None:
-        """The kind of a file that names none; None: a file has to name one."""
+        """The kind of a file that names none; None: a file must name one."""
         return next((name for name, kind in self.kinds.items() if kind.is_default), None)
 
     def expected(self) -> str:
-        """What the file may name, in words."""
+        """The admitted names, for a message."""
         return f"one of {', '.join(map(describe, self.kinds))}"
 
     def expected_block(self) -> str:
-        """What the file's block has to be, in words."""
+        """The expected form of the block, for a message."""
         return f"a mapping with {self.key}, which is {self.expected()}, and the keys of that {self.key}"
 
     def chosen(self, settings: Any) -> type[K] | None:
-        """The kind that a block of the file names; None where it names none that there is."""
+        """The kind that a block of the file names; None if it names none that exists."""
         if not isinstance(settings, Mapping):
             return None
         name = settings.get(self.key, self.default)
@@ -140,7 +140,7 @@ class Family(Generic[K]):
         return [name for name, kind in self.kinds.items() if field in kind.model_fields]
 
     def validated(self, value: Any) -> K:
-        """The block that `value` means. Raises ValidationError."""
+        """`value` as a block of the kind that it names. Raises ValidationError or ValueError."""
         if isinstance(value, Kind):
             return value  # type: ignore[return-value]
         kind = self.chosen(value)
@@ -151,7 +151,7 @@ class Family(Generic[K]):
         raise self._unknown(value)
 
     def of_content(self, content: Mapping[str, Any]) -> K:
-        """The kind of which `content` is the content."""
+        """The kind that has this `content`."""
         kind = self.kinds[content[self.key]]
         return kind.model_validate({k: v for k, v in content.items() if k != "plugin"})
 
@@ -169,25 +169,25 @@ class Family(Generic[K]):
 
 
 def meaning(kind: type[Kind]) -> str:
-    """What a kind is: the first paragraph of its docstring."""
+    """The meaning of a kind: the first paragraph of its docstring."""
     paragraph = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
     return " ".join(paragraph.split())
 
 
-def _replaces(there: type[Kind], kind: type[Kind]) -> bool:
-    """Whether `kind` is another version of `there`: of the same plugin, or the same module again."""
-    if there.__module__ == kind.__module__:
+def _replaces(existing: type[Kind], kind: type[Kind]) -> bool:
+    """Whether `kind` is a new version of `existing`: from the same module or the same plugin."""
+    if existing.__module__ == kind.__module__:
         return True
-    old = there.plugin()
+    old = existing.plugin()
     new = kind.plugin()
     return old is not None and new is not None and (old.name, old.file) == (new.name, new.file)
 
 
-FAMILIES: dict[str, Family[Any]] = {}  # by the block that they are the kinds of
+FAMILIES: dict[str, Family[Any]] = {}  # by block
 
 
 def family(block: str, key: str = "kind") -> Callable[[type[K]], type[K]]:
-    """Decorator of the base class of all kinds of `block`: it gets a `Family` as `family`."""
+    """Decorator for the base class of all kinds of `block`; sets its `family`."""
 
     def decorate(base: type[K]) -> type[K]:
         FAMILIES[block] = base.family = Family(block, key)
@@ -197,8 +197,8 @@ def family(block: str, key: str = "kind") -> Callable[[type[K]], type[K]]:
 
 
 def without_foreign(settings: Mapping[str, Any], block: str) -> tuple[dict[str, Any], list[str]]:
-    """The settings of `block` without those that its kind does not have and other kinds have, and
-    the names of what was left out."""
+    """The settings of `block` without those that only other kinds have, and the names of the
+    removed ones."""
     kinds = FAMILIES[block]
     kind = kinds.chosen(settings)
     if kind is None:

@@ -1,5 +1,5 @@
-"""Pydantic's errors in the words of the person who wrote the file: what was got, what was expected,
-how to write it."""
+"""Translates pydantic's errors into messages for the author of the file: the value, what is expected,
+and how to write it."""
 
 import math
 import types
@@ -28,12 +28,12 @@ NOUNS: dict[type, tuple[str, str]] = {
 }
 
 
-UNKNOWN_KIND = "unknown_kind"  # pydantic's name of the error of a kind that there is not
+UNKNOWN_KIND = "unknown_kind"  # the type of the pydantic error about an unknown kind
 
 
 @dataclass(frozen=True)
 class Say:
-    """Metadata of a type that says what it expects, where the type alone would say too little."""
+    """Metadata of a type: what it expects, in words, where the type alone is not clear."""
 
     text: str | Callable[[], str]
 
@@ -42,10 +42,10 @@ class Say:
 
 
 def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = False) -> str:
-    """What a field of this type takes, in words: `a number > 0 or null`."""
-    said = next((m for m in metadata if isinstance(m, Say)), None)
-    if said is not None:
-        return str(said)
+    """The values that a field of this type takes, in words: `a number > 0 or null`."""
+    for item in metadata:
+        if isinstance(item, Say):
+            return str(item)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return expected(args[0], (*args[1:], *metadata), plural)
@@ -64,11 +64,11 @@ def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = Fal
         return str(family.expected_block())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"a mapping with the keys {', '.join(annotation.model_fields)}"
-    bounds = [
-        f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1])}"
-        for m in metadata
-        if type(m) in BOUNDS
-    ]
+    bounds = []
+    for item in metadata:
+        if type(item) in BOUNDS:
+            symbol, attribute = BOUNDS[type(item)]
+            bounds.append(f"{symbol} {getattr(item, attribute)}")
     noun = NOUNS[annotation][plural] if annotation in NOUNS else "a value"
     return " ".join([noun, " and ".join(bounds)]).strip()
 
@@ -78,19 +78,18 @@ def translate(error: ValidationError, model: type[BaseModel], data: Any) -> list
     messages: dict[tuple[str, bool], str] = {}
     for item in error.errors(include_url=False):
         key, message = _message(item, model, data)
-        own_words = item["type"] == "value_error"  # our validators know more than the type says
-        place = (
-            key,
-            item["type"] == "extra_forbidden",
-        )  # "path.speed" at the top of a file is not the speed of path
-        if own_words or place not in messages:
-            messages[place] = message
+        # an unknown key "path.speed" at the top level is not the key speed of path
+        setting = (key, item["type"] == "extra_forbidden")
+        # the message of our own validator is more precise than that of the type
+        own_validator = item["type"] == "value_error"
+        if own_validator or setting not in messages:
+            messages[setting] = message
     return [Fault("", key, message) for (key, _), message in messages.items()]
 
 
 def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
-    """The dotted key and the message of one pydantic error. A union's or a list's errors all lead
-    to its field."""
+    """The dotted key and the message of one pydantic error. All errors inside a union or a list
+    get the key of its field."""
     path: list[Any] = []
     block: type[BaseModel] | None = root
     field: FieldInfo | None = None
@@ -125,7 +124,7 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
 
 
 def _unknown(name: str, block: type[BaseModel], root: type[BaseModel], data: Any) -> str:
-    """The message for a key that `block` does not have."""
+    """The message about a key that `block` does not have."""
     family = getattr(block, "family", None)
     having = [] if family is None else family.having(name)
     if family is None or not having:
@@ -148,9 +147,9 @@ def _at(data: Any, path: list[Any], *default: Any) -> Any:
 
 
 def _hint(got: Any, field: FieldInfo) -> str:
-    kinds = set(atoms(field.annotation))
+    types_of_field = set(atoms(field.annotation))
     for value in got if isinstance(got, (list, tuple)) else [got]:
-        hint = _value_hint(value, kinds)
+        hint = _value_hint(value, types_of_field)
         if hint:
             return hint
     return ""
@@ -162,13 +161,8 @@ def _value_hint(value: Any, kinds: set[Any]) -> str:
         number = _as_number(value, whole=float not in kinds)
         if number:
             return f"; {describe(value)} is text, write {number}"
-    if (
-        isinstance(value, float)
-        and float not in kinds
-        and int in kinds
-        and value.is_integer()
-        and abs(value) < 1e15
-    ):
+    wants_integer = int in kinds and float not in kinds
+    if isinstance(value, float) and wants_integer and value.is_integer() and abs(value) < 1e15:
         return f"; write {int(value)}"
     if isinstance(value, str) and value.lower() in ("none", "nil") and type(None) in kinds:
         return "; write null"
@@ -183,8 +177,7 @@ def _value_hint(value: Any, kinds: set[Any]) -> str:
 
 
 def _as_number(text: str, whole: bool) -> str | None:
-    """How YAML 1.1 wants a number written that it took for text: 2e-4 as 2.0e-4, 1.5e3 as
-    1.5e+3."""
+    """How YAML 1.1 writes a number that it read as text: 2e-4 as 2.0e-4, 1.5e3 as 1.5e+3."""
     try:
         value = float(text)
     except ValueError:

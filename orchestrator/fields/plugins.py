@@ -1,10 +1,10 @@
 """Plugins: modules outside this project that add kinds of paths, distillers, networks, data sets and
 feature extractors.
 
-An experiment names them in `plugins`; installed packages announce theirs by the entry-point group
-`kacflow.plugins`. Importing a plugin runs its code. What it makes has the hash of its source in its
-key. A plugin that is one file travels as text to the processes that need it; a module or a package
-has to be installed, with the same source, on every node."""
+An experiment lists them in `plugins`; installed packages declare theirs in the entry-point group
+`kacflow.plugins`. Importing a plugin runs its code. The keys of its results contain the hash of its
+source. The source of a single-file plugin is sent to the processes that need it; a module or a
+package must be installed, with the same source, on every node."""
 
 import hashlib
 import importlib
@@ -22,15 +22,15 @@ from orchestrator.fields.faults import Fault, describe
 
 GROUP = "kacflow.plugins"
 KEY = "plugins"
-FILE_MODULE = "kacflow_plugin_"  # how the modules of plugins that are one file are called
-DIGITS = 12  # of a hash, in keys and in messages
+FILE_MODULE = "kacflow_plugin_"  # prefix of the modules of single-file plugins
+DIGITS = 12  # digits of a hash in keys and in messages
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin as it was imported: the `name` that the file or the package gives it, the `module`
-    that defines its kinds, the sha256 of its source (hexadecimal), and its `file`. `source` is its
-    text, where it is one file."""
+    """An imported plugin: its `name` in the experiment or the package, the `module` that defines its
+    kinds, the sha256 of its source (hexadecimal), and its `file`. `source`: the text of a
+    single-file plugin, else empty."""
 
     name: str
     module: str
@@ -43,17 +43,17 @@ class Plugin:
 
     @property
     def content(self) -> dict[str, str]:
-        """What of it is hashed into the keys of what it makes."""
+        """The part of its hash that enters the keys of its results."""
         return {"plugin": self.sha256[:DIGITS]}
 
     def imported(self) -> types.ModuleType:
-        """Its module, imported in this process. Raises ValueError where this process finds another
-        source, ImportError where it finds none."""
+        """Its module, imported in this process. Raises ValueError if this process finds another
+        source, ImportError if it finds none."""
         if self.module in sys.modules and loaded(self.module) == self:
             return sys.modules[self.module]
         if self.source:
             return _executed(self)
-        here = _found(self.name)
+        here = _installed(self.name)
         if here.sha256 != self.sha256:
             raise ValueError(
                 f"plugin {self.name}: {here.file} has the sha256 {here.sha256[:DIGITS]} on this "
@@ -62,36 +62,36 @@ class Plugin:
         return _imported(here)
 
 
-_LOADED: dict[str, Plugin] = {}  # by the first part of their module's name
+_LOADED: dict[str, Plugin] = {}  # by top-level module name
 
 
 def loaded(module: str) -> Plugin | None:
-    """The plugin that the module of this name belongs to; None where it is no plugin's."""
+    """The plugin that contains this module; None if it belongs to no plugin."""
     return _LOADED.get(module.partition(".")[0])
 
 
 def load(names: Iterable[str], folder: Path) -> list[Fault]:
-    """Import the plugins of these `names`, as a file in `folder` has them, and those that installed
-    packages announce. Returns a fault, without a source, for each that cannot be imported."""
+    """Import the plugins that an experiment in `folder` lists as `names`, and those of installed
+    packages. Returns a fault, without a source, for each that cannot be imported."""
     faults = []
     for name in names:
         try:
             resolved(name, folder).imported()
         except Exception as error:  # a plugin may raise anything
             faults.append(Fault("", KEY, f"got {describe(name)}: {_reason(error)}"))
-    return [*faults, *_announced()]
+    return [*faults, *_package_faults()]
 
 
 def resolved(name: str, folder: Path) -> Plugin:
-    """The plugin that an experiment in `folder` means by `name`: a .py file, that of this name
-    beside the experiment, or an importable module. Nothing is executed. Raises ImportError with the
-    remedy where there is none."""
+    """The plugin that an experiment in `folder` lists as `name`: the path of a .py file, the name of
+    a .py file in `folder`, or an importable module. Nothing is executed. Raises ImportError, with
+    the remedy, if there is none."""
     path = folder / name if name.endswith(".py") else None
     beside = folder / f"{name}.py"
     if path is None and beside.is_file():
         path = beside
     if path is None:
-        return _found(name)
+        return _installed(name)
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -103,13 +103,13 @@ def resolved(name: str, folder: Path) -> Plugin:
 
 
 def lasting(name: str, folder: Path) -> str:
-    """How to name the same plugin from any other folder: a file by its whole path."""
+    """The name of the same plugin from any other folder: a file by its absolute path."""
     plugin = resolved(name, folder)
     return plugin.file if plugin.source else name
 
 
 def names() -> list[str]:
-    """The plugins that this process has imported, in words."""
+    """The plugins that this process has imported, as text."""
     return [str(plugin) for plugin in _LOADED.values()]
 
 
@@ -119,7 +119,7 @@ def all_loaded() -> list[Plugin]:
 
 
 def problem(plugin: Plugin) -> str:
-    """What is wrong with `plugin` in this process; empty where it can be imported as it is."""
+    """Why this process cannot import `plugin`; empty if it can."""
     try:
         plugin.imported()
     except Exception as error:
@@ -134,9 +134,9 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _found(name: str) -> Plugin:
-    """The importable module called `name`. Its hash is of all .py files of its top package: those
-    that it imports may change its results as well."""
+def _installed(name: str) -> Plugin:
+    """The importable module called `name`. Its hash covers all .py files of its top-level package,
+    since modules that it imports may change its results too."""
     top = name.partition(".")[0]
     spec = find_spec(top) if _importable(name) else None
     if spec is None:
@@ -163,11 +163,11 @@ def _imported(plugin: Plugin) -> types.ModuleType:
 
 
 def _executed(plugin: Plugin) -> types.ModuleType:
-    """The module of a plugin that is one file, made of its text."""
+    """The module of a single-file plugin, executed from its source."""
     module = types.ModuleType(plugin.module)
     module.__file__ = plugin.file
     lines = plugin.source.splitlines(keepends=True)
-    # a traceback, and whatever reads sources, finds the lines where the file is not on this node
+    # lets tracebacks show source lines on nodes without the file
     linecache.cache[plugin.file] = (len(plugin.source), None, lines, plugin.file)
     sys.modules[plugin.module] = module
     _LOADED[plugin.module] = plugin
@@ -185,10 +185,11 @@ def _entry_points() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=GROUP))
 
 
-def _announced() -> Iterable[Fault]:
+def _package_faults() -> Iterable[Fault]:
+    """Import the plugins of installed packages; a fault for each that cannot be imported."""
     for entry in _entry_points():
         try:
-            _found(entry.module).imported()
+            _installed(entry.module).imported()
         except Exception as error:
             package = entry.dist.name if entry.dist is not None else entry.module
             what = f"the plugin {entry.name} of the installed package {package}: {_reason(error)}"

@@ -1,5 +1,5 @@
-"""What settings demand of each other. Each rule names the settings that it reads, and is checked
-wherever those are sound.
+"""Rules between settings. Each rule names the settings that it reads, and is checked if those are
+valid.
 
 A rule is a function of the experiment, or a method of a kind that takes the experiment."""
 
@@ -19,11 +19,10 @@ MARK = "_rule"  # the attribute of a method that is a rule
 
 @dataclass(frozen=True)
 class Rule:
-    """`check` returns what is wrong with the first of the settings in `needs`, None where nothing
-    is.
+    """`check` returns the fault of the first setting in `needs`, None if there is none.
 
-    `pairing`: the settings are sound one by one, only this combination cannot be; a sweep skips it
-    and says so."""
+    `pairing`: each setting is valid, but they cannot be combined; a sweep skips such a combination
+    and reports it."""
 
     needs: tuple[str, ...]
     check: Check
@@ -34,7 +33,7 @@ RULES: list[Rule] = []
 
 
 def rule(*needs: str, pairing: bool = False) -> Callable[[Check], Check]:
-    """Decorator of a function that is a rule for every experiment."""
+    """Decorator for a function that is a rule for all experiments."""
 
     def add(check: Check) -> Check:
         RULES.append(Rule(needs, check, pairing))
@@ -44,7 +43,7 @@ def rule(*needs: str, pairing: bool = False) -> Callable[[Check], Check]:
 
 
 def kind_rule(*needs: str, pairing: bool = False) -> Callable[[F], F]:
-    """Decorator of a kind's method that is a rule for the experiments with this kind."""
+    """Decorator for a method of a kind that is a rule for experiments with this kind."""
 
     def mark(method: F) -> F:
         setattr(method, MARK, (needs, pairing))

@@ -1,5 +1,5 @@
-"""The fields of a model of settings, read from its types: blocks, dotted keys, what a type is made
-of."""
+"""The fields of a model of settings, read from its types: blocks, dotted keys, the parts of a
+type."""
 
 import types
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,18 @@ from pydantic.fields import FieldInfo
 
 
 def inner_block(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a block (or a block or null)."""
+    """The model of a field that is a block (or a block or null); None for other fields."""
     union = get_origin(field.annotation) in (Union, types.UnionType)
     options = get_args(field.annotation) if union else (field.annotation,)
-    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
 
 
 @cache
 def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
-    """Every setting that is not a block, by dotted key, in the order of the file; of a block with
+    """All settings that are not blocks, by dotted key, in the order of the file; for a block with
     several kinds the settings of all kinds."""
     settings: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
@@ -33,7 +36,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
 
 
 def kinds_of(block: type[BaseModel] | None) -> list[type[BaseModel]]:
-    """The models that a block may be: its kinds, or itself alone."""
+    """The models that a block may have: its kinds, or only itself."""
     if block is None:
         return []
     family = getattr(block, "family", None)
@@ -41,12 +44,12 @@ def kinds_of(block: type[BaseModel] | None) -> list[type[BaseModel]]:
 
 
 def forget() -> None:
-    """Forget the settings found so far: a plugin has added a kind."""
+    """Clear the cache of `leaves`, after a plugin has added a kind."""
     leaves.cache_clear()
 
 
 def atoms(annotation: Any) -> Iterator[Any]:
-    """The scalar types and the admitted words inside a type."""
+    """The scalar types and the literal values inside a type."""
     if get_origin(annotation) is Literal:
         yield from get_args(annotation)
     elif get_args(annotation):

@@ -1,5 +1,5 @@
-"""Distillers that train a chain of students, one for each step count, each taught by the one
-before."""
+"""Distillers that train a chain of students, one for each step count, each taught by the previous
+one."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ChainStudent(Student):
     """A student of `intervals` Euler steps, whose teacher takes `substeps` steps of `solver` in each.
 
-    `times` (intervals + 1,) is its grid, None: uniform; `inner` the grid of its teacher, None: equal
-    steps in each interval."""
+    `times` (intervals + 1,): its time grid, None: uniform. `inner`: the time grid of its teacher,
+    None: equal steps in each interval."""
 
     intervals: int
     substeps: int
@@ -42,7 +42,9 @@ class ChainStudent(Student):
 
     def content(self) -> dict[str, Any]:
         content = super().content()
-        return content if self.times else {k: v for k, v in content.items() if k != "inner"}
+        if not self.times:
+            content.pop("inner", None)
+        return content
 
     def passes(self, evaluations: dict[str, int]) -> float:
         guided = 2 if self.guidance != 1.0 else 1
@@ -56,7 +58,7 @@ class ChainKind(DistillerKind):
 
     start: Literal["previous", "teacher"] = Field(
         default="previous",
-        description="Whose weights a student starts from: previous (the one before) or teacher.",
+        description="Network whose weights initialise a student: previous (the student before it) or teacher.",
     )
     teacher_solver: Solver = Field(
         default="ab2",
@@ -64,22 +66,22 @@ class ChainKind(DistillerKind):
     )
     huber: Huber | None = Field(
         default=None,
-        description="Where the loss turns from the square to the absolute value (pseudo-Huber), "
-        "coordinate by coordinate, in units of what is matched, 1e-6 to 1e6; null: the square.",
+        description="Scale of the pseudo-Huber loss of each coordinate, in units of the target, 1e-6 to 1e6; null: the "
+        "squared error.",
     )
 
     @property
     def first_steps(self) -> int:
-        """The steps of the teacher, which teaches the first student."""
+        """The steps of the teacher when it teaches the first student."""
         raise NotImplementedError
 
     def teaches(self, index: int) -> bool:
-        """Whether the teacher teaches student number `index`, and not the student before it."""
+        """Whether the teacher, and not the previous student, teaches student number `index`."""
         return index == 0
 
     def more(self, intervals: int, count: int, by_teacher: bool) -> dict[str, Any]:
-        """Settings of the student of `intervals` steps beside those that all chains have; its
-        teacher takes `count` steps."""
+        """Settings that only this kind has, for the student of `intervals` steps whose teacher takes
+        `count` steps."""
         return {}
 
     def chain_text(self) -> str:
@@ -89,19 +91,22 @@ class ChainKind(DistillerKind):
         lessons: list[Lesson] = []
         for i, (count, intervals) in enumerate(pairwise((self.first_steps, *self.intervals))):
             by_teacher = self.teaches(i)
-            student = self.student.model_validate(
-                dict(
-                    distiller=self.called,
-                    intervals=intervals,
-                    substeps=(self.first_steps if by_teacher else count) // intervals,
-                    # a student is integrated on its own grid, and has its guidance built in
-                    solver=self.teacher_solver if by_teacher else "euler",
-                    guidance=self.guidance if by_teacher else 1.0,
-                    huber=self.huber,
-                    start=self.start if i else "previous",
-                    **self.more(intervals, count, by_teacher),
-                )
-            )
+            settings: dict[str, Any] = {
+                "distiller": self.called,
+                "intervals": intervals,
+                "huber": self.huber,
+                "start": self.start if i else "previous",
+            }
+            if by_teacher:
+                settings["substeps"] = self.first_steps // intervals
+                settings["solver"] = self.teacher_solver
+                settings["guidance"] = self.guidance
+            else:  # a student is integrated on its own grid, and its guidance is distilled into it
+                settings["substeps"] = count // intervals
+                settings["solver"] = "euler"
+                settings["guidance"] = 1.0
+            settings |= self.more(intervals, count, by_teacher)
+            student = self.student.model_validate(settings)
             teacher = None if by_teacher else i - 1
             start = i - 1 if i and by_teacher and self.start == "previous" else None
             label = f"student {self.shown}{intervals}"
@@ -112,7 +117,7 @@ class ChainKind(DistillerKind):
 
 
 def built(student: ChainStudent, distiller: Any, teacher: "nn.Module", path: "Path") -> "Distiller":
-    """A distiller of kaccore for `student`."""
+    """The `distiller` of kaccore for `student`."""
     return distiller(
         teacher,
         path,

@@ -1,4 +1,4 @@
-"""What every kind of data set is to the program."""
+"""The interface of every kind of data set."""
 
 import os
 from collections.abc import Callable
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from kaccore.data import ImageData, Look
     from orchestrator.settings.experiment import Experiment
 
-UNLOADED = ("name", "flip")  # settings that loading does not take
+UNLOADED = ("name", "flip")  # settings that loading does not use
 
 
 @family("data", key="name")
 class DatasetKind(Kind):
     """A data set."""
 
-    known: ClassVar[DataFacts]  # what is known of it before it is read
+    known: ClassVar[DataFacts]  # what is known before it is read
 
     name: str
 
     @property
     def facts(self) -> DataFacts:
-        """What is known of it before it is read; of a folder without a size not even that."""
+        """What is known before it is read; for a folder the size comes from the settings."""
         return self.known
 
     @property
@@ -42,24 +42,25 @@ class DatasetKind(Kind):
 
     @property
     def most_images(self) -> int | None:
-        """How many images there are, as far as its settings say; None: its files say it."""
+        """The number of images according to its settings; None: it depends on the files."""
         return self.facts.count
 
     def load(self) -> "ImageData":
-        """The data set. Raises ValueError or OSError where it cannot be read."""
+        """The data set. Raises ValueError or OSError if it cannot be read."""
         from kaccore.data import load
 
         return load(**self.arguments())
 
     def look(self) -> "Look":
-        """What it holds, found by listing it; nothing is written or downloaded. Raises as `load`;
-        FileNotFoundError also where a download would be needed."""
+        """A summary of the data set, from listing its files; nothing is written or downloaded.
+        Raises the errors of `load`, and FileNotFoundError if a download is needed."""
         from kaccore.data import look
 
         return look(**self.arguments())
 
     def arrays(self) -> "Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]] | None":
-        """What reads its images and labels without torch, for a driver; None: nothing does."""
+        """A function that reads its images and labels without torch, for a driver; None: there is
+        none."""
         return None
 
     def arguments(self) -> dict[str, Any]:
@@ -67,16 +68,16 @@ class DatasetKind(Kind):
         return self.model_dump(exclude={"flip"})
 
     def content_settings(self) -> dict[str, Any]:
-        """The settings that may change its images."""
+        """The settings that can change its images."""
         return self.model_dump(mode="json", exclude={"cache", "download", "flip"})
 
     @property
     def root_folder(self) -> str:
-        """Where its files are, as the user wrote it; empty: it has none."""
+        """The folder of its files, as the user wrote it; empty: it has none."""
         return getattr(self, "root", None) or ""
 
     def images_folder(self) -> str | None:
-        """The folder all images in which are its images; None: there is none."""
+        """The folder whose images are exactly its images; None: there is none."""
         return None
 
 
@@ -90,17 +91,19 @@ class ImagesKind(DatasetKind):
 
 
 class OnDiskKind(ImagesKind):
-    """A data set whose files the user has."""
+    """A data set whose files the user provides."""
 
-    root: FilePath | None = Field(default=None, description="Folder with the data.")
+    root: FilePath | None = Field(default=None, description="Folder of the data.")
     cache: FilePath | None = Field(
         default=None,
-        description="Folder of the images decoded once, 0.2 to 600 GB; null: .kaccore in root.",
+        description="Folder of the cache of decoded images, 0.2 to 600 GB; null: .kaccore in root.",
     )
 
     def absolute(self) -> "OnDiskKind":
-        places = {"root": self.root, "cache": self.cache}
-        absolute = {key: os.path.abspath(expanded(p)) for key, p in places.items() if p}
+        folders = {"root": self.root, "cache": self.cache}
+        absolute = {
+            key: os.path.abspath(expanded(folder)) for key, folder in folders.items() if folder
+        }
         return self.model_copy(update=absolute)
 
     @kind_rule("data.root", "data.name")
@@ -114,5 +117,6 @@ class DownloadedKind(OnDiskKind):
     """A data set that can be downloaded."""
 
     download: bool = Field(
-        default=False, description="Whether to fetch what is missing in root: true or false."
+        default=False,
+        description="Whether to download files that are missing in root: true or false.",
     )

@@ -1,5 +1,5 @@
-"""What every kind of distiller is to the program: which students it trains, and how each is trained
-and sampled."""
+"""The interface of every kind of distiller: which students it trains, and how each is trained and
+sampled."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,9 +32,10 @@ T = TypeVar("T")
 
 
 class Student(Settings):
-    """How one student is trained: what of this is hashed into its key, and what is built of it.
+    """How one student is trained: the settings that are hashed into its key, and the objects built
+    from them.
 
-    `jumps`: its network is also told where each step ends, and its samples are jumps, in any number
+    `jumps`: its network also takes the end time of each step, and it samples by jumps, in any number
     of steps. `has_flow`: it is the velocity of a flow, under which points have a likelihood."""
 
     jumps: ClassVar[bool] = False
@@ -45,43 +46,44 @@ class Student(Settings):
 
     @property
     def stream(self) -> str:
-        """The name of the stream of random numbers of its training, made of what is in its key.
-        Students that differ in other settings draw the same numbers under the same seed, so that
-        their results can be compared in pairs."""
+        """The name of the random stream of its training, which is part of its key. Students that
+        differ in other settings use the same random numbers for the same seed, so that their
+        results can be compared in pairs."""
         return f"student {self.distiller}"
 
     @property
     def from_teacher(self) -> bool:
-        """Whether its weights start from the first teacher's, and not from those of the student
-        before it."""
+        """Whether the weights of the first teacher, and not those of the previous student, initialise
+        it."""
         return False
 
     @property
     def grid(self) -> tuple[float, ...] | None:
-        """The times of its steps, from 1 to 0; None: uniform."""
+        """Its time grid, from 1 to 0; None: uniform."""
         return None
 
     def passes(self, evaluations: dict[str, int]) -> float:
-        """How many evaluations of networks a training step costs for each image, beside the forward
-        and backward pass of the student. `evaluations`: those of a step of each solver."""
+        """The number of network evaluations of a training step for each image, beside the forward
+        and backward pass of the student. `evaluations`: those of one step, by solver."""
         return 1.0
 
     def trained(self, network: "nn.Module") -> "nn.Module":
-        """What the distiller trains, made of the student's `network`."""
+        """The module that the distiller trains, built from the student's `network`."""
         return network
 
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
-        """The loss over the frozen `teacher`; `average` has the moving average of the weights in
-        training."""
+        """The loss with the frozen `teacher`; `average` has the exponential moving average of the
+        weights in training."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One student in the order of training: `steps` training steps at the peak rate `lr`. `counts`
-    are the step counts that it can be sampled with, `teacher` the number of the lesson whose student
-    teaches it, None: the teacher. It starts from the weights of its teacher, or, if `start` is a
-    number, from those of that lesson's student."""
+    """The training of one student, in order: `steps` training steps at the peak learning rate `lr`.
+
+    `counts`: the step counts with which it can be sampled. `teacher`: the number of the lesson whose
+    student teaches it, None: the teacher. `start`: the number of the lesson whose student's weights
+    initialise it, None: the weights of its teacher."""
 
     student: Student
     label: str
@@ -96,8 +98,8 @@ class Lesson:
 class DistillerKind(Kind, Optimised):
     """A distiller.
 
-    `jumps`: its students are sampled by jumps, between which `sampling.gamma` draws fresh noise.
-    `chain`: it trains a student for each step count, so that `intervals` says what a student is."""
+    `jumps`: its students sample by jumps, between which `sampling.gamma` adds new noise.
+    `chain`: it trains one student for each step count in `intervals`."""
 
     jumps: ClassVar[bool] = False
     chain: ClassVar[bool] = False
@@ -106,24 +108,28 @@ class DistillerKind(Kind, Optimised):
     kind: str
     intervals: Intervals = Field(
         default=(20, 4, 2, 1),
-        description="Step counts of the students in turn, each >= 1 and a divisor of the one before.",
+        description="Step counts of the students in order of training, each >= 1 and a divisor of the previous one.",
     )
     guidance: NotNegative = Field(
-        default=1.0, description="Guidance that is distilled into the students, >= 0; 1: none."
+        default=1.0,
+        description="Guidance scale that is distilled into the students, >= 0; 1: no guidance.",
     )
     steps: Count | Counts = Field(
-        default=400, description="Training steps of a student, >= 1; one, or one per interval."
+        default=400,
+        description="Training steps of a student, >= 1; one value, or one for each of intervals.",
     )
     lr: Positive | Rates = Field(
-        default=5.0e-4, description="Peak learning rate, > 0; one, or one per interval."
+        default=5.0e-4,
+        description="Peak learning rate, > 0; one value, or one for each of intervals.",
     )
     ema: Fraction = Field(
-        default=0.99, description="Decay of the weights' moving average a step, >= 0 and < 1."
+        default=0.99,
+        description="Decay per step of the exponential moving average of the weights, >= 0 and < 1.",
     )
 
     @property
     def shown(self) -> str:
-        """How labels call it, with a space after it; empty: not at all."""
+        """Its name in labels, with a trailing space; empty: labels do not name it."""
         return f"{self.called} "
 
     def lessons(self) -> Sequence[Lesson]:
@@ -131,15 +137,15 @@ class DistillerKind(Kind, Optimised):
         raise NotImplementedError
 
     def step_counts(self) -> Sequence[int]:
-        """The step counts that its students can be sampled with."""
+        """The step counts with which its students can be sampled."""
         return self.intervals
 
     def solver(self) -> str:
-        """The solver of the teacher in the first lesson, where the kind lets one choose it."""
+        """The solver of the teacher in the first lesson; ab2 if the kind has no such setting."""
         return str(getattr(self, "teacher_solver", "ab2"))
 
     def steps_fault(self, steps: int) -> str | None:
-        """What is wrong with sampling a student in so many steps; None where nothing is."""
+        """Why no student can be sampled in `steps` steps; None if one can."""
         counts = self.step_counts()
         if steps in counts:
             return None
@@ -151,7 +157,8 @@ class DistillerKind(Kind, Optimised):
         return "-".join(map(str, self.step_counts()))
 
     def total_steps(self) -> int:
-        """The training steps of all `intervals`, for a distiller that trains one student."""
+        """The sum of the training steps of all `intervals`, for a distiller that trains one
+        student."""
         return sum(at(self.steps, i) for i in range(len(self.intervals)))
 
     def optimise(self) -> dict[str, Any]:
@@ -170,9 +177,8 @@ class DistillerKind(Kind, Optimised):
         if not isinstance(values, tuple) or len(values) == len(self.intervals):
             return None
         count = len(self.intervals)
-        what = (
-            f"one value, or {count}: one for each of distill.intervals {describe(self.intervals)}"
-        )
+        intervals = describe(self.intervals)
+        what = f"one value, or {count}: one for each of distill.intervals {intervals}"
         return f"got {describe(values)}, expected {what}"
 
 
@@ -191,5 +197,6 @@ class OneStudentKind(DistillerKind):
 
 
 def at(values: T | Iterable[T], index: int) -> T:
-    """The value for interval number `index` of a setting that has one value, or one each."""
+    """The value for interval number `index` of a setting that has one value for all, or one for
+    each."""
     return values[index] if isinstance(values, tuple) else values  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What every kind of feature extractor is to the program. kaccore computes the features."""
+"""The interface of every kind of feature extractor. kaccore computes the features."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound="type[FeatureKind]")
 class FeatureKind(Kind):
     """A feature extractor, named by `evaluation.features`.
 
-    `tells_classes`: whether it has logits of classes, which the inception score needs."""
+    `tells_classes`: whether it returns logits of classes, which the inception score needs."""
 
     family: ClassVar["Family[FeatureKind]"]
     tells_classes: ClassVar[bool] = True
@@ -30,7 +30,7 @@ class FeatureKind(Kind):
 
     @classmethod
     def shipped_for(cls) -> str | None:
-        """The one data set that it is made for; None: it is for any."""
+        """The only data set that it is for; None: it is for any data set."""
         from kaccore.metrics.features import FEATURES
 
         spec = FEATURES.get(cls.name_of())
@@ -45,8 +45,8 @@ class FeatureKind(Kind):
 
 
 class PluginFeatureKind(FeatureKind):
-    """A feature extractor that a plugin brings: `spec` says what it takes and gives, `build` makes
-    the network."""
+    """A feature extractor of a plugin: `spec` describes its inputs and outputs, `build` makes the
+    network."""
 
     spec: "ClassVar[FeatureSpec]"
 

@@ -1,4 +1,4 @@
-"""What networks of images have in common."""
+"""The settings that all networks for images have."""
 
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class ImageNetworkKind(NetworkKind):
-    """A network that folds patches of pixels into channels first."""
+    """A network that first folds patches of pixels into channels."""
 
     patch: Count = Field(
         default=1,
-        description="Pixels a side folded into channels first, >= 1, a divisor of the image size.",
+        description="Side in pixels of the patches that are folded into channels, >= 1, a divisor of the image size.",
     )
 
     @kind_rule("model.patch", "model.kind", "data.name", "data.size")

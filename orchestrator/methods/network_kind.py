@@ -1,4 +1,4 @@
-"""What every kind of network is to the program."""
+"""The interface of every kind of network."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Shaped(Protocol):
-    """What a network has to know of the data."""
+    """What a network needs to know about the data."""
 
     @property
     def channels(self) -> int: ...
@@ -25,9 +25,10 @@ class Shaped(Protocol):
 class NetworkKind(Kind):
     """A network u(x, t, labels).
 
-    `takes_points`: whether it suits points in the plane, which have no neighbouring pixels.
-    `takes_augmentation`: whether it can be told how an image was augmented (`augment_dim`).
-    `takes_end`: whether it can be told where a jump ends (`two_times`)."""
+    `takes_points`: whether it is for points in the plane, which have no neighbouring pixels.
+    `takes_augmentation`: whether it can take the augmentation of an image as an input
+    (`augment_dim`). `takes_end`: whether it can take the end time of a jump as an input
+    (`two_times`)."""
 
     takes_points: ClassVar[bool] = False
     takes_augmentation: ClassVar[bool] = True
@@ -40,13 +41,14 @@ class NetworkKind(Kind):
 
     def network(self) -> "type[nn.Module]":
         """The class of the network. It is called with `arguments`, `classes` (int, 0: no labels),
-        and, where they are asked for, `two_times` (bool) and `augment_dim` (int)."""
+        and, if needed, `two_times` (bool) and `augment_dim` (int)."""
         raise NotImplementedError
 
     def arguments(self, data: Shaped) -> dict[str, Any]:
-        """The plain arguments of `network` for data of this shape, without those above."""
+        """The arguments of `network` for data of this shape, without `classes`, `two_times` and
+        `augment_dim`."""
         raise NotImplementedError
 
     def own(self) -> dict[str, Any]:
-        """The settings but `kind`."""
+        """The settings without `kind`."""
         return self.model_dump(mode="json", exclude={"kind"})

@@ -1,4 +1,4 @@
-"""How any network is trained, teacher or student."""
+"""The settings of optimisation that teachers and students share."""
 
 from pydantic import Field
 
@@ -7,25 +7,28 @@ from orchestrator.fields.field_types import Count, Positive, Precision, Schedule
 
 
 class Optimised(Block):
-    """How any network is trained, teacher or student."""
+    """The settings of optimisation that teachers and students share."""
 
-    batch_size: Count = Field(default=128, description="Images a step, over all workers, >= 1.")
+    batch_size: Count = Field(default=128, description="Images per step, over all workers, >= 1.")
     schedule: Schedule = Field(
-        default="cosine", description="Learning rate after the warm-up: cosine (to 0) or constant."
+        default="cosine",
+        description="Learning rate schedule after the warm-up: cosine (decay to 0) or constant.",
     )
     restarts: Whole = Field(
-        default=0, description="How often the cosine begins again from the peak, >= 0."
+        default=0, description="Number of warm restarts of the cosine schedule, >= 0."
     )
     warmup: Whole = Field(
-        default=0, description="Steps in which the learning rate rises from 0, >= 0."
+        default=0, description="Warm-up steps in which the learning rate rises from 0, >= 0."
     )
     clip: Positive | None = Field(
-        default=None, description="Largest norm of the gradient, > 0; null: not clipped."
+        default=None,
+        description="Maximum norm to which the gradient is clipped, > 0; null: no clipping.",
     )
     accumulate: Count = Field(
-        default=1, description="Parts in which a step's images are taken, to save memory, >= 1."
+        default=1,
+        description="Gradient accumulation: number of parts into which the images of a step are split, >= 1.",
     )
     precision: Precision = Field(
         default="float32",
-        description="Of the network's products: float32, or bfloat16 by autocast.",
+        description="Precision of matrix products and convolutions: float32, or bfloat16 (autocast).",
     )

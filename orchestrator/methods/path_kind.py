@@ -1,4 +1,4 @@
-"""What every kind of path is to the program."""
+"""The interface of every kind of path."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ class PathKind(Kind):
 
     @property
     def starts_from_data(self) -> bool:
-        """Whether the prior contains training images, so that sampling needs them."""
+        """Whether the prior contains training images, so that sampling needs the data."""
         return False
 
     @property
@@ -28,35 +28,35 @@ class PathKind(Kind):
         return False
 
     def build(self, data: "Batches") -> "Path":
-        """The path; `data` are the training images, for a prior that contains some."""
+        """The path; `data`: the training images, for a prior that contains some."""
         raise NotImplementedError
 
     def noise_law(self) -> dict[str, Any]:
-        """The law of the prior, as an exported sampler describes it."""
+        """The law of the prior, for the description of an exported sampler."""
         raise NotImplementedError
 
 
 class NormalPriorKind(PathKind):
-    """A path whose prior is normal. Its width is by default that of a Kac prior, so that a sweep
-    over `path.kind` compares paths of equal width."""
+    """A path with a normal prior. By default it is as wide as a Kac prior, so that a sweep over
+    `path.kind` compares paths of equal width."""
 
     damping: Positive = Field(
         default=25.0,
-        description="Damping of the Kac prior whose width is taken where width is null, > 0.",
+        description="Damping of the Kac prior whose width is used if width is null, > 0.",
     )
     speed: Positive = Field(
         default=2.0,
-        description="Speed of the Kac prior whose width is taken where width is null, > 0.",
+        description="Speed of the Kac prior whose width is used if width is null, > 0.",
     )
     width: Positive | None = Field(
         default=None,
-        description="Standard deviation of the prior, image units, > 0; null: that of the Kac prior "
-        "with this damping and speed, so that kinds compare at equal width.",
+        description="Standard deviation of the prior in image units, > 0; null: that of the Kac prior with this "
+        "damping and speed, so that kinds compare at equal width.",
     )
 
     @property
     def prior_width(self) -> float:
-        """The standard deviation of the prior, image units."""
+        """The standard deviation of the prior, in image units."""
         return kac_width(self.damping, self.speed) if self.width is None else self.width
 
     def content(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class NormalPriorKind(PathKind):
 
 
 def kac_width(damping: float, speed: float) -> float:
-    """The standard deviation of the Kac prior, image units."""
+    """The standard deviation of the Kac prior, in image units."""
     import torch
 
     from kaccore import KacProcess

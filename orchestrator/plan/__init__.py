@@ -1,1 +1,1 @@
-"""From settings to points, trials and stages with their keys. No torch, no Ray, no store."""
+"""From settings to points, trials and stages with their keys, without torch, Ray or a store."""

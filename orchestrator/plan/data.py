@@ -1,8 +1,8 @@
-"""What is known of a data set beside its images: enough to plan, to sample and to write reports
+"""A description of a data set without its images, sufficient to plan, to sample and to write reports
 without its files.
 
-`read` reads the files, or what a package ships. `foresee` is for a dry run: it writes and fetches
-nothing, and where the files are not here it goes by what is known of the data set by its name."""
+`read` reads the files, or the data that a package ships. `foresee` is for a dry run: it writes and
+downloads nothing, and if files are missing it uses the facts that are known from the name."""
 
 import base64
 import hashlib
@@ -22,16 +22,16 @@ from orchestrator.plan.stage import UNKNOWN, Stage
 if TYPE_CHECKING:  # a driver plans without torch
     from kaccore.data import ImageData
 
-WARNING = "warning: "  # how notes begin that a user should not miss
+WARNING = "warning: "  # prefix of notes that a user should not miss
 
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set without its images. `labels` (N,) int64; None where there are none, or they were
-    not asked for. `count` and `size` are None where only the missing files tell; `notes` say in
-    words what was done to the images, or that they are missing."""
+    """A data set without its images. `labels` (N,) int64; None if there are none, or if they were
+    not read. `count` and `size` are None if they depend on missing files. `notes`: messages about
+    the processing of the images, or that they are missing."""
 
     name: str
     fingerprint: str
@@ -45,50 +45,46 @@ class DatasetInfo:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; 0: unlabelled."""
+        """The number of classes; 0: unlabelled."""
         return len(self.class_names)
 
     @property
     def known(self) -> bool:
-        """Whether the images were read, so that the fingerprint is theirs."""
+        """Whether the images were read, so that the fingerprint is that of their content."""
         return not self.fingerprint.startswith(UNKNOWN)
 
     def plain(self) -> dict[str, Any]:
-        """All but the labels as JSON takes it; `of_plain` is the way back."""
+        """All fields except the labels, for JSON; `of_plain` is the inverse."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "labels"}
 
     def sizes(self) -> dict[str, Any]:
-        """How much data there is and how it is shaped, as a manifest keeps it."""
+        """The amount and the shape of the data, as a manifest has them."""
         return {k: getattr(self, k) for k in ("count", "channels", "size", "classes")}
 
 
 def of_plain(noted: Mapping[str, Any], labels: Labels | None = None) -> DatasetInfo:
-    """What `DatasetInfo.plain` was made of."""
+    """The inverse of `DatasetInfo.plain`."""
     texts = {key: tuple(noted[key]) for key in ("class_names", "notes")}
     return DatasetInfo(**{**noted, **texts}, labels=labels)
 
 
 def pack_labels(labels: Labels) -> str:
-    """Labels as a short text; `unpack_labels` is the way back."""
+    """Labels as a short text; `unpack_labels` is the inverse."""
     small = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
-    return json.dumps(
-        {
-            "type": small.dtype.str,
-            "data": base64.b64encode(zlib.compress(small.tobytes(), 9)).decode(),
-        }
-    )
+    compressed = zlib.compress(small.tobytes(), 9)
+    data = base64.b64encode(compressed).decode()
+    return json.dumps({"type": small.dtype.str, "data": data})
 
 
 def unpack_labels(text: str) -> Labels:
-    """The labels in what `pack_labels` made; raises ValueError or KeyError for anything else."""
-    noted = json.loads(text)
-    return np.frombuffer(zlib.decompress(base64.b64decode(noted["data"])), noted["type"]).astype(
-        np.int64
-    )
+    """The inverse of `pack_labels`; raises ValueError or KeyError for any other text."""
+    packed = json.loads(text)
+    content = zlib.decompress(base64.b64decode(packed["data"]))
+    return np.frombuffer(content, packed["type"]).astype(np.int64)
 
 
 def by_name(settings: DatasetKind, fingerprint: str, notes: tuple[str, ...] = ()) -> DatasetInfo:
-    """What the data set's name alone says of it, with a `fingerprint` from elsewhere."""
+    """The description of a data set from its settings alone, with a given `fingerprint`."""
     facts = settings.facts
     names = tuple(map(str, range(facts.classes or 0)))
     count = settings.most_images
@@ -98,11 +94,11 @@ def by_name(settings: DatasetKind, fingerprint: str, notes: tuple[str, ...] = ()
 
 
 def read(settings: DatasetKind) -> DatasetInfo:
-    """Of the data as this machine has it, made ready here if need be; raises ValueError or OSError,
-    as `images`.
+    """The data set on this machine, prepared here if necessary; raises ValueError or OSError, like
+    `images`.
 
-    What a package ships is read without torch: a driver then takes half the memory, and begins two
-    seconds earlier."""
+    Data that a package ships are read without torch: a driver then needs half the memory and starts
+    two seconds earlier."""
     read_arrays = settings.arrays()
     if read_arrays is not None:
         pixels, labels = read_arrays()
@@ -115,7 +111,7 @@ def read(settings: DatasetKind) -> DatasetInfo:
 
 
 def of_images(data: "ImageData") -> DatasetInfo:
-    """What is to be kept of `data`."""
+    """The description of `data`."""
     return DatasetInfo(
         data.name,
         data.fingerprint,
@@ -130,40 +126,38 @@ def of_images(data: "ImageData") -> DatasetInfo:
 
 
 def foresee(settings: DatasetKind) -> DatasetInfo:
-    """The same for a dry run. Where the files are missing, or were never decoded, the fingerprint
-    is a stand-in, and a note says so; nothing is written or fetched. Raises ValueError for files
+    """The data set for a dry run; nothing is written or downloaded. If the files are missing or not
+    decoded yet, the fingerprint is a placeholder, and a note reports it. Raises ValueError for files
     that cannot be used."""
     if settings.facts.packaged:
         return read(settings)
     try:
-        found = settings.look()
+        look = settings.look()
     except FileNotFoundError as e:
         return by_name(settings, _stand_in(settings), (f"{WARNING}the data are missing: {e}",))
-    undecoded = (
-        ()
-        if found.fingerprint
-        else ("the images are not decoded yet: keys are unknown until a run has begun",)
-    )
+    notes = list(look.notes)
+    if not look.fingerprint:
+        notes.append("the images are not decoded yet: keys are unknown until a run starts")
     return DatasetInfo(
-        found.name,
-        found.fingerprint or _stand_in(settings),
-        found.count,
-        found.channels,
-        found.size,
-        found.class_names,
-        notes=(*found.notes, *undecoded),
+        look.name,
+        look.fingerprint or _stand_in(settings),
+        look.count,
+        look.channels,
+        look.size,
+        look.class_names,
+        notes=tuple(notes),
     )
 
 
 def _stand_in(settings: DatasetKind) -> str:
-    """A text in the place of a fingerprint that nobody knows: other settings, other texts."""
+    """A placeholder for an unknown fingerprint; different settings have different placeholders."""
     content = json.dumps(settings.content_settings(), sort_keys=True)
     return f"{UNKNOWN}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def as_images(info: DatasetInfo) -> "ImageData":
-    """`info` as the data set that sampling takes: of the right shape, with its labels and classes,
-    and with images that are all black and take no memory. Never train on it or compare with it."""
+    """`info` as a data set for sampling: it has the right shape, labels and classes, but all images
+    are black and need no memory. Never train on it or compare with it."""
     import torch
 
     from kaccore.data import ImageData, PointData
@@ -184,23 +178,22 @@ def as_images(info: DatasetInfo) -> "ImageData":
 
 
 def images(settings: DatasetKind) -> "ImageData":
-    """The data set that a trial's `settings` mean; raises ValueError or OSError where it cannot be
-    read."""
+    """The data set of a trial's `settings`; raises ValueError or OSError if it cannot be read."""
     return settings.load()
 
 
 def checked(data: "ImageData", stage: Stage) -> "ImageData":
-    """`data`; raises ValueError where `stage` was planned with other images."""
+    """`data`; raises ValueError if `stage` was planned with other images."""
     if data.fingerprint != stage.data.fingerprint:
-        found = data.fingerprint[:12]
+        here = data.fingerprint[:12]
         raise ValueError(
-            f"data {data.name!r} on this node (fingerprint {found}) differs from the driver's"
+            f"data {data.name!r} on this node (fingerprint {here}) differs from the driver's"
         )
     return data
 
 
 def sizes(data: "ImageData") -> dict[str, int]:
-    """How much data there is and how it is shaped, as a manifest keeps it."""
+    """The amount and the shape of the data, as a manifest has them."""
     return {
         "count": len(data),
         "channels": data.channels,

@@ -1,4 +1,4 @@
-"""All trials of a sweep: the grid, or as many random draws as it wants."""
+"""All trials of a sweep: the whole grid, or `num_trials` random points."""
 
 from collections.abc import Iterable
 
@@ -10,31 +10,34 @@ from orchestrator.settings.experiment import Experiment
 def expand(
     experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()
 ) -> Expansion:
-    """Every trial of a grid or random search; of one by optuna those of the `points` that it has
-    drawn so far.
+    """All trials of a grid or random search; for optuna those of the `points` drawn so far.
 
-    Keys are in the file's order, the last one fastest; a run without a sweep is one trial.
-    Combinations that cannot be (a student at a step count that its chain has not, or what a
-    constraint forbids) are skipped with their reason. Raises ConfigError, named after `source` (or
-    else the experiment), where values are wrong in combination, each told once, and where nothing
-    is left to run."""
+    Keys are in the order of the file, and the last one varies fastest; a run without a sweep is one
+    trial. Combinations that cannot be run (a student with a step count that its chain does not have,
+    or a violated constraint) are skipped with their reason. Raises ConfigError, whose source is
+    `source` or the experiment's name, for invalid combinations, each reported once, and if no trial
+    remains."""
     if experiment.sweep is None:
         return Expansion([TrialSpec(0, {}, experiment)])
-    space, found = PointSpace(experiment, source or experiment.name), Expansion()
+    space = PointSpace(experiment, source or experiment.name)
+    expansion = Expansion()
     if experiment.sweep.search == "grid":
-        space.add({}, found)
+        space.add({}, expansion)
     else:
         from orchestrator.plan import optuna_points
 
         for point in points:
-            space.add(point, found)
+            space.add(point, expansion)
         if experiment.sweep.search == "random":
-            optuna_points.add_all(space, found)
-        elif not found.trials:
-            # what cannot be drawn at all is refused before anything starts
+            optuna_points.add_all(space, expansion)
+        elif not expansion.trials:
+            # refuses, before anything starts, a space without a single valid point
             optuna_points.add_next(space, Expansion(), [])
-            return found
-    if not found.trials:
-        reason = f"none of the {len(found.skipped)} combinations can be run; the first: {found.skipped[0].reason}"
+            return expansion
+    if not expansion.trials:
+        skipped = expansion.skipped
+        reason = (
+            f"none of the {len(skipped)} combinations can be run; the first: {skipped[0].reason}"
+        )
         raise ConfigError([Fault(space.source, "sweep.space", reason)])
-    return found
+    return expansion

@@ -1,8 +1,8 @@
-"""Points drawn from a sweep's space by Optuna's samplers: at random, or where earlier trials were
-good (TPE).
+"""Points drawn from a sweep's space by Optuna's samplers: at random, or by TPE near good earlier
+trials.
 
-Point number k comes from (seed, k) and, for TPE, from what is known then: a rerun of the same
-command draws on."""
+Point number k is determined by (seed, k) and, for TPE, by the results known at that time, so that
+the same command continues an earlier run."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,30 +27,29 @@ from orchestrator.settings.entries import SpaceEntry
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"
-ATTEMPTS = 1000  # draws for one point: beyond, the constraints leave next to nothing
-DIGITS = 6  # significant ones of a drawn number: more is noise in tables and names
+ATTEMPTS = 1000  # draws for one point: if all fail, the constraints leave almost no space
+DIGITS = 6  # significant digits of a drawn number: more are noise in tables and names
 
 
 def add_all(space: PointSpace, found: Expansion) -> None:
-    """Draw at random until `found` has `num_trials` points. A space of fewer points ends
-    earlier."""
+    """Draw at random until `found` has `num_trials` points, or all points of the space."""
     assert space.sweep.num_trials is not None
     while len(found.points) < space.sweep.num_trials and add_next(space, found, []):
         pass
 
 
 def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> bool:
-    """Draw the next point that can be run and is new, and add its trials to `found`; False where
-    there is none left.
+    """Draw the next new point that can be run, and add its trials to `found`; False if none is
+    left.
 
-    Raises ConfigError where not even a first one can be found, or values are wrong in combination.
-    """
-    number, skipped = len(found.points), list(found.skipped)
+    Raises ConfigError if there is not even a first one, or for invalid combinations."""
+    number = len(found.points)
+    skipped = list(found.skipped)
     for attempt in range(ATTEMPTS):
         with _silent():
             point = _draw(space, number, attempt, known)
         if space.add(point, found):
-            found.skipped = skipped  # what was drawn in vain is nobody's combination
+            found.skipped = skipped  # rejected draws are not combinations of the sweep
             return True
         found.points.pop()
     if found.trials:
@@ -63,7 +62,7 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Optuna neither logs nor warns of what is experimental in it; afterwards it does as it did."""
+    """Silence Optuna's log and its warnings about experimental features; restore them afterwards."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -81,11 +80,11 @@ def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) 
     study = optuna.create_study(
         direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
     )
-    for each in known:
-        state = TrialState.RUNNING if each.value is None else TrialState.COMPLETE
-        params = {key: _inward(space.drawn[key], value) for key, value in each.point.items()}
+    for point, metric in known:
+        state = TrialState.RUNNING if metric is None else TrialState.COMPLETE
+        params = {key: _inward(space.drawn[key], value) for key, value in point.items()}
         study.add_trial(
-            create_trial(params=params, distributions=distributions, value=each.value, state=state)
+            create_trial(params=params, distributions=distributions, value=metric, state=state)
         )
     params = study.ask(distributions).params
     return {key: _outward(space.drawn[key], value) for key, value in params.items()}
@@ -94,31 +93,29 @@ def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) 
 def _sampler(space: PointSpace, seed: int) -> BaseSampler:
     if space.sweep.search == "random":
         return RandomSampler(seed)
-    return TPESampler(
-        seed=seed, multivariate=True, constant_liar=True
-    )  # points in the making count as poor ones
+    # constant_liar: points whose trials still run count as poor
+    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _distribution(entry: SpaceEntry) -> BaseDistribution:
     if entry.kind == "choice":
-        return CategoricalDistribution(range(len(entry.values)))  # by number: values may be lists
+        return CategoricalDistribution(range(len(entry.values)))  # by index: values may be lists
     low, high = entry.values
-    return (
-        IntDistribution(low, high)
-        if entry.kind == "int"
-        else FloatDistribution(low, high, log=entry.kind == LOG)
-    )
+    if entry.kind == "int":
+        return IntDistribution(low, high)
+    return FloatDistribution(low, high, log=entry.kind == LOG)
 
 
 def _outward(entry: SpaceEntry, value: Any) -> Any:
+    """The value of a setting, from Optuna's parameter."""
     if entry.kind == "choice":
         return entry.values[value]
-    return (
-        value
-        if entry.kind == "int"
-        else min(max(float(f"{value:.{DIGITS}g}"), entry.values[0]), entry.values[1])
-    )
+    if entry.kind == "int":
+        return value
+    low, high = entry.values
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
 def _inward(entry: SpaceEntry, value: Any) -> Any:
+    """Optuna's parameter, from the value of a setting."""
     return entry.values.index(value) if entry.kind == "choice" else value

@@ -1,4 +1,4 @@
-"""From an experiment to its trials, and to the stages (`stage`) that each of them needs."""
+"""From an experiment to its trials, and to the stages (`stage`) that each trial needs."""
 
 import hashlib
 import json
@@ -28,33 +28,23 @@ from orchestrator.plan.students import students
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 
-UNHASHED = (
-    "plugins",
-    "storage",
-    "tracking",
-    "cluster",
-    "checkpoint",
-)  # where and how a run is done, not what is run
-EXTENT = (
-    "num_trials",
-    "learn_from",
-    "max_concurrent_trials",
-    "max_minutes",
-    "max_core_hours",
-)  # how much of it
+# where and how a run is executed, not what it computes
+UNHASHED = ("plugins", "storage", "tracking", "cluster", "checkpoint")
+# how much of a sweep is run
+EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What planning a trial needs to know beside its settings: its data, and the name of the
-    `features` that its `evaluation.features` means."""
+    """The facts that planning a trial needs beside its settings: its data, and the name of the
+    `features` that its `evaluation.features` selects."""
 
     data: DatasetInfo
     features: str
 
     @property
     def fingerprint(self) -> str:
-        """That of the data's content, or a stand-in where the data are not here."""
+        """The fingerprint of the data's content, or a placeholder if the data were not read."""
         return self.data.fingerprint
 
 
@@ -62,14 +52,14 @@ FactsOf = Callable[[Experiment], Facts]
 
 
 def alike(fingerprint: str, features: str) -> FactsOf:
-    """The same facts for every trial, whatever data it names."""
+    """The same facts for every trial, independent of its data."""
     return lambda config: Facts(by_name(config.data, fingerprint), features)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of the results: a complete configuration, the training stages it needs, and its
-    evaluation if any. `students`: all that its chain may have, by their step counts."""
+    """One row of the results: a complete configuration, the training stages that it needs, and its
+    evaluation if any. `students`: all students of its distiller, by step count."""
 
     index: int
     overrides: dict[str, Any]
@@ -79,20 +69,19 @@ class Trial:
     students: Mapping[int, Stage] = field(default_factory=dict)
     reference: Stage | None = None
     evaluation: Stage | None = None
-    point: int = 0  # the number of the draw that the trial belongs to
+    point: int = 0  # the number of the drawn point that the trial belongs to
 
     @property
     def key(self) -> str:
-        """The key of the last stage: what the trial is for."""
+        """The key of the last stage, which is the result of the trial."""
         return (self.evaluation or self.chain[-1]).key
 
     @property
     def title(self) -> str:
-        """The swept settings in short, for people."""
-        return (
-            ", ".join(f"{short_key(key)} {value}" for key, value in self.own_overrides.items())
-            or self.config.name
-        )
+        """The swept settings in short, for display."""
+        if not self.own_overrides:
+            return self.config.name
+        return ", ".join(f"{short_key(key)} {value}" for key, value in self.own_overrides.items())
 
     @property
     def own_overrides(self) -> dict[str, Any]:
@@ -100,36 +89,34 @@ class Trial:
         return {key: value for key, value in self.overrides.items() if self.config.has(key)}
 
     def stages(self) -> tuple[Stage, ...]:
-        """All stages of the trial in the order in which they are run, parents first: what it is
-        measured by, what it trains, its evaluation."""
+        """All stages of the trial in the order of execution, parents first: the reference, the
+        training stages, the evaluation."""
         last = () if self.evaluation is None else (self.evaluation,)
         return (*self.measured_by(), *self.chain, *last)
 
     def measured_by(self) -> tuple[Stage, ...]:
-        """The reference after what it is made with; nothing where the trial is not measured."""
+        """The reference after its parents; empty if the trial is not measured."""
         return () if self.reference is None else (*self.reference.parents, self.reference)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of an experiment, those combinations that were left out, and an id that equal
-    plans share."""
+    """All trials of an experiment, the skipped combinations, and an id that equal plans share."""
 
     experiment: Experiment
-    # how far a run goes: teacher, student, evaluation or sweep, as by train, distill, evaluate and
-    # sweep
+    # the last stage of a run: teacher, student, evaluation or sweep, for the commands train, distill,
+    # evaluate and sweep
     goal: str
     trials: tuple[Trial, ...]
     skipped: tuple[Skipped, ...]
     expansion: Expansion
-    facts_of: FactsOf | None = field(default=None, compare=False)  # of trials that are drawn later
-    recorded: str = field(
-        default="", compare=False
-    )  # the id, where the plan was read from a sweep's folder
+    facts_of: FactsOf | None = field(default=None, compare=False)  # for trials that are drawn later
+    # the id, if the plan was read from a sweep's folder
+    recorded: str = field(default="", compare=False)
 
     @property
     def grows(self) -> bool:
-        """Whether trials are drawn while others end."""
+        """Whether new trials are drawn while others finish."""
         sweep = self.experiment.sweep
         return self.goal == "sweep" and sweep is not None and sweep.search == "optuna"
 
@@ -141,8 +128,8 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """10 hexadecimal digits: the same command again gives the same id, and so finds its folder
-        and runs."""
+        """10 hexadecimal digits. The same command has the same id, and so finds its folder and its
+        runs again."""
         if self.recorded:
             return self.recorded
         content: list[Any] = [
@@ -150,8 +137,7 @@ class Plan:
             self.goal,
             [(t.overrides, t.key) for t in self.trials],
         ]
-        # which trials it has does not say which sweep it is, and more of them may be asked for
-        # later
+        # the trials of a growing sweep do not identify it: a later command may draw more of them
         if self.grows:
             whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
@@ -161,15 +147,15 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
-        """The plan with one more point, chosen in the light of what is `known`; None where there is
-        no new one."""
+        """The plan with one more point, chosen with the results in `known`; None if there is no new
+        point."""
         from orchestrator.plan import optuna_points
 
         space = PointSpace(self.experiment, self.experiment.name)
         expansion = self.expansion.copy()
         if not optuna_points.add_next(space, expansion, known):
             return None
-        assert self.facts_of is not None, "only a plan that was made here grows"
+        assert self.facts_of is not None, "only a plan that was not read from a folder grows"
         return _planned(self.experiment, self.goal, self.facts_of, expansion, self.trials)
 
     def stages(self, kinds: Sequence[str] = tuple(FORMAT)) -> Iterator[Stage]:
@@ -182,114 +168,124 @@ class Plan:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What to call each stage, by its key: its label, and where several have the same one the
-        swept settings by which they differ."""
+        """The display name of each stage, by key: its label, followed by the swept settings that
+        differ if several stages have the same label."""
         return _named((s.label, s.key, t) for t in self.trials for s in t.stages())
 
     @cached_property
     def data_names(self) -> dict[str, str]:
-        """What to call each data set, by its fingerprint, in the same way."""
+        """The display name of each data set, by fingerprint, built in the same way."""
         return _named((t.facts.data.name, t.facts.fingerprint, t) for t in self.trials)
 
     def on_data(self, features: str, trial: Trial) -> str:
-        """`features`, with the name of the trial's data where the plan has several data sets:
-        numbers compare within what is called the same."""
+        """`features`, followed by the name of the trial's data if the plan has several data sets:
+        metrics with the same name compare."""
         names = self.data_names
-        return f"{features} on {names[trial.facts.fingerprint]}" if len(names) > 1 else features
+        if len(names) <= 1:
+            return features
+        return f"{features} on {names[trial.facts.fingerprint]}"
 
     def datasets(self) -> list[DatasetInfo]:
-        """The data sets of all trials, each once."""
+        """The data sets of all trials, without duplicates."""
         return list({trial.facts.fingerprint: trial.facts.data for trial in self.trials}.values())
 
     def part(self, indices: Container[int]) -> "Plan":
-        """The plan of some of the trials alone."""
+        """The plan restricted to the trials with these `indices`."""
         return replace(self, trials=tuple(t for t in self.trials if t.index in indices))
 
     def leaders(self) -> list[Trial]:
-        """The trials with the longest chains: everything that any trial needs trained is in one of
-        theirs."""
-        chosen: list[Trial] = []
+        """The trials with the longest chains, which together contain all training stages."""
+        leaders: list[Trial] = []
+        covered: set[str] = set()
         for trial in sorted(self.trials, key=lambda t: -len(t.chain)):
-            if not any(trial.chain[-1].key in {s.key for s in t.chain} for t in chosen):
-                chosen.append(trial)
-        return chosen
+            if trial.chain[-1].key not in covered:
+                leaders.append(trial)
+                covered |= {stage.key for stage in trial.chain}
+        return leaders
 
     def running_order(self) -> list[Trial]:
-        """Leaders first, so that one worker group trains a whole chain; the others by how soon
-        theirs will be there."""
+        """Leaders first, so that one worker group trains a whole chain; then the others, shortest
+        chain first."""
         leaders = self.leaders()
-        return leaders + sorted(
-            (t for t in self.trials if t not in leaders), key=lambda t: len(t.chain)
-        )
+        others = [trial for trial in self.trials if trial not in leaders]
+        return leaders + sorted(others, key=lambda trial: len(trial.chain))
 
 
-def _named(found: Iterable[tuple[str, str, Trial]]) -> dict[str, str]:
-    """Names, by key, of what has a label, a key, and trials that need it; what has one label is
-    told apart by the swept settings of its trials."""
-    alike: dict[str, dict[str, list[Trial]]] = defaultdict(lambda: defaultdict(list))
-    for label, key, trial in found:
-        alike[label][key].append(trial)
+def _named(uses: Iterable[tuple[str, str, Trial]]) -> dict[str, str]:
+    """Display names, by key, of objects given as (label, key, a trial that uses it). Objects with
+    the same label are distinguished by the swept settings of their trials."""
+    by_label: dict[str, dict[str, list[Trial]]] = defaultdict(lambda: defaultdict(list))
+    for label, key, trial in uses:
+        by_label[label][key].append(trial)
     names: dict[str, str] = {}
-    for label, trials in alike.items():
-        names |= dict.fromkeys(trials, label) if len(trials) == 1 else _told_apart(label, trials)
+    for label, trials in by_label.items():
+        if len(trials) == 1:
+            names |= dict.fromkeys(trials, label)
+        else:
+            names |= _distinguished(label, trials)
     return names
 
 
-def _told_apart(label: str, found: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
-    """Names of what has the same `label`, by key, each given with the trials that need it."""
-    values = {key: _common(trials) for key, trials in found.items()}
-    shared = [
-        name
-        for name in next(iter(values.values()))
-        if all(name in each for each in values.values())
-    ]
-    differ = [
-        name for name in shared if len({json.dumps(each[name]) for each in values.values()}) > 1
-    ]
-    names = {
-        key: ", ".join([label, *(f"{short_key(name)} {plain(each[name])}" for name in differ)])
-        for key, each in values.items()
-    }
-    counts = Counter(
-        names.values()
-    )  # no trial needs two of one label: the first trial of each tells the rest apart
-    return {
-        key: name if counts[name] == 1 else f"{name} of trial {found[key][0].index}"
-        for key, name in names.items()
-    }
+def _distinguished(label: str, trials: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
+    """Different names, by key, of objects with the same `label`; `trials`: those that use each."""
+    settings = {key: _common(users) for key, users in trials.items()}
+    differing = _differing(list(settings.values()))
+    names: dict[str, str] = {}
+    for key, values in settings.items():
+        parts = [f"{short_key(name)} {plain(values[name])}" for name in differing]
+        names[key] = ", ".join([label, *parts])
+    # no trial uses two objects of one label, so the first trial of each distinguishes the rest
+    counts = Counter(names.values())
+    for key, name in names.items():
+        if counts[name] > 1:
+            names[key] = f"{name} of trial {trials[key][0].index}"
+    return names
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names that are in all `settings`, but not with the same value in all."""
+    differing = []
+    for name in settings[0]:
+        if all(name in values for values in settings):
+            texts = {json.dumps(values[name]) for values in settings}
+            if len(texts) > 1:
+                differing.append(name)
+    return differing
 
 
 def _common(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The swept settings that all of the trials have the same value of."""
+    """The swept settings that have the same value in all trials."""
     first, *others = trials
-    return {
-        k: v for k, v in first.overrides.items() if all(t.overrides.get(k) == v for t in others)
-    }
+    common = {}
+    for key, value in first.overrides.items():
+        if all(trial.overrides.get(key) == value for trial in others):
+            common[key] = value
+    return common
 
 
 def short_key(key: str) -> str:
-    """A dotted key for people: path.damping is the damping, path.kind the path, data.name the
-    data."""
+    """A dotted key for display: path.damping is damping, path.kind is path, data.name is data."""
     return key.removesuffix(".kind").removesuffix(".name").rsplit(".", 1)[-1]
 
 
 def plain(value: Any) -> str:
-    """A swept value for people: text as it is, numbers in four digits, lists and null as YAML has
-    them."""
+    """A swept value for display: text unchanged, numbers with four digits, lists and null as YAML
+    writes them."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def skipped_lines(plan: Plan) -> list[str]:
-    """One line for each reason why combinations, or settings of some kinds, were left out."""
+    """One line for each reason why combinations were skipped, or settings were ignored."""
     reasons = Counter(re.sub(r"got [^,]+, ", "", s.reason) for s in plan.skipped)
     lines = [f"left out {n} combination{'s' * (n > 1)}: {reason}" for reason, n in reasons.items()]
     return [*lines, *_foreign_lines(plan)]
 
 
 def _foreign_lines(plan: Plan) -> Iterator[str]:
-    """One line for each swept kind that lacks settings which the file gives to its block."""
+    """One line for each swept kind that does not have all settings that the file has for its
+    block."""
     for block, family in FAMILIES.items():
         named = f"{block}.{family.key}"
         base = getattr(plan.experiment, block)
@@ -308,12 +304,11 @@ def _foreign_lines(plan: Plan) -> Iterator[str]:
 def make(
     experiment: Experiment, facts_of: FactsOf, goal: str = "sweep", points: Iterable[Point] = ()
 ) -> Plan:
-    """The plan of `experiment` up to `goal`: all trials of its sweep (by optuna those of the
-    `points` drawn so far), or the one of its base. `facts_of` a trial's configuration tells what
-    its data and features are."""
-    expansion = expand(
-        experiment if goal == "sweep" else override(experiment, {"sweep": None}), points=points
-    )
+    """The plan of `experiment` up to `goal`: all trials of its sweep (for optuna those of the
+    `points` drawn so far), or the single trial without the sweep. `facts_of` returns the data and
+    the features of a trial's configuration."""
+    base = experiment if goal == "sweep" else override(experiment, {"sweep": None})
+    expansion = expand(base, points=points)
     return _planned(experiment, goal, facts_of, expansion)
 
 
@@ -324,10 +319,9 @@ def _planned(
     expansion: Expansion,
     known: tuple[Trial, ...] = (),
 ) -> Plan:
-    fresh = tuple(
-        _trial(spec, facts_of(spec.config), goal) for spec in expansion.trials[len(known) :]
-    )
-    return Plan(experiment, goal, known + fresh, tuple(expansion.skipped), expansion, facts_of)
+    new_specs = expansion.trials[len(known) :]
+    new = tuple(_trial(spec, facts_of(spec.config), goal) for spec in new_specs)
+    return Plan(experiment, goal, known + new, tuple(expansion.skipped), expansion, facts_of)
 
 
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
@@ -380,20 +374,19 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
 
 
 def reference_stage(config: Experiment, facts: Facts) -> Stage:
-    """The real images as the features of a run see them."""
+    """The features of the real images, for a run."""
     data = DataRef.of(config.data, facts.fingerprint)
     sha256 = config.evaluation.weights_sha256
     if facts.features != OWN:
         kind = FeatureKind.family.kinds.get(facts.features)
         plugin = None if kind is None else kind.plugin()
         return Stage(ReferenceSpec(data, facts.features, sha256, plugin), label="reference")
-    # not of the run's seed: the numbers of all seeds compare, with each other and with those of
-    # other runs
+    # independent of the run's seed, so that metrics of different seeds and runs compare
     own = Stage(FeaturesSpec(data, OwnTraining()), label="own features")
     return Stage(ReferenceSpec(data, own_name(own.key), sha256), (own,), "reference")
 
 
 def features_of(reference: Stage) -> str:
-    """The name that numbers measured by `reference` carry."""
+    """The name of the features in metrics measured with `reference`."""
     spec = reference.reference_spec
     return feature_label(spec.features, spec.weights_sha256)

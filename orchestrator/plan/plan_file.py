@@ -1,5 +1,5 @@
-"""plan.json: a plan as a sweep's folder keeps it. Reading it back needs no data, no planning, and
-no particular FORMAT: each stage has the key under which its result lies."""
+"""plan.json: a plan as stored in a sweep's folder. Reading it needs no data, no planning, and no
+particular FORMAT: it contains the key under which the result of each stage is stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,27 +12,26 @@ from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import owned, with_values
 
-VERSION = 2  # of the file; raised when an older version of this module could not read it
+VERSION = 2  # of the file; to be raised when older versions of this module cannot read it
 
 
 def to_plain(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON takes it; `of_plain` is the way back. Its `stages` are those that the trials
-    need, its `others` the students that no trial samples."""
+    """The plan for JSON; `of_noted` is the inverse. `stages` are those that the trials need,
+    `others` the students that no trial samples."""
     needed = {stage.key: stage for stage in plan.stages()}
-    chains: list[dict[str, str]] = []  # the students of each trial: many trials have the same
-    places: dict[str, int] = {}
+    chains: list[dict[str, str]] = []  # the students of each trial, shared by many trials
+    indices: dict[str, int] = {}
     others: dict[str, Stage] = {}
     trials = []
     for trial in plan.trials:
         students = {str(steps): stage.key for steps, stage in trial.students.items()}
-        place = places.setdefault(repr(students), len(chains))
-        chains += [students] if place == len(chains) else []
-        others |= {
-            s.key: s
-            for student in trial.students.values()
-            for s in student.training()
-            if s.key not in needed
-        }
+        index = indices.setdefault(repr(students), len(chains))
+        if index == len(chains):
+            chains.append(students)
+        for student in trial.students.values():
+            for stage in student.training():
+                if stage.key not in needed:
+                    others[stage.key] = stage
         trials.append(
             {
                 "trial": trial.index,
@@ -41,7 +40,7 @@ def to_plain(plan: Plan) -> dict[str, Any]:
                 "intervals": trial.config.distill.chain_text(),
                 "point": trial.point,
                 "stages": [stage.key for stage in trial.stages()],
-                "students": place,
+                "students": index,
                 "data": trial.facts.fingerprint,
                 "features": trial.facts.features,
             }
@@ -62,19 +61,19 @@ def to_plain(plan: Plan) -> dict[str, Any]:
 
 
 def of_noted(noted: Mapping[str, Any], experiment: Experiment) -> Plan:
-    """The plan of `experiment` in what `to_plain` made. Raises ValueError where another version of
-    this project made it, KeyError or TypeError where it is damaged."""
+    """The plan of `experiment`, the inverse of `to_plain`. Raises ValueError if another version of
+    this project wrote it, KeyError or TypeError if it is damaged."""
     if noted.get("version") != VERSION:
-        raise ValueError(f"plan.json is of version {noted.get('version', 1)}, expected {VERSION}")
-    datasets = {key: of_plain(each) for key, each in noted["datasets"].items()}
+        raise ValueError(f"plan.json has version {noted.get('version', 1)}, expected {VERSION}")
+    datasets = {key: of_plain(info) for key, info in noted["datasets"].items()}
     stages: dict[str, Stage] = {}
     written = {**noted["stages"], **noted["others"]}
     for key in written:
         _restore(key, written, stages)
     base = {**experiment.model_dump(mode="json"), "sweep": None}
-    trials = tuple(_trial(each, noted, base, stages, datasets) for each in noted["trials"])
+    trials = tuple(_trial(row, noted, base, stages, datasets) for row in noted["trials"])
     specs = [TrialSpec(t.index, t.overrides, t.config, t.point) for t in trials]
-    skipped = [Skipped(each["overrides"], each["reason"]) for each in noted["skipped"]]
+    skipped = [Skipped(row["overrides"], row["reason"]) for row in noted["skipped"]]
     expansion = Expansion(specs, skipped, list(noted["points"]))
     return Plan(experiment, noted["goal"], trials, tuple(skipped), expansion, recorded=noted["id"])
 
@@ -90,34 +89,36 @@ def _stage(stage: Stage, name: str) -> dict[str, Any]:
 
 
 def _restore(key: str, written: Mapping[str, Any], stages: dict[str, Stage]) -> Stage:
+    """The stage with this `key`, added to `stages` together with its parents."""
     if key not in stages:
-        noted = written[key]
-        parents = tuple(_restore(parent, written, stages) for parent in noted["parents"])
+        entry = written[key]
+        parents = tuple(_restore(parent, written, stages) for parent in entry["parents"])
         model = parents[0].kind if parents else ""
-        spec = of_content(noted["kind"], noted["config"], model)
-        stages[key] = Stage(spec, parents, noted["label"], recorded=key)
+        spec = of_content(entry["kind"], entry["config"], model)
+        stages[key] = Stage(spec, parents, entry["label"], recorded=key)
     return stages[key]
 
 
 def _trial(
-    each: Mapping[str, Any],
+    row: Mapping[str, Any],
     noted: Mapping[str, Any],
     base: Mapping[str, Any],
     stages: Mapping[str, Stage],
     datasets: Mapping[str, DatasetInfo],
 ) -> Trial:
-    own = [stages[key] for key in each["stages"]]
-    only = {stage.kind: stage for stage in own if stage.kind not in TRAINING}
+    own = [stages[key] for key in row["stages"]]
+    measuring = {stage.kind: stage for stage in own if stage.kind not in TRAINING}
+    students = noted["students"][row["students"]]
+    # the rules were checked when the trial was planned
+    config = Experiment.model_validate(with_values(base, owned(base, row["overrides"])))
     return Trial(
-        each["trial"],
-        each["overrides"],
-        Experiment.model_validate(
-            with_values(base, owned(base, each["overrides"]))
-        ),  # its rules were kept when it was planned
+        row["trial"],
+        row["overrides"],
+        config,
         tuple(stage for stage in own if stage.kind in TRAINING),
-        Facts(datasets[each["data"]], each["features"]),
-        {int(steps): stages[key] for steps, key in noted["students"][each["students"]].items()},
-        only.get("reference"),
-        only.get("evaluation"),
-        each["point"],
+        Facts(datasets[row["data"]], row["features"]),
+        {int(steps): stages[key] for steps, key in students.items()},
+        measuring.get("reference"),
+        measuring.get("evaluation"),
+        row["point"],
     )

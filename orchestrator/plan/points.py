@@ -1,8 +1,8 @@
-"""The sweep block as trials: each a complete single run.
+"""The trials of the sweep block: each is a complete single run.
 
-A *point* is one value for each setting that is drawn (choice, uniform, loguniform, int); every
-point is combined with the whole grid of the others. A grid search has one point, the empty one;
-random and optuna draw theirs: `optuna_points`."""
+A *point* has one value for each setting that is drawn (choice, uniform, loguniform, int). Each point
+is combined with the whole grid of the other settings. A grid search has one point, which is empty;
+`optuna_points` draws those of random and optuna."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Point = Mapping[str, Any]
 @dataclass(frozen=True)
 class TrialSpec:
     """Trial number `index`: `config` is the base with `overrides` (dotted key -> value) and without
-    a sweep. `point` is the number of the draw that it belongs to."""
+    a sweep. `point`: the number of the point that it belongs to."""
 
     index: int
     overrides: dict[str, Any]
@@ -33,7 +33,7 @@ class TrialSpec:
 
 
 class Known(NamedTuple):
-    """A point and the metric of its trials; None while it is not measured yet."""
+    """A point and the metric of its trials; None if it is not measured yet."""
 
     point: Point
     value: float | None
@@ -41,7 +41,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A combination that cannot be, and why."""
+    """A combination that cannot be run, and the reason."""
 
     overrides: dict[str, Any]
     reason: str
@@ -49,22 +49,21 @@ class Skipped:
 
 @dataclass
 class Expansion:
-    """The trials of all points so far, and the combinations that were left out."""
+    """The trials of all points so far, and the skipped combinations."""
 
     trials: list[TrialSpec] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    seen: set[str] = field(
-        default_factory=set
-    )  # the trials' settings: conditions make some of them equal
+    # the settings of all combinations so far: conditions make some of them equal
+    seen: set[str] = field(default_factory=set)
 
     def copy(self) -> "Expansion":
-        """The same, to be added to."""
+        """A copy to which trials can be added."""
         return Expansion(list(self.trials), list(self.skipped), list(self.points), set(self.seen))
 
 
 class PointSpace:
-    """What an experiment's sweep may try."""
+    """The points of an experiment's sweep, and their trials."""
 
     def __init__(self, experiment: Experiment, source: str) -> None:
         assert experiment.sweep is not None
@@ -81,55 +80,49 @@ class PointSpace:
         self.constraints = [Expression(text, settings) for text in self.sweep.constraints]
 
     def add(self, point: Point, found: Expansion) -> int:
-        """Add the trials of `point`, combined with the grid, to `found`; returns how many there
-        are. Raises ConfigError where values are wrong in combination."""
+        """Add the trials of `point`, combined with the grid, to `found`; returns their number.
+        Raises ConfigError for invalid combinations."""
         faults: list[Fault] = []
         before = len(found.trials)
         for values in product(*self.grid.values()):
             combination = {**dict(zip(self.grid, values, strict=True)), **point}
             written = self._conditioned({key: combination[key] for key in self.sweep.space})
-            written = owned(self.base, written)  # a kind that lacks a swept key does not vary it
-            config, wrong = examine(with_values(self.base, written))
-            overrides = {
-                key: config.value(key) for key in self.sweep.space
-            }  # as the run has them: 25 is 25.0
-            misfits = [
-                replace(in_space(fault, written), source=self.source)
-                for fault in wrong
-                if not fault.pairing
-            ]
-            faults += misfits
+            written = owned(self.base, written)  # a swept key varies only for kinds that have it
+            config, trial_faults = examine(with_values(self.base, written))
+            # as the run has them: 25 is 25.0
+            overrides = {key: config.value(key) for key in self.sweep.space}
+            invalid = [in_space(fault, written) for fault in trial_faults if not fault.pairing]
+            faults += [replace(fault, source=self.source) for fault in invalid]
             text = json.dumps(overrides)
-            if misfits or text in found.seen:
+            if invalid or text in found.seen:
                 continue
             found.seen.add(text)
-            reason = "; ".join(
-                f"{fault.key}: {fault.message}" for fault in wrong
-            ) or self._forbidden(config)
+            reason = "; ".join(f"{fault.key}: {fault.message}" for fault in trial_faults)
+            reason = reason or self._forbidden(config)
             if reason:
                 found.skipped.append(Skipped(overrides, reason))
             else:
-                found.trials.append(
-                    TrialSpec(len(found.trials), overrides, config, len(found.points))
-                )
+                spec = TrialSpec(len(found.trials), overrides, config, len(found.points))
+                found.trials.append(spec)
         if faults:
             raise ConfigError(faults)
         found.points.append(point)
         return len(found.trials) - before
 
     def _conditioned(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` without those whose condition does not hold, given the others so far: the base
-        has them then."""
-        kept: dict[str, Any] = {}
+        """`values` without those whose condition does not hold with the values before them; these
+        keep the value of the base."""
+        varied: dict[str, Any] = {}
         settings = self.base
         for key, value in values.items():
             condition = self.conditions.get(key)
             if condition is None or self._holds(condition, f"sweep.conditions.{key}", settings):
-                kept[key] = value
+                varied[key] = value
                 settings = with_values(settings, {key: value})
-        return kept
+        return varied
 
     def _forbidden(self, config: Experiment) -> str:
+        """The first constraint that `config` violates, for a message; empty if there is none."""
         plain = config.model_dump(mode="json")
         for constraint in self.constraints:
             if not self._holds(constraint, "sweep.constraints", plain):
@@ -149,7 +142,7 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
 
 
 def within(entry: SpaceEntry, value: Any) -> bool:
-    """Whether `value` is one that `entry` may draw."""
+    """Whether `entry` can draw `value`."""
     if entry.kind == "choice":
         return value in entry.values
     return isinstance(value, int | float) and entry.values[0] <= value <= entry.values[1]

@@ -1,4 +1,4 @@
-"""What a stage computes: its settings, typed, and `content`, which is what of them is hashed."""
+"""The typed settings of a stage, and `content`, the part of them that is hashed."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,8 +16,8 @@ from orchestrator.settings.blocks import Sampling
 
 @dataclass(frozen=True)
 class DataRef:
-    """The data that a stage is about: their name and the fingerprint of their content, and what is
-    known of the source of a plugin that defines them."""
+    """The data of a stage: their name, the fingerprint of their content, and the source hash of a
+    plugin that defines them."""
 
     name: str
     fingerprint: str
@@ -31,7 +31,7 @@ class DataRef:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         plugin = {"plugin": self.plugin} if self.plugin else {}
         return {"name": self.name, "fingerprint": self.fingerprint, **plugin}
 
@@ -53,7 +53,7 @@ class Optimise:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         return stated(asdict(self))
 
 
@@ -74,17 +74,17 @@ class TeacherSpec:
 
     @property
     def stream(self) -> str:
-        """The name of its stream of random numbers."""
+        """The name of its random stream."""
         return self.kind
 
     @property
     def labelled(self) -> bool:
-        """Whether the network is told labels, where the data have some."""
+        """Whether the network takes labels as an input, if the data have labels."""
         return self.label_dropout is not None
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         settings = {
             "data": self.data.content,
             "path": self.path.content(),
@@ -99,7 +99,7 @@ class TeacherSpec:
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "TeacherSpec":
-        """The spec of which `content` is the content."""
+        """The spec that has this `content`."""
         kinds = {
             "data": DataRef(**content["data"]),
             "path": PathKind.family.of_content(content["path"]),
@@ -111,7 +111,7 @@ class TeacherSpec:
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """A student, trained as `student` says."""
+    """The training of a student; `student`: its distillation settings."""
 
     kind = "student"
 
@@ -122,18 +122,18 @@ class StudentSpec:
 
     @property
     def stream(self) -> str:
-        """The name of its stream of random numbers."""
+        """The name of its random stream."""
         return self.student.stream
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         settings = {"flip": self.flip, "optimise": self.optimise.content, "seed": self.seed}
         return {**self.student.content(), **stated(settings)}
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "StudentSpec":
-        """The spec of which `content` is the content."""
+        """The spec that has this `content`."""
         shared = ("optimise", "seed", "flip", "plugin")
         own = {key: value for key, value in content.items() if key not in shared}
         kind = DistillerKind.family[content["distiller"]].student
@@ -144,7 +144,7 @@ class StudentSpec:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """The sampling and the measuring of a trained network: `samples` images of each of `seeds`
+    """The sampling and the evaluation of a trained network: `samples` images for each of `seeds`
     sampling seeds."""
 
     kind = "evaluation"
@@ -158,7 +158,7 @@ class EvaluationSpec:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         return {
             "sampling": stated(self.sampling.model_dump(mode="json", exclude={"model"})),
             "samples": self.samples,
@@ -170,7 +170,7 @@ class EvaluationSpec:
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any], model: str) -> "EvaluationSpec":
-        """The spec of which `content` is the content, where the `model` is a teacher or student."""
+        """The spec that has this `content`; `model`: teacher or student, which is sampled."""
         sampling = Sampling.model_validate({**content["sampling"], "model": model})
         lists = {key: tuple(content[key]) for key in ("metrics", "diagnostics")}
         return cls(**{**content, **lists, "sampling": sampling})
@@ -178,8 +178,8 @@ class EvaluationSpec:
 
 @dataclass(frozen=True)
 class ReferenceSpec:
-    """The real images as the extractor `features` sees them. `plugin`: what defines the extractor,
-    if a plugin does."""
+    """The features of the real images by the extractor `features`. `plugin`: the plugin that
+    defines the extractor, if one does."""
 
     kind = "reference"
 
@@ -190,7 +190,7 @@ class ReferenceSpec:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         return {
             "data": self.data.content,
             "features": self.features,
@@ -200,7 +200,7 @@ class ReferenceSpec:
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "ReferenceSpec":
-        """The spec of which `content` is the content."""
+        """The spec that has this `content`."""
         own = {key: value for key, value in content.items() if key != "plugin"}
         return cls(**{**own, "data": DataRef(**content["data"])})
 
@@ -216,12 +216,12 @@ class FeaturesSpec:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is hashed."""
+        """The settings that are hashed."""
         return {"data": self.data.content, "training": asdict(self.training)}
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "FeaturesSpec":
-        """The spec of which `content` is the content."""
+        """The spec that has this `content`."""
         return cls(DataRef(**content["data"]), OwnTraining(**content["training"]))
 
 
@@ -229,8 +229,8 @@ Spec = TeacherSpec | StudentSpec | EvaluationSpec | ReferenceSpec | FeaturesSpec
 
 
 def of_content(kind: str, content: Mapping[str, Any], model: str) -> Spec:
-    """The spec of a stage of this `kind` of which `content` is the content; `model`: teacher or
-    student, which an evaluation samples."""
+    """The spec of a stage of this `kind` that has this `content`; `model`: teacher or student, which
+    an evaluation samples."""
     if kind == EvaluationSpec.kind:
         return EvaluationSpec.of_content(content, model)
     plain = {spec.kind: spec for spec in (TeacherSpec, StudentSpec, ReferenceSpec, FeaturesSpec)}

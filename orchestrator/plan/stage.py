@@ -1,12 +1,12 @@
-"""The nodes of the work: stages, each keyed by its content.
+"""Stages, the nodes of the computation, each with a key that is the hash of its content.
 
-    features (a network of the data's own, where it is asked for)
+    features (a network trained on the data, if the run needs it)
         -> reference (features of the data)  -------------\
     teacher -> student(20) -> student(4) -> student(1) ->  evaluation
 
 A key is the hash of exactly the settings that can change the result, the parents' keys and the
-data's fingerprint. Names, comments, storage, tracking, cluster and checkpoint settings are no part
-of it. """
+data's fingerprint. Names, comments, storage, tracking, cluster and checkpoint settings do not enter
+it."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from orchestrator.plan.specs import (
     TeacherSpec,
 )
 
-FORMAT = {  # raise one when code changes its results
+FORMAT = {  # to be raised when a change of code changes the results
     "features": 1,
     "reference": 2,
     "teacher": 3,
@@ -33,15 +33,15 @@ FORMAT = {  # raise one when code changes its results
     "evaluation": 3,
 }
 TRAINING = ("teacher", "student")
-UNKNOWN = "unknown"  # how the stand-in for the fingerprint of data that are not here begins
+UNKNOWN = "unknown"  # prefix of the placeholder for the fingerprint of data that were not read
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One computation: its `spec`, and the stages that it builds on.
+    """One computation: its `spec`, and the stages whose results it uses.
 
-    `recorded` is the key of a stage that was read from a sweep's folder: it stays what it was when
-    the stage was planned, whatever FORMAT is now."""
+    `recorded`: the key of a stage that was read from a sweep's folder. It is the key with which the
+    stage was planned, even if FORMAT has changed."""
 
     spec: Spec = field(hash=False)
     parents: tuple["Stage", ...] = ()
@@ -55,12 +55,12 @@ class Stage:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What of the spec is hashed, as JSON takes it."""
+        """The part of the spec that is hashed, for JSON."""
         return self.spec.content
 
     @cached_property
     def key(self) -> str:
-        """20 hexadecimal digits of the sha256 of everything that can change the result."""
+        """The first 20 hexadecimal digits of the sha256 of all that can change the result."""
         return self.recorded or self._hashed(self.content)
 
     def _hashed(self, content: dict[str, Any]) -> str:
@@ -69,15 +69,15 @@ class Stage:
 
     @property
     def data(self) -> DataRef:
-        """The data that the stage is about."""
+        """The data of the stage."""
         if isinstance(self.spec, TeacherSpec | ReferenceSpec | FeaturesSpec):
             return self.spec.data
         return self.parents[0].data
 
     @property
     def known(self) -> bool:
-        """Whether the key is that of a result: False where the data were not read, so that nobody
-        knows their fingerprint."""
+        """Whether the key can belong to a result; False if the data were not read, so that their
+        fingerprint is unknown."""
         return not self.data.fingerprint.startswith(UNKNOWN)
 
     @property
@@ -88,7 +88,7 @@ class Stage:
 
     @property
     def student(self) -> Student | None:
-        """How a student is trained and sampled; None of a teacher."""
+        """The distillation settings of a student; None for other stages."""
         return self.spec.student if isinstance(self.spec, StudentSpec) else None
 
     @property
@@ -105,9 +105,9 @@ class Stage:
 
     @property
     def stream(self) -> str:
-        """The name of the stage's stream of random numbers, made of what is in its key. Stages that
-        differ in other settings draw the same numbers under the same seed, so that their results
-        can be compared in pairs."""
+        """The name of the stage's random stream, which is part of its key. Stages that differ in
+        other settings use the same random numbers for the same seed, so that their results can be
+        compared in pairs."""
         return self.training_spec.stream
 
     @property
@@ -117,36 +117,39 @@ class Stage:
 
     @property
     def jumps(self) -> bool:
-        """Whether this is a student that jumps: its network is also told where each step ends."""
+        """Whether this is a student that jumps: its network also takes the end time of each step."""
         return self.student is not None and self.student.jumps
 
     @cached_property
     def family(self) -> str | None:
-        """What all training stages share that differ in their steps alone, None where a longer
-        training is another from its first step on: a cosine reaches down to its own last step."""
+        """A hash that training stages share if they differ only in their number of steps. None if a
+        longer training differs from its first step on: a cosine schedule depends on its last step."""
         if self.kind not in TRAINING or self.training_spec.optimise.schedule != "constant":
             return None
         optimise = {k: v for k, v in self.content["optimise"].items() if k != "steps"}
         return self._hashed({**self.content, "optimise": optimise})
 
     def lineage(self) -> tuple["Stage", ...]:
-        """Who taught whom, from the teacher to this one."""
-        before = self.parents[0].lineage() if self.kind == "student" else ()
-        return (*before, self) if self.kind in TRAINING else self.parents[0].lineage()
+        """The chain of teachers of a training stage, from the first teacher to the stage itself;
+        for other stages that of the sampled network."""
+        if self.kind == "teacher":
+            return (self,)
+        taught_by = self.parents[0].lineage()
+        return (*taught_by, self) if self.kind == "student" else taught_by
 
     @property
     def teacher(self) -> "Stage":
-        """The teacher at the beginning of the chain; of a teacher itself."""
+        """The teacher at the start of the chain; for a teacher the stage itself."""
         return self.lineage()[0]
 
     @property
     def teacher_spec(self) -> TeacherSpec:
-        """The spec of the teacher at the beginning of the chain."""
+        """The spec of the teacher at the start of the chain."""
         spec = self.teacher.spec
         assert isinstance(spec, TeacherSpec)
         return spec
 
     def training(self) -> tuple["Stage", ...]:
-        """This training stage and all that have to be trained before it, parents first."""
-        before = [stage for parent in self.parents for stage in parent.training()]
-        return (*dict.fromkeys(before), self)
+        """This training stage and all that must be trained before it, parents first."""
+        required = [stage for parent in self.parents for stage in parent.training()]
+        return (*dict.fromkeys(required), self)

@@ -1,5 +1,5 @@
-"""The students that an experiment's `distill` block means, as stages: its distiller says who teaches
-whom, and on which grids."""
+"""The students of an experiment's `distill` block as stages. Its distiller determines the teacher and
+the time grid of each."""
 
 from orchestrator.plan.specs import Optimise, StudentSpec
 from orchestrator.plan.stage import Stage
@@ -7,7 +7,7 @@ from orchestrator.settings.experiment import Experiment
 
 
 def students(config: Experiment, teacher: Stage) -> dict[int, Stage]:
-    """The students by the step counts that they can be sampled with, in the order of training."""
+    """The students by the step counts with which they can be sampled, in the order of training."""
     distill = config.distill
     stages: list[Stage] = []
     by_count: dict[int, Stage] = {}

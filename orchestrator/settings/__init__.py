@@ -1,2 +1,2 @@
-"""From an experiment's file to its checked settings. Nothing heavy is imported: a refusal takes 0.2
-seconds."""
+"""Reads an experiment file into checked settings. No heavy module is imported, so a faulty file is
+refused within 0.2 seconds."""

@@ -1,4 +1,4 @@
-"""The entries of `sweep.space`: what values a swept setting may take."""
+"""The entries of `sweep.space`: which values a swept setting takes."""
 
 import math
 from typing import Any, Literal
@@ -19,8 +19,8 @@ FORMS = "{grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [l
 
 
 class SpaceEntry(BaseModel):
-    """One of the forms above: `kind` and its `values`, those to try or (low, high), both
-    included."""
+    """One of the forms above: a `kind` and its `values`, which are a list of values, or a range
+    (low, high) that includes both ends."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,25 +51,25 @@ class SpaceEntry(BaseModel):
 
     @property
     def tried(self) -> tuple[Any, ...]:
-        """Every value of a list, and the ends of a range as they are drawn: where they are sound
-        all between is."""
+        """Every value of a list, or both ends of a range with the type of the drawn values. If both
+        ends are valid, so are all values in between."""
         return self.values if self.kind in (*LISTS, "int") else tuple(map(float, self.values))
 
 
 def _range_problem(kind: str, values: Any) -> str | None:
-    """What a range should be and is not."""
+    """What is expected of a range and does not hold, for a message; None if the range is valid."""
     whole = kind == "int"
     if len(values) != 2 or not all(_is_number(v, whole) for v in values):
         return f"[low, high], two {'whole ' if whole else ''}numbers"
     low, high = values
     if kind == "loguniform" and low <= 0:
-        return "low > 0: the logarithm is drawn"
+        return "low > 0 because the logarithm is sampled"
     return None if low < high else "low < high"
 
 
 def _is_number(value: Any, whole: bool) -> bool:
     if isinstance(value, bool):
         return False
-    return (
-        isinstance(value, int) if whole else isinstance(value, int | float) and math.isfinite(value)
-    )
+    if whole:
+        return isinstance(value, int)
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,5 +1,4 @@
-"""An experiment: all its settings as one frozen value. `loading` makes it from a file and checks
-it."""
+"""An experiment: all settings as one frozen value. `loading` reads it from a file and checks it."""
 
 from typing import Any
 
@@ -27,43 +26,45 @@ from orchestrator.settings.sweep_block import Sweep
 
 
 class Experiment(Block):
-    """One complete run, and, in `sweep`, what to vary of it. Built by `loading`: `load`, `parse`
-    and `override`."""
+    """The settings of one complete run and, in `sweep`, the settings to vary. `load`, `parse` and
+    `override` of `loading` build it."""
 
     name: Name = Field(
-        description="Name of the experiment, in MLflow too: letters, digits and -_. but not a dot first."
+        description="Name of the experiment, also in MLflow: letters, digits and -_. without a leading dot."
     )
-    seed: Seed = Field(default=0, description="Seed of every random number, 0 to 4294967295.")
+    seed: Seed = Field(default=0, description="Seed of all random numbers, 0 to 4294967295.")
     storage: Storage = Field(
         default="runs",
-        description="Stages, sweeps and the tracking store: a folder that all machines see, or s3://BUCKET/PREFIX.",
+        description="Location of stages, sweeps and the tracking store: a folder shared by all machines, or "
+        "s3://BUCKET/PREFIX.",
     )
     plugins: Texts = Field(
         default=(),
-        description="Plugins, which add kinds: importable modules, or .py files beside this file.",
+        description="Plugins that add kinds: importable modules, or .py files beside this file.",
     )
-    data: Data = Field(description="What is learned.")
-    path: Path = Field(description="The way from data to noise.")
+    data: Data = Field(description="The data set.")
+    path: Path = Field(description="The probability path from data to noise.")
     model: Model = Field(default={}, validate_default=True, description="The network.")
     teacher: Teacher = Field(default=Teacher(), description="Training of the teacher.")
     distill: Distill = Field(
         default={}, validate_default=True, description="Distillation into students of few steps."
     )
-    sampling: Sampling = Field(default=Sampling(), description="How images are drawn.")
+    sampling: Sampling = Field(default=Sampling(), description="How images are sampled.")
     evaluation: Evaluation = Field(default=Evaluation(), description="What is measured.")
     checkpoint: Checkpoint = Field(
         default=Checkpoint(), description="How often unfinished training is saved."
     )
-    cluster: Cluster = Field(default=Cluster(), description="Workers and what each of them holds.")
+    cluster: Cluster = Field(default=Cluster(), description="Workers and the resources of each.")
     tracking: Tracking = Field(default=Tracking(), description="Where results are logged.")
     sweep: Sweep | None = Field(default=None, description="What to vary; null: a single run.")
 
-    # in words, the keys of the file that a kind set by --set does not have
+    # messages about keys of the file that a kind set with --set does not have
     _left_out: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What of the file was left out, in words, since the kinds set from elsewhere lack it."""
+        """Messages about keys of the file that were ignored because the kinds set with --set do not
+        have them."""
         return self._left_out
 
     def has(self, key: str) -> bool:
@@ -72,19 +73,21 @@ class Experiment(Block):
         return not field or field in type(getattr(self, block)).model_fields
 
     def value(self, key: str) -> Any:
-        """The plain value (lists, not tuples) of a dotted key such as `path.damping`; None for a key
-        that the block's kind does not have."""
+        """The value of a dotted key such as `path.damping` as JSON has it (lists, not tuples); None
+        if the block's kind does not have the key."""
         block, _, field = key.partition(".")
         plain = self.model_dump(mode="json", include={block})[block]
         return plain.get(field) if field else plain
 
     def used_plugins(self) -> list[Plugin]:
-        """The plugins that define a kind which this experiment, or its sweep, uses, each once."""
+        """The plugins whose kinds this experiment or its sweep uses, without duplicates."""
         space = {} if self.sweep is None else self.sweep.space
         kinds: list[type[Kind] | None] = []
         for family in (*FAMILIES.values(), FeatureKind.family):
             key = f"{family.block}.{family.key}"
-            names = [self.value(key), *(space[key].values if key in space else ())]
+            names = [self.value(key)]
+            if key in space:
+                names += space[key].values
             kinds += [family.kinds.get(name) for name in names]
         plugins = [kind.plugin() for kind in kinds if kind is not None]
         return list(dict.fromkeys(plugin for plugin in plugins if plugin is not None))

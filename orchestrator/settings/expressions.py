@@ -1,9 +1,9 @@
 """Conditions and constraints of a sweep as text: `damping * 1 >= speed`, `sampling.model ==
 "teacher"`.
 
-Python's syntax, and of it only settings by their dotted key (or its last word where that is
-unambiguous), numbers, text, true, false, null, arithmetic, comparisons, `in`, `and`, `or` and
-`not`. Nothing can be called, and no attribute of anything but a setting be reached."""
+The syntax is a subset of Python's: settings by dotted key (or by the last part of the key if it is
+unambiguous), numbers, text, true, false, null, arithmetic, comparisons, `in`, `and`, `or` and `not`.
+Calls are refused, and so is access to any attribute that is not a setting."""
 
 import ast
 import operator
@@ -12,8 +12,9 @@ from typing import Any
 
 from orchestrator.fields.faults import describe, unknown_key
 
-LONGEST = 500  # characters: an expression that is longer is no rule for a person
+LONGEST = 500  # characters
 WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+SCALARS = int | float | str | bool | None
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -25,10 +26,9 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 class Expression:
-    """A checked expression over settings. Raises ValueError, with what is wrong, for any other
-    text.
+    """A checked expression over settings. Raises ValueError if the text is not one.
 
-    `settings` are the dotted keys that there are.
+    `settings`: all dotted keys that exist.
     """
 
     def __init__(self, text: str, settings: Iterable[str]) -> None:
@@ -39,30 +39,29 @@ class Expression:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise ValueError(
-                "cannot be read: expected something like path.damping * 1 >= path.speed"
+                "cannot be parsed: expected an expression such as path.damping * 1 >= path.speed"
             ) from None
         self.keys = tuple(dict.fromkeys(self._named(self._tree)))
 
     def holds(self, value: Callable[[str], Any]) -> bool:
-        """Whether it is true where `value(key)` are the settings. Raises ValueError where it cannot
-        be computed."""
+        """Whether the expression is true for the settings `value(key)`. Raises ValueError if it
+        cannot be evaluated."""
         try:
             return bool(self._value(self._tree, value))
         except (TypeError, ZeroDivisionError, OverflowError) as e:
             shown = ", ".join(f"{key} = {describe(value(key))}" for key in self.keys)
-            raise ValueError(f"cannot be computed with {shown}: {e}") from None
+            raise ValueError(f"cannot be evaluated with {shown}: {e}") from None
 
     def _named(self, node: ast.expr) -> Iterator[str]:
-        """The settings that `node` names; raises ValueError for what may not stand there."""
+        """The settings that `node` refers to; raises ValueError for syntax that is not allowed."""
         if isinstance(node, ast.Name | ast.Attribute):
             if _dotted(node) not in WORDS:
                 yield self._setting(_dotted(node))
-        elif not (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, int | float | str | bool | None)
-        ):
-            for part in self._parts(node):
-                yield from self._named(part)
+            return
+        if isinstance(node, ast.Constant) and isinstance(node.value, SCALARS):
+            return
+        for part in self._parts(node):
+            yield from self._named(part)
 
     def _parts(self, node: ast.expr) -> list[ast.expr]:
         if isinstance(node, ast.BoolOp):
@@ -83,11 +82,13 @@ class Expression:
     def _setting(self, name: str) -> str:
         if name in self._settings:
             return name
-        ends = [key for key in self._settings if key.endswith(f".{name}")]
-        if len(ends) == 1:
-            return ends[0]
-        if ends:
-            raise ValueError(f"{name} may be any of {', '.join(ends)}: write it in full")
+        candidates = [key for key in self._settings if key.endswith(f".{name}")]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise ValueError(
+                f"{name} is ambiguous between {', '.join(candidates)}: write the full key"
+            )
         raise ValueError(unknown_key(name, self._settings, self._settings))
 
     def _value(self, node: ast.expr, value: Callable[[str], Any]) -> Any:
@@ -103,10 +104,11 @@ class Expression:
             operand = self._value(node.operand, value)
             return not operand if isinstance(node.op, ast.Not) else -operand
         if isinstance(node, ast.BinOp):
-            sides = self._value(node.left, value), self._value(node.right, value)
-            if not all(isinstance(side, int | float) for side in sides):
-                raise TypeError("arithmetic is of numbers")
-            return ARITHMETIC[type(node.op)](*sides)
+            left = self._value(node.left, value)
+            right = self._value(node.right, value)
+            if not isinstance(left, int | float) or not isinstance(right, int | float):
+                raise TypeError("arithmetic needs numbers")
+            return ARITHMETIC[type(node.op)](left, right)
         if isinstance(node, ast.Compare):
             return self._compared(node, value)
         assert isinstance(node, ast.List | ast.Tuple)

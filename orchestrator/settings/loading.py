@@ -1,7 +1,7 @@
 """An experiment file as a checked value: `load`, `parse`, `override`.
 
-A file is refused before anything starts, with all its faults at once. Nothing heavy is imported
-here: a refusal takes a fraction of a second."""
+A faulty file is refused before anything starts, and all its faults are reported at once. No heavy
+module is imported here, so a refusal takes a fraction of a second."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path as File
@@ -20,8 +20,8 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.rules import broken
 from orchestrator.settings.space import left_out, names_kind, space_faults, with_values
 
-# What stands in for a required setting that is missing or wrong, so that the rules about the others
-# can still be tried.
+# Placeholders for required settings that are missing or wrong, so that the rules about the other
+# settings can still be checked.
 STAND_INS: dict[str, Any] = {
     "name": "unnamed",
     **{f"{block}.{family.key}": family.names()[0] for block, family in FAMILIES.items()},
@@ -30,14 +30,14 @@ STAND_IN_SPACE = {"seed": {"grid": [0]}}
 
 
 def minimal(name: str) -> dict[str, Any]:
-    """The settings of the smallest experiment, called `name`: the first kind of each block that
-    needs one."""
+    """The settings of the smallest experiment with this `name`: the first kind of each block that
+    requires one."""
     return with_values({}, {**STAND_INS, "name": name})
 
 
 def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
-    """The experiment in the file `path` with `a.b=value` texts applied; raises ConfigError with
-    every fault."""
+    """The experiment in the file `path` with the `overrides` (`a.b=value`) applied; raises
+    ConfigError with all faults."""
     values = []
     origins = []
     faults = []
@@ -58,14 +58,14 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
 
 
 def parse(data: Any, source: str = "experiment") -> Experiment:
-    """The experiment in a mapping as YAML gives it; raises ConfigError with every fault, each named
-    after `source`."""
+    """The experiment in `data`, a mapping as YAML returns it; raises ConfigError with all faults,
+    each with this `source`."""
     return _checked(data, source)
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """`experiment` with dotted keys set anew; raises ConfigError that names `override
-    key=value`."""
+    """`experiment` with other values for dotted keys; raises ConfigError whose source is
+    `override key=value`."""
     origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
     return _checked(
         experiment.model_dump(mode="json"), experiment.name, list(values.items()), origins
@@ -75,8 +75,8 @@ def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
 def examine(data: Any) -> tuple[Experiment, list[Fault]]:
     """The experiment in `data` and its faults, without sources.
 
-    Where there are faults the experiment has defaults in the place of what is wrong, and must not
-    be run."""
+    If there are faults, the experiment has defaults in place of the faulty settings and must not be
+    run."""
     faults: list[Fault] = []
     try:
         experiment = Experiment.model_validate(data)
@@ -96,41 +96,42 @@ def _checked(
     typed: bool = False,
     folder: File = File(),
 ) -> Experiment:
-    """The experiment in `data` with `values` set; `origins` says which dotted key was set by what.
-    `typed`: a user has written it, and this project has not."""
-    named = list(faults)
-    sources = dict(origins)  # of a key that is set twice the last one counts
+    """The experiment in `data` with `values` set; `origins` gives the source of each dotted key.
+    `typed`: `data` was written by a user and not by this project."""
+    all_faults = list(faults)
+    sources = dict(origins)  # if a key is set twice, the last value applies
     values = list(values)
-    gone = left_out(data, dict(values))
+    ignored = left_out(data, dict(values))
     for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
         problem = _key_problem(key)
         if problem is not None:
-            named.append(Fault(sources[key], key, problem))
+            all_faults.append(Fault(sources[key], key, problem))
         elif isinstance(data, dict):
             data = with_values(data, {key: value})
-    data, slips = written.settled(data) if typed else (data, [])
-    data, missing = _with_plugins(data, folder)
-    if missing:  # what else is wrong may be because of them
-        raise ConfigError([_from(fault, source, sources) for fault in missing])
-    experiment, found = examine(data)
-    told = {fault.key for fault in slips}  # once is enough
-    named += [
-        _from(fault, source, sources)
-        for fault in (*slips, *(f for f in found if f.key not in told))
-    ]
-    if named:
-        raise ConfigError(named)
+    place_faults: list[Fault] = []
     if typed:
-        experiment._left_out = tuple(gone)
+        data, place_faults = written.settled(data)
+    data, plugin_faults = _with_plugins(data, folder)
+    if plugin_faults:  # a missing plugin may cause all other faults
+        raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
+    experiment, value_faults = examine(data)
+    reported = {fault.key for fault in place_faults}
+    # each key is reported once
+    value_faults = [fault for fault in value_faults if fault.key not in reported]
+    all_faults += [_from(fault, source, sources) for fault in (*place_faults, *value_faults)]
+    if all_faults:
+        raise ConfigError(all_faults)
+    if typed:
+        experiment._left_out = tuple(ignored)
     return experiment
 
 
 def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
-    """`data` once its plugins are imported, which are looked for in `folder`, and what is wrong with
-    them. A plugin that is a file is named by its whole path from then on."""
+    """Import the plugins of `data`, searching `folder`. Returns `data`, in which a plugin that is a
+    file now has its absolute path, and the faults of the plugins."""
     names = data.get(plugins.KEY) if isinstance(data, dict) else None
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        return data, plugins.load((), folder)  # other values are faults that validation reports
+        return data, plugins.load((), folder)  # validation reports other values as faults
     faults = plugins.load(names, folder)
     if faults or not names:
         return data, faults
@@ -138,8 +139,8 @@ def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
 
 
 def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
-    """The fault with its source: what set its key, or else what set a field that its rule reads, or
-    else the file."""
+    """The fault with its source: the override of its key, else the override of a setting that its
+    rule reads, else `source`."""
     for key in (fault.key, *fault.involves):
         for name, origin in sources.items():
             if key == name or key.startswith(f"{name}."):
@@ -148,14 +149,16 @@ def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:
 
 
 def assignment(text: str, source: str) -> tuple[str, Any]:
-    """`a.b=value` as key and value, the value read as YAML; raises ConfigError, named after
+    """The key and the value of `a.b=value`, the value parsed as YAML; raises ConfigError with this
     `source`."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError([Fault(source, "", "expected KEY=VALUE such as path.damping=5.0")])
     if not value.strip():
-        raise ConfigError([Fault(source, key.strip(), "the value is missing, write null for none")])
-    if value.lstrip().startswith("#"):  # a colour, which YAML would take for a comment
+        raise ConfigError(
+            [Fault(source, key.strip(), "the value is missing: write null for no value")]
+        )
+    if value.lstrip().startswith("#"):  # a colour, which YAML would read as a comment
         return key.strip(), value.strip()
     if problem := not_text(text):
         raise ConfigError([Fault(source, key.strip(), problem)])
@@ -168,14 +171,14 @@ def _key_problem(key: str) -> str | None:
     if key in settings or key in blocks or key.startswith("sweep.space."):
         return None
     block, _, field = key.partition(".")
-    inside = [name.removeprefix(f"{block}.") for name in settings if name.startswith(f"{block}.")]
-    if field and inside:
-        return unknown_key(field, inside, settings)
+    siblings = [name.removeprefix(f"{block}.") for name in settings if name.startswith(f"{block}.")]
+    if field and siblings:
+        return unknown_key(field, siblings, settings)
     return unknown_key(key, blocks, settings)
 
 
 def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
-    """What of `data` is known and sound, with stand-ins for what is required."""
+    """The known and valid settings of `data`, with placeholders for required ones."""
     sound = _keep(Experiment, data, bad) if isinstance(data, dict) else {}
     if sound.get("sweep") is not None and not sound["sweep"].get("space"):
         sound["sweep"]["space"] = STAND_IN_SPACE
@@ -186,7 +189,8 @@ def _sound_part(data: Any, bad: set[str]) -> dict[str, Any]:
 def _keep(
     model: type[BaseModel], part: Mapping[str, Any], bad: set[str], prefix: str = ""
 ) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+    """The keys of `part` that `model` has and that are not in `bad`."""
+    settings: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         key = prefix + name
         if name not in part or key in bad:
@@ -195,7 +199,7 @@ def _keep(
         block = inner_block(field)
         if name in FAMILIES and isinstance(value, dict):
             family = FAMILIES[name]
-            if family.chosen(value) is None:  # nobody knows what the other keys should be
+            if family.chosen(value) is None:  # then the other keys cannot be checked
                 value = {family.key: STAND_INS[f"{key}.{family.key}"]}
             block = family.chosen(value)
             value = without_foreign(value, name)[0]
@@ -203,8 +207,8 @@ def _keep(
             value = _keep(block, value, bad, f"{key}.")
         elif key == "sweep.space":
             value = {k: v for k, v in value.items() if f"{key}.{k}" not in bad}
-        kept[name] = value
-    return kept
+        settings[name] = value
+    return settings
 
 
 def _has(data: Mapping[str, Any], key: str) -> bool:

@@ -1,5 +1,5 @@
-"""The `sweep.space` block: its keys, its values one by one, and its size. Combinations are made by
-`plan.points`."""
+"""Checks the `sweep.space` block: its keys, each value alone, and its size. `plan.points` builds the
+combinations."""
 
 import json
 import math
@@ -18,13 +18,13 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
 from orchestrator.settings.sweep_block import Sweep
 
-MAX_TRIALS = 10_000  # a grid beyond this is a slip of the hand, and would take minutes to plan
+MAX_TRIALS = 10_000  # a larger grid is most likely a mistake, and takes minutes to plan
 NOT_SWEPT = ("sweep", "name", "storage", "plugins", "tracking", "cluster", "checkpoint")
 
 
 def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `data` with dotted keys set; a block that is absent or null is started. Where the
-    kind of a block is set, the block loses the keys that the new kind does not have."""
+    """A copy of `data` with dotted keys set. A block that is absent or null is created. If the kind
+    of a block is set, the keys that the new kind does not have are removed."""
     result = dict(data)
     for key, value in sorted(values.items(), key=lambda item: not names_kind(item[0])):
         block, _, field = key.partition(".")
@@ -37,7 +37,7 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
             result["sweep"] = sweep
         elif field:
             within = result.get(block)
-            # else the block itself is the fault, and stays as it is to be reported
+            # otherwise the block itself is faulty and stays unchanged, to be reported
             if within is None or isinstance(within, dict):
                 result[block] = {**(within or {}), field: value}
                 if names_kind(key):
@@ -48,49 +48,51 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def names_kind(key: str) -> bool:
-    """Whether this dotted key says which kind a block is of."""
+    """Whether this dotted key sets the kind of a block."""
     block, _, field = key.partition(".")
     return block in FAMILIES and field == FAMILIES[block].key
 
 
 def left_out(data: Any, values: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of `data` that `with_values` leaves out, in words: those that the new kind of
-    a block does not have."""
+    """One message for each kind that `values` set, about the keys of `data` that `with_values`
+    removes because the new kind does not have them."""
     lines = []
     for key, value in values.items():
         block, _, field = key.partition(".")
         within = data.get(block) if isinstance(data, dict) else None
         if names_kind(key) and isinstance(within, dict):
             _, foreign = without_foreign({**within, field: value}, block)
-            gone = [f"{block}.{name}" for name in foreign if f"{block}.{name}" not in values]
-            if gone:
-                lines.append(f"left out {', '.join(gone)}: {key} {describe(value)} has no such key")
+            removed = [f"{block}.{name}" for name in foreign if f"{block}.{name}" not in values]
+            if removed:
+                lines.append(
+                    f"left out {', '.join(removed)}: {key} {describe(value)} has no such key"
+                )
     return lines
 
 
 def owned(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, dotted keys for `data`, without those that the kinds in `data` and `values` do not
-    have."""
+    """`values`, by dotted key of `data`, without the keys that the kinds in `data` and `values` do
+    not have."""
     result = with_values(data, {k: v for k, v in values.items() if names_kind(k)})
-    kept = {}
+    remaining = {}
     for key, value in values.items():
         block, _, field = key.partition(".")
-        foreign = (
-            block in FAMILIES and without_foreign({**result.get(block, {}), field: value}, block)[1]
-        )
-        if not foreign or field not in foreign:
-            kept[key] = value
-    return kept
+        foreign: list[str] = []
+        if block in FAMILIES:
+            _, foreign = without_foreign({**result.get(block, {}), field: value}, block)
+        if field not in foreign:
+            remaining[key] = value
+    return remaining
 
 
 def sweepable(model: type[BaseModel]) -> list[str]:
-    """The settings that may be swept, by dotted key."""
+    """The dotted keys of all settings that can be swept."""
     return [name for name in leaves(model) if name.partition(".")[0] not in NOT_SWEPT]
 
 
 def space_faults(experiment: Experiment) -> list[Fault]:
-    """What is wrong with `experiment.sweep`, each value tried alone in the base run; no sources
-    yet."""
+    """The faults of `experiment.sweep`, without sources. Each value is checked alone in the base
+    run."""
     sweep = experiment.sweep
     if sweep is None:
         return []
@@ -102,17 +104,11 @@ def space_faults(experiment: Experiment) -> list[Fault]:
         else:
             faults.extend(_value_faults(experiment, sweep, key, entry.tried))
     points = 1 if sweep.num_trials is None else sweep.num_trials
-    size = points * math.prod(
-        len(entry.values) for entry in sweep.space.values() if entry.kind == "grid"
-    )
+    grid = [entry for entry in sweep.space.values() if entry.kind == "grid"]
+    size = points * math.prod(len(entry.values) for entry in grid)
     if size > MAX_TRIALS:
-        faults.append(
-            Fault(
-                "",
-                "sweep.space",
-                f"the grid has {size} combinations, expected at most {MAX_TRIALS}",
-            )
-        )
+        message = f"the grid has {size} combinations, expected at most {MAX_TRIALS}"
+        faults.append(Fault("", "sweep.space", message))
     return faults + list(_expression_faults(experiment, sweep))
 
 
@@ -129,9 +125,8 @@ def _expression_faults(experiment: Experiment, sweep: Sweep) -> Iterator[Fault]:
     settings = sweepable(type(experiment))
     for key, text in sweep.conditions.items():
         if key not in sweep.space:
-            yield Fault(
-                "", f"sweep.conditions.{key}", f"{key} is not swept, expected a key of sweep.space"
-            )
+            message = f"{key} is not swept, expected a key of sweep.space"
+            yield Fault("", f"sweep.conditions.{key}", message)
         yield from _expression_fault(f"sweep.conditions.{key}", text, settings)
     for text in sweep.constraints:
         yield from _expression_fault("sweep.constraints", text, settings)
@@ -145,31 +140,29 @@ def _expression_fault(key: str, text: str, settings: list[str]) -> Iterator[Faul
 
 
 def in_space(fault: Fault, overrides: Mapping[str, Any]) -> Fault:
-    """The fault of a trial as a fault of the swept values that it comes from."""
-    touched = [key for key in dict.fromkeys((fault.key, *fault.involves)) if key in overrides]
-    if not touched:
+    """The fault of a trial as a fault of the swept values that cause it."""
+    swept = [key for key in dict.fromkeys((fault.key, *fault.involves)) if key in overrides]
+    if not swept:
         return fault
-    first, *others = touched
-    beside = (
-        " with " + ", ".join(f"{key} {describe(overrides[key])}" for key in others)
-        if others
-        else ""
-    )
+    first, *others = swept
+    values = f"value {describe(overrides[first])}"
+    if others:
+        values += " with " + ", ".join(f"{key} {describe(overrides[key])}" for key in others)
     subject = "" if fault.key == first else f"{fault.key} "
-    message = f"value {describe(overrides[first])}{beside}: {subject}{fault.message}"
+    message = f"{values}: {subject}{fault.message}"
     return replace(fault, key=f"sweep.space.{first}", message=message)
 
 
 def _key_problem(experiment: Experiment, key: str) -> str | None:
     block = key.partition(".")[0]
     if block in NOT_SWEPT:
-        return f"{block} cannot be swept, it says where and how a run is done and not what is run"
+        return f"{block} cannot be swept: it sets where and how a run is executed, not what it computes"
     swept = sweepable(type(experiment))
     if key in swept:
         return None
-    inside = [name for name in swept if name.startswith(f"{key}.")]
-    if inside:
-        return f"{key} is a block, expected one of its keys: {', '.join(inside)}"
+    members = [name for name in swept if name.startswith(f"{key}.")]
+    if members:
+        return f"{key} is a block, expected one of its keys: {', '.join(members)}"
     return unknown_key(key, swept, elsewhere=swept)
 
 
@@ -177,7 +170,7 @@ def _value_faults(
     experiment: Experiment, sweep: Sweep, key: str, values: tuple[Any, ...]
 ) -> Iterator[Fault]:
     base = {**experiment.model_dump(mode="json"), "sweep": None}
-    first: dict[str, Any] = {}
+    seen: set[str] = set()
     kinds = _kind_with(experiment, sweep, key)
     if kinds is None:
         block, _, field = key.partition(".")
@@ -191,25 +184,21 @@ def _value_faults(
         try:
             trial = type(experiment).model_validate(data)
         except ValidationError as error:
-            yield from (
-                in_space(fault, {key: value}) for fault in translate(error, type(experiment), data)
-            )
+            for fault in translate(error, type(experiment), data):
+                yield in_space(fault, {key: value})
             continue
         if key == "evaluation.metrics" and sweep.metric not in trial.evaluation.metrics:
-            yield in_space(
-                Fault("", key, f"without {sweep.metric}, which is sweep.metric"), {key: value}
-            )
-        same = json.dumps(
-            trial.value(key)
-        )  # as the run will have it: 1 and 1.0 are one learning rate
-        if same in first:
-            yield Fault("", f"sweep.space.{key}", f"value {describe(value)} stands twice")
-        first.setdefault(same, value)
+            fault = Fault("", key, f"without {sweep.metric}, which is sweep.metric")
+            yield in_space(fault, {key: value})
+        text = json.dumps(trial.value(key))  # as the run has it: 1 and 1.0 are one learning rate
+        if text in seen:
+            yield Fault("", f"sweep.space.{key}", f"value {describe(value)} occurs twice")
+        seen.add(text)
 
 
 def _kind_with(experiment: Experiment, sweep: Sweep, key: str) -> dict[str, Any] | None:
-    """What has to be set so that `key` is one of its block: nothing, or a swept kind of the block.
-    None where no kind of the sweep has it."""
+    """The settings with which the block of `key` has this key: none, or a swept kind of the block.
+    None if no kind in the sweep has it."""
     block, _, field = key.partition(".")
     if block not in FAMILIES or not field or field == FAMILIES[block].key:
         return {}

@@ -1,7 +1,7 @@
-"""The `sweep` block of an experiment file: what to vary, how trials are chosen, and how much of it
-is run.
+"""The `sweep` block of an experiment file: the settings to vary, how trials are chosen, and the
+budget.
 
-What it demands of the other blocks stands in `rules.of_sweeps`, its space in `space`.
+`rules.sweeps` checks it against the other blocks, `space` checks its space.
 """
 
 from typing import Annotated, Literal
@@ -21,60 +21,60 @@ Space = Annotated[
 
 class Sweep(Block):
     metric: Metric = Field(
-        default="fid", description="What ranks the trials: one of evaluation.metrics."
+        default="fid", description="Metric that ranks the trials: one of evaluation.metrics."
     )
     mode: Literal["min", "max"] = Field(
-        default="min", description="Which end of the metric is best: min or max."
+        default="min", description="Whether the lowest or the highest value is best: min or max."
     )
     search: Literal["grid", "random", "optuna"] = Field(
         default="grid",
-        description="How trials are chosen: grid, every combination; random; optuna, where earlier were good (TPE).",
+        description="How trials are chosen: grid (every combination), random, or optuna (TPE, near good trials).",
     )
     num_trials: Count | None = Field(
         default=None,
-        description="Points that random and optuna draw, >= 1, each combined with the grid of all grid entries; null "
-        "for a grid search.",
+        description="Number of points that random or optuna draws, >= 1; each is combined with the grid of all grid "
+        "entries; null for a grid search.",
     )
     learn_from: Texts = Field(
         default=(),
-        description="Earlier sweeps under the same storage, each as name or name/id, whose finished trials optuna "
-        "starts from.",
+        description="Earlier sweeps under the same storage, as name or name/id; optuna starts from their finished "
+        "trials.",
     )
     conditions: Annotated[dict[str, Text], Say("a mapping of swept keys to expressions")] = Field(
         default={},
-        description="For a swept key the expression under which it is varied; where it does not hold the key is as in "
-        'the rest of the file. Example: {sampling.guidance: sampling.model == "teacher"}.',
+        description="Expressions by swept key: a key varies only if its expression holds, else it has the value of the "
+        'rest of the file. Example: {sampling.guidance: sampling.model == "teacher"}.',
     )
     constraints: Texts = Field(
         default=(),
-        description="Expressions that every trial has to fulfil, such as damping * 1 >= speed; others are left out.",
+        description="Expressions that must hold for every trial, such as damping * 1 >= speed; others are left out.",
     )
     scheduler: Literal["none", "asha"] = Field(
         default="none",
-        description="What stops poor trials early: none; asha, by the FID of their teachers after as many steps, which "
-        "evaluation.every has measured.",
+        description="Early stopping of poor trials: none, or asha, which compares the FIDs of teachers after equally "
+        "many steps, as measured by evaluation.every.",
     )
     grace_steps: Count | None = Field(
         default=None,
-        description="Teacher steps before which asha stops nobody, >= 1; null: evaluation.every.",
+        description="Teacher steps before which asha stops no trial, >= 1; null: evaluation.every.",
     )
     reduction_factor: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
         default=3,
-        description="Of how many trials asha lets one go on at each look, >= 2; looks are so many times "
-        "further apart each time.",
+        description="Reduction factor r of asha, >= 2: at each rung one of r trials continues, and the next rung "
+        "has r times as many steps.",
     )
     max_concurrent_trials: Count | None = Field(
         default=None,
-        description="Trials at once, >= 1; null: as many as there are CPUs and GPUs for.",
+        description="Maximum number of concurrent trials, >= 1; null: as many as fit the CPUs and GPUs.",
     )
     max_minutes: Positive | None = Field(
         default=None,
-        description="Minutes after which no further trial is begun, > 0; null: no such budget.",
+        description="Minutes after which no further trial starts, > 0; null: no limit.",
     )
     max_core_hours: Positive | None = Field(
         default=None,
-        description="Computing after which no further trial is begun, in hours times CPUs (GPUs where there are), > 0; "
-        "null: no such budget.",
+        description="Compute budget after which no further trial starts, in hours times CPUs (or GPUs, if the cluster "
+        "has any), > 0; null: no limit.",
     )
     space: Space = Field(
         description="Dotted keys of this file, each with {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, "

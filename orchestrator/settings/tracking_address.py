@@ -1,5 +1,4 @@
-"""Which addresses of tracking stores can work: a server's, an SQLite file's, or that of another
-database."""
+"""Checks the addresses of tracking stores: a server, an SQLite file, or another database."""
 
 import re
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ DATABASES = ("postgresql", "mysql", "mssql")
 EXPECTED = "a tracking server such as http://127.0.0.1:5000, a file such as sqlite:///mlflow.db, or a postgresql://, "
 EXPECTED += "mysql:// or mssql:// database"
 LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-OF_DATABASE = "name a file with it, such as ~/.pgpass for postgresql, or set up a tracking server before the database"
+OF_DATABASE = "use a password file, such as ~/.pgpass for postgresql, or a tracking server in front of the database"
 SQLITE_FILE = re.compile(r"(sqlite(?:\+[a-z]+)?:///)(.+)")
 SQLITE_SLIP = re.compile(r"sqlite(?:\+[a-z]+)?:/{0,2}(?=[^/])(.+)")
 HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
@@ -20,14 +19,14 @@ SERVER_SLIP = re.compile(r"(https?):/{0,3}(?=[^/])(.+)", re.IGNORECASE)
 
 
 def meant_uri(text: str) -> str:
-    """What a user means who writes `text` for a tracking store, environment variables in a file's
-    path replaced by their values; raises ValueError, with the nearest address that works, where it
-    is none, and where a password is in it, which would be written down with the settings."""
+    """The address of the tracking store that a user writes as `text`, with environment variables in
+    the path of a file replaced by their values. Raises ValueError, with the nearest valid address,
+    if it is not valid, or if it contains a password, which would be stored with the settings."""
     scheme, _, rest = text.partition("://")
     kind = scheme.partition("+")[0]
     if match := SQLITE_FILE.fullmatch(text):
         if match[2] == ":memory:":
-            raise ValueError(f"got {describe(text)}, which keeps nothing: expected {EXPECTED}")
+            raise ValueError(f"got {describe(text)}, which stores nothing: expected {EXPECTED}")
         return match[1] + meant(match[2])
     if not rest.strip("/") or not (kind in DATABASES or (scheme in SERVERS and _has_host(text))):
         near = _nearest(text)
@@ -36,18 +35,18 @@ def meant_uri(text: str) -> str:
     if _password(text):
         remedy = LOGIN if scheme in SERVERS else OF_DATABASE
         raise ValueError(
-            f"got {describe(text)}, expected no password, which would be written down: {remedy}"
+            f"got {describe(text)}, expected no password, which would be stored: {remedy}"
         )
     return text
 
 
 def as_uri(text: str) -> str:
-    """`meant_uri`, with the home folder in the place of ~."""
+    """`meant_uri` with ~ replaced by the home folder."""
     return expanded_uri(meant_uri(text))
 
 
 def sqlite_path(uri: str) -> str:
-    """The path in the address of an SQLite file, as it is written; empty for others."""
+    """The path in the address of an SQLite file, unchanged; empty for other addresses."""
     match = SQLITE_FILE.fullmatch(uri)
     return "" if match is None else match[2]
 
@@ -56,7 +55,7 @@ def _has_host(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, or too large
+    except ValueError:  # a port that is not a number, or too large
         return False
 
 
@@ -68,7 +67,7 @@ def _password(text: str) -> bool:
 
 
 def _nearest(text: str) -> str:
-    """The address that `text` most likely stands for; empty where none is likely."""
+    """The valid address that `text` most likely means; empty if there is none."""
     if match := SERVER_SLIP.fullmatch(text):
         near = f"{match[1].lower()}://{match[2]}"
         return near if near != text and _has_host(near) else ""

@@ -1,6 +1,6 @@
-"""Places as users write them in a file of settings, or with --set: environment variables are
-replaced by their values, and what can only be a slip is refused. What this project has kept of
-settings is not looked at so: a sweep is read without the variables of the shell that ran it."""
+"""Paths and addresses that users write in a file or with --set: environment variables are replaced
+by their values, and obvious mistakes are refused. Settings that this project has stored are not
+treated this way: a sweep is read without the variables of the shell that ran it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ PLACES: Mapping[str, Callable[[str], str]] = {
 
 
 def settled(data: Any) -> tuple[Any, list[Fault]]:
-    """`data` with its places as they are meant, and what is wrong with places, without sources."""
+    """`data` with its paths and addresses resolved, and their faults, without sources."""
     faults: list[Fault] = []
     for key, settle in PLACES.items():
         for path in (key.split("."), ["sweep", "space", key]):
@@ -31,16 +31,16 @@ def settled(data: Any) -> tuple[Any, list[Fault]]:
 def _changed(
     data: Any, path: list[str], settle: Callable[[str], str], key: str, faults: list[Fault]
 ) -> Any:
-    """`data` with every text at and below `path` settled; what is wrong with one is added to
+    """`data` with every text at and below `path` resolved by `settle`; its faults are added to
     `faults`, under `key`."""
     if path:
         if not isinstance(data, dict) or path[0] not in data:
             return data
         return {**data, path[0]: _changed(data[path[0]], path[1:], settle, key, faults)}
     if isinstance(data, list):
-        return [_changed(each, [], settle, key, faults) for each in data]
+        return [_changed(value, [], settle, key, faults) for value in data]
     if isinstance(data, dict):  # {grid: [...]} of a sweep
-        return {name: _changed(each, [], settle, key, faults) for name, each in data.items()}
+        return {name: _changed(value, [], settle, key, faults) for name, value in data.items()}
     if isinstance(data, str) and data:
         try:
             return settle(data)

@@ -1,8 +1,8 @@
-"""Reads a YAML file (or a value) into plain dicts, lists and scalars, and says exactly where it
-cannot.
+"""Reads a YAML file (or a value) into plain dicts, lists and scalars; an error names its line and
+column.
 
-YAML 1.1 reads some texts in ways nobody means: 010 is eight, 1:30 is ninety. Those are refused
-here, dates stay text, and what is left (`2e-4` is text, `no` is false) the fields' types catch."""
+YAML 1.1 reads some texts in unexpected ways: 010 is eight, 1:30 is ninety. These are refused here,
+and dates stay text. The types of the fields catch the rest (`2e-4` is text, `no` is false)."""
 
 import codecs
 import re
@@ -17,15 +17,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from orchestrator.fields.faults import ConfigError, Fault, describe
 
 MAX_BYTES = 1_000_000  # a file of settings has a few kilobytes
-MAX_NODES = (
-    50_000  # with every alias written out: nine lines of aliases can stand for a billion values
-)
+# with all aliases expanded: nine lines of aliases can expand to a billion values
+MAX_NODES = 50_000
 MAX_DEPTH = 50
 
-UTF_16 = (
-    codecs.BOM_UTF16_LE,
-    codecs.BOM_UTF16_BE,
-)  # that of UTF-32 begins with the same bytes, or a zero
+# the mark of UTF-32 starts with the same bytes, or with a zero
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CORE = "tag:yaml.org,2002:"
 PLAIN_TAGS = {
     CORE + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
@@ -35,8 +32,8 @@ OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader without dates and without the `=` scalar; a scalar that does not fit its tag is a
-    YAML error."""
+    """SafeLoader without dates and without the `=` scalar; a scalar that does not match its tag is
+    a YAML error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (the name and the type are PyYAML's)
         start: [
@@ -57,7 +54,7 @@ class Loader(yaml.SafeLoader):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The mapping in the file `path`; raises ConfigError that says what is wrong and where."""
+    """The mapping in the file `path`; raises ConfigError with the fault and its position."""
     source = str(path)
     data = load_text(_text(Path(path), source), source)
     if data is None:
@@ -70,8 +67,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load_text(text: str, source: str) -> Any:
-    """The one YAML document in `text`, None where there is none; faults are named after
-    `source`."""
+    """The single YAML document in `text`, None if it is empty; faults have this `source`."""
     loader = None
     try:
         loader = Loader(text)
@@ -93,23 +89,22 @@ def load_text(text: str, source: str) -> Any:
 
 def _text(path: Path, source: str) -> str:
     try:
-        found = path.stat()
-        regular = stat.S_ISREG(found.st_mode)
-        raw = path.read_bytes() if regular and found.st_size <= MAX_BYTES else None
+        status = path.stat()
+        regular = stat.S_ISREG(status.st_mode)
+        raw = path.read_bytes() if regular and status.st_size <= MAX_BYTES else None
     except FileNotFoundError:
         raise _error(source, "there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         reason = getattr(error, "strerror", None) or error
         raise _error(source, f"cannot be read: {reason}") from None
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise _error(source, "this is a directory, expected a YAML file")
     if not regular:  # a pipe or a device may never end
         raise _error(source, "this is not a regular file, expected a YAML file")
     if raw is None:
         raise _error(source, f"larger than {MAX_BYTES} bytes, expected a file of settings")
-    if (
-        raw.startswith(UTF_16) or b"\0" in raw[:2]
-    ):  # without a mark every other byte of plain text is zero
+    # without a mark every other byte of plain UTF-16 text is zero
+    if raw.startswith(UTF_16) or b"\0" in raw[:2]:
         raise _error(
             source, "UTF-16 text, as Windows writes it, expected UTF-8: save the file as UTF-8"
         )
@@ -118,9 +113,8 @@ def _text(path: Path, source: str) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
-        raise _error(
-            source, f"line {line}: not UTF-8 text ({byte}), save the file as UTF-8"
-        ) from None
+        message = f"line {line}: not UTF-8 text ({byte}), save the file as UTF-8"
+        raise _error(source, message) from None
 
 
 def _error(source: str, message: str) -> ConfigError:
@@ -138,17 +132,16 @@ def _explain(error: yaml.YAMLError, text: str) -> str:
     if error.context == "expected a single document in the stream":
         problem = "a second document starts here, expected one document in a file"
     elif "cannot start any token" in problem and "\\t" in problem:
-        problem = (
-            "a tab, indent with spaces"
-            if _indents(text, error.problem_mark)
-            else "a tab, write a space"
-        )
+        if _indents(text, error.problem_mark):
+            problem = "a tab, indent with spaces"
+        else:
+            problem = "a tab, write a space"
     mark = error.problem_mark or error.context_mark
     return f"{_place(mark)}: {problem}" if mark else problem
 
 
 def _indents(text: str, mark: yaml.Mark | None) -> bool:
-    """Whether nothing but blanks is before `mark` in its line."""
+    """Whether only blanks precede `mark` in its line."""
     return mark is None or not text[: mark.index].rpartition("\n")[2].strip()
 
 
@@ -157,8 +150,8 @@ def _place(mark: yaml.Mark) -> str:
 
 
 def _faults(root: Node) -> Iterator[str]:
-    """What is wrong in the tree before anything is built from it; stops at a tree that must not be
-    walked on."""
+    """The faults of the tree, before values are built from it. A tree that is too large is not
+    traversed."""
     too_large = _unbounded(root)
     if too_large:
         yield too_large
@@ -167,7 +160,7 @@ def _faults(root: Node) -> Iterator[str]:
     waiting = [root]
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:  # an alias: told about once
+        if id(node) in seen:  # an alias: report its faults once
             continue
         seen.add(id(node))
         if node.tag not in PLAIN_TAGS:
@@ -187,30 +180,27 @@ def _children(node: Node) -> list[Node]:
 
 
 def _unbounded(root: Node) -> str | None:
-    """Why the tree has no usable size: an alias inside its own anchor, too deep, or too many values
-    when expanded."""
-    measured: dict[int, tuple[int, int]] = {}  # of each node seen: how many values, how many levels
+    """Why the tree is too large: an anchor that contains itself, too many levels, or too many values
+    once expanded; None if its size is fine."""
+    measured: dict[int, tuple[int, int]] = {}  # by the node's id: number of values, of levels
     open_nodes: set[int] = set()
 
     def measure(node: Node, depth: int) -> tuple[int, int]:
         place = _place(node.start_mark)
         if id(node) in open_nodes:
             raise ValueError(f"{place}: an anchor that contains itself")
-        if depth > MAX_DEPTH:  # said here, before Python's own limit
+        if depth > MAX_DEPTH:  # checked before Python's own recursion limit
             raise ValueError(f"{place}: nested deeper than {MAX_DEPTH} levels")
         if id(node) not in measured:
             open_nodes.add(id(node))
             inner = [measure(child, depth + 1) for child in _children(node)]
-            measured[id(node)] = (
-                1 + sum(size for size, _ in inner),
-                1 + max((levels for _, levels in inner), default=0),
-            )
+            values = 1 + sum(size for size, _ in inner)
+            depth_below = 1 + max((levels for _, levels in inner), default=0)
+            measured[id(node)] = (values, depth_below)
             open_nodes.discard(id(node))
         size, levels = measured[id(node)]
         if size > MAX_NODES:
-            raise ValueError(
-                f"{place}: more than {MAX_NODES} values once its aliases are written out"
-            )
+            raise ValueError(f"{place}: more than {MAX_NODES} values once its aliases are expanded")
         if depth + levels > MAX_DEPTH + 1:  # through aliases
             raise ValueError(f"{place}: nested deeper than {MAX_DEPTH} levels")
         return size, levels
@@ -227,13 +217,13 @@ def _misread_number(node: ScalarNode) -> Iterator[str]:
         return
     text, place = node.value, _place(node.start_mark)
     if SEXAGESIMAL.fullmatch(text):
-        yield f'{place}: YAML 1.1 reads {text} in base 60, write the number out or "{text}" for text'
+        yield f'{place}: YAML 1.1 reads {text} in base 60, write a decimal number, or "{text}" for text'
     elif OCTAL.fullmatch(text) and text.strip("+-0_"):
         yield f'{place}: YAML 1.1 reads {text} in base 8, write {_decimal(text)} or "{text}" for text'
 
 
 def _decimal(text: str) -> str:
-    """An octal-looking text as its writer most likely meant it."""
+    """Text that looks octal, as the decimal number that its author most likely meant."""
     return ("-" if text[0] == "-" else "") + text.replace("_", "").lstrip("+-0")
 
 
@@ -246,10 +236,10 @@ def _key_faults(node: MappingNode) -> Iterator[str]:
         elif isinstance(key, ScalarNode) and key.tag == CORE + "str":
             name = key.value
         else:
-            shown = (
-                f"{key.value} ({key.tag.removeprefix(CORE)})" if isinstance(key, ScalarNode) else ""
-            )
-            yield f"{place}: the key {shown or 'made of a list or mapping'} is not text, put quotes around it"
+            shown = "made of a list or mapping"
+            if isinstance(key, ScalarNode):
+                shown = f"{key.value} ({key.tag.removeprefix(CORE)})"
+            yield f"{place}: the key {shown} is not text, put quotes around it"
             continue
         if name in first:
             yield f"{place}: duplicate key {describe(name)}, first given at {_place(first[name].start_mark)}"

@@ -1,1 +1,1 @@
-"""What workers and tasks run, with torch: training, sampling, evaluation."""
+"""The code that workers and tasks run with torch: training, sampling, evaluation."""

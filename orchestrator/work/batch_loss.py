@@ -1,4 +1,4 @@
-"""The loss of a training stage on one batch, or on this worker's part of it."""
+"""The loss of a training stage on a batch, or on this worker's shard of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Loss = Callable[
 
 @dataclass(frozen=True)
 class Group:
-    """This process's place in the worker group."""
+    """The position of this process in the worker group."""
 
     rank: int
     world: int
@@ -34,8 +34,8 @@ class Group:
 def batch_loss(
     stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group
 ) -> BatchLoss:
-    """The loss of part number k of a stage's batches; `frozen` is the network that teaches a
-    student, `averaged` the one whose weights are the average of those in training."""
+    """The loss of part number k of a stage's batches. `frozen`: the network that teaches a student.
+    `averaged`: the network with the exponential moving average of the weights in training."""
     spec = stage.training_spec
     seed = spec.seed
     batch_size = spec.optimise.batch_size
@@ -49,11 +49,11 @@ def batch_loss(
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)
-        # all workers draw the same
+        # all workers draw the same numbers
         generator = generator_for(seed, stage.stream, part, 0, device=group.device)
-        labels = (
-            sent(data.labels[index], group.device) if labelled and data.labels is not None else None
-        )
+        labels = None
+        if labelled and data.labels is not None:
+            labels = sent(data.labels[index], group.device)
         x0 = data.batch(index, group.device)
         if spec.flip:
             x0 = flip(x0, generator)
@@ -75,9 +75,8 @@ def _teacher_loss(spec: TeacherSpec, path: building.Path) -> Loss:
             labels = drop_labels(labels, spec.label_dropout, generator)
         if not spec.augment:
             return flow_matching_loss(model, path, x0, labels, generator, shard)
-        x0, told = augment(x0, generator, spec.augment)
-        return flow_matching_loss(
-            partial(model, augment=told[shard]), path, x0, labels, generator, shard
-        )
+        x0, augmentation = augment(x0, generator, spec.augment)
+        conditioned = partial(model, augment=augmentation[shard])
+        return flow_matching_loss(conditioned, path, x0, labels, generator, shard)
 
     return loss

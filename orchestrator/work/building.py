@@ -1,5 +1,4 @@
-"""From the settings that a stage carries to kaccore's objects. One place, used wherever a stage
-runs."""
+"""Builds kaccore's objects from the settings of a stage, for all code that runs stages."""
 
 from dataclasses import asdict
 from typing import Any
@@ -20,11 +19,11 @@ from orchestrator.store.store import Store
 
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:
-    """The network of a chain, with freshly drawn weights that depend on the teacher's seed alone;
-    with `two_times` one that is also told where its step ends.
+    """The network of a chain with random initial weights, which depend only on the teacher's seed.
+    `two_times`: the network also takes the end time of its step.
 
-    Channels last in memory: the convolutions' backward pass is a fifth faster so, on CPUs as on
-    GPUs."""
+    The memory format is channels last: the backward pass of convolutions is then a fifth faster, on
+    CPUs and on GPUs."""
     kind, arguments = architecture(teacher, data, two_times)
     torch.manual_seed(derive_seed(teacher.teacher_spec.seed, "weights"))
     return kind(**arguments).to(memory_format=torch.channels_last)
@@ -33,11 +32,13 @@ def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Modu
 def architecture(
     teacher: Stage, data: ImageData, two_times: bool = False
 ) -> tuple[type[nn.Module], dict[str, Any]]:
-    """The class of a chain's network, and the plain arguments that it is made with."""
+    """The class of a chain's network, and its arguments."""
     spec = teacher.teacher_spec
     options: dict[str, Any] = {"classes": data.classes if spec.labelled else 0}
-    options |= {"two_times": two_times} if two_times else {}
-    options |= {"augment_dim": AUGMENT_DIM} if spec.augment else {}
+    if two_times:
+        options["two_times"] = True
+    if spec.augment:
+        options["augment_dim"] = AUGMENT_DIM
     return spec.model.network(), spec.model.arguments(data) | options
 
 
@@ -55,17 +56,17 @@ def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]
 
 
 def student(store: Store, stage: Stage, data: ImageData) -> nn.Module:
-    """What is trained as the student `stage`, started from averaged weights of the student before
-    it or its teacher."""
+    """The module that is trained as the student `stage`, initialised with the averaged weights of
+    the previous student or of the teacher."""
     start = stage.teacher if of_student(stage).from_teacher else stage.parents[-1]
     model = network(stage.teacher, data, two_times=stage.jumps)
-    model.load_state_dict(averaged(store, start), strict=not stage.jumps)  # its end is new
+    model.load_state_dict(averaged(store, start), strict=not stage.jumps)  # end time: new weights
     return of_student(stage).trained(model)
 
 
 def of_student(stage: Stage) -> Student:
-    """How the student `stage` is trained."""
-    assert stage.student is not None, f"{stage.label} is no student"
+    """The distillation settings of the student `stage`."""
+    assert stage.student is not None, f"{stage.label} is not a student"
     return stage.student
 
 
@@ -75,8 +76,8 @@ def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
 
 
 def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -> Distiller:
-    """The loss of the student `stage` over its frozen `teacher`; `target` is the moving average of
-    the student."""
+    """The loss of the student `stage` with its frozen `teacher`; `target`: the exponential moving
+    average of the student."""
     return of_student(stage).build(teacher, path, target)
 
 
@@ -86,7 +87,7 @@ def path(teacher: Stage, data: ImageData) -> Path:
 
 
 def optimiser_settings(stage: Stage) -> Settings:
-    """How a training stage is optimised; its random numbers come from its seed and its key."""
+    """The optimisation settings of a training stage."""
     settings = asdict(stage.training_spec.optimise)
     del settings["batch_size"]
     return Settings(seed=stage.training_spec.seed, **settings)

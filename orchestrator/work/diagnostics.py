@@ -1,6 +1,7 @@
-"""What is looked at beside the metrics: how trajectories move, what is near the training images,
-how far a student strays from its teacher."""
+"""Diagnostics beside the metrics: the energy of trajectories, the distance to the nearest training
+images, and the gap between a student and its teacher."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,15 @@ from orchestrator.plan.stage import Stage
 from orchestrator.work import building, pictures
 
 GAP_SAMPLES = 256
-GAP_SUBSTEPS = (
-    32  # of the teacher on the whole way at least, for the curve between the student's times
-)
-TRAINING_IMAGES = 50_000  # the first so many are compared with
+# minimum steps of the teacher from noise to data, for the curve between the student's times
+GAP_SUBSTEPS = 32
+TRAINING_IMAGES = 50_000  # samples are compared with at most this many, the first ones
 NEAREST_SHOWN = 16
 
 
 def of_trajectories(energy: Tensor, summary: TrajectorySummary) -> dict[str, float]:
-    """Kinetic path energy in all, early and late, the largest velocity of a coordinate, and how
-    many were faster than light: of a path without a bound none can be, and the number is left
-    out."""
+    """The kinetic path energy in total, early and late, the largest velocity of a coordinate, and the
+    number of light cone violations, which is left out for a path without a speed limit."""
     values = {
         "kinetic_path_energy": float(energy.mean()),
         "kinetic_path_energy_early": float(summary.early_energy.mean()),
@@ -42,30 +41,32 @@ def of_trajectories(energy: Tensor, summary: TrajectorySummary) -> dict[str, flo
 
 def nearest(images: Tensor, data: ImageData) -> Nearest:
     """The two nearest training images of each generated one."""
-    compared = torch.arange(min(len(data), TRAINING_IMAGES))  # as floats all may not fit
+    compared = torch.arange(
+        min(len(data), TRAINING_IMAGES)
+    )  # all images as floats may not fit in memory
     return nearest_images(images.float(), data.batch(compared))
 
 
 def of_memorisation(found: Nearest, energy: Tensor) -> dict[str, float]:
-    """The share of copies, the mean distance to the nearest training image, and its rank
-    correlation with energy."""
+    """The fraction of copies, the mean distance to the nearest training image, and its rank
+    correlation with energy, which is left out if it is not defined."""
     values = {
         "memorisation_fraction": memorisation_fraction(found.distances),
         "nearest_distance": float(found.distances[:, 0].mean()),
     }
-    correlation = rank_correlation(energy, found.distances[:, 0])
-    return (
-        values
-        if correlation.rho != correlation.rho
-        else values | {"energy_distance_rank": correlation.rho}
-    )
+    rho = rank_correlation(energy, found.distances[:, 0]).rho
+    if not math.isnan(rho):
+        values["energy_distance_rank"] = rho
+    return values
 
 
 def save_nearest(folder: Path, images: Tensor, found: Tensor, data: ImageData) -> None:
-    """nearest.png: generated images, and below each the training image nearest to it."""
+    """nearest.png: generated images, and below each its nearest training image, number
+    `found` (N,)."""
     rows = []
     for start in range(0, min(NEAREST_SHOWN, len(images)), 8):
-        rows += [images[start : start + 8], data.images[found[start : start + 8]]]
+        rows.append(images[start : start + 8])
+        rows.append(data.images[found[start : start + 8]])
     pictures.save_grid(folder / "nearest.png", torch.cat(rows))
 
 
@@ -78,8 +79,9 @@ def of_gap(
     labels: Any,
     folder: Path,
 ) -> dict[str, float]:
-    """How far the student is from its first teacher at the ends of its steps and on the way, with
-    the bound on the latter; the curves are gap.json and gap.png in `folder`."""
+    """The distance of the student from its first teacher, at the ends of its steps and along the
+    trajectory, with an upper bound of the latter. Writes the curves to gap.json and gap.png in
+    `folder`."""
     spec = stage.evaluation_spec
     steps = spec.sampling.steps
     first = stage.parents[0].lineage()[1].student

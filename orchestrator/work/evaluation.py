@@ -1,5 +1,5 @@
-"""Sampling and scoring, as functions for Ray tasks: warm processes keep the model, the data and the
-features."""
+"""Sampling and scoring, as functions for Ray tasks. Processes that are reused cache the model and the
+data."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,14 +39,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Task = Callable[Concatenate[Stage, str, P], T]  # of a stage and the storage
 
-GRID_IMAGES = 64  # images kept of every evaluation
-REAL_SPLITS = 3  # of the real images, for what a perfect model would score
+GRID_IMAGES = 64  # images stored of every evaluation
+REAL_SPLITS = 3  # splits of the real images, for the FID of a perfect model
 
 
 class Part(NamedTuple):
-    """Some of an evaluation's images, `first` and on: what an extractor says of them, how they came
-    to be, and what they are near to. The images themselves, as the data has them, are kept of the
-    first few alone."""
+    """A part of an evaluation's images: the outputs of the extractor, the labels, the statistics of
+    sampling, and the nearest training images. Only the first few `images` of an evaluation are
+    stored, with the shape and type of the data."""
 
     outputs: Outputs
     labels: Tensor | None
@@ -58,8 +58,8 @@ class Part(NamedTuple):
     seconds: float
 
 
-def _heard(task: Task[P, T]) -> Task[P, T]:
-    """`task`, whose warnings are kept in the store, and which says there what it does first."""
+def _reported(task: Task[P, T]) -> Task[P, T]:
+    """`task` with its warnings and its progress written to the store; see `reporting`."""
 
     @wraps(task)
     def run(stage: Stage, storage: str, *arguments: P.args, **more: P.kwargs) -> T:
@@ -69,7 +69,7 @@ def _heard(task: Task[P, T]) -> Task[P, T]:
     return run
 
 
-@_heard
+@_reported
 def sample_part(
     stage: Stage,
     storage: str,
@@ -85,17 +85,17 @@ def sample_part(
     model = network(storage, trained, where).to(device())
     spec = stage.evaluation_spec
     seed = derive_seed(spec.seed, "evaluation", replica)
-    wanted = spec.sampling.labels
-    labels = labels_for(trained, wanted, data, seed, range(first, first + count))
-    began = time.perf_counter()
-    samples = draw(trained, spec.sampling, model, data, range(first, first + count), seed, labels)
-    seconds = time.perf_counter() - began
+    indices = range(first, first + count)
+    labels = labels_for(trained, spec.sampling.labels, data, seed, indices)
+    start = time.perf_counter()
+    samples = draw(trained, spec.sampling, model, data, indices, seed, labels)
+    seconds = time.perf_counter() - start
     images = data.from_floats(samples.images)
     features, extraction = measured_with(stage.parents[1], Store(storage), weights)
     outputs = extract_with_logits(images, features, device=device(), **extraction)
-    found = (
-        diagnostics.nearest(samples.images, data) if "memorisation" in spec.diagnostics else None
-    )
+    nearest = None
+    if "memorisation" in spec.diagnostics:
+        nearest = diagnostics.nearest(samples.images, data)
     assert samples.trajectory is not None, "a part has images"
     return Part(
         outputs,
@@ -104,13 +104,13 @@ def sample_part(
         samples.nfe,
         samples.kinetic_path_energy,
         samples.trajectory,
-        found,
+        nearest,
         seconds,
     )
 
 
 def kept(data: ImageData) -> int:
-    """How many samples of an evaluation are kept themselves."""
+    """The number of samples of an evaluation that are stored."""
     return pictures.SCATTERED if isinstance(data, PointData) else GRID_IMAGES
 
 
@@ -123,8 +123,8 @@ def draw(
     seed: int,
     labels: Tensor | None,
 ) -> Samples:
-    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, as
-    `setting` asks."""
+    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, with the
+    sampling settings `setting`."""
     path = building.path(stage, data)
     shape = (len(indices), data.channels, data.size, data.size)
     common: dict[str, Any] = {
@@ -149,19 +149,18 @@ def draw(
 
 
 def grid_of(stage: Stage, setting: Sampling) -> tuple[float, ...] | None:
-    """The times of the steps in which the trained `stage` is sampled, from 1 to 0; None:
-    uniform."""
+    """The time grid with which the trained `stage` is sampled, from 1 to 0; None: uniform."""
     own = None if stage.student is None else stage.student.grid
     return own or setting.times
 
 
-@_heard
+@_reported
 def score(
     stage: Stage, storage: str, where: DatasetKind, seconds: float, *parts: Part
 ) -> dict[str, Any]:
     """Compare the images of all `parts`, grouped by sampling seed, with the reference; publish and
-    return it."""
-    began = time.perf_counter()
+    return the metrics. `seconds`: the time that sampling took."""
+    start = time.perf_counter()
     store = Store(storage)
     spec = stage.evaluation_spec
     seeds = spec.seeds
@@ -170,18 +169,11 @@ def score(
     per_seed = len(parts) // seeds
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
     scores = [_compare(group, reference, data, stage) for group in groups]
-    metrics = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-    spread = (
-        {f"{k}_std": float(np.std([s[k] for s in scores], ddof=1)) for k in scores[0]}
-        if seeds > 1
-        else {}
-    )
     energy = torch.cat([p.energy for p in parts])
     gathered = store.gather(stage)
     images = torch.cat([p.images for p in groups[0]])
     result = {
-        **metrics,
-        **spread,
+        **_over_seeds(scores),
         "fid_features": reference.features,
         "nfe": parts[0].nfe,
         "seconds_per_image": sum(p.seconds for p in parts) / (spec.samples * seeds),
@@ -194,20 +186,32 @@ def score(
         "samples": spec.samples,
     }
     write_json(gathered / layout.METRICS, result)
-    labels = [p.labels for p in groups[0] if p.labels is not None]
-    pictures.save_npz(
-        gathered / "samples.npz", images, torch.cat(labels)[: len(images)] if labels else None
-    )
+    label_parts = [p.labels for p in groups[0] if p.labels is not None]
+    labels = torch.cat(label_parts)[: len(images)] if label_parts else None
+    pictures.save_npz(gathered / "samples.npz", images, labels)
     pictures.save_samples(gathered / layout.SAMPLES, images, data)
-    store.publish(stage, gathered, seconds + time.perf_counter() - began)
+    store.publish(stage, gathered, seconds + time.perf_counter() - start)
     return result
+
+
+def _over_seeds(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the sampling seeds, and, of several seeds, its standard
+    deviation."""
+    means: dict[str, float] = {}
+    deviations: dict[str, float] = {}
+    for name in scores[0]:
+        values = [score[name] for score in scores]
+        means[name] = float(np.mean(values))
+        if len(values) > 1:
+            deviations[f"{name}_std"] = float(np.std(values, ddof=1))
+    return means | deviations
 
 
 def _compare(
     parts: Sequence[Part], reference: Reference, data: ImageData, stage: Stage
 ) -> dict[str, float]:
-    """The metrics of one sampling seed's images; beside FID what a perfect model would score with
-    so few."""
+    """The metrics of one sampling seed's images; beside FID also `fid_of_real`, the FID of a perfect
+    model with equally few images."""
     metrics = stage.evaluation_spec.metrics
     seed = stage.evaluation_spec.seed
     features = torch.cat([p.outputs.features for p in parts])
@@ -231,14 +235,13 @@ def _compare(
 def _memorisation(
     parts: Sequence[Part], energy: Tensor, images: Tensor, data: ImageData, folder: Path
 ) -> dict[str, float]:
-    found = [p.nearest for p in parts if p.nearest is not None]
-    if not found:
+    nearest = [p.nearest for p in parts if p.nearest is not None]
+    if not nearest:
         return {}
+    distances = torch.cat([part.distances for part in nearest])
+    indices = torch.cat([part.indices for part in nearest])
     if not isinstance(data, PointData):
-        diagnostics.save_nearest(
-            folder, images, torch.cat([f.indices[:, 0] for f in found])[: len(images)], data
-        )
-    distances, indices = (torch.cat(each) for each in zip(*found, strict=True))
+        diagnostics.save_nearest(folder, images, indices[: len(images), 0], data)
     return diagnostics.of_memorisation(Nearest(distances, indices), energy)
 
 
@@ -252,12 +255,12 @@ def _gap(
     teacher = trained.teacher
     shape = (diagnostics.GAP_SAMPLES, data.channels, data.size, data.size)
     labels = labels_for(teacher, None, data, spec.seed, range(shape[0]))
-    teaching, taught = (network(storage, each, where).to(device()) for each in (teacher, trained))
+    teacher_network = network(storage, teacher, where).to(device())
+    student_network = network(storage, trained, where).to(device())
     if trained.jumps:
-        taught = UniformJumps(taught, spec.sampling.steps)
-    return diagnostics.of_gap(
-        teaching, taught, stage, building.path(teacher, data), shape, labels, folder
-    )
+        student_network = UniformJumps(student_network, spec.sampling.steps)
+    path = building.path(teacher, data)
+    return diagnostics.of_gap(teacher_network, student_network, stage, path, shape, labels, folder)
 
 
 def _likelihood(
@@ -271,38 +274,41 @@ def _likelihood(
     )
 
 
-@_heard
+@_reported
 def build_reference(
     stage: Stage, storage: str, where: DatasetKind, weights: FeatureWeights
 ) -> None:
-    """Features and their statistics of all real images, computed once a data set and kept."""
-    began, store = time.perf_counter(), Store(storage)
+    """Compute and publish the features of all real images and their statistics, once for each data
+    set."""
+    start = time.perf_counter()
+    store = Store(storage)
     data = data_of(stage, where)
     features, extraction = measured_with(stage, store, weights)
     reference = Reference.build(data, features, device=device(), **extraction)
     gathered = store.gather(stage)
     reference.save(gathered / "reference.safetensors")
     write_bytes(gathered / REAL, pictures.panel(data))
-    store.publish(stage, gathered, time.perf_counter() - began)
+    store.publish(stage, gathered, time.perf_counter() - start)
 
 
-@_heard
+@_reported
 def train_features(stage: Stage, storage: str, where: DatasetKind, weights: FeatureWeights) -> None:
-    """Train the data's own network, whose features its numbers are then measured with."""
-    began, store = time.perf_counter(), Store(storage)
+    """Train the feature extractor of the data set and publish it."""
+    start = time.perf_counter()
+    store = Store(storage)
     assert isinstance(stage.spec, FeaturesSpec)
     own = train_own(data_of(stage, where), own_name(stage.key), stage.spec.training, device())
     gathered = store.gather(stage)
     own.save(gathered / OWN_FILE)
     write_json(gathered / ABOUT, {**asdict(own.facts), "text": str(own.facts)})
-    store.publish(stage, gathered, time.perf_counter() - began)
+    store.publish(stage, gathered, time.perf_counter() - start)
 
 
 def measured_with(
     reference: Stage, store: Store, weights: FeatureWeights
 ) -> tuple[str, dict[str, Any]]:
-    """The features of a `reference` stage, and where their weights are: in the store, if they are
-    the data's own."""
+    """The features of a `reference` stage, and the arguments that give their weights: a file in the
+    store if the extractor was trained on the data."""
     spec = reference.reference_spec
     if spec.plugin is not None:
         spec.plugin.imported()
@@ -314,9 +320,9 @@ def measured_with(
 def choose_labels(
     wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
 ) -> Tensor | None:
-    """The labels of images number `indices`: `wanted` in turn, or, for None, the data's own in a
-    random order, so that as many images as the data has get each label exactly as often. None for
-    data without labels."""
+    """The labels of images number `indices`: `wanted` in turn, or, for None, the labels of the data
+    in random order, so that as many images as the data has have each label equally often as the
+    data. None for data without labels."""
     if data.labels is None:
         return None
     at = torch.tensor(indices)
@@ -330,30 +336,29 @@ def choose_labels(
 def labels_for(
     trained: Stage, wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
 ) -> Tensor | None:
-    """The labels with which a `trained` teacher or student draws: see `choose_labels`; None where
-    it knows none."""
+    """The labels with which a `trained` teacher or student is sampled, see `choose_labels`; None if
+    it was trained without labels."""
     labelled = trained.teacher_spec.labelled
     return choose_labels(wanted, data, seed, indices) if labelled else None
 
 
 def device() -> str:
-    """Where networks are evaluated on this machine."""
+    """The device on which this machine evaluates networks."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=4)
 def network(storage: str, stage: Stage, where: DatasetKind) -> nn.Module:
-    """The finished network of a teacher or student, kept for the next time."""
+    """The finished network of a teacher or student, cached."""
     return building.trained(Store(storage), stage, data_of(stage, where))
 
 
 def data_of(stage: Stage, where: DatasetKind) -> ImageData:
-    """The data set of `stage`, from where a trial's settings say that it lies; see
-    `plan.data.checked`."""
+    """The data set of `stage`, read with the settings `where`; see `plan.data.checked`."""
     return dataset_info.checked(_images(where), stage)
 
 
 @lru_cache(maxsize=2)
 def _images(where: DatasetKind) -> ImageData:
-    """The data set, kept for the next time."""
+    """The data set, cached."""
     return dataset_info.images(where)

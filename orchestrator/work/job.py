@@ -1,4 +1,4 @@
-"""What is asked of a worker group or a task: plain data, which whoever asks holds without importing
+"""The requests to a worker group or a task: plain data that a driver builds without importing
 torch."""
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from orchestrator.settings.experiment import Experiment
 
 
 class FeatureWeights(NamedTuple):
-    """A weights file for the feature extractor, with its checksum; (None, None): the extractor's
-    own."""
+    """A weights file of the feature extractor, with its checksum; (None, None): the official
+    weights."""
 
     path: str | None = None
     sha256: str | None = None
@@ -19,8 +19,8 @@ class FeatureWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class Saving:
-    """How unfinished training is saved: at most so many `steps` and `minutes` apart; the newest
-    `keep` checkpoints stay, and the best one."""
+    """The checkpoints of unfinished training: at most `steps` and `minutes` apart; the newest `keep`
+    and the best one are kept."""
 
     steps: int
     minutes: float
@@ -29,8 +29,8 @@ class Saving:
 
 @dataclass(frozen=True)
 class Watch:
-    """Every so many steps `samples` images of the teacher are compared with `reference`, a finished
-    stage."""
+    """The measurement of a teacher's FID during training: after each `every` steps, `samples` images
+    are compared with `reference`, a finished stage."""
 
     every: int
     samples: int
@@ -44,15 +44,15 @@ class Watch:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker group is asked to do."""
+    """The training that a worker group is to do."""
 
     stages: tuple[Stage, ...]
-    leases: tuple[int, ...]  # the number of the lease under which each is run
+    leases: tuple[int, ...]  # the number of the lease of each stage
     storage: str
     data: DatasetKind
     saving: Saving
     threads: int
-    run: str  # the invocation that asks: a failure is final for it, and tried again by the next one
+    run: str  # the invocation: a failure is final for it, and the next one retries
     compile: bool = False
     watch: Watch | None = None
 
@@ -63,7 +63,7 @@ def weights_of(config: Experiment) -> FeatureWeights:
 
 
 def watch_of(config: Experiment, reference: Stage | None) -> Watch | None:
-    """How a run watches its teacher; None where it does not."""
+    """The measurement of the teacher during training that `config` sets; None if it sets none."""
     evaluation = config.evaluation
     if evaluation.every is None or reference is None:
         return None

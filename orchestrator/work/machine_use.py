@@ -1,4 +1,4 @@
-"""What a training process takes of its machine: CPU, memory and GPU, sampled while it trains."""
+"""The CPU, memory and GPU usage of a training process, sampled while it trains."""
 
 import time
 from contextlib import suppress
@@ -8,14 +8,14 @@ import psutil
 import torch
 
 EVERY_SECONDS = 10.0
-POINTS = 200  # beyond, every other one is dropped, and samples are taken half as often
+POINTS = 200  # if there are more, every second one is dropped, and the interval is doubled
 
 
 class SystemUse:
-    """Samples of this process and of the GPU `device`, if it is one: `points`, oldest first, each
-    with its `step` and the `seconds` for which the stage had been trained.
+    """Samples of this process, and of `device` if it is a GPU: `points`, oldest first, each with its
+    `step` and the `seconds` of training until then.
 
-    cpu_percent    of one core, since the sample before: four busy threads are 400
+    cpu_percent    of one core, since the previous sample: four busy threads are 400
     memory_mb      resident memory
     gpu_percent    of the whole device, where pynvml is installed
     gpu_memory_mb  in use on the whole device
@@ -25,11 +25,11 @@ class SystemUse:
         self.device, self.every = device, EVERY_SECONDS
         self.points: list[dict[str, float]] = []
         self._process = psutil.Process()
-        self._process.cpu_percent()  # from here on it counts
+        self._process.cpu_percent()  # the first call starts the measurement
         self._sampled = time.monotonic()
 
     def after(self, step: int, seconds: float) -> None:
-        """Note a step: take a sample where one is due."""
+        """Take a sample if one is due after this step."""
         if time.monotonic() - self._sampled >= self.every:
             self.sample(step, seconds)
 
@@ -45,19 +45,17 @@ class SystemUse:
         return {"points": self.points, "every": self.every}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's `state`."""
+        """Resume from the `state` in a checkpoint."""
         self.points, self.every = state["points"], state["every"]
 
     def _now(self) -> dict[str, float]:
-        found = {
+        usage = {
             "cpu_percent": self._process.cpu_percent(),
             "memory_mb": self._process.memory_info().rss / 1e6,
         }
         if self.device.type == "cuda":
-            with suppress(
-                Exception
-            ):  # whatever a driver answers, or refuses to: no training ends over it
+            with suppress(Exception):  # no error of a driver may end training
                 free, total = torch.cuda.mem_get_info(self.device)
-                found["gpu_memory_mb"] = (total - free) / 1e6
-                found["gpu_percent"] = float(torch.cuda.utilization(self.device))
-        return {k: round(v, 1) for k, v in found.items()}
+                usage["gpu_memory_mb"] = (total - free) / 1e6
+                usage["gpu_percent"] = float(torch.cuda.utilization(self.device))
+        return {name: round(value, 1) for name, value in usage.items()}

@@ -1,11 +1,11 @@
-"""The mark by which this project knows its own pictures, so that a command does not replace
-somebody's photo."""
+"""The mark with which this project recognises its own pictures, so that a command does not overwrite
+a user's picture."""
 
 import struct
 import zlib
 
 MADE = b"made by kacflow"
-HEAD = 33  # bytes of a PNG's signature and its first chunk, which has the size
+HEAD = 33  # bytes of a PNG's signature and its first chunk (IHDR)
 
 
 def marked(png: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Images drawn from a `network_folder`: what `orchestrator.sample` draws for the same numbers."""
+"""Samples images from a `network_folder`: the same as `orchestrator.sample` for the same settings."""
 
 import json
 import os
@@ -23,15 +23,15 @@ from orchestrator.work import building
 from orchestrator.work.evaluation import draw, labels_for
 from orchestrator.work.requests import RequestError, check_fields, number, whole
 
-# the environment variable that names the plugins which a served network may import
+# the environment variable that lists the plugins which a served network may import
 ALLOWED = "KACFLOW_PLUGINS"
 ASKED = ("count", "seed", "steps", "labels")
-MOST = 4096  # images of one request: more would hold up everybody else's
+MOST = 4096  # images per request: more would delay other requests too long
 
 
 class NetworkSampler:
-    """Draws images from the network in such a folder. Raises ValueError where it was written by
-    another version of this project, which may build another network from the same configuration."""
+    """Samples images from the network in `folder`. Raises ValueError if another version of this
+    project wrote it, which may build another network from the same configuration."""
 
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ class NetworkSampler:
         self.stage = self._stage(self.config)
         if self.stage.key != facts["stage"]:
             raise ValueError(
-                f"{folder}: written by another version of this project: expected stage {facts['stage']}"
+                f"{folder}: another version of this project wrote it: expected stage {facts['stage']}"
             )
         self.data = _data(self.config, facts["data"])
         weights = read_tensors(folder / WEIGHTS, facts["sha256"])
@@ -48,14 +48,19 @@ class NetworkSampler:
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def draw(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`images`, `count` (1) of them, (count, H, W, C) in 0 to 255, or `points` (count, 2), and
-        their `nfe`; image k of a `seed` (0) is always the same. `steps` and `labels`, which are
-        taken in turn, are by default the configuration's, labels else 0, 1, 2 ... Raises
-        RequestError."""
+        """`images` (count, H, W, C) from 0 to 255, or `points` (count, 2), and their `nfe`. Raises
+        RequestError.
+
+        Fields of `request`: `count` (default 1); `seed` (default 0), image k of a seed is always the
+        same; `steps` (default: the configuration's); `labels`, used in turn (default: the
+        configuration's, else all classes)."""
         check_fields(request, ASKED)
-        count, seed = number(request, "count", 1, 1, MOST), number(request, "seed", 0, 0, 2**63 - 1)
+        count = number(request, "count", 1, 1, MOST)
+        seed = number(request, "seed", 0, 0, 2**63 - 1)
         setting = self._setting(request)
-        wanted = setting.labels if setting.labels is not None else list(range(self.data.classes))
+        wanted = setting.labels
+        if wanted is None:
+            wanted = tuple(range(self.data.classes))
         labels = labels_for(self.stage, wanted, self.data, seed, range(count))
         samples = draw(self.stage, setting, self.model, self.data, range(count), seed, labels)
         drawn = self.data.from_floats(samples.images)
@@ -64,14 +69,14 @@ class NetworkSampler:
         return {"images": drawn.permute(0, 2, 3, 1).tolist(), "nfe": samples.nfe}
 
     def _setting(self, request: dict[str, Any]) -> Sampling:
-        """The sampling settings that a request means, checked as a configuration is."""
+        """The sampling settings of a request, checked like a configuration."""
         values: dict[str, Any] = {}
         if request.get("steps") is not None:
             values["sampling.steps"] = self._steps(number(request, "steps", 1, 1, 2**31))
         if request.get("labels") is not None:
             labels = list(request["labels"])
             if not self.teacher.teacher_spec.labelled or not self.data.classes:
-                raise RequestError(f"labels: got {labels}, but this network knows none")
+                raise RequestError(f"labels: got {labels}, but this network has no labels")
             last = self.data.classes - 1
             if not labels or not all(whole(label) and 0 <= label <= last for label in labels):
                 raise RequestError(
@@ -86,17 +91,14 @@ class NetworkSampler:
     def _steps(self, steps: int) -> int:
         if self.stage is self.teacher:
             return steps
-        possible = [
-            n for n, student in students(self.config, self.teacher).items() if student == self.stage
-        ]
+        by_steps = students(self.config, self.teacher)
+        possible = [count for count, student in by_steps.items() if student == self.stage]
         if steps not in possible:
-            there = (
-                str(possible[0])
-                if len(possible) == 1
-                else f"one of {', '.join(map(str, possible))}"
-            )
+            expected = ", ".join(map(str, possible))
+            if len(possible) > 1:
+                expected = f"one of {expected}"
             raise RequestError(
-                f"steps: got {steps}, but this is {self.stage.label}: expected {there}"
+                f"steps: got {steps}, but this is {self.stage.label}: expected {expected}"
             )
         return steps
 
@@ -107,8 +109,8 @@ class NetworkSampler:
 
 
 def _config(folder: Path, needed: list[str]) -> Experiment:
-    """The configuration in `folder`. A plugin is imported, and so its code run, only where the
-    environment names it: the folder may be somebody else's. Raises ValueError where it does not."""
+    """The configuration in `folder`. A plugin is imported, which runs its code, only if the
+    environment lists it: the folder may come from someone else. Raises ValueError if it does not."""
     settings = yaml_reader.read(folder / CONFIG)
     allowed = [name for name in os.environ.get(ALLOWED, "").split(os.pathsep) if name]
     if needed and not allowed:
@@ -118,15 +120,13 @@ def _config(folder: Path, needed: list[str]) -> Experiment:
 
 
 def _data(sampled: Experiment, sizes: dict[str, int]) -> ImageData:
-    """What sampling has to know of the data: its shape and how many classes there are, or, for a
-    prior that starts from noised data, all of it, from where the configuration says that it
-    lies."""
+    """The data that sampling needs: its shape and its classes, or, for a prior that contains training
+    images, the whole data set, read with the configuration's settings."""
     if sampled.path.starts_from_data:
         return data.images(sampled.data)
     points = sampled.data.facts.points
     kind, dtype = (PointData, torch.float32) if points else (ImageData, torch.uint8)
     none = torch.zeros(0, sizes["channels"], sizes["size"], sizes["size"], dtype=dtype)
     names = tuple(map(str, range(sizes["classes"])))
-    return kind(
-        sampled.data.name, none, torch.zeros(0, dtype=torch.int64) if names else None, names
-    )
+    labels = torch.zeros(0, dtype=torch.int64) if names else None
+    return kind(sampled.data.name, none, labels, names)

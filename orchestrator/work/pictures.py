@@ -1,10 +1,11 @@
-"""Samples as files: a grid of images or a scatter of points as PNG, or an array as npz."""
+"""Writes samples to files: a grid of images or a scatter plot of points as PNG, or arrays as npz."""
 
 import io
 import math
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,19 +21,19 @@ from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
 from orchestrator.work.marks import marked
 
-TILE = 48  # a small image is enlarged by whole pixels to about this size
-CAPTION = 10  # pixels of a caption's letters
-WIDEST = 96  # pixels to which an image is enlarged for its caption: room for fifteen letters or so
-LARGEST = 256  # pixels of an image in a panel
-LONGEST_NAME = 60  # characters of a class's name in a file's
-SCATTERED = 1000  # points shown at most: those of the data in so many places hide what is missed
+TILE = 48  # pixels: a small image is enlarged by a whole factor to about this size
+CAPTION = 10  # font size of captions, in pixels
+WIDEST = 96  # pixels to which an image is enlarged for its caption: room for about fifteen letters
+LARGEST = 256  # maximum side of an image in a panel, in pixels
+LONGEST_NAME = 60  # maximum characters of a class name in a file name
+SCATTERED = 1000  # maximum number of plotted points: more points of the data hide missed modes
 
 
 def save_samples(
     path: Path, samples: Tensor, data: ImageData, captions: Sequence[str] = (), mark: bool = False
 ) -> None:
-    """`samples`, shaped and typed as `data.images`, as PNG; `captions`: what is written below each
-    image, if anything; `mark`: this project knows it as its own."""
+    """Write `samples`, with the shape and type of `data.images`, as PNG. `captions`: the text below
+    each image, if any. `mark`: adds the mark with which this project recognises its pictures."""
     if isinstance(data, PointData):
         file = scatter_png(samples.flatten(1), data.points)
     else:
@@ -41,34 +42,36 @@ def save_samples(
 
 
 def names_of(labels: Tensor | None, data: ImageData) -> list[str]:
-    """The names of the classes `labels` (N,), one an image; empty where there are none."""
+    """The class names of `labels` (N,), one for each image; empty without labels."""
     return [] if labels is None else [data.class_names[k] for k in labels.tolist()]
 
 
 def file_names(count: int, seed: int, labels: Tensor | None, data: ImageData) -> list[str]:
-    """Names for the files of so many images of a seed: 00003-cat-seed0.png, without a class where
-    there are none."""
+    """File names for `count` images of a seed, such as 00003-cat-seed0.png; without a class if there
+    are no labels."""
+    if labels is None:
+        return [f"{k:05d}-seed{seed}.png" for k in range(count)]
     safe = _safe(data.class_names)
-    middle = (
-        ["" for _ in range(count)] if labels is None else [f"-{safe[k]}" for k in labels.tolist()]
-    )
-    return [f"{k:05d}{name}-seed{seed}.png" for k, name in enumerate(middle)]
+    classes = [safe[label] for label in labels.tolist()]
+    return [f"{k:05d}-{name}-seed{seed}.png" for k, name in enumerate(classes)]
 
 
 def _safe(names: Sequence[str]) -> list[str]:
-    """Classes' names as every file system takes them, with the class's number where two would be
-    alike."""
+    """Class names that are valid in all file systems, prefixed with the number of the class if they
+    are empty or not unique."""
     safe = [re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME].strip("_.") for name in names]
-    lower = [name.lower() for name in safe]  # some file systems do not tell cases apart
-    return [
-        each if each and lower.count(each.lower()) == 1 else f"{k}_{each}"
-        for k, each in enumerate(safe)
-    ]
+    counts = Counter(name.lower() for name in safe)  # some file systems ignore case
+    unique = []
+    for k, name in enumerate(safe):
+        if not name or counts[name.lower()] > 1:
+            name = f"{k}_{name}"
+        unique.append(name)
+    return unique
 
 
 def save_each(folder: Path, images: Tensor, names: Sequence[str]) -> None:
-    """uint8 (N, C, H, W) as a PNG each under these `names` in `folder`, which is new or empty; all
-    of them or none."""
+    """Write uint8 (N, C, H, W) as one PNG each, with these `names`, to `folder`, which is new or
+    empty. Writes all of them or none."""
     folder = folder.absolute()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     aside.mkdir()
@@ -82,14 +85,15 @@ def save_each(folder: Path, images: Tensor, names: Sequence[str]) -> None:
 
 
 def png(image: Tensor) -> bytes:
-    """uint8 (C, H, W) as a PNG file, pixel for pixel."""
+    """uint8 (C, H, W) as a lossless PNG file."""
     from torchvision.io import encode_png
 
     return encode_png(image.contiguous()).numpy().tobytes()
 
 
 def scatter_png(points: Tensor, real: Tensor) -> bytes:
-    """Points (N, 2) over as many of the `real` ones (M, 2), in gray, as a PNG file."""
+    """A scatter plot of points (N, 2) over the `real` points (M, 2), in gray, as a PNG file; at most
+    SCATTERED of each."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -105,8 +109,8 @@ def scatter_png(points: Tensor, real: Tensor) -> bytes:
 
 
 def save_grid(path: Path, images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> None:
-    """uint8 (N, C, H, W) as a PNG grid, row by row, small images enlarged by whole pixels;
-    `captions`: what is written below each image, if anything, shortened to its width."""
+    """Write uint8 (N, C, H, W) as a PNG grid, row by row; small images are enlarged by a whole
+    factor. `captions`: the text below each image, if any, shortened to the width of the image."""
     write_bytes(path, grid_png(images, columns, captions))
 
 
@@ -120,10 +124,9 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
     scale = max(1, TILE // width, math.ceil(min(room, WIDEST) / width))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     if captions:
-        lines = {
-            text: _caption(text, big.shape[-1]).expand(big.shape[1], -1, -1)
-            for text in dict.fromkeys(captions)
-        }
+        lines: dict[str, Tensor] = {}
+        for text in dict.fromkeys(captions):
+            lines[text] = _caption(text, big.shape[-1]).expand(big.shape[1], -1, -1)
         big = torch.cat([big, torch.stack([lines[text] for text in captions])], dim=-2)
     grid = make_grid(big, nrow=columns, padding=2, pad_value=128)
     buffer = io.BytesIO()
@@ -132,44 +135,45 @@ def grid_png(images: Tensor, columns: int = 8, captions: Sequence[str] = ()) -> 
 
 
 def panel(data: ImageData, count: int = 64) -> bytes:
-    """`count` images of a data set as a network sees them, spread over its classes, each with its
-    class's name below, as a PNG file; large ones made smaller; points as a scatter."""
-    chosen = spread_over_classes(data, count)
+    """`count` images of a data set as the network gets them, spread over its classes, with class
+    names as captions, as a PNG file; large images are scaled down. Points become a scatter plot."""
+    indices = spread_over_classes(data, count)
     if isinstance(data, PointData):
-        return scatter_png(data.points[chosen], data.points)
-    images = data.images[chosen]
+        return scatter_png(data.points[indices], data.points)
+    images = data.images[indices]
     if data.size > LARGEST:
         images = torch.nn.functional.interpolate(images, LARGEST, mode="bicubic", antialias=True)
-    return grid_png(
-        images, captions=names_of(None if data.labels is None else data.labels[chosen], data)
-    )
+    labels = None if data.labels is None else data.labels[indices]
+    return grid_png(images, captions=names_of(labels, data))
 
 
 def spread_over_classes(data: ImageData, count: int) -> Tensor:
-    """Indices of at most `count` images, in the order of their classes: as many of each as there
-    are, evenly apart."""
+    """Indices of at most `count` images, in the order of their classes: about equally many of each
+    class, evenly spaced."""
     if data.labels is None:
         return torch.tensor(evenly_spaced(len(data), count))
     members = [(data.labels == label).nonzero().flatten() for label in range(data.classes)]
-    filled = [each for each in members if len(each)]
-    filled = [filled[k] for k in evenly_spaced(len(filled), count)]
-    shares = [0] * len(filled)
-    while sum(shares) < min(count, sum(map(len, filled))):
-        for k, each in enumerate(filled):
-            if shares[k] < len(each) and sum(shares) < count:
+    members = [indices for indices in members if len(indices)]
+    members = [members[k] for k in evenly_spaced(len(members), count)]
+    shares = [0] * len(members)
+    while sum(shares) < min(count, sum(map(len, members))):
+        for k, indices in enumerate(members):
+            if shares[k] < len(indices) and sum(shares) < count:
                 shares[k] += 1
-    return torch.cat(
-        [each[evenly_spaced(len(each), share)] for each, share in zip(filled, shares, strict=True)]
-    )
+    chosen = []
+    for indices, share in zip(members, shares, strict=True):
+        chosen.append(indices[evenly_spaced(len(indices), share)])
+    return torch.cat(chosen)
 
 
 def _caption(text: str, width: int) -> Tensor:
-    """`text` in black on white, as far as it fits: uint8 (1, height, width)."""
+    """`text` in black on white, shortened to fit: uint8 (1, height, width)."""
     from PIL import Image, ImageDraw
 
     font = _font()
     line = Image.new("L", (width, CAPTION + 4), 255)
-    pen, shown = ImageDraw.Draw(line), text
+    pen = ImageDraw.Draw(line)
+    shown = text
     while pen.textlength(shown, font) > width - 2 and len(shown) > 1:
         shown = f"{shown.removesuffix('…')[:-1]}…"
     pen.text((width / 2, CAPTION / 2 + 2), shown, 0, font, anchor="mm")
@@ -178,7 +182,7 @@ def _caption(text: str, width: int) -> Tensor:
 
 @cache
 def _font() -> Any:
-    """Matplotlib's own font, which has the letters of many languages."""
+    """Matplotlib's font, which has the letters of many languages."""
     from matplotlib import get_data_path
     from PIL import ImageFont
 
@@ -188,23 +192,27 @@ def _font() -> Any:
 def save_npz(
     path: Path, images: Tensor, labels: Tensor | None = None, twice: bool = False, **beside: Any
 ) -> None:
-    """uint8 (N, C, H, W) as `images` (N, H, W, C) in a compressed npz, floats (N, 2, 1, 1) as
-    `points` (N, 2); with it `labels` (N,), if there are any, and the arrays `beside`. `twice`: the
-    images also as `arr_0`, where other tools expect them."""
+    """Write a compressed npz: uint8 (N, C, H, W) as `images` (N, H, W, C), or floats (N, 2, 1, 1) as
+    `points` (N, 2), with `labels` (N,), if any, and the arrays `beside`. `twice`: stores the images
+    also as `arr_0`, which other tools expect."""
+    arrays: dict[str, Any] = {}
     if images.is_floating_point():
-        arrays: dict[str, Any] = {"points": images.flatten(1).numpy()}
+        arrays["points"] = images.flatten(1).numpy()
     else:
-        arrays = {"images": images.permute(0, 2, 3, 1).contiguous().numpy()}
-        arrays |= {"arr_0": arrays["images"]} if twice else {}
-    arrays |= ({} if labels is None else {"labels": labels.numpy()}) | beside
+        arrays["images"] = images.permute(0, 2, 3, 1).contiguous().numpy()
+        if twice:
+            arrays["arr_0"] = arrays["images"]
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    arrays |= beside
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
 
 
 def save_gap(path: Path, gap: Gap) -> None:
-    """Student against teacher along the path: root-mean-square distance and W2, each with its
-    bound, as PNG."""
+    """Plot the distance of student and teacher along the path as PNG: root mean square and W2, each
+    with its bound."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What is measured of points in the plane, where the data's density is known exactly."""
+"""The metrics of points in the plane, where the density of the data is known exactly."""
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +11,30 @@ from kaccore.tensors import derive_seed
 from orchestrator.plan.stage import Stage
 from orchestrator.work import building
 
-W2_POINTS = 1000  # a side: the assignment takes a third of a second
-HELD_OUT = 500  # fresh points whose likelihood is computed
+W2_POINTS = 1000  # of each sample: the assignment takes a third of a second
+HELD_OUT = 500  # new points whose likelihood is computed
 LIKELIHOOD_STEPS = 50  # of rk4 from data to noise
-WAYS, WAY_STEPS = 45, 100  # trajectories drawn, five of each mode, and their steps
+WAYS, WAY_STEPS = 45, 100  # number of plotted trajectories, five of each mode, and their steps
 
 
 def distances(points: Tensor, seed: int) -> dict[str, float]:
-    """`w2` of the first W2_POINTS of `points` (N, 2) to as many fresh points of the data, and
-    `w2_of_real`: what as many points of the data itself would score."""
+    """`w2` between the first W2_POINTS of `points` (N, 2) and as many new points of the data, and
+    `w2_of_real`: the same for as many points of the data itself."""
     count = min(W2_POINTS, len(points))
-    fresh, others = (_fresh(count, seed, which).points for which in ("w2", "w2 of real"))
-    return {"w2": wasserstein2(points[:count], fresh), "w2_of_real": wasserstein2(others, fresh)}
+    new = _fresh(count, seed, "w2").points
+    real = _fresh(count, seed, "w2 of real").points
+    return {"w2": wasserstein2(points[:count], new), "w2_of_real": wasserstein2(real, new)}
 
 
 def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str, float]:
-    """`log_likelihood`, in nats: the mean of fresh points under the flow of the `model` that
-    `stage` samples, each under its own label where the model has labels, and
-    `log_likelihood_of_real`: the data's own density of them.
+    """`log_likelihood`, in nats: the mean over new points under the flow of the `model` that `stage`
+    samples, conditioned on their labels if the model has labels, and `log_likelihood_of_real`: the
+    mean under the exact density of the data.
 
-    It is that of the flow in continuous time, whatever the steps that samples take. Points that the
-    flow cannot generate (it would have to start outside the Kac prior's light cone) are left out of
-    the mean, and `log_likelihood_impossible` is their share. Empty where there is no flow or no
-    density of the prior: for students that are no flow, and for a prior that contains data.
+    It is that of the flow in continuous time, independent of the sampling steps. Points that the
+    flow cannot generate (it would have to start outside the light cone of the Kac prior) are left
+    out of the mean; `log_likelihood_impossible` is their fraction. Empty for students that define no
+    flow, and for a prior without a known density.
     """
     trained = stage.parents[0]
     teacher = trained.teacher_spec
@@ -43,7 +44,7 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
     points, labels = _fresh(HELD_OUT, stage.evaluation_spec.seed, "likelihood")
     known = labels if teacher.labelled else None
     device = next(model.parameters()).device
-    found = log_likelihood(
+    log_densities = log_likelihood(
         model,
         path,
         points.to(device),
@@ -51,19 +52,19 @@ def likelihood(stage: Stage, model: nn.Module, path: building.Path) -> dict[str,
         labels=None if known is None else known.to(device),
         guidance=stage.evaluation_spec.sampling.guidance,
     ).log_density.cpu()
-    possible = found.isfinite()
+    possible = log_densities.isfinite()
     values = {"log_likelihood_impossible": float((~possible).double().mean())}
     if possible.any():
-        values["log_likelihood"] = float(found[possible].mean())
-    return values | {
-        "log_likelihood_of_real": float(mixture.log_density(points.double(), known).mean())
-    }
+        values["log_likelihood"] = float(log_densities[possible].mean())
+    exact = mixture.log_density(points.double(), known)
+    values["log_likelihood_of_real"] = float(exact.mean())
+    return values
 
 
 def ways(teacher: Stage, model: nn.Module, path: building.Path) -> Tensor:
-    """Where WAYS samples of a teacher are from noise to data, (WAY_STEPS + 1, WAYS, 2): the same
-    seed, and so the same draws, for all teachers; their labels, where there are any, are the modes
-    in turn."""
+    """The trajectories of WAYS samples of a teacher from noise to data, (WAY_STEPS + 1, WAYS, 2),
+    with the same seed, and so the same noise, for all teachers. If the teacher has labels, those of
+    the modes are used in turn."""
     labels = torch.arange(WAYS) % len(mixture.CENTRES) if teacher.teacher_spec.labelled else None
     shape = (WAYS, 2, 1, 1)
     return trajectories(

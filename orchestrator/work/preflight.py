@@ -1,5 +1,5 @@
-"""What trials need beside their data, looked at before anything starts: what their images are
-measured with is needed last, when everything is trained."""
+"""Checks, before anything starts, what trials need beside their data: without it, the evaluation
+would fail after all training."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -25,8 +25,8 @@ ANSWER_SECONDS = 20.0
 
 
 class Weights(NamedTuple):
-    """The weights that `features` take: in the file `path`, None: the official ones, with the
-    checksum `sha256`, None: theirs."""
+    """The weights of the extractor `features`. `path`: their file, None: the official weights.
+    `sha256`: the expected checksum, None: that of the official weights."""
 
     features: str
     path: str | None
@@ -34,20 +34,20 @@ class Weights(NamedTuple):
 
 
 def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
-    """The weights that the evaluations of `configs` take, each once; none for features that need no
-    file."""
-    found = []
+    """The weights that the evaluations of `configs` need, without duplicates; none for features that
+    need no file."""
+    needed = []
     for config in configs:
-        asked = config.evaluation.absolute()
-        features = features_for(config.data.name, asked.features, asked.weights)
+        evaluation = config.evaluation.absolute()
+        features = features_for(config.data.name, evaluation.features, evaluation.weights)
         if features in OFFICIAL:
-            found.append(Weights(features, asked.weights, asked.weights_sha256))
-    return list(dict.fromkeys(found))
+            needed.append(Weights(features, evaluation.weights, evaluation.weights_sha256))
+    return list(dict.fromkeys(needed))
 
 
 def weights_faults(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """What is wrong with weights on this machine: files that cannot be read, or hold something
-    else. Official ones that are not here yet are no fault: see `fetch`."""
+    """The faults of weights on this machine: files that cannot be read or have other content.
+    Official weights that are still to be downloaded are not a fault; see `fetch`."""
     for weights in needed:
         official = OFFICIAL[weights.features]
         path = Path(weights.path) if weights.path is not None else official.path
@@ -59,25 +59,23 @@ def weights_faults(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
             )
         except OSError as e:
             what = f"got {path}, which cannot be read ({e.strerror or e})"
-            remedy = (
-                f"expected a file with the weights of {weights.features}, such as {official.url}"
-            )
-            yield Fault(source, "evaluation.weights", f"{what}, {remedy}")
+            expected = f"the weights of {weights.features}, such as {official.url}"
+            yield Fault(source, "evaluation.weights", f"{what}, expected a file with {expected}")
         except ValueError as e:
-            key = (
-                "evaluation.weights_sha256" if weights.sha256 is not None else "evaluation.weights"
-            )
+            key = "evaluation.weights"
+            if weights.sha256 is not None:
+                key = "evaluation.weights_sha256"
             yield Fault(source, key, _in_full(str(e)))
 
 
 def to_fetch(needed: Iterable[Weights]) -> list[str]:
-    """The features whose official weights are needed and not on this machine."""
+    """The features whose official weights are needed and missing on this machine."""
     return [w.features for w in needed if w.path is None and not OFFICIAL[w.features].path.exists()]
 
 
 def unreachable(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """A fault for each server from which official weights are to be fetched and that does not
-    answer from here."""
+    """A fault for each official weights file that is to be downloaded and whose server does not
+    answer this machine."""
     for features in to_fetch(needed):
         official = OFFICIAL[features]
         try:
@@ -85,14 +83,13 @@ def unreachable(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
         except OSError as e:
             what = f"got null, and the weights of {features} cannot be fetched ({e})"
             remedy = f"fetch {official.url} elsewhere, then give its path as evaluation.weights"
-            yield Fault(
-                source, "evaluation.weights", f"{what}: {remedy}, or put it at {official.path}"
-            )
+            message = f"{what}: {remedy}, or put it at {official.path}"
+            yield Fault(source, "evaluation.weights", message)
 
 
 def fetch(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
-    """Fetch the official weights that are not on this machine yet; a fault for each that cannot be
-    had."""
+    """Download the official weights that are missing on this machine; a fault for each that cannot
+    be downloaded."""
     for features in to_fetch(needed):
         from kaccore.metrics.extractors import fetch_official_weights
 
@@ -103,24 +100,26 @@ def fetch(needed: Iterable[Weights], source: str) -> Iterator[Fault]:
 
 
 def data_faults(trials: Iterable[Trial], source: str) -> Iterator[Fault]:
-    """What is wrong with the data of `trials` for the features that they are measured with."""
+    """The faults of data sets that do not suit the features of `trials`."""
     for trial in trials:
         count = trial.facts.data.count
         if trial.facts.features == OWN and count is not None and count < OWN_LEAST_IMAGES:
-            what = f"got {trial.config.evaluation.features}: the data's own features, and {trial.config.data.name} has"
+            features = trial.config.evaluation.features
+            name = trial.config.data.name
+            what = f"got {features}: features trained on the data, but {name} has {count} images"
             remedy = f"expected {OWN_LEAST_IMAGES} or more; {standard_number('evaluation.weights')}"
-            yield Fault(source, "evaluation.features", f"{what} {count} images, {remedy}")
+            yield Fault(source, "evaluation.features", f"{what}, {remedy}")
 
 
 def before_start(
     trials: Iterable[Trial], store: Store, source: str, dry: bool = False
 ) -> list[Weights]:
-    """The weights that `trials` are measured with, as far as `store` has not their results yet.
-    Raises ConfigError where they, or data that suit the features, are not here; official weights
-    are fetched, unless it is a `dry` run."""
-    open_ones = [t for t in trials if t.reference is not None and not store.done(t.key)]
-    needed = weights_needed(t.config for t in open_ones)
-    faults = [*data_faults(open_ones, source), *weights_faults(needed, source)]
+    """The weights that `trials` without a result in `store` are measured with. Official weights are
+    downloaded, except in a `dry` run. Raises ConfigError if weights are missing or wrong, or if the
+    data do not suit the features."""
+    unfinished = [t for t in trials if t.reference is not None and not store.done(t.key)]
+    needed = weights_needed(t.config for t in unfinished)
+    faults = [*data_faults(unfinished, source), *weights_faults(needed, source)]
     if not faults and not dry:
         faults = list(fetch(needed, source))
     if faults:
@@ -129,7 +128,7 @@ def before_start(
 
 
 def left_to_fetch(needed: Iterable[Weights]) -> list[str]:
-    """What a dry run has left to be fetched, in words."""
+    """Messages about the weights that a run would download."""
     return [
         f"the weights of {name} would be fetched from {OFFICIAL[name].url}"
         for name in to_fetch(needed)
@@ -137,7 +136,7 @@ def left_to_fetch(needed: Iterable[Weights]) -> list[str]:
 
 
 def _in_full(message: str) -> str:
-    """kaccore's message with the settings' whole names."""
+    """kaccore's message with the full keys of settings."""
     for name in ("features", "weights", "weights_sha256"):
         message = message.replace(f"`{name}`", f"evaluation.{name}")
     return message
@@ -145,4 +144,5 @@ def _in_full(message: str) -> str:
 
 @lru_cache
 def _sha256(path: Path, written: int) -> str:
+    """The checksum of a file; cached until its modification time `written` changes."""
     return file_sha256(path)

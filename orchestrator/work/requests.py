@@ -1,24 +1,23 @@
-"""What somebody asks of a network over HTTP, checked field by field."""
+"""Checks the fields of HTTP requests to a network."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class RequestError(ValueError):
-    """A request that cannot be served as it is; the message names the field, what was got and what
-    is expected."""
+    """An invalid request; the message has the field, the value and what is expected."""
 
 
 def check_fields(request: Iterable[str], known: tuple[str, ...]) -> None:
-    """Raise RequestError where `request` has a field that is not `known`."""
+    """Raise RequestError if `request` has a field that is not in `known`."""
     for name in request:
         if name not in known:
             raise RequestError(f"{name}: unknown field, expected some of {', '.join(known)}")
 
 
 def number(request: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
-    """The whole number that `request` has as `name`, `default` where it has none; raises
-    RequestError."""
+    """The whole number in the field `name` of `request`, `default` if it is missing; raises
+    RequestError if it is not from `least` to `most`."""
     value = request.get(name)
     if value is None:
         return default
@@ -28,7 +27,7 @@ def number(request: Mapping[str, Any], name: str, default: int, least: int, most
 
 
 def whole(value: Any) -> bool:
-    """Whether `value` is a whole number, of whatever type."""
+    """Whether `value` is a whole number, of any numeric type."""
     try:
         return not isinstance(value, bool | str) and int(value) == value
     except (TypeError, ValueError, OverflowError):

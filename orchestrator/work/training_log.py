@@ -1,5 +1,5 @@
-"""What rank 0 writes while a stage trains: checkpoints, the loss curve, progress for whoever
-watches, the result."""
+"""The files that rank 0 writes while a stage trains: checkpoints, the loss curve, progress for views,
+the result."""
 
 import json
 import time
@@ -28,7 +28,7 @@ PROGRESS_SECONDS = 0.5
 
 
 class TrainingLog:
-    """Follows one training stage; `lease` is the number of the lease under which it is run."""
+    """The log of one training stage; `lease`: the number of its lease."""
 
     def __init__(
         self, stage: Stage, store: Store, training: Training, saving: Saving, lease: int
@@ -44,23 +44,24 @@ class TrainingLog:
         self.fids: list[dict[str, float]] = []
         self.system = SystemUse(next(training.model.parameters()).device)
         self.every = max(1, stage.steps // LOSS_POINTS)
-        # sums of losses and their counts; on a GPU the sums are tensors, which is waited for when
-        # they are written
-        self.pending, self.since_saved = [0.0, 0], [0.0, 0]
-        self.seconds_before, self.started = 0.0, time.monotonic()
+        # sums of losses and their counts; on a GPU the sums are tensors, and only writing them
+        # waits for the GPU
+        self.pending = [0.0, 0]
+        self.since_saved = [0.0, 0]
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
         self.first_step = 0
         self.saved = time.monotonic()
-        self.told = 0.0
+        self.reported = 0.0
 
     @property
     def seconds(self) -> float:
-        """Seconds spent on this stage, those before an interruption included."""
+        """Seconds of training of this stage, including those before an interruption."""
         return self.seconds_before + time.monotonic() - self.started
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint, a damaged one being set aside; where there is
-        none, from the end of the longest finished stage that differs in nothing but its fewer
-        steps."""
+        """Resume from the newest valid checkpoint; a damaged one is set aside. If there is none,
+        resume from the end of the longest finished stage that differs only in having fewer steps."""
         for described in (*reversed(self.checkpoints.find("step-*.json")), *self._shorter()):
             try:
                 tensors, numbers = _load(described)
@@ -69,54 +70,40 @@ class TrainingLog:
                 continue
             self.training.restore(tensors, numbers)
             self.losses, self.pending = numbers["losses"], numbers["pending"]
-            self.fids = numbers.get("fids", [])  # of an earlier version none
+            self.fids = numbers.get("fids", [])  # earlier versions wrote none
             self.seconds_before = numbers["seconds"]
             self.first_step = self.training.step
-            if "system" in numbers:  # a checkpoint of an earlier version has none
+            if "system" in numbers:  # earlier versions wrote none
                 self.system.restore(numbers["system"])
             return
 
     def _pass_over(self, described: Place, error: CorruptFileError) -> None:
-        """Set a damaged checkpoint aside; what belongs to another stage's result stays as it is."""
+        """Set a damaged checkpoint aside; the result of another stage stays unchanged."""
         if described.parent != self.checkpoints:
-            self.store.warn(
-                self.stage, f"cannot go on from a shorter training, whose end is damaged: {error}"
-            )
+            self._warn_of_shorter(error)
             return
         self.store.warn(self.stage, f"set aside a damaged checkpoint: {error}")
         with suppress(FileNotFoundError):  # another worker of the group was faster
             described.set_aside(".damaged")
 
+    def _warn_of_shorter(self, error: CorruptFileError) -> None:
+        message = f"cannot resume from a shorter training, whose end is damaged: {error}"
+        self.store.warn(self.stage, message)
+
     def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
-        """Note one step, and the network's FID where it was measured; raises LeaseLostError where
-        another process has taken the stage over."""
+        """Log one step, and the network's FID if it was measured; raises LeaseLostError if another
+        process has taken over the stage."""
         now = time.monotonic()
-        for sums in (self.pending, self.since_saved):
-            sums[0], sums[1] = sums[0] + metrics["loss"], sums[1] + 1
-        if step % self.every == 0 or step == self.stage.steps:
-            self.losses.append(
-                {
-                    "step": step,
-                    "loss": float(self.pending[0] / self.pending[1]),
-                    "lr": metrics["lr"],
-                }
-            )
-            self.pending = [0.0, 0]
+        self._add_loss(step, metrics)
         self.system.after(step, self.seconds)
-        if now - self.told > PROGRESS_SECONDS * self.folder.poll_factor:
+        if now - self.reported > PROGRESS_SECONDS * self.folder.poll_factor:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
-            self.told = now
-            self._tell(step, now)
+            self.reported = now
+            self._report(step, now)
         if fid is not None:
             self.fids.append({"step": step, "fid": fid})
-        # who is stopped for a poor FID has been saved with it
-        due = (
-            fid is not None
-            or step % self.saving.steps == 0
-            or now - self.saved > 60 * self.saving.minutes
-        )
-        if due and step < self.stage.steps:
+        if self._checkpoint_due(step, now, fid) and step < self.stage.steps:
             with self.checkpoints.staged() as folder:
                 self._save(folder)
             self._prune()
@@ -124,12 +111,27 @@ class TrainingLog:
         if fid is not None:
             (self.folder / FIDS).put_json(self.fids)
 
+    def _add_loss(self, step: int, metrics: dict[str, Any]) -> None:
+        for sums in (self.pending, self.since_saved):
+            sums[0] = sums[0] + metrics["loss"]
+            sums[1] += 1
+        if step % self.every == 0 or step == self.stage.steps:
+            loss = float(self.pending[0] / self.pending[1])
+            self.losses.append({"step": step, "loss": loss, "lr": metrics["lr"]})
+            self.pending = [0.0, 0]
+
+    def _checkpoint_due(self, step: int, now: float, fid: float | None) -> bool:
+        if fid is not None:  # a trial that is stopped for a poor FID has a checkpoint with it
+            return True
+        if step % self.saving.steps == 0:
+            return True
+        return now - self.saved > 60 * self.saving.minutes
+
     def publish(self, data: dict[str, int] | None = None) -> None:
-        """Put the averaged weights, the loss curve and what the machine was used for into the
-        store, with the best checkpoint's averaged weights where that is not the last, and the whole
-        state where a longer training can go on from it. `data`: the sizes of the data that was
-        trained on."""
-        self.system.sample(self.stage.steps, self.seconds)  # the shortest training has one
+        """Publish the averaged weights, the loss curve and the machine usage to the store; also the
+        averaged weights of the best checkpoint if it is not the last, and the whole state if a
+        longer training can resume from it. `data`: the sizes of the training data."""
+        self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
         write_tensors(
             gathered / layout.NETWORK, sampled(dict(self.training.ema.model.state_dict()))
@@ -145,55 +147,62 @@ class TrainingLog:
         self.store.publish(self.stage, gathered, self.seconds, data)
 
     def _shorter(self) -> list[Place]:
-        """The final states of the finished stages of this one's family with fewer steps, the
-        longest first."""
-        found = []
+        """The final states of finished stages of the same family with fewer steps, longest first."""
+        states = []
         for steps, key in reversed(self.store.family(self.stage)):
-            if steps < self.stage.steps:
-                result, name = self.store.result(key), f"step-{steps:08d}.json"
-                try:
-                    found += [result.file(name)] if result.has(name) else []
-                except CorruptFileError as e:  # its manifest's: no fault of this stage
-                    self.store.warn(
-                        self.stage,
-                        f"cannot go on from a shorter training, whose end is damaged: {e}",
-                    )
-        return found
+            if steps >= self.stage.steps:
+                continue
+            result = self.store.result(key)
+            name = f"step-{steps:08d}.json"
+            try:
+                if result.has(name):
+                    states.append(result.file(name))
+            except CorruptFileError as e:  # of its manifest: not a fault of this stage
+                self._warn_of_shorter(e)
+        return states
 
     def _save(self, folder: Path) -> None:
         tensors, numbers = self.training.state()
         loss = float(self.since_saved[0] / self.since_saved[1]) if self.since_saved[1] else None
         pending = [float(number) for number in self.pending]
-        noted = {"losses": self.losses, "pending": pending, "seconds": self.seconds, "loss": loss}
-        save_checkpoint(
-            folder, tensors, {**numbers, **noted, "fids": self.fids, "system": self.system.state()}
-        )
+        log = {
+            "losses": self.losses,
+            "pending": pending,
+            "seconds": self.seconds,
+            "loss": loss,
+            "fids": self.fids,
+            "system": self.system.state(),
+        }
+        save_checkpoint(folder, tensors, {**numbers, **log})
         self.since_saved = [0.0, 0]
 
     def _best(self) -> tuple[float, Place] | None:
-        """The checkpoint before which the mean loss was lowest, and that loss."""
-        found = []
+        """The checkpoint with the lowest mean loss since the previous one, and that loss."""
+        losses = []
         for described in self.checkpoints.find("step-*.json"):
             try:
-                found.append((float(json.loads(described.read_text())["loss"]), described))
+                losses.append((float(json.loads(described.read_text())["loss"]), described))
             except (OSError, ValueError, TypeError, KeyError):
-                continue  # it is found to be damaged when it is needed
-        return min(found, default=None)
+                continue  # damage is reported when the checkpoint is needed
+        return min(losses, default=None)
 
     def _keep_best(self, gathered: Path) -> None:
         best = self._best()
-        if (
-            best is None
-            or not self.since_saved[1]
-            or best[0] >= self.since_saved[0] / self.since_saved[1]
-        ):
+        if best is None or not self.since_saved[1]:
+            return
+        loss, described = best
+        if loss >= self.since_saved[0] / self.since_saved[1]:
             return  # the last is the best
         try:
-            state, _ = _load(best[1])
+            state, _ = _load(described)
         except CorruptFileError as e:
             self.store.warn(self.stage, f"the best checkpoint is damaged and not kept: {e}")
             return
-        averaged = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
+        averaged = {
+            name.removeprefix("ema."): weights
+            for name, weights in state.items()
+            if name.startswith("ema.")
+        }
         write_tensors(gathered / layout.BEST_NETWORK, sampled(averaged))
 
     def _prune(self) -> None:
@@ -203,7 +212,7 @@ class TrainingLog:
                 old.unlink()
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
 
-    def _tell(self, step: int, now: float) -> None:
+    def _report(self, step: int, now: float) -> None:
         rate = (step - self.first_step) / max(now - self.started, 1e-9)
         progress = {
             "step": step,
@@ -218,37 +227,36 @@ class TrainingLog:
 
 
 def _load(described: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The checkpoint whose JSON is `described`; raises CorruptFileError where it is damaged."""
-    with described.parent.fetched(
-        described.name, described.with_suffix(".safetensors").name
-    ) as folder:
+    """The checkpoint whose JSON is `described`; raises CorruptFileError if it is damaged."""
+    tensors = described.with_suffix(".safetensors")
+    with described.parent.fetched(described.name, tensors.name) as folder:
         try:
             return load_checkpoint(folder / described.name)
-        except CorruptFileError as e:  # where it lies, and not where this process has a copy of it
+        except CorruptFileError as e:  # name the original, not the local copy
             raise CorruptFileError(str(e).replace(str(folder), str(described.parent))) from None
 
 
 def sampled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the network that is sampled: of a pair that learns together the
-    generator's."""
-    pair = {
-        k.removeprefix("generator."): v for k, v in weights.items() if k.startswith("generator.")
+    """The weights of the network that is sampled; of a pair of networks those of the generator."""
+    generator = {
+        name.removeprefix("generator."): tensor
+        for name, tensor in weights.items()
+        if name.startswith("generator.")
     }
-    return pair or weights
+    return generator or weights
 
 
 def tell(folder: Place, progress: dict[str, Any]) -> None:
-    """Leave `progress` in a work folder, for views: what `TrainingLog` tells, or a text as `doing`
-    where no step is taken yet. Never an error."""
-    with suppress(OSError):  # a view that lags is better than a training that stops
+    """Write `progress` to a work folder, for views: the numbers of `TrainingLog`, or a text as
+    `doing` before the first step. Never raises an error."""
+    with suppress(OSError):  # a failure here must not stop training
         (folder / layout.PROGRESS).put_fast(json.dumps(progress).encode())
 
 
 @contextmanager
 def reporting(store: Store, stage: Stage) -> Iterator[None]:
-    """While the context is open, warnings of this project's code are kept in the store as warnings
-    about `stage`, and what kaccore says of work that takes minutes, such as decoding images, is
-    left as the stage's progress."""
+    """Within the context, warnings of this project's code are stored as warnings about `stage`, and
+    messages of kaccore about long work, such as decoding images, become the stage's progress."""
     folder = store.work(stage.key)
     with notices.captured(store.root, stage), listening(lambda text: tell(folder, {"doing": text})):
         yield

@@ -1,5 +1,5 @@
-"""What runs on each Ray Train worker: the missing stages of a chain, one after the other, each
-saved as it ends."""
+"""The code of each Ray Train worker: it trains the missing stages of a chain one after the other, and
+publishes each when it is finished."""
 
 import traceback
 from contextlib import suppress
@@ -23,7 +23,7 @@ from orchestrator.work.training_log import TrainingLog, reporting
 
 
 def train_stages(job: Job) -> None:
-    """What every worker of a Ray Train group does."""
+    """Train the stages of `job`; runs on each worker of a Ray Train group."""
     import ray.train
     import ray.train.torch
 
@@ -36,18 +36,17 @@ def train_stages(job: Job) -> None:
         try:
             run_training_stage(stage, job, group)
         except LeaseLostError:
-            raise  # another process goes on with the stage: nothing has failed
+            raise  # another process continues the stage: this is not a failure
         except Exception as e:
-            with suppress(
-                OSError
-            ):  # a full disk takes no last words; the cause travels with the exception too
+            # the disk may be full; the exception carries the cause as well
+            with suppress(OSError):
                 last_words(stage, job, e)
             raise
         ray.train.report({"finished": stage.key})
 
 
 def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
-    """Train one stage from its last checkpoint, or its start, to its end; rank 0 writes the
+    """Train one stage to its end, from its last checkpoint if there is one; rank 0 publishes the
     result."""
     store = Store(job.storage)
     if store.done(stage.key):
@@ -59,9 +58,10 @@ def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.teacher
     data = dataset_info.checked(dataset_info.images(job.data), stage)
-    model = (
-        building.network(stage, data) if stage is teacher else building.student(store, stage, data)
-    )
+    if stage is teacher:
+        model = building.network(stage, data)
+    else:
+        model = building.student(store, stage, data)
     model = _placed(model, group.device)
     if job.compile:
         model.compile()
@@ -69,20 +69,16 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     training = Training(model, building.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    frozen = (
-        None
-        if stage is teacher
-        else _placed(building.trained(store, stage.parents[0], data), group.device)
-    )
-    for step, metrics in training.run(
-        batch_loss(stage, frozen, data, training.ema.model, group), group.rank
-    ):
+    frozen = None
+    if stage is not teacher:
+        frozen = _placed(building.trained(store, stage.parents[0], data), group.device)
+    loss = batch_loss(stage, frozen, data, training.ema.model, group)
+    for step, metrics in training.run(loss, group.rank):
         if group.rank == 0:
             fid = None
             if job.watch is not None and job.watch.due(stage, step):
-                from orchestrator.work import (
-                    teacher_fid,
-                )  # torchvision too, seconds that most teachers can spare
+                # imported here: torchvision takes seconds, and most stages need no FID
+                from orchestrator.work import teacher_fid
 
                 fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
@@ -93,15 +89,16 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
 
 
 def _placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` on `device`; on a GPU, where convolutions are then faster, with channels that lie
-    side by side. On a CPU that was measured to make no difference."""
+    """`model` on `device`; on a GPU in the memory format channels last, with which convolutions are
+    faster. On a CPU no difference was measured."""
     model = model.to(device)
     return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
 
 def last_words(stage: Stage, job: Job, error: Exception) -> None:
-    """Leave why `stage` failed, for the coordinator and for trials that wait for it; nothing where
-    others have taken it over meanwhile, or finished it, as while this node was cut off."""
+    """Write why `stage` failed, for the coordinator and for trials that wait for it. Nothing is
+    written if another process has taken over or finished the stage, for example while this node was
+    disconnected."""
     store = Store(job.storage)
     if newest(store.root / layout.WORK / stage.key) != job.leases[job.stages.index(stage)]:
         return
@@ -114,7 +111,7 @@ def last_words(stage: Stage, job: Job, error: Exception) -> None:
         "cause": cause(stage, error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    # the first rank to fail is the cause, unless another knows better: its peers only see the group
-    # break
+    # the first rank that fails has the cause, and its peers only notice that the group breaks; a
+    # final failure replaces it
     if final or not (store.work(stage.key) / layout.FAILURE).exists():
         store.write_failure(stage, failure)

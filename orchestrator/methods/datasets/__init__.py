@@ -1,5 +1,4 @@
-"""The data sets, each a module: its settings, what is known of it before it is read, how it is
-read."""
+"""The data sets, one module each: its settings, what is known before it is read, how it is read."""
 
 # in the order in which messages and docs/reference.md name them
 # isort: off

@@ -1,4 +1,4 @@
-"""Images of one's own."""
+"""The user's own images."""
 
 import os
 from dataclasses import replace
@@ -26,24 +26,24 @@ class Folder(OnDiskKind):
     name: Literal["folder"] = "folder"
     root: FilePath | None = Field(
         default=None,
-        description="Folder with the images, or an archive, an array file or a table (docs/data.md).",
+        description="Folder of the images, or an archive, an array file or a table (docs/data.md).",
     )
     size: Count | None = Field(
-        default=None, description="Pixels a side that images are cropped and resized to, >= 1."
+        default=None,
+        description="Side in pixels to which images are cropped and resized, >= 1.",
     )
     background: Colour = Field(
         default="white",
-        description="Colour on which transparent images are composed: a name or hex.",
+        description="Background colour of transparent images: a name or hex.",
     )
     split: Text | None = Field(
         default=None,
-        description="Folder in root, or part of an array file or table, that alone is read, such as train; null: all "
-        "of root.",
+        description="Subfolder of root, or part of an array file or table, to read, such as train; null: all of root.",
     )
     skip_damaged: bool = Field(
         default=False,
-        description="Whether images that cannot be decoded are left out and counted: true or false, which refuses "
-        "them.",
+        description="Whether images that cannot be decoded are skipped and counted: true, or false, which ends with an "
+        "error.",
     )
 
     @property
@@ -57,7 +57,7 @@ class Folder(OnDiskKind):
     def _has_a_size(self, experiment: "Experiment") -> str | None:
         if self.size is not None:
             return None
-        return "got null, expected the pixels a side that the images of folder are cropped and resized to"
+        return "got null, expected the side in pixels to which the images of folder are cropped and resized"
 
     @kind_rule("data.split", "data.name")
     def _split_is_a_name(self, experiment: "Experiment") -> str | None:

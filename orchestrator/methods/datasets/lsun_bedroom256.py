@@ -18,7 +18,7 @@ class LsunBedroom256(OnDiskKind):
     name: Literal["lsun_bedroom256"] = "lsun_bedroom256"
     limit: Count | None = Field(
         default=None,
-        description="Only the first so many images, >= 1; null: all, which take 596 GB.",
+        description="Number of images to use, the first ones, >= 1; null: all, which need 596 GB.",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""The distillers, each a module: its settings, its students, how each is trained and sampled."""
+"""The distillers, one module each: its settings, its students, how each is trained and sampled."""
 
 # in the order in which messages and docs/reference.md name them
 # isort: off

@@ -30,7 +30,7 @@ class ConsistencyStudent(Student):
 
     def passes(self, evaluations: dict[str, int]) -> float:
         guided = 2 if self.guidance != 1.0 else 1
-        return evaluations[self.solver] * guided + 1  # and where the averaged student jumps to
+        return evaluations[self.solver] * guided + 1  # plus the jump of the averaged student
 
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         from kaccore.distill import ConsistencyDistiller
@@ -57,15 +57,15 @@ class Consistency(OneStudentKind):
     kind: Literal["consistency"] = "consistency"
     teacher_steps: Count = Field(
         default=100,
-        description="Steps of the teacher, between whose times the student learns to jump.",
+        description="Steps of the teacher; the student learns to jump between their times.",
     )
     teacher_solver: Solver = Field(
         default="ab2", description="Solver of the teacher: euler, midpoint, heun, ab2 or rk4."
     )
     huber: Huber | None = Field(
         default=None,
-        description="Where the loss turns from the square to the absolute value (pseudo-Huber), "
-        "coordinate by coordinate, image units, 1e-6 to 1e6; null: the square.",
+        description="Scale of the pseudo-Huber loss of each coordinate, in image units, 1e-6 to 1e6; null: the squared "
+        "error.",
     )
 
     def step_counts(self) -> Sequence[int]:
@@ -92,5 +92,5 @@ class Consistency(OneStudentKind):
         if experiment.model.takes_end:
             return None
         kinds = [kind.name_of() for kind in type(experiment.model).family if kind.takes_end]
-        what = f"cannot be told where a jump ends; networks that can: {', '.join(kinds)}"
+        what = f"takes no end time of a jump as an input; networks that do: {', '.join(kinds)}"
         return f"got {self.called}: model.kind {experiment.model.called} {what}"

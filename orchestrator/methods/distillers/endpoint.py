@@ -50,7 +50,7 @@ class EndpointStudent(ChainStudent):
 
 @DistillerKind.family.register
 class Endpoint(ChainKind):
-    """Endpoint: a student's Euler step ends where its teacher's many steps end."""
+    """Endpoint: an Euler step of a student ends where many steps of its teacher end."""
 
     is_default: ClassVar[bool] = True
     student: ClassVar[type[Student]] = EndpointStudent
@@ -58,19 +58,19 @@ class Endpoint(ChainKind):
     kind: Literal["endpoint"] = "endpoint"
     times: Times | None = Field(
         default=None,
-        description="The first student's grid, from 1 falling to 0, one more than its intervals; "
-        "later students take every second, third ... of it; null: uniform.",
+        description="Time grid of the first student: intervals + 1 times that fall from 1 to 0; later students take "
+        "every second, third ... of these; null: uniform.",
     )
     chained: bool = Field(
         default=True,
-        description="Whether each student's teacher is the student before, or always the teacher.",
+        description="Whether the previous student teaches each student: true, or false, where the teacher always does.",
     )
     teacher_steps: Count = Field(
         default=100,
-        description="Steps of the first student's teacher, a multiple of the first of the intervals.",
+        description="Steps of the teacher of the first student, a multiple of the first of intervals.",
     )
     target: Literal["velocity", "endpoint"] = Field(
-        default="velocity", description="What is matched: velocity or endpoint."
+        default="velocity", description="Target of the loss: velocity or endpoint."
     )
 
     @property

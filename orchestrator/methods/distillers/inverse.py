@@ -20,7 +20,7 @@ class InverseStudent(Student):
     distiller: Literal["inverse"] = "inverse"
 
     def passes(self, evaluations: dict[str, int]) -> float:
-        # the fake field and the generator learn in turn, under the frozen teacher
+        # the fake field and the generator are trained alternately, with the frozen teacher
         return 4 + (2 if self.guidance != 1.0 else 1)
 
     def trained(self, network: "nn.Module") -> "nn.Module":
@@ -38,8 +38,8 @@ class InverseStudent(Student):
 
 @DistillerKind.family.register
 class Inverse(OneStudentKind):
-    """Inverse: a generator of one step whose samples the teacher would be the right field for. It
-    trains for the steps of all `intervals`."""
+    """Inverse: a one-step generator, trained so that the teacher is the velocity field of its
+    samples. It trains for the steps of all `intervals`."""
 
     student: ClassVar[type[Student]] = InverseStudent
 

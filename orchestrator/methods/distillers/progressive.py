@@ -33,7 +33,7 @@ class ProgressiveStudent(ChainStudent):
 
 @DistillerKind.family.register
 class Progressive(ChainKind):
-    """Progressive: each student takes one step for two of its teacher's, so that `intervals` halve."""
+    """Progressive: one step of a student replaces two of its teacher's, so that `intervals` halve."""
 
     student: ClassVar[type[Student]] = ProgressiveStudent
 
@@ -47,5 +47,5 @@ class Progressive(ChainKind):
     def _intervals_halve(self, experiment: "Experiment") -> str | None:
         if all(before == 2 * after for before, after in pairwise(self.intervals)):
             return None
-        what = "expected each to be half of the one before: distill.kind is progressive"
+        what = "expected each to be half of the previous one: distill.kind is progressive"
         return f"got {describe(self.intervals)}, {what}"

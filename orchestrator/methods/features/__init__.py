@@ -1,4 +1,4 @@
-"""The feature extractors, each a module: its name, which data it suits, what it tells."""
+"""The feature extractors, one module each: its name, the data that it suits, its outputs."""
 
 # in the order in which messages name them
 # isort: off

@@ -7,6 +7,6 @@ from orchestrator.methods.feature_kind import FeatureKind
 
 @FeatureKind.family.register
 class Own(FeatureKind):
-    """Own: a small network trained on the data set itself, whose numbers compare within it alone."""
+    """Own: a small network trained on the data set; its scores compare within this data set only."""
 
     features: Literal["own"] = "own"

@@ -1,4 +1,4 @@
-"""The networks, each a module: its settings, how it is built, its rules."""
+"""The networks, one module each: its settings, how it is built, its rules."""
 
 # in the order in which messages and docs/reference.md name them
 # isort: off

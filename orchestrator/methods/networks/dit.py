@@ -22,9 +22,9 @@ class DiT(ImageNetworkKind):
     kind: Literal["dit"] = "dit"
     depth: Count = Field(default=4, description="Transformer blocks, >= 1.")
     dropout: Fraction = Field(
-        default=0.0, description="Share of activations dropped in training, >= 0 and < 1."
+        default=0.0, description="Dropout probability in training, >= 0 and < 1."
     )
-    head_channels: Count = Field(default=32, description="Channels of one attention head, >= 1.")
+    head_channels: Count = Field(default=32, description="Channels per attention head, >= 1.")
 
     def network(self) -> "type[nn.Module]":
         from kaccore.models import DiT

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over all numbers of a sample, for points in the plane."""
+"""A multi-layer perceptron over all values of a sample, for points in the plane."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 

@@ -26,28 +26,29 @@ class UNet(ImageNetworkKind):
     kind: Literal["unet"] = "unet"
     multipliers: Counts = Field(
         default=(1, 2),
-        description="Channels of each level as a multiple of the first, each >= 1; a level halves the size.",
+        description="Channels of each level as a multiple of model.channels, each >= 1; each level halves the size.",
     )
-    blocks: Count = Field(default=1, description="Residual blocks a level, >= 1.")
+    blocks: Count = Field(default=1, description="Residual blocks per level, >= 1.")
     attention: Sizes = Field(
         default=(),
-        description="Image sizes in pixels with self-attention, of those the levels have.",
+        description="Image sizes in pixels at which levels have self-attention.",
     )
     attention_in: Literal["all", "adm"] = Field(
         default="all",
-        description="Blocks with attention at those sizes: all, or adm (the ordinary ones, and always the middle).",
+        description="Blocks with attention at those sizes: all, or adm (not the resampling ones; always the middle).",
     )
     scale_shift: bool = Field(
-        default=True, description="Whether the time scales and shifts the norms, or is added."
+        default=True,
+        description="Whether the time embedding scales and shifts the norms (true) or is added (false).",
     )
     resample: Literal["residual", "conv"] = Field(
         default="residual",
-        description="Where sizes change: residual (inside blocks) or conv (between).",
+        description="Layers that resample: residual (inside blocks) or conv (between blocks).",
     )
     dropout: Fraction = Field(
-        default=0.0, description="Share of activations dropped in training, >= 0 and < 1."
+        default=0.0, description="Dropout probability in training, >= 0 and < 1."
     )
-    head_channels: Count = Field(default=32, description="Channels of one attention head, >= 1.")
+    head_channels: Count = Field(default=32, description="Channels per attention head, >= 1.")
 
     def network(self) -> "type[nn.Module]":
         from kaccore.models import UNet
@@ -58,8 +59,8 @@ class UNet(ImageNetworkKind):
         return {"size": data.size, "image_channels": data.channels, **self.own()}
 
     def sizes(self, experiment: "Experiment") -> list[int]:
-        """The image size at each level; none where it is not known, or where the data are points,
-        faults that other rules report."""
+        """The image size at each level; empty if it is not known, or for points, which other rules
+        report."""
         facts = experiment.data.facts
         if not facts.size or facts.points:
             return []
@@ -71,8 +72,8 @@ class UNet(ImageNetworkKind):
         if not sizes or len(sizes) == len(self.multipliers):
             return None
         got = f"got {describe(self.multipliers)}, expected at most {len(sizes)} levels"
-        there = f"images of {experiment.data.name} have the sizes {_listed(sizes)}"
-        return f"{got}: {there}, and {sizes[-1]} cannot be halved"
+        why = f"images of {experiment.data.name} have the sizes {_listed(sizes)}"
+        return f"{got}: {why}, and {sizes[-1]} cannot be halved"
 
     @kind_rule(
         "model.attention",
@@ -108,17 +109,17 @@ class UNet(ImageNetworkKind):
         return None
 
     def _attended_widths(self, sizes: list[int]) -> Iterable[tuple[int, int]]:
-        """(size, channels) of each block with attention: a level's own, and those that resample
-        from its neighbours."""
+        """(size, channels) of each block with attention: those of a level, and those that resample
+        from the levels beside it."""
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         for level, size in enumerate(sizes):
             if size in self.attention:
-                yield from ((size, width) for width in widths[max(0, level - 1) : level + 2])
+                for width in widths[max(0, level - 1) : level + 2]:
+                    yield size, width
 
 
 def level_sizes(size: int, levels: int) -> list[int]:
-    """The image size at each level of a U-Net; shorter than `levels` where a size cannot be
-    halved."""
+    """The image size at each level of a U-Net; fewer than `levels` if a size cannot be halved."""
     sizes = [size]
     while len(sizes) < levels and sizes[-1] % 2 == 0 and sizes[-1] >= 4:
         sizes.append(sizes[-1] // 2)

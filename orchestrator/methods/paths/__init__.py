@@ -1,4 +1,4 @@
-"""The paths, each a module: its settings, what of them is hashed, how it is built."""
+"""The paths, one module each: its settings, which of them are hashed, how it is built."""
 
 # in the order in which messages and docs/reference.md name them
 # isort: off

@@ -1,5 +1,5 @@
-"""What settings demand of each other: a module for each part of the file. What a kind demands
-stands in the module of the kind. `broken` checks all of them."""
+"""Rules between settings, one module for each part of the file. The rules of a kind are in the
+module of the kind. `broken` checks all of them."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ __all__ = ["broken", "data", "sampling", "storage", "sweeps", "training"]
 
 
 def broken(experiment: Experiment, unsound: Iterable[str] = ()) -> list[Fault]:
-    """The faults, without a source, of every rule whose settings are not under a key in
-    `unsound`."""
+    """The faults, without a source, of all rules. A rule that reads a setting at or below a key in
+    `unsound` is skipped."""
     unsound = set(unsound)
     blocks = (getattr(experiment, name) for name in type(experiment).model_fields)
     of_kinds = [rule for block in blocks if isinstance(block, Kind) for rule in block.rules()]

@@ -1,4 +1,4 @@
-"""What data sets and networks demand of each other."""
+"""Rules between data sets and networks."""
 
 from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment
@@ -11,7 +11,7 @@ def _points_take_a_network_of_points(experiment: Experiment) -> str | None:
     if model.takes_points or not data.facts.points:
         return None
     kinds = [kind.name_of() for kind in type(model).family if kind.takes_points]
-    why = f"{data.name} is points in the plane, which have no neighbouring pixels"
+    why = f"{data.name} has points in the plane, without neighbouring pixels"
     return f"got {model.called}, expected {' or '.join(kinds)}: {why}"
 
 
@@ -21,5 +21,5 @@ def _augmented_networks_are_told(experiment: Experiment) -> str | None:
     if augment == 0 or experiment.model.takes_augmentation:
         return None
     kinds = [kind.name_of() for kind in type(experiment.model).family if kind.takes_augmentation]
-    what = f"model.kind {experiment.model.called} is not told how images are augmented"
-    return f"got {augment:g}, expected 0: {what}; those that are: {', '.join(kinds)}"
+    what = f"model.kind {experiment.model.called} takes no augmentation as an input"
+    return f"got {augment:g}, expected 0: {what}; kinds that do: {', '.join(kinds)}"

@@ -1,4 +1,4 @@
-"""What sampling and measuring demand of their settings: guidance, labels, step counts, features."""
+"""Rules of sampling and evaluation: guidance, labels, step counts, features."""
 
 from orchestrator.fields.faults import Fault, describe
 from orchestrator.fields.rule import rule
@@ -18,12 +18,12 @@ def _distilled_guidance_has_labels(experiment: Experiment) -> str | None:
 @rule("sampling.guidance", "sampling.model", "teacher.label_dropout", "data.name")
 def _sampled_guidance_has_labels(experiment: Experiment) -> str | None:
     if experiment.sampling.model == "student":
-        return None  # a student takes no guidance at all: said below
+        return None  # `_student_is_not_guided` checks a student
     return _guided(experiment.sampling.guidance, experiment)
 
 
 def _guided(guidance: float, experiment: Experiment) -> str | None:
-    """Guidance compares the network with and without its label, so it has to have been trained on
+    """Guidance compares the network with and without a label, so the network must be trained on
     both."""
     label_dropout, data = experiment.teacher.label_dropout, experiment.data
     if guidance == 1 or (label_dropout and data.facts.classes != 0):
@@ -36,45 +36,53 @@ def _guided(guidance: float, experiment: Experiment) -> str | None:
 
 @rule("sampling.labels", "data.name")
 def _labels_are_classes(experiment: Experiment) -> str | None:
-    labels, classes = experiment.sampling.labels, experiment.data.facts.classes
-    return None if classes is None else _labels_fault(labels, classes, experiment.data.name)
+    classes = experiment.data.facts.classes
+    if classes is None:
+        return None
+    return _labels_fault(experiment.sampling.labels, classes, experiment.data.name)
 
 
 def class_faults(experiment: Experiment, classes: int) -> list[Fault]:
-    """What is wrong with labels and guidance, without a source, for a folder, whose classes only
-    reading it tells."""
-    data, found = experiment.data, []
-    if data.facts.classes is None:
-        labels = _labels_fault(experiment.sampling.labels, classes, data.name)
-        found += [] if labels is None else [Fault("", "sampling.labels", labels)]
-        for key in ("distill.guidance", "sampling.guidance"):
-            if not classes and experiment.value(key) != 1:
-                found.append(
-                    Fault("", key, f"got {experiment.value(key)}, {UNGUIDED.format(data.name)}")
-                )
-        if not classes and "fid_per_class" in experiment.evaluation.metrics:
-            found.append(
-                Fault(
-                    "", "evaluation.metrics", f"got fid_per_class, {UNLABELLED.format(data.name)}"
-                )
-            )
+    """The faults of labels and guidance, without a source, of a folder: the number of its `classes`
+    is known only after reading it."""
     from kaccore.metrics.features import OWN, features_for
 
-    own = (
-        features_for(data.name, experiment.evaluation.features, experiment.evaluation.weights)
-        == OWN
-    )
-    if "inception_score" in experiment.evaluation.metrics and own and not classes:
-        what = "its own features, learned without labels, tell no classes apart"
-        found.append(
-            Fault("", "evaluation.metrics", f"got inception_score, expected other metrics: {what}")
-        )
-    return found
+    data = experiment.data
+    evaluation = experiment.evaluation
+    faults = []
+    if data.facts.classes is None:
+        labels = _labels_fault(experiment.sampling.labels, classes, data.name)
+        if labels is not None:
+            faults.append(Fault("", "sampling.labels", labels))
+        if not classes:
+            faults += _unlabelled_faults(experiment)
+    own = features_for(data.name, evaluation.features, evaluation.weights) == OWN
+    if "inception_score" in evaluation.metrics and own and not classes:
+        what = "own features learned without labels distinguish no classes"
+        message = f"got inception_score, expected other metrics: {what}"
+        faults.append(Fault("", "evaluation.metrics", message))
+    return faults
+
+
+def _unlabelled_faults(experiment: Experiment) -> list[Fault]:
+    """The faults of settings that need labels, without a source, for data that have none."""
+    name = experiment.data.name
+    faults = []
+    for key in ("distill.guidance", "sampling.guidance"):
+        guidance = experiment.value(key)
+        if guidance != 1:
+            faults.append(Fault("", key, f"got {guidance}, {UNGUIDED.format(name)}"))
+    if "fid_per_class" in experiment.evaluation.metrics:
+        message = f"got fid_per_class, {UNLABELLED.format(name)}"
+        faults.append(Fault("", "evaluation.metrics", message))
+    return faults
 
 
 def _labels_fault(labels: int | tuple[int, ...] | None, classes: int, name: str) -> str | None:
-    asked = labels if isinstance(labels, tuple) else () if labels is None else (labels,)
-    if all(label < classes for label in asked):
+    if labels is None:
+        return None
+    wanted = labels if isinstance(labels, tuple) else (labels,)
+    if all(label < classes for label in wanted):
         return None
     if not classes:
         return f"got {describe(labels)}, expected null: {name} has no labels"
@@ -118,7 +126,7 @@ def _student_takes_euler(experiment: Experiment) -> str | None:
 def _student_is_not_guided(experiment: Experiment) -> str | None:
     if experiment.sampling.model == "teacher" or experiment.sampling.guidance == 1:
         return None
-    return f"got {describe(experiment.sampling.guidance)}, expected 1: a student has its guidance from distill.guidance"
+    return f"got {describe(experiment.sampling.guidance)}, expected 1: distill.guidance sets the guidance of a student"
 
 
 @rule("sampling.times", "sampling.model", "sampling.steps")
@@ -127,12 +135,10 @@ def _teachers_grid_fits(experiment: Experiment) -> str | None:
     if times is None:
         return None
     if experiment.sampling.model == "student":
-        return f"got {describe(times)}, expected null: a student's grid is that of distill.times"
-    return (
-        None
-        if len(times) == steps + 1
-        else f"got {len(times)} times, expected {steps + 1}: sampling.steps {steps}"
-    )
+        return f"got {describe(times)}, expected null: distill.times sets the grid of a student"
+    if len(times) == steps + 1:
+        return None
+    return f"got {len(times)} times, expected {steps + 1}: sampling.steps {steps}"
 
 
 @rule("sampling.gamma", "sampling.model", "distill.kind", pairing=True)
@@ -144,7 +150,7 @@ def _gamma_is_for_jumps(experiment: Experiment) -> str | None:
         return None
     who = "the teacher" if teacher else f"students of {distill.called}"
     kinds = [kind.name_of() for kind in type(distill).family if kind.jumps]
-    return f"got {gamma:g}, expected 0: it is for students of {', '.join(kinds)}, not {who}"
+    return f"got {gamma:g}, expected 0: only for students of {', '.join(kinds)}, not for {who}"
 
 
 @rule("evaluation.features", "data.name")
@@ -162,31 +168,30 @@ def _features_know_the_data(experiment: Experiment) -> str | None:
 
 @rule("evaluation.metrics", "data.name")
 def _metrics_know_the_data(experiment: Experiment) -> str | None:
-    """What only points have (an exact density, distances that mean something), and what only images
-    have."""
+    """Some metrics are only for points (an exact density, meaningful distances), others only for
+    images."""
     metrics, data = experiment.evaluation.metrics, experiment.data
     if data.facts.points:
-        wrong, why = {"inception_score"}, "are points, which no classifier tells apart"
+        unsuitable = {"inception_score"}
+        why = "are points, for which there is no classifier"
     else:
-        wrong = {"w2", "log_likelihood"}
+        unsuitable = {"w2", "log_likelihood"}
         why = "are images, and it is for points (grid9)"
-    found = next((metric for metric in metrics if metric in wrong), None)
-    return (
-        None
-        if found is None
-        else f"got {found}, expected other metrics: the data of {data.name} {why}"
-    )
+    refused = [metric for metric in metrics if metric in unsuitable]
+    if not refused:
+        return None
+    return f"got {refused[0]}, expected other metrics: the data of {data.name} {why}"
 
 
 @rule("evaluation.metrics", "data.name", "teacher.label_dropout")
 def _classes_are_compared_with_labels(experiment: Experiment) -> str | None:
-    data, unlabelled = experiment.data, experiment.teacher.label_dropout is None
-    if "fid_per_class" not in experiment.evaluation.metrics or not (
-        unlabelled or data.facts.classes == 0
-    ):
+    data = experiment.data
+    if "fid_per_class" not in experiment.evaluation.metrics:
         return None
     if data.facts.classes == 0:
         return f"got fid_per_class, {UNLABELLED.format(data.name)}"
+    if experiment.teacher.label_dropout is not None:
+        return None
     return "got fid_per_class, expected other metrics: teacher.label_dropout null trains without labels"
 
 
@@ -197,29 +202,31 @@ def _a_score_of_classes_has_classes(experiment: Experiment) -> str | None:
     score = "inception_score"
     if kind is None or kind.tells_classes or score not in experiment.evaluation.metrics:
         return None
-    what = f"evaluation.features {features} tells no classes apart"
+    what = f"evaluation.features {features} distinguishes no classes"
     return f"got {score}, expected other metrics: {what}"
 
 
 @rule("evaluation.weights", "evaluation.features", "data.name")
 def _weights_have_a_network(experiment: Experiment) -> str | None:
-    """The weights are those of an extractor that takes a file, whatever else is measured with."""
+    """A weights file is only for an extractor that takes one."""
     weights = experiment.evaluation.weights
     features = experiment.evaluation.features
     if weights is None:
         return None
     taking = [kind.name_of() for kind in FeatureKind.family if kind.takes_weights()]
     shipped = [kind.shipped_for() for kind in FeatureKind.family]
-    auto = features == AUTO and experiment.data.name not in shipped
-    if features in taking or auto:
+    chosen = features == AUTO and experiment.data.name not in shipped
+    if features in taking or chosen:
         return None
     what = f"evaluation.features {features} takes no weights file"
-    return f"got {describe(weights)}, expected null: {what}; those that do: {', '.join(taking)}"
+    return (
+        f"got {describe(weights)}, expected null: {what}; extractors that do: {', '.join(taking)}"
+    )
 
 
 @rule("evaluation.weights_sha256", "evaluation.weights")
 def _checksum_has_a_file(experiment: Experiment) -> str | None:
-    orphan = (
-        experiment.evaluation.weights_sha256 is not None and experiment.evaluation.weights is None
-    )
-    return "got a checksum, expected null: evaluation.weights names no file" if orphan else None
+    evaluation = experiment.evaluation
+    if evaluation.weights_sha256 is None or evaluation.weights is not None:
+        return None
+    return "got a checksum, expected null: evaluation.weights names no file"

@@ -1,11 +1,11 @@
-"""What the kinds of search demand of the rest of the sweep block."""
+"""Rules of the sweep block: search, scheduler and budget."""
 
 from orchestrator.fields.faults import describe
 from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment
 
-# settings of which each value has numbers of its own: another data set, other images of it, other
-# features
+# metrics of different values of these settings do not compare: the data set, its images, or the
+# features differ
 APART = (
     "data.name",
     "data.root",
@@ -35,39 +35,38 @@ def _what_is_drawn_is_counted(experiment: Experiment) -> str | None:
         return None
     if sweep.search == "grid":
         return f"got {sweep.num_trials}, expected null: a grid runs every combination"
-    return f"got null, expected how many points {sweep.search} is to draw"
+    return f"got null, expected the number of points that {sweep.search} draws"
 
 
 @rule("sweep.space", "sweep.search")
 def _a_grid_draws_nothing(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
-    drawn = (
-        [key for key, entry in sweep.space.items() if entry.kind != "grid"]
-        if sweep is not None
-        else []
-    )
-    if sweep is None or bool(drawn) == (sweep.search != "grid"):
+    if sweep is None:
+        return None
+    drawn = [key for key, entry in sweep.space.items() if entry.kind != "grid"]
+    if bool(drawn) == (sweep.search != "grid"):
         return None
     if drawn:
         kinds = ", ".join(f"{key} {sweep.space[key].kind}" for key in drawn)
-        return f"got {kinds}, expected {{grid: [...]}}: the others are for sweep.search random or optuna"
-    return f"expected choice, uniform, loguniform or int for some key: sweep.search {sweep.search} has nothing to draw"
+        return f"got {kinds}, expected {{grid: [...]}}: other entries need sweep.search random or optuna"
+    expected = "choice, uniform, loguniform or int for at least one key"
+    return f"expected {expected}: sweep.search {sweep.search} draws from these"
 
 
 @rule("sweep.space", "sweep.search", "sweep.scheduler")
 def _only_numbers_that_compare_are_searched_by(experiment: Experiment) -> str | None:
-    """Optuna and ASHA rank trials by numbers that mean nothing across data sets and features."""
+    """Optuna and ASHA rank trials by metrics that do not compare across data sets or features."""
     sweep = experiment.sweep
     if sweep is None or (sweep.search != "optuna" and sweep.scheduler != "asha"):
         return None
-    found = [key for key in sweep.space if key in APART]
-    who, what = ("optuna", sweep.metric) if sweep.search == "optuna" else ("asha", "FIDs")
-    why = f"{who} compares the trials' {what}, which do not compare across data or features"
-    return (
-        f"got {', '.join(found)}: {why}: write one sweep for each, or take grid or random"
-        if found
-        else None
-    )
+    incomparable = [key for key in sweep.space if key in APART]
+    if not incomparable:
+        return None
+    ranking = f"optuna ranks trials by {sweep.metric}"
+    if sweep.search != "optuna":
+        ranking = "asha ranks trials by FID"
+    why = f"{ranking}, which does not compare across data or features"
+    return f"got {', '.join(incomparable)}: {why}: write one sweep for each, or use grid or random"
 
 
 @rule("sweep.learn_from", "sweep.search")

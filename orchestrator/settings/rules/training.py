@@ -1,4 +1,4 @@
-"""What training and distilling demand of their settings, whatever their kinds."""
+"""Rules of training and distillation that hold for all kinds."""
 
 from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment

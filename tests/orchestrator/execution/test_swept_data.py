@@ -152,8 +152,9 @@ def test_fids_that_do_not_compare_are_not_searched_or_stopped_by(how, key, value
     with pytest.raises(ConfigError) as refused:
         parse(config)
     kind = "optuna" if "search" in how else "asha"
-    assert f"{kind} compares the trials' {'fid' if kind == 'optuna' else 'FIDs'}" in str(
-        refused.value
+    assert (
+        f"{kind} ranks trials by {'fid' if kind == 'optuna' else 'FID'}, which does not compare"
+        in str(refused.value)
     )
     assert key in str(refused.value)
 

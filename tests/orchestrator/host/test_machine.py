@@ -160,8 +160,8 @@ def test_a_sweep_that_would_not_fit_into_the_memory_says_so(monkeypatch):
     found = forecast.Forecast(1000, 10**6, 10**9, 60.0, 0.1)
     assert len(forecast.in_words(found, 2, 3)) == 2
     assert forecast.in_words(found, 2, 4)[1] == (
-        "memory    4 workers at a time take 4.0 GB, and 3.0 GB may be used: lower sweep.max_concurrent_trials, "
-        "cluster.workers or the batch"
+        "memory    4 concurrent workers need 4.0 GB, but 3.0 GB are available: lower sweep.max_concurrent_trials, "
+        "cluster.workers or the batch size"
     )
 
 

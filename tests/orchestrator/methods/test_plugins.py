@@ -107,7 +107,7 @@ def test_a_plugins_kind_is_swept_beside_ours(tmp_path):
         (
             "trigonometric.py",
             PATH.replace('"trigonometric"', '"kac"'),
-            "path.kind kac is already that of orchestrator.methods.paths.kac: choose another name",
+            "path.kind kac is already defined by orchestrator.methods.paths.kac: choose another name",
         ),
     ],
 )

@@ -100,7 +100,7 @@ def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(
     (b'{"labels": []}', "sampling.labels: got []"),
     (b'{"model": "pupil"}', 'sampling.model: got "pupil", expected one of "teacher", "student"'),
     (b'{"model": "teacher", "solver": "eulr"}', 'sampling.solver: got "eulr", expected one of "euler", "midpoint"'),
-    (b'{"guidance": 2}', "sampling.guidance: got 2.0, expected 1: a student has its guidance from distill.guidance"),
+    (b'{"guidance": 2}', "sampling.guidance: got 2.0, expected 1: distill.guidance sets the guidance of a student"),
     (b'{"model": "teacher", "guidance": NaN}', "sampling.guidance: got nan (not finite)"),
     (b'{"step": 4}', "step: unknown field, expected some of model, steps, solver"),
     (b"[1]", "got list, expected a JSON object"),

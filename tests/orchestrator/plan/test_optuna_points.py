@@ -111,7 +111,7 @@ def test_a_condition_that_cannot_be_computed_names_its_key():
     )
     with pytest.raises(
         ConfigError,
-        match=r"x\.yaml: sweep\.conditions\.seed: label_dropout > 'a': cannot be computed",
+        match=r"x\.yaml: sweep\.conditions\.seed: label_dropout > 'a': cannot be evaluated",
     ):
         expand(base, "x.yaml")
 

@@ -109,7 +109,7 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         (
             "distill",
             {"times": [1.0, 0.5]},
-            "distill.times: got [1.0, 0.5], expected times that fall from 1 to 0",
+            "distill.times: got [1.0, 0.5], expected times that decrease from 1 to 0",
         ),
         (
             "distill",
@@ -131,12 +131,12 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         (
             "sampling",
             {"gamma": 0.5},
-            "sampling.gamma: got 0.5, expected 0: it is for students of consistency",
+            "sampling.gamma: got 0.5, expected 0: only for students of consistency",
         ),
         (
             "sampling",
             {"times": [1.0, 0.0]},
-            "sampling.times: got [1.0, 0.0], expected null: a student's grid",
+            "sampling.times: got [1.0, 0.0], expected null: distill.times sets the grid",
         ),
         (
             "sampling",

@@ -176,7 +176,7 @@ def test_an_override_reaches_a_key_of_the_sweep(tmp_path):
         ),
         ("seed", "--set seed: expected KEY=VALUE"),
         ("=1", "--set =1: expected KEY=VALUE"),
-        ("seed=", "--set seed=: seed: the value is missing, write null for none"),
+        ("seed=", "--set seed=: seed: the value is missing: write null for no value"),
         ("data=[", r"--set data=\[: line 1, column 2: "),
         ("seed=010", "--set seed=010: line 1, column 1: YAML 1.1 reads 010 in base 8"),
         (

@@ -68,7 +68,7 @@ def test_an_option_has_variables_too_and_what_is_there_under_its_name_is_meant(
         sample.parser().parse_args(["x", "--out=$NOT_SET_EITHER/x.png"])
     assert ended.value.code == 2
     assert (
-        "but the environment variable NOT_SET_EITHER is not set: set it, or write it out"
+        "but the environment variable NOT_SET_EITHER is not set: set it, or write its value"
         in capsys.readouterr().err
     )
 
@@ -89,7 +89,7 @@ def test_what_was_kept_of_a_sweep_is_read_without_variables():
         ("s3//bucket/runs", "did you mean s3://bucket/runs?"),
         ("S3:bucket/runs", "did you mean s3://bucket/runs?"),
         ("S3://bucket/runs", "did you mean s3://bucket/runs?"),
-        ("C:\\Users\\runs", "a path of Windows: write it as this system has it, such as /mnt/c/Users/runs"),
+        ("C:\\Users\\runs", "a Windows path: write the path on this system, such as /mnt/c/Users/runs"),
         ("runs ", 'expected no blanks at its ends: write "runs"'),
     ],
 )  # fmt: skip

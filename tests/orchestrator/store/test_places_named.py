@@ -61,7 +61,7 @@ def test_a_home_folder_is_meant_by_a_tilde_in_every_option(
     with pytest.raises(SystemExit) as ended:
         parser.parse_args([word.format("~nobody-of-this-name/x") for word in given])
     assert ended.value.code == 2
-    assert "no user nobody-of-this-name: write the path out" in capsys.readouterr().err
+    assert "no user nobody-of-this-name: write the full path" in capsys.readouterr().err
 
 
 def test_a_home_folder_is_meant_by_a_tilde_in_every_setting_that_is_a_path(monkeypatch, tmp_path):

@@ -178,7 +178,7 @@ def test_the_inception_score_of_images_without_classes_is_refused(unlabelled, la
     assert planned(labelled, evaluation=scored).trials
     with pytest.raises(
         ConfigError,
-        match=r"evaluation\.metrics: got inception_score, expected other metrics: its own",
+        match=r"evaluation\.metrics: got inception_score, expected other metrics: own features",
     ):
         planned(unlabelled, evaluation=scored)
 

@@ -145,8 +145,8 @@ def test_points_are_sampled_from_the_command_line(root, tmp_path):
 @pytest.mark.parametrize(
     "blocks, message",
     [
-        ({"model": {"kind": "unet"}}, "model.kind: got unet, expected mlp: grid9 is points in the plane"),
-        ({"model": {"kind": "dit"}}, "model.kind: got dit, expected mlp: grid9 is points in the plane"),
+        ({"model": {"kind": "unet"}}, "model.kind: got unet, expected mlp: grid9 has points in the plane"),
+        ({"model": {"kind": "dit"}}, "model.kind: got dit, expected mlp: grid9 has points in the plane"),
         ({"evaluation": {"features": "inception-v3-compat"}}, "expected auto or points for data grid9"),
         ({"evaluation": {"metrics": ["inception_score"]}}, "evaluation.metrics: got inception_score, expected other"),
         ({"teacher": {"label_dropout": None}, "evaluation": {"metrics": ["fid_per_class"]}}, "trains without labels"),

@@ -144,7 +144,7 @@ def test_too_few_images_for_own_features_are_told_before_the_start(tmp_path):
     planned = opening.make_plan(parse({**SMALL, "data": few}), "x.yaml")
     (fault,) = refused(planned, tmp_path)
     assert fault.startswith(
-        "x.yaml: evaluation.features: got auto: the data's own features, and folder has 19 images"
+        "x.yaml: evaluation.features: got auto: features trained on the data, but folder has 19 images"
     )
     assert "expected 20 or more" in fault and "evaluation.weights" in fault
 
