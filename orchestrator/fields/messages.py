@@ -43,7 +43,7 @@ class Say:
 
 def expected(annotation: Any, metadata: tuple[Any, ...] = (), plural: bool = False) -> str:
     """The values that a field of this type takes, in words: `a number > 0 or null`."""
-    for item in metadata:
+    for item in reversed(metadata):
         if isinstance(item, Say):
             return str(item)
     origin, args = get_origin(annotation), get_args(annotation)
