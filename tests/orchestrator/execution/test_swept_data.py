@@ -257,7 +257,8 @@ def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp
                 (tmp_path / "runs" / "stages" / stage.key / "manifest.json").read_text()
             )
             assert (
-                manifest["config"].get("data", stage.data)["fingerprint"] == load(name).fingerprint
+                manifest["config"].get("data", stage.data.content)["fingerprint"]
+                == load(name).fingerprint
             )
             if stage.kind == "teacher":
                 assert manifest["data"]["size"] == {"digits": 8, "mnist": 28}[name]

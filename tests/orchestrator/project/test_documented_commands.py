@@ -23,6 +23,7 @@ from commands import REPOSITORY, SHARED, own_environment, run
 from conftest import SweepRun
 from documented import PAGES, Part, parts
 from PIL import Image
+from stages import kinds_restored
 
 from orchestrator.settings.loading import load
 
@@ -148,7 +149,7 @@ class Reader:
         self.names = {
             "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "path.damping=9.0", "ADDRESS": "auto",
             "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
-            "SWEEP": "nfe-sweep", "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
+            "SWEEP": "nfe-sweep", "mine.py": "trigonometric.py", "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
         }  # fmt: skip
 
     def do(self, part: Part) -> str:
@@ -162,9 +163,12 @@ class Reader:
         return ""
 
     def save(self, path: Path, text: str) -> None:
-        """An experiment, with the tiny settings."""
+        """An experiment, with the tiny settings, and the plugins of docs/extending beside it."""
+        for plugin in (REPOSITORY / "docs" / "extending").glob("*.py"):
+            shutil.copy(plugin, path.parent)
         path.write_text(text)
-        path.write_text(load(path, self.settings).to_yaml())
+        with kinds_restored():
+            path.write_text(load(path, self.settings).to_yaml())
 
     def filled(self, text: str) -> list[str]:
         """A command's words, all its [--options] taken and its NAMES filled in."""
