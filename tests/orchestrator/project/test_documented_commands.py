@@ -149,7 +149,8 @@ class Reader:
         self.names = {
             "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "path.damping=9.0", "ADDRESS": "auto",
             "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
-            "SWEEP": "nfe-sweep", "mine.py": "trigonometric.py", "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
+            "mine.py": "trigonometric.py", "SWEEP": "nfe-sweep",
+            "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
         }  # fmt: skip
 
     def do(self, part: Part) -> str:
