@@ -64,8 +64,12 @@ class Kind(Settings):
     @classmethod
     def name_of(cls) -> str:
         """The name of this kind in a file."""
-        (name,) = get_args(cls.model_fields[cls.family.key].annotation)
-        return str(name)
+        field = cls.model_fields.get(cls.family.key)
+        names = () if field is None else get_args(field.annotation)
+        if len(names) != 1 or not isinstance(names[0], str):
+            expected = f'{cls.family.key}: Literal["my_name"] = "my_name"'
+            raise ValueError(f"{cls.__name__} has no name of its kind, expected {expected}")
+        return names[0]
 
     @property
     def called(self) -> str:

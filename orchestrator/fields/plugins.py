@@ -77,7 +77,7 @@ def load(names: Iterable[str], folder: Path) -> list[Fault]:
     for name in names:
         try:
             resolved(name, folder).imported()
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             faults.append(Fault("", KEY, f"got {describe(name)}: {_reason(error)}"))
     return [*faults, *_package_faults()]
 
@@ -122,7 +122,7 @@ def problem(plugin: Plugin) -> str:
     """Why this process cannot import `plugin`; empty if it can."""
     try:
         plugin.imported()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _reason(error)
     return ""
 
@@ -190,13 +190,13 @@ def _package_faults() -> Iterable[Fault]:
     for entry in _entry_points():
         try:
             _installed(entry.module).imported()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             package = entry.dist.name if entry.dist is not None else entry.module
             what = f"the plugin {entry.name} of the installed package {package}: {_reason(error)}"
             yield Fault("", KEY, f"{what}: repair or uninstall {package}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     first = text[0] if text else "no reason given"
     if isinstance(error, ImportError | ValueError) and type(error) in (ImportError, ValueError):

@@ -104,6 +104,12 @@ def test_a_plugins_kind_is_swept_beside_ours(tmp_path):
         ("trigonometric.py", "1 / 0\n", "importing it raised ZeroDivisionError: division by zero"),
         ("trigonometric.py", "import absent\n", "raised ModuleNotFoundError: No module named"),
         ("trigonometric.py", "def\n", "importing it raised SyntaxError: invalid syntax"),
+        ("trigonometric.py", "exit(3)\n", "importing it raised SystemExit: 3"),
+        (
+            "trigonometric.py",
+            PATH.replace('    kind: Literal["trigonometric"] = "trigonometric"\n', ""),
+            'Trigonometric has no name of its kind, expected kind: Literal["my_name"] = "my_name"',
+        ),
         (
             "trigonometric.py",
             PATH.replace('"trigonometric"', '"kac"'),
