@@ -73,10 +73,11 @@ def look(
     if name in on_disk.REMEDIES:
         with on_disk.remedies_added(name):
             return _published(name, on_disk.checked_root(root), cache, settings.get("limit"))
-    return _of_decoded(load())
+    return of_decoded(load())
 
 
-def _of_decoded(data: ImageData, count: int | None = None) -> Look:
+def of_decoded(data: ImageData, count: int | None = None) -> Look:
+    """What is known of decoded `data`; `count`: of how many images, if not of all."""
     counts: list[int] = []
     if data.labels is not None:
         counts = np.bincount(data.labels.numpy(), minlength=data.classes).tolist()
@@ -90,12 +91,12 @@ def _published(name: str, root: Path, cache: Path | None, limit: int | None) -> 
     if name == "lsun_bedroom256":
         decoded = on_disk.bedroom_cache(root, cache, limit).read()
         if decoded is not None:
-            return _of_decoded(decoded)
+            return of_decoded(decoded)
         _check_exists(root / "bedroom_train_lmdb" / "data.mdb")
         return Look(name, _bedrooms(root / "bedroom_train_lmdb", limit), 3, 256)
     decoded = ImageCache(name, root, cache, {}).read()
     if decoded is not None:
-        return _of_decoded(decoded)
+        return of_decoded(decoded)
     if name == "cifar10":
         for file in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
             _check_exists(root / "cifar-10-batches-py" / file)
@@ -157,7 +158,7 @@ def _folder(
 
 def _merged(listed: Look, data: ImageData) -> Look:
     """The facts from listing the files, updated with those from the decoded images."""
-    decoded = _of_decoded(data)
+    decoded = of_decoded(data)
     return replace(
         decoded,
         formats=listed.formats,

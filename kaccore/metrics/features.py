@@ -159,20 +159,29 @@ def feature_spec(features: str) -> FeatureSpec:
     return FEATURES[features]
 
 
-def features_for(data_name: str, requested: str = "auto", weights: str | Path | None = None) -> str:
+def features_for(
+    data_name: str,
+    requested: str = "auto",
+    weights: str | Path | None = None,
+    points: bool = False,
+) -> str:
     """The extractor for a data set. `auto`: its shipped classifier if there is one (digits, mnist),
     the coordinates of points (grid9), else Inception if its weights are available (given, or
     downloaded before), else `own`: a network trained on the data set itself. Nothing is downloaded.
+    `points`: whether a data set that is not this package's is points in the plane.
 
     Raises ValueError for an unknown name, for another data set's classifier, for features of images
     on points and vice versa, and for weights that the extractor would not use."""
-    name = _auto_features(data_name, weights) if requested == "auto" else requested
+    points = points or AUTO_FEATURES.get(data_name) == POINTS
+    name = requested
+    if requested == "auto":
+        name = POINTS if points else _auto_features(data_name, weights)
     spec = None if name == OWN else feature_spec(name)
-    if spec is not None and spec.data not in (None, data_name):
+    if spec is not None and spec.data not in (None, data_name) and not (points and name == POINTS):
         raise ValueError(
             f"features {name!r} are for {spec.data} only, but the data set is {data_name!r}; use auto"
         )
-    if AUTO_FEATURES.get(data_name) == POINTS != name:
+    if points and name != POINTS:
         raise ValueError(
             f"features {name!r} are for images, but the data set {data_name!r} is points; use auto"
         )

@@ -8,6 +8,7 @@ from rich.table import Table
 from orchestrator.cluster import resources
 from orchestrator.console import conclusion
 from orchestrator.execution.trials import concurrent_trials
+from orchestrator.fields import plugins
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import TRAINING
@@ -25,7 +26,7 @@ def print_plan(
     estimate of the others, and `notes`."""
     store, experiment = Store(plan.experiment.storage), plan.experiment
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
-    for plugin in experiment.used_plugins():
+    for plugin in plugins.all_loaded():
         conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     data_notes = [note for info in plan.datasets() for note in info.notes]
     for note in dict.fromkeys([*data_notes, *own_features(plan, store), *notes]):

@@ -11,6 +11,7 @@ from orchestrator.cluster import connection
 from orchestrator.console import conclusion
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
+from orchestrator.fields import plugins
 from orchestrator.fields.faults import ConfigError
 from orchestrator.store import integrity, layout
 from orchestrator.store.failures import first_line
@@ -99,7 +100,7 @@ def _print_introduction(records: Records, console: Console) -> None:
     done = sum(records.store.done(stage.key) for stage in stages)
     counts = f"{len(plan.trials)} trials, {len(stages)} stages, {done} already done"
     console.print(f"{plan.experiment.name} {plan.id}: {counts}", highlight=False)
-    for plugin in plan.experiment.used_plugins():
+    for plugin in plugins.all_loaded():
         conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     conclusion.print_skipped(plan, console)
     data_notes = (note for info in plan.datasets() for note in info.notes)

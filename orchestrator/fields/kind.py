@@ -98,7 +98,10 @@ class Family(Generic[K]):
 
     def register(self, kind: type[K]) -> type[K]:
         """Add `kind`, as a decorator of its class. Raises ValueError if the name is taken."""
+        if not (isinstance(kind, type) and issubclass(kind, Kind)):
+            raise ValueError(f"{kind!r} is no subclass of the kinds of {self.block}")
         name = kind.name_of()
+        _check_module(kind)
         existing = self.kinds.get(name)
         if existing is not None and not _replaces(existing, kind):
             raise ValueError(
@@ -176,6 +179,15 @@ def meaning(kind: type[Kind]) -> str:
     """The meaning of a kind: the first paragraph of its docstring."""
     paragraph = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
     return " ".join(paragraph.split())
+
+
+def _check_module(kind: type[Kind]) -> None:
+    """Raise ValueError for a kind that neither this project nor a plugin defines: the source of its
+    module would be in no key."""
+    if kind.plugin() is None and kind.__module__.partition(".")[0] not in plugins.OWN_PACKAGES:
+        where = f"{kind.__name__} is defined in the module {kind.__module__}, which is no plugin"
+        raise ValueError(f"{where}: list it in plugins, before what imports it")
+    plugins.adds_kind(kind.__module__)
 
 
 def _replaces(existing: type[Kind], kind: type[Kind]) -> bool:

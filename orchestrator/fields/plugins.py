@@ -62,6 +62,8 @@ class Plugin:
         return _imported(here)
 
 
+OWN_PACKAGES = ("orchestrator", "kaccore")
+_WITH_KINDS: set[str] = set()  # the first parts of the names of modules that define kinds
 _LOADED: dict[str, Plugin] = {}  # by top-level module name
 
 
@@ -76,10 +78,24 @@ def load(names: Iterable[str], folder: Path) -> list[Fault]:
     faults = []
     for name in names:
         try:
-            resolved(name, folder).imported()
+            _check_kinds(resolved(name, folder))
         except (Exception, SystemExit) as error:  # a plugin may raise anything
             faults.append(Fault("", KEY, f"got {describe(name)}: {_reason(error)}"))
     return [*faults, *_package_faults()]
+
+
+def _check_kinds(plugin: Plugin) -> None:
+    """Import `plugin`; raises ValueError if it adds nothing, or is this project itself."""
+    if plugin.module.partition(".")[0] in OWN_PACKAGES:
+        raise ValueError("this project is no plugin of itself, expected a module of your own")
+    plugin.imported()
+    if plugin.module.partition(".")[0] not in _WITH_KINDS:
+        raise ValueError("it adds no kind: decorate its class, as in @PathKind.family.register")
+
+
+def adds_kind(module: str) -> None:
+    """Note that a class of the module of this name was registered as a kind."""
+    _WITH_KINDS.add(module.partition(".")[0])
 
 
 def resolved(name: str, folder: Path) -> Plugin:

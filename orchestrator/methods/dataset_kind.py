@@ -26,6 +26,7 @@ UNLOADED = ("name", "flip")  # settings that loading does not use
 class DatasetKind(Kind):
     """A data set."""
 
+    has_density: ClassVar[bool] = False  # whether points are of a density that kaccore knows
     known: ClassVar[DataFacts]  # what is known before it is read
 
     name: str
@@ -49,14 +50,17 @@ class DatasetKind(Kind):
         """The data set. Raises ValueError or OSError if it cannot be read."""
         from kaccore.data import load
 
+        if self.plugin() is not None:
+            raise ValueError(f"{type(self).__name__} of the plugin {self.plugin()} has no load()")
         return load(**self.arguments())
 
     def look(self) -> "Look":
         """A summary of the data set, from listing its files; nothing is written or downloaded.
         Raises the errors of `load`, and FileNotFoundError if a download is needed."""
         from kaccore.data import look
+        from kaccore.data.looking import of_decoded
 
-        return look(**self.arguments())
+        return look(**self.arguments()) if self.plugin() is None else of_decoded(self.load())
 
     def arrays(self) -> "Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]] | None":
         """A function that reads its images and labels without torch, for a driver; None: there is

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.addresses import not_text
 from orchestrator.fields.faults import ConfigError, Fault, nearest
+from orchestrator.fields.plugins import KEY
 from orchestrator.host.printed import command
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.plan.stage import Stage
@@ -102,9 +103,25 @@ def stage_to_sample(run: TrainedRun, config: Experiment) -> Stage:
         from orchestrator.store import integrity
 
         integrity.check(run.store, [stage])
+        _check_plugins(run, stage)
         return stage
     what = f"{run.stage_name(stage)} is not trained yet under {run.store.root}"
     raise ConfigError([Fault(run.name, "", f"{what}: run {_training(run, config, stage)} first")])
+
+
+def _check_plugins(run: TrainedRun, stage: Stage) -> None:
+    """Raise ConfigError if a plugin now has another source than the one that trained the network."""
+    for member in stage.lineage():
+        trained = run.store.result(member.key).manifest["config"]
+        for block in ("path", "model", "distill"):
+            # of the distiller it stands beside the other settings of a student
+            was = (trained if block == "distill" else trained.get(block, {})).get("plugin")
+            content = member.content
+            now = (content if block == "distill" else content.get(block, {})).get("plugin")
+            if was != now:
+                what = f"its {block} was trained with a plugin of sha256 {was}, which is now {now}"
+                remedy = "restore the plugin, or run the sweep again"
+                raise ConfigError([Fault(run.name, KEY, f"{what}: {remedy}")])
 
 
 def _training(run: TrainedRun, config: Experiment, stage: Stage) -> str:

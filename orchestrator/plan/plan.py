@@ -257,7 +257,7 @@ def _common(trials: Sequence[Trial]) -> dict[str, Any]:
     """The swept settings that have the same value in all trials."""
     first, *others = trials
     common = {}
-    for key, value in first.overrides.items():
+    for key, value in first.own_overrides.items():
         if all(trial.overrides.get(key) == value for trial in others):
             common[key] = value
     return common

@@ -189,7 +189,7 @@ def finished_teachers(records: Records) -> dict[str, Trial]:
     teachers: dict[str, Trial] = {}
     for trial in records.plan.trials:
         kind = trial.config.path.kind
-        done = trial.facts.data.points and records.store.done(trial.chain[0].key)
+        done = trial.config.data.has_density and records.store.done(trial.chain[0].key)
         if kind not in teachers and done:
             teachers[kind] = trial
     return teachers

@@ -82,7 +82,11 @@ def examine(data: Any) -> tuple[Experiment, list[Fault]]:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         faults = translate(error, Experiment, data)
-        experiment = Experiment.model_validate(_sound_part(data, {fault.key for fault in faults}))
+        sound = _sound_part(data, {fault.key for fault in faults})
+        try:
+            experiment = Experiment.model_validate(sound)
+        except ValidationError:  # a kind needs settings that nothing can stand in for
+            raise ConfigError(faults) from None
     faults += broken(experiment, {fault.key for fault in faults})
     return experiment, faults + space_faults(experiment)
 
@@ -101,6 +105,13 @@ def _checked(
     all_faults = list(faults)
     sources = dict(origins)  # if a key is set twice, the last value applies
     values = list(values)
+    if isinstance(data, dict) and plugins.KEY in sources:
+        data = {**data, plugins.KEY: dict(values)[plugins.KEY]}
+    # before keys are checked: some may be those of plugins
+    data, plugin_faults = _with_plugins(data, folder)
+    if plugin_faults:  # a missing plugin may cause all other faults
+        raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
+    values = [(key, value) for key, value in values if key != plugins.KEY]
     ignored = left_out(data, dict(values))
     for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
         problem = _key_problem(key)
@@ -111,10 +122,11 @@ def _checked(
     place_faults: list[Fault] = []
     if typed:
         data, place_faults = written.settled(data)
-    data, plugin_faults = _with_plugins(data, folder)
-    if plugin_faults:  # a missing plugin may cause all other faults
-        raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
-    experiment, value_faults = examine(data)
+    try:
+        experiment, value_faults = examine(data)
+    except ConfigError as error:
+        found = [*place_faults, *error.faults]
+        raise ConfigError([_from(fault, source, sources) for fault in found]) from None
     reported = {fault.key for fault in place_faults}
     # each key is reported once
     value_faults = [fault for fault in value_faults if fault.key not in reported]
@@ -130,6 +142,9 @@ def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
     """Import the plugins of `data`, searching `folder`. Returns `data`, in which a plugin that is a
     file now has its absolute path, and the faults of the plugins."""
     names = data.get(plugins.KEY) if isinstance(data, dict) else None
+    if isinstance(names, str):
+        what = f"got {describe(names)}, expected a list: write [{names}]"
+        return data, [Fault("", plugins.KEY, what)]
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return data, plugins.load((), folder)  # validation reports other values as faults
     faults = plugins.load(names, folder)

@@ -81,7 +81,9 @@ def facts_reader(source: str, dry: bool = False) -> "FactsOf":
         try:
             if trial.data not in datasets:
                 datasets[trial.data] = foresee(trial.data) if dry else read(trial.data)
-            features = features_for(trial.data.name, evaluation.features, evaluation.weights)
+            features = features_for(
+                trial.data.name, evaluation.features, evaluation.weights, trial.data.facts.points
+            )
             return Facts(datasets[trial.data], features)
         except (ValueError, OSError) as e:
             raise ConfigError([Fault(source, "data", str(e))]) from None

@@ -39,7 +39,9 @@ def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
     needed = []
     for config in configs:
         evaluation = config.evaluation.absolute()
-        features = features_for(config.data.name, evaluation.features, evaluation.weights)
+        features = features_for(
+            config.data.name, evaluation.features, evaluation.weights, config.data.facts.points
+        )
         if features in OFFICIAL:
             needed.append(Weights(features, evaluation.weights, evaluation.weights_sha256))
     return list(dict.fromkeys(needed))

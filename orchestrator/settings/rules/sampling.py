@@ -56,7 +56,7 @@ def class_faults(experiment: Experiment, classes: int) -> list[Fault]:
             faults.append(Fault("", "sampling.labels", labels))
         if not classes:
             faults += _unlabelled_faults(experiment)
-    own = features_for(data.name, evaluation.features, evaluation.weights) == OWN
+    own = features_for(data.name, evaluation.features, evaluation.weights, data.facts.points) == OWN
     if "inception_score" in evaluation.metrics and own and not classes:
         what = "own features learned without labels distinguish no classes"
         message = f"got inception_score, expected other metrics: {what}"
@@ -174,6 +174,9 @@ def _metrics_know_the_data(experiment: Experiment) -> str | None:
     if data.facts.points:
         unsuitable = {"inception_score"}
         why = "are points, for which there is no classifier"
+        if not data.has_density and not unsuitable & {*metrics}:
+            unsuitable = {"w2", "log_likelihood"}
+            why = "have no known density to draw fresh points from"
     else:
         unsuitable = {"w2", "log_likelihood"}
         why = "are images, and it is for points (grid9)"

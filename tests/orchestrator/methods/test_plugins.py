@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from stages import kinds_restored
 from orchestrator import reference
 from orchestrator.cluster.nodes import report
 from orchestrator.fields.faults import ConfigError
+from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.plan import alike, make, teacher_stage
 from orchestrator.settings import loading
 from orchestrator.store import network_folder
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
 from orchestrator.work import network_sampler
 
 EXAMPLES = REPOSITORY / "docs" / "extending"
@@ -29,6 +32,34 @@ plugins: [{plugin}]
 data: {{name: digits}}
 path: {{kind: trigonometric, width: 0.5}}
 model: {{channels: 8, multipliers: [1], patch: 4}}
+"""
+
+
+RING = """
+from typing import ClassVar, Literal
+import torch
+from kaccore.data import PointData
+from orchestrator.methods.dataset_facts import DataFacts
+from orchestrator.methods.dataset_kind import DatasetKind
+
+
+@DatasetKind.family.register
+class Ring(DatasetKind):
+    known: ClassVar[DataFacts] = DataFacts(2, 1, 0, 100, packaged=True, points=True)
+    name: Literal["ring"] = "ring"
+
+    def load(self) -> PointData:
+        angle = torch.arange(100) * (6.2832 / 100)
+        points = 0.5 * torch.stack([angle.cos(), angle.sin()], dim=1)
+        return PointData("ring", points[:, :, None, None])
+"""
+POINTS_FILE = """
+name: x
+plugins: [ring]
+data: {{name: ring}}
+path: {{kind: kac}}
+model: {{kind: mlp}}
+evaluation: {{metrics: {metrics}}}
 """
 
 
@@ -211,6 +242,62 @@ def test_keys_that_another_kind_has_are_left_out_and_named_where_set_changes_the
     assert experiment.left_out == (
         'left out path.clock: path.kind "flow_matching" has no such key',
     )
+
+
+def test_set_takes_the_keys_of_a_plugins_kind(tmp_path):
+    shutil.copy(EXAMPLES / "textures.py", tmp_path)
+    file = tmp_path / "x.yaml"
+    file.write_text("name: x\nplugins: [textures]\ndata: {name: textures}\npath: {kind: kac}\n")
+    assert loading.load(file, ["data.stride=8"]).data.stride == 8
+    with pytest.raises(
+        ConfigError, match=r"--set data.stride=0: data.stride: got 0, expected an int"
+    ):
+        loading.load(file, ["data.stride=0"])
+    file.write_text(file.read_text().replace("[textures]", "textures"))
+    assert refusal(file) == [f'{file}: plugins: got "textures", expected a list: write [textures]']
+
+
+def test_a_named_module_that_adds_no_kind_is_refused_and_so_is_this_project(tmp_path):
+    (line,) = refusal(write(tmp_path, "json"))
+    assert "it adds no kind: decorate its class" in line
+    (line,) = refusal(write(tmp_path, "orchestrator"))
+    assert "this project is no plugin of itself" in line
+
+
+def test_a_kind_of_a_module_that_is_no_plugin_would_be_in_no_key_and_is_refused(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "beside_it.py").write_text(PATH)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    (line,) = refusal(write(tmp_path, source="from beside_it import Trigonometric\n"))
+    assert "Trigonometric is defined in the module beside_it, which is no plugin" in line
+
+
+def test_points_of_a_plugin_are_measured_by_their_coordinates(tmp_path):
+    (tmp_path / "ring.py").write_text(RING)
+    file = tmp_path / "x.yaml"
+    file.write_text(POINTS_FILE.format(metrics="[fid]"))
+    plan = opening.make_plan(loading.load(file), "x.yaml")
+    assert plan.trials[0].facts.features == "points"
+    file.write_text(POINTS_FILE.format(metrics="[fid, w2]"))
+    (line,) = refusal(file)
+    assert "got w2, expected other metrics: the data of ring have no known density" in line
+
+
+def test_a_network_is_not_sampled_with_a_plugin_that_has_changed_since(tmp_path):
+    (tmp_path / "trigonometric.py").write_text(PATH)
+    path = {"kind": "trigonometric", "width": 0.5}
+    own = {"plugins": [str(tmp_path / "trigonometric.py")], "path": path}
+    records = fabricated.sweep(tmp_path / "runs", fabricated.experiment("x", **own))
+    run = locate.locate(str(records.folder))
+    assert sampling_choice.stage_to_sample(run, run.config) is not None
+    (tmp_path / "trigonometric.py").write_text(f"{PATH}# new\n")
+    run = locate.locate(str(records.folder))
+    with pytest.raises(
+        ConfigError, match=r"its path was trained with a plugin of sha256 .* restore"
+    ):
+        sampling_choice.stage_to_sample(run, run.config)
 
 
 def test_the_reference_has_the_keys_of_a_plugins_kind(tmp_path, monkeypatch, capsys):
