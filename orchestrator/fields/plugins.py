@@ -124,11 +124,6 @@ def lasting(name: str, folder: Path) -> str:
     return plugin.file if plugin.source else name
 
 
-def names() -> list[str]:
-    """The plugins that this process has imported, as text."""
-    return [str(plugin) for plugin in _LOADED.values()]
-
-
 def all_loaded() -> list[Plugin]:
     """The plugins that this process has imported."""
     return list(_LOADED.values())

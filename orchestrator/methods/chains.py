@@ -11,10 +11,7 @@ from orchestrator.fields.field_types import Huber, Solver
 from orchestrator.methods.distiller_kind import DistillerKind, Lesson, Student, at
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from kaccore.distill import Distiller
-    from kaccore.paths import Path
+    pass
 
 
 class ChainStudent(Student):
@@ -47,8 +44,7 @@ class ChainStudent(Student):
         return content
 
     def passes(self, evaluations: dict[str, int]) -> float:
-        guided = 2 if self.guidance != 1.0 else 1
-        return self.substeps * evaluations[self.solver] * guided
+        return self.substeps * evaluations[self.solver] * self.guided_evaluations
 
 
 class ChainKind(DistillerKind):
@@ -114,15 +110,3 @@ class ChainKind(DistillerKind):
             rate = at(self.lr, i)
             lessons.append(Lesson(student, label, (intervals,), steps, rate, teacher, start))
         return lessons
-
-
-def built(student: ChainStudent, distiller: Any, teacher: "nn.Module", path: "Path") -> "Distiller":
-    """The `distiller` of kaccore for `student`."""
-    return distiller(
-        teacher,
-        path,
-        intervals=student.intervals,
-        solver=student.solver,
-        guidance=student.guidance,
-        huber=student.huber,
-    )

@@ -62,6 +62,11 @@ class Student(Settings):
         """Its time grid, from 1 to 0; None: uniform."""
         return None
 
+    @property
+    def guided_evaluations(self) -> int:
+        """The network evaluations of one evaluation of its teacher: two with guidance."""
+        return 1 if self.guidance == 1.0 else 2
+
     def passes(self, evaluations: dict[str, int]) -> float:
         """The number of network evaluations of a training step for each image, beside the forward
         and backward pass of the student. `evaluations`: those of one step, by solver."""

@@ -112,16 +112,25 @@ def stage_to_sample(run: TrainedRun, config: Experiment) -> Stage:
 def _check_plugins(run: TrainedRun, stage: Stage) -> None:
     """Raise ConfigError if a plugin now has another source than the one that trained the network."""
     for member in stage.lineage():
-        trained = run.store.result(member.key).manifest["config"]
-        for block in ("path", "model", "distill"):
-            # of the distiller it stands beside the other settings of a student
-            was = (trained if block == "distill" else trained.get(block, {})).get("plugin")
-            content = member.content
-            now = (content if block == "distill" else content.get(block, {})).get("plugin")
-            if was != now:
+        trained = _plugin_hashes(run.store.result(member.key).manifest["config"])
+        current = _plugin_hashes(member.content)
+        for block, was in trained.items():
+            if was != current[block]:
+                now = current[block]
                 what = f"its {block} was trained with a plugin of sha256 {was}, which is now {now}"
                 remedy = "restore the plugin, or run the sweep again"
                 raise ConfigError([Fault(run.name, KEY, f"{what}: {remedy}")])
+
+
+def _plugin_hashes(content: Mapping[str, Any]) -> dict[str, str | None]:
+    """The hashes of the plugins in the content of a stage, by the block that each defines. That of
+    a distiller is beside the other settings of its student."""
+    blocks = {
+        "path": content.get("path", {}),
+        "model": content.get("model", {}),
+        "distill": content,
+    }
+    return {block: settings.get("plugin") for block, settings in blocks.items()}
 
 
 def _training(run: TrainedRun, config: Experiment, stage: Stage) -> str:

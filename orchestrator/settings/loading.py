@@ -60,7 +60,7 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
 def parse(data: Any, source: str = "experiment") -> Experiment:
     """The experiment in `data`, a mapping as YAML returns it; raises ConfigError with all faults,
     each with this `source`."""
-    return _checked(data, source)
+    return _checked(data, source, folder=File())
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
@@ -98,17 +98,20 @@ def _checked(
     origins: Iterable[tuple[str, str]] = (),
     faults: Iterable[Fault] = (),
     typed: bool = False,
-    folder: File = File(),
+    folder: File | None = None,
 ) -> Experiment:
     """The experiment in `data` with `values` set; `origins` gives the source of each dotted key.
-    `typed`: `data` was written by a user and not by this project."""
+    `typed`: `data` was written by a user and not by this project. `folder`: where its plugins are
+    searched; None: they are imported already."""
     all_faults = list(faults)
     sources = dict(origins)  # if a key is set twice, the last value applies
     values = list(values)
     if isinstance(data, dict) and plugins.KEY in sources:
         data = {**data, plugins.KEY: dict(values)[plugins.KEY]}
     # before keys are checked: some may be those of plugins
-    data, plugin_faults = _with_plugins(data, folder)
+    plugin_faults: list[Fault] = []
+    if folder is not None or plugins.KEY in sources:
+        data, plugin_faults = _with_plugins(data, folder or File())
     if plugin_faults:  # a missing plugin may cause all other faults
         raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
     values = [(key, value) for key, value in values if key != plugins.KEY]

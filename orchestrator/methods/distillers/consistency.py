@@ -29,8 +29,8 @@ class ConsistencyStudent(Student):
     huber: Huber | None = None
 
     def passes(self, evaluations: dict[str, int]) -> float:
-        guided = 2 if self.guidance != 1.0 else 1
-        return evaluations[self.solver] * guided + 1  # plus the jump of the averaged student
+        teacher = evaluations[self.solver] * self.guided_evaluations
+        return teacher + 1  # plus the jump of the averaged student
 
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         from kaccore.distill import ConsistencyDistiller

@@ -21,7 +21,7 @@ class InverseStudent(Student):
 
     def passes(self, evaluations: dict[str, int]) -> float:
         # the fake field and the generator are trained alternately, with the frozen teacher
-        return 4 + (2 if self.guidance != 1.0 else 1)
+        return 4 + self.guided_evaluations
 
     def trained(self, network: "nn.Module") -> "nn.Module":
         import copy

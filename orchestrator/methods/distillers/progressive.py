@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from orchestrator.fields.faults import describe
 from orchestrator.fields.rule import kind_rule
-from orchestrator.methods.chains import ChainKind, ChainStudent, built
+from orchestrator.methods.chains import ChainKind, ChainStudent
 from orchestrator.methods.distiller_kind import DistillerKind, Student
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ class ProgressiveStudent(ChainStudent):
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         from kaccore.distill import ProgressiveDistiller
 
-        return built(self, ProgressiveDistiller, teacher, path)
+        return ProgressiveDistiller(
+            teacher,
+            path,
+            intervals=self.intervals,
+            solver=self.solver,
+            guidance=self.guidance,
+            huber=self.huber,
+        )
 
 
 @DistillerKind.family.register
