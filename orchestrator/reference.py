@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print(names: list[str]) -> int:
-    faults = plugins.load(names, Path.cwd())
+    _, faults = plugins.load(names, Path.cwd())
     if faults:
         raise ConfigError([replace(fault, source="PLUGIN") for fault in faults])
     print(markdown(), end="")

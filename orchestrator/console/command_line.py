@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 from kaccore.files import CorruptFileError
 from orchestrator.cluster import resources
 from orchestrator.console import argument_types, overrides
+from orchestrator.fields import plugins
 from orchestrator.fields.addresses import no_name
 from orchestrator.fields.faults import ConfigError, describe
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
+from orchestrator.store.failures import first_line
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, parse_place
@@ -53,9 +55,14 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as e:
+        plugins.note_origin(e)
+        if not plugins.origin(e):
+            raise
+        return _bad_input(first_line(e), "correct the plugin, then run the same command again")
 
 
-def _bad_input(error: Exception, remedy: str = "") -> int:
+def _bad_input(error: Exception | str, remedy: str = "") -> int:
     """Print the error, one line a fault, and the remedy."""
     text = str(error)
     text = f"errors:\n{text}" if "\n" in text else f"error: {text}"

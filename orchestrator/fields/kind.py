@@ -71,6 +71,11 @@ class Kind(Settings):
             raise ValueError(f"{cls.__name__} has no name of its kind, expected {expected}")
         return names[0]
 
+    @classmethod
+    def missing(cls) -> list[str]:
+        """What a kind must define and this class does not: methods and attributes."""
+        return sorted(getattr(cls, "__abstractmethods__", ()))
+
     @property
     def called(self) -> str:
         """The name of this kind in a file."""
@@ -97,7 +102,8 @@ class Family(Generic[K]):
         self.kinds: dict[str, type[K]] = {}
 
     def register(self, kind: type[K]) -> type[K]:
-        """Add `kind`, as a decorator of its class. Raises ValueError if the name is taken."""
+        """Add `kind`, as a decorator of its class. Raises ValueError if the name is taken, or if the
+        class lacks what a kind must define."""
         if not (isinstance(kind, type) and issubclass(kind, Kind)):
             raise ValueError(f"{kind!r} is no subclass of the kinds of {self.block}")
         name = kind.name_of()
@@ -107,6 +113,11 @@ class Family(Generic[K]):
             raise ValueError(
                 f"{self.block}.{self.key} {name} is already defined by {existing.__module__}: "
                 "choose another name"
+            )
+        if missing := kind.missing():
+            raise ValueError(
+                f"{kind.__name__} lacks {', '.join(missing)}: the docstrings of its base class "
+                f"{kind.__mro__[1].__name__} say what it must define"
             )
         self.kinds[name] = kind
         schema.forget()
@@ -184,7 +195,7 @@ def meaning(kind: type[Kind]) -> str:
 def _check_module(kind: type[Kind]) -> None:
     """Raise ValueError for a kind that neither this project nor a plugin defines: the source of its
     module would be in no key."""
-    if kind.plugin() is None and kind.__module__.partition(".")[0] not in plugins.OWN_PACKAGES:
+    if kind.plugin() is None and plugins.top_level(kind.__module__) not in plugins.OWN_PACKAGES:
         where = f"{kind.__name__} is defined in the module {kind.__module__}, which is no plugin"
         raise ValueError(f"{where}: list it in plugins, before what imports it")
     plugins.adds_kind(kind.__module__)

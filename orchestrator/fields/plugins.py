@@ -11,7 +11,7 @@ import importlib
 import linecache
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -24,6 +24,7 @@ GROUP = "kacflow.plugins"
 KEY = "plugins"
 FILE_MODULE = "kacflow_plugin_"  # prefix of the modules of single-file plugins
 DIGITS = 12  # digits of a hash in keys and in messages
+ORIGIN = "raised in the plugin "  # prefix of a note on an error
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Plugin:
     sha256: str
     file: str
     source: str = field(default="", repr=False)
+
+    @property
+    def package(self) -> str:
+        """The name of its top-level module."""
+        return top_level(self.module)
 
     def __str__(self) -> str:
         return f"{self.name} (sha256 {self.sha256[:DIGITS]}, {self.file})"
@@ -67,41 +73,77 @@ _WITH_KINDS: set[str] = set()  # the first parts of the names of modules that de
 _LOADED: dict[str, Plugin] = {}  # by top-level module name
 
 
+def top_level(module: str) -> str:
+    """The name of the top-level package or module that contains the module of this name."""
+    return module.partition(".")[0]
+
+
 def loaded(module: str) -> Plugin | None:
     """The plugin that contains this module; None if it belongs to no plugin."""
-    return _LOADED.get(module.partition(".")[0])
+    return _LOADED.get(top_level(module))
 
 
-def load(names: Iterable[str], folder: Path) -> list[Fault]:
+def note_origin(error: BaseException) -> None:
+    """Add to `error` a note of the line of a plugin that raised it, or that called what raised it. An
+    error keeps its notes in another process, its traceback it does not."""
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        plugin = loaded(trace.tb_frame.f_globals.get("__name__") or "")
+        if plugin is not None:
+            file = trace.tb_frame.f_code.co_filename
+            where = f"{file}, line {trace.tb_lineno}, in {trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next
+    if where and not origin(error):
+        error.add_note(f"{ORIGIN}{where}")
+
+
+def origin(error: BaseException) -> str:
+    """The note of `note_origin`; empty if no code of a plugin was running."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return next((note for note in notes if note.startswith(ORIGIN)), "")
+
+
+def load(
+    names: Iterable[str], folder: Path, kept: Mapping[str, str] | None = None
+) -> tuple[list[str], list[Fault]]:
     """Import the plugins that an experiment in `folder` lists as `names`, and those of installed
-    packages. Returns a fault, without a source, for each that cannot be imported."""
+    packages. `kept`: sources, by name, that are used in place of the files.
+
+    Returns the names with which any other folder finds the same plugins, a file's absolute path,
+    and a fault, without a source, for each that cannot be imported."""
+    lasting = []
     faults = []
     for name in names:
         try:
-            _check_kinds(resolved(name, folder))
+            plugin = resolved(name, folder, kept)
+            _check_kinds(plugin)
+            lasting.append(plugin.file if plugin.source else name)
         except (Exception, SystemExit) as error:  # a plugin may raise anything
             faults.append(Fault("", KEY, f"got {describe(name)}: {_reason(error)}"))
-    return [*faults, *_package_faults()]
+    return lasting, [*faults, *_package_faults()]
 
 
 def _check_kinds(plugin: Plugin) -> None:
     """Import `plugin`; raises ValueError if it adds nothing, or is this project itself."""
-    if plugin.module.partition(".")[0] in OWN_PACKAGES:
+    if plugin.package in OWN_PACKAGES:
         raise ValueError("this project is no plugin of itself, expected a module of your own")
     plugin.imported()
-    if plugin.module.partition(".")[0] not in _WITH_KINDS:
+    if plugin.package not in _WITH_KINDS:
         raise ValueError("it adds no kind: decorate its class, as in @PathKind.family.register")
 
 
 def adds_kind(module: str) -> None:
     """Note that a class of the module of this name was registered as a kind."""
-    _WITH_KINDS.add(module.partition(".")[0])
+    _WITH_KINDS.add(top_level(module))
 
 
-def resolved(name: str, folder: Path) -> Plugin:
+def resolved(name: str, folder: Path, kept: Mapping[str, str] | None = None) -> Plugin:
     """The plugin that an experiment in `folder` lists as `name`: the path of a .py file, the name of
-    a .py file in `folder`, or an importable module. Nothing is executed. Raises ImportError, with
-    the remedy, if there is none."""
+    a .py file in `folder`, or an importable module; `kept`: sources that replace files. Nothing is
+    executed. Raises ImportError, with the remedy, if there is none."""
+    if kept is not None and name in kept:
+        return _of_file(Path(name), kept[name])
     path = folder / name if name.endswith(".py") else None
     beside = folder / f"{name}.py"
     if path is None and beside.is_file():
@@ -113,15 +155,13 @@ def resolved(name: str, folder: Path) -> Plugin:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImportError(f"cannot read {path} ({reason}): give the path of a .py file") from None
+    return _of_file(path, source)
+
+
+def _of_file(path: Path, source: str) -> Plugin:
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     module = f"{FILE_MODULE}{path.stem}_{sha256[:DIGITS]}"
     return Plugin(path.name, module, sha256, str(path.resolve()), source)
-
-
-def lasting(name: str, folder: Path) -> str:
-    """The name of the same plugin from any other folder: a file by its absolute path."""
-    plugin = resolved(name, folder)
-    return plugin.file if plugin.source else name
 
 
 def all_loaded() -> list[Plugin]:
@@ -148,7 +188,7 @@ def _importable(name: str) -> bool:
 def _installed(name: str) -> Plugin:
     """The importable module called `name`. Its hash covers all .py files of its top-level package,
     since modules that it imports may change its results too."""
-    top = name.partition(".")[0]
+    top = top_level(name)
     spec = find_spec(top) if _importable(name) else None
     if spec is None:
         raise ImportError(
@@ -165,11 +205,12 @@ def _installed(name: str) -> Plugin:
 
 
 def _imported(plugin: Plugin) -> types.ModuleType:
-    _LOADED[plugin.module.partition(".")[0]] = plugin
+    _LOADED[plugin.package] = plugin
     try:
         return importlib.import_module(plugin.module)
-    except BaseException:
-        _LOADED.pop(plugin.module.partition(".")[0])
+    except BaseException as error:
+        note_origin(error)
+        _LOADED.pop(plugin.package)
         raise
 
 
@@ -184,7 +225,8 @@ def _executed(plugin: Plugin) -> types.ModuleType:
     _LOADED[plugin.module] = plugin
     try:
         exec(compile(plugin.source, plugin.file, "exec"), module.__dict__)
-    except BaseException:
+    except BaseException as error:
+        note_origin(error)
         sys.modules.pop(plugin.module)
         _LOADED.pop(plugin.module)
         raise
@@ -212,4 +254,5 @@ def _reason(error: BaseException) -> str:
     first = text[0] if text else "no reason given"
     if isinstance(error, ImportError | ValueError) and type(error) in (ImportError, ValueError):
         return first
-    return f"importing it raised {type(error).__name__}: {first}"
+    where = f" ({origin(error)})" if origin(error) else ""
+    return f"importing it raised {type(error).__name__}: {first}{where}"

@@ -1,17 +1,15 @@
 """Distillers that train a chain of students, one for each step count, each taught by the previous
 one."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from orchestrator.fields.field_types import Huber, Solver
 from orchestrator.methods.distiller_kind import DistillerKind, Lesson, Student, at
-
-if TYPE_CHECKING:
-    pass
 
 
 class ChainStudent(Student):
@@ -67,9 +65,9 @@ class ChainKind(DistillerKind):
     )
 
     @property
+    @abstractmethod
     def first_steps(self) -> int:
         """The steps of the teacher when it teaches the first student."""
-        raise NotImplementedError
 
     def teaches(self, index: int) -> bool:
         """Whether the teacher, and not the previous student, teaches student number `index`."""

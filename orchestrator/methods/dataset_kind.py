@@ -46,13 +46,39 @@ class DatasetKind(Kind):
         """The number of images according to its settings; None: it depends on the files."""
         return self.facts.count
 
+    @classmethod
+    def missing(cls) -> list[str]:
+        needed = {
+            "known": hasattr(cls, "known") or cls.facts is not DatasetKind.facts,
+            "load": cls.plugin() is None or cls.load is not DatasetKind.load,
+        }
+        return [*super().missing(), *(name for name, defined in needed.items() if not defined)]
+
     def load(self) -> "ImageData":
-        """The data set. Raises ValueError or OSError if it cannot be read."""
+        """The data set; a plugin must define it. Raises ValueError or OSError if it cannot be read."""
         from kaccore.data import load
 
-        if self.plugin() is not None:
-            raise ValueError(f"{type(self).__name__} of the plugin {self.plugin()} has no load()")
         return load(**self.arguments())
+
+    def images(self) -> "ImageData":
+        """The data set, as `load` gives it. Raises ValueError if a plugin's data are not as its `known`
+        says, from which the plan was made."""
+        data = self.load()
+        known = self.facts
+        actual = {
+            "channels": data.channels,
+            "size": data.size,
+            "classes": data.classes,
+            "points": data.images.is_floating_point(),
+        }
+        for fact, value in actual.items():
+            expected = getattr(known, fact)
+            if expected is not None and value != expected and self.plugin() is not None:
+                raise ValueError(
+                    f"known of {type(self).__name__} says {fact} {expected}, load() gave {value}: "
+                    f"correct the plugin {self.plugin()}"
+                )
+        return data
 
     def look(self) -> "Look":
         """A summary of the data set, from listing its files; nothing is written or downloaded.
@@ -60,7 +86,7 @@ class DatasetKind(Kind):
         from kaccore.data import look
         from kaccore.data.looking import of_decoded
 
-        return look(**self.arguments()) if self.plugin() is None else of_decoded(self.load())
+        return look(**self.arguments()) if self.plugin() is None else of_decoded(self.images())
 
     def arrays(self) -> "Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]] | None":
         """A function that reads its images and labels without torch, for a driver; None: there is

@@ -1,6 +1,7 @@
 """The interface of every kind of distiller: which students it trains, and how each is trained and
 sampled."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -76,10 +77,10 @@ class Student(Settings):
         """The module that the distiller trains, built from the student's `network`."""
         return network
 
+    @abstractmethod
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         """The loss with the frozen `teacher`; `average` has the exponential moving average of the
         weights in training."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,16 @@ class DistillerKind(Kind, Optimised):
         """Its name in labels, with a trailing space; empty: labels do not name it."""
         return f"{self.called} "
 
+    @classmethod
+    def missing(cls) -> list[str]:
+        if not hasattr(cls, "student"):
+            return [*super().missing(), "student"]
+        of_student = sorted(getattr(cls.student, "__abstractmethods__", ()))
+        return [*super().missing(), *(f"{cls.student.__name__}.{name}" for name in of_student)]
+
+    @abstractmethod
     def lessons(self) -> Sequence[Lesson]:
         """The students, in the order in which they are trained."""
-        raise NotImplementedError
 
     def step_counts(self) -> Sequence[int]:
         """The step counts with which its students can be sampled."""
@@ -191,9 +199,9 @@ class OneStudentKind(DistillerKind):
     """A distiller that trains one student for all step counts, with the training steps of all
     `intervals`."""
 
+    @abstractmethod
     def only(self) -> Student:
         """The student."""
-        raise NotImplementedError
 
     def lessons(self) -> Sequence[Lesson]:
         label = f"student {self.called}"

@@ -1,5 +1,6 @@
 """The interface of every kind of feature extractor. kaccore computes the features."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from orchestrator.fields.kind import Family, Kind
@@ -51,9 +52,13 @@ class PluginFeatureKind(FeatureKind):
     spec: "ClassVar[FeatureSpec]"
 
     @classmethod
+    @abstractmethod
     def build(cls) -> "nn.Module":
         """uint8 images (N, C, H, W) -> (features (N, width), logits (N, classes)), on the CPU."""
-        raise NotImplementedError
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        return [*super().missing(), *([] if hasattr(cls, "spec") else ["spec"])]
 
 
 class Features(Family[FeatureKind]):

@@ -1,5 +1,6 @@
 """The interface of every kind of network."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import Field
@@ -39,15 +40,15 @@ class NetworkKind(Kind):
         default=32, description="Channels of the first level, or of every layer, >= 1."
     )
 
+    @abstractmethod
     def network(self) -> "type[nn.Module]":
         """The class of the network. It is called with `arguments`, `classes` (int, 0: no labels),
         and, if needed, `two_times` (bool) and `augment_dim` (int)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arguments(self, data: Shaped) -> dict[str, Any]:
         """The arguments of `network` for data of this shape, without `classes`, `two_times` and
         `augment_dim`."""
-        raise NotImplementedError
 
     def own(self) -> dict[str, Any]:
         """The settings without `kind`."""

@@ -1,5 +1,6 @@
 """The interface of every kind of path."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -27,13 +28,13 @@ class PathKind(Kind):
         """Whether kaccore knows the density of the prior, which a likelihood needs."""
         return False
 
+    @abstractmethod
     def build(self, data: "Batches") -> "Path":
         """The path; `data`: the training images, for a prior that contains some."""
-        raise NotImplementedError
 
+    @abstractmethod
     def noise_law(self) -> dict[str, Any]:
         """The law of the prior, for the description of an exported sampler."""
-        raise NotImplementedError
 
 
 class NormalPriorKind(PathKind):

@@ -179,7 +179,7 @@ def as_images(info: DatasetInfo) -> "ImageData":
 
 def images(settings: DatasetKind) -> "ImageData":
     """The data set of a trial's `settings`; raises ValueError or OSError if it cannot be read."""
-    return settings.load()
+    return settings.images()
 
 
 def checked(data: "ImageData", stage: Stage) -> "ImageData":

@@ -57,10 +57,12 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
     return _checked(data, str(path), values, origins, faults, typed=True, folder=folder)
 
 
-def parse(data: Any, source: str = "experiment") -> Experiment:
+def parse(
+    data: Any, source: str = "experiment", kept: Mapping[str, str] | None = None
+) -> Experiment:
     """The experiment in `data`, a mapping as YAML returns it; raises ConfigError with all faults,
-    each with this `source`."""
-    return _checked(data, source, folder=File())
+    each with this `source`. `kept`: sources, by name, that replace the files of plugins."""
+    return _checked(data, source, folder=File(), kept=kept)
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
@@ -99,10 +101,11 @@ def _checked(
     faults: Iterable[Fault] = (),
     typed: bool = False,
     folder: File | None = None,
+    kept: Mapping[str, str] | None = None,
 ) -> Experiment:
     """The experiment in `data` with `values` set; `origins` gives the source of each dotted key.
     `typed`: `data` was written by a user and not by this project. `folder`: where its plugins are
-    searched; None: they are imported already."""
+    searched; None: they are imported already. `kept`: sources that replace files of plugins."""
     all_faults = list(faults)
     sources = dict(origins)  # if a key is set twice, the last value applies
     values = list(values)
@@ -111,7 +114,7 @@ def _checked(
     # before keys are checked: some may be those of plugins
     plugin_faults: list[Fault] = []
     if folder is not None or plugins.KEY in sources:
-        data, plugin_faults = _with_plugins(data, folder or File())
+        data, plugin_faults = _with_plugins(data, folder or File(), kept)
     if plugin_faults:  # a missing plugin may cause all other faults
         raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
     values = [(key, value) for key, value in values if key != plugins.KEY]
@@ -141,7 +144,9 @@ def _checked(
     return experiment
 
 
-def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
+def _with_plugins(
+    data: Any, folder: File, kept: Mapping[str, str] | None
+) -> tuple[Any, list[Fault]]:
     """Import the plugins of `data`, searching `folder`. Returns `data`, in which a plugin that is a
     file now has its absolute path, and the faults of the plugins."""
     names = data.get(plugins.KEY) if isinstance(data, dict) else None
@@ -149,11 +154,11 @@ def _with_plugins(data: Any, folder: File) -> tuple[Any, list[Fault]]:
         what = f"got {describe(names)}, expected a list: write [{names}]"
         return data, [Fault("", plugins.KEY, what)]
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        return data, plugins.load((), folder)  # validation reports other values as faults
-    faults = plugins.load(names, folder)
+        return data, plugins.load((), folder)[1]  # validation reports other values as faults
+    lasting, faults = plugins.load(names, folder, kept)
     if faults or not names:
         return data, faults
-    return {**data, plugins.KEY: [plugins.lasting(name, folder) for name in names]}, []
+    return {**data, plugins.KEY: lasting}, []
 
 
 def _from(fault: Fault, source: str, sources: Mapping[str, str]) -> Fault:

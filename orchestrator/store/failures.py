@@ -1,5 +1,6 @@
 """Why a stage failed, in one line that begins with the cause and ends with the remedy."""
 
+from orchestrator.fields import plugins
 from orchestrator.plan.stage import Stage
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "low on memory", "MemoryError")
@@ -26,10 +27,12 @@ def cause(stage: Stage, error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The innermost cause of an error that Ray has wrapped, in one line."""
+    """The innermost cause of an error that Ray has wrapped, in one line, with the line of the plugin
+    that raised it."""
     inner = innermost(error)
     lines = [line for line in str(inner).strip().splitlines() if line.strip()]
-    return f"{type(inner).__name__}: {lines[-1].strip() if lines else 'no message'}"
+    where = f" ({plugins.origin(inner)})" if plugins.origin(inner) else ""
+    return f"{type(inner).__name__}: {lines[-1].strip() if lines else 'no message'}{where}"
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 layout.json                 the version of this layout
 stages/<key>/               a finished stage: manifest.json and its files
 work/<key>/                 an unfinished stage: checkpoints, and the lease of the process at work
-sweeps/<name>/<id>/         a sweep: its plan, how its trials ended, its report
+sweeps/<name>/<id>/         a sweep: its plan, its plugins, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
 damaged/                    damaged results that were set aside
 ray/<run>/                  files of one invocation, removed at its end
@@ -40,6 +40,7 @@ FAILURE = "failure.json"
 # of a sweep
 PLAN = "plan.json"
 CONFIG = "config.yaml"
+PLUGINS = "plugins"  # the sources of its single-file plugins
 TRIALS = "trials.json"
 RESULTS, REPORT = "results.csv", "report.html"
 FIGURES, SAMPLE_GRIDS = "figures", "samples"

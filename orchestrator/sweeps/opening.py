@@ -18,6 +18,7 @@ from orchestrator.store import layout
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 from orchestrator.store.training_images import enclosing_root
+from orchestrator.sweeps import kept_plugins
 
 if TYPE_CHECKING:  # imported later, torch with them, once the input is known to be valid
     from orchestrator.plan.plan import FactsOf, Plan
@@ -175,7 +176,7 @@ def records_of(folder: Where, before: "Records | None" = None) -> "Records":
     try:
         content = json.loads((folder / layout.PLAN).read_text())
         settings = yaml_reader.load_text(config.read_text(), str(config))
-        experiment = loading.parse(settings, str(config))
+        experiment = loading.parse(settings, str(config), kept_plugins.read(folder, settings))
     except (ConnectionError, ConfigError):
         raise
     except (OSError, ValueError):

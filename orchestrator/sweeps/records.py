@@ -1,6 +1,7 @@
 """A sweep's folder: its plan, how each trial ended, and the results table.
 
-sweeps/<name>/<id>/     plan.json, config.yaml, trials.json, results.csv, report.html, figures/*.png, samples/*.png
+sweeps/<name>/<id>/     plan.json, config.yaml, plugins/*.py, trials.json, results.csv, report.html, figures/*.png,
+                        samples/*.png
 """
 
 import csv
@@ -24,6 +25,7 @@ from orchestrator.store.place import Place
 from orchestrator.store.provenance import made_by
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import Store, with_remedy
+from orchestrator.sweeps import kept_plugins
 from orchestrator.sweeps.status import Status
 
 MEASURES = (
@@ -146,6 +148,7 @@ class Records:
         for info in self.plan.datasets():
             self.store.keep_labels(info)
         (self.folder / layout.CONFIG).put(self.plan.experiment.to_yaml().encode())
+        kept_plugins.write(self.folder, self.plan.experiment)
         self.read_endings()
         sweep = self.plan.experiment.sweep
         over = {Status.DONE}

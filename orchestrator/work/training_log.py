@@ -14,6 +14,7 @@ from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kaccore.files import CorruptFileError, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
+from orchestrator.fields import plugins
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout, notices
 from orchestrator.store.layout import FIDS
@@ -256,7 +257,12 @@ def tell(folder: Place, progress: dict[str, Any]) -> None:
 @contextmanager
 def reporting(store: Store, stage: Stage) -> Iterator[None]:
     """Within the context, warnings of this project's code are stored as warnings about `stage`, and
-    messages of kaccore about long work, such as decoding images, become the stage's progress."""
+    messages of kaccore about long work, such as decoding images, become the stage's progress. An
+    error that a plugin's code raises gets a note of its line."""
     folder = store.work(stage.key)
     with notices.captured(store.root, stage), listening(lambda text: tell(folder, {"doing": text})):
-        yield
+        try:
+            yield
+        except Exception as error:
+            plugins.note_origin(error)
+            raise

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,18 @@ import pytest
 from commands import REPOSITORY
 from stages import kinds_restored
 
-from orchestrator import reference
+from orchestrator import reference, sweep
 from orchestrator.cluster.nodes import report
 from orchestrator.fields.faults import ConfigError
 from orchestrator.networks import locate, sampling_choice
 from orchestrator.plan.plan import alike, make, teacher_stage
 from orchestrator.settings import loading
 from orchestrator.store import network_folder
+from orchestrator.store.failures import cause
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.work import network_sampler
+from orchestrator.work.training_log import reporting
 
 EXAMPLES = REPOSITORY / "docs" / "extending"
 PATH = (EXAMPLES / "trigonometric.py").read_text()
@@ -285,19 +288,115 @@ def test_points_of_a_plugin_are_measured_by_their_coordinates(tmp_path):
     assert "got w2, expected other metrics: the data of ring have no known density" in line
 
 
-def test_a_network_is_not_sampled_with_a_plugin_that_has_changed_since(tmp_path):
-    (tmp_path / "trigonometric.py").write_text(PATH)
+def a_sweep_with(plugin: str, runs: Path) -> Path:
+    """The folder of a finished sweep with the path of this plugin."""
     path = {"kind": "trigonometric", "width": 0.5}
-    own = {"plugins": [str(tmp_path / "trigonometric.py")], "path": path}
-    records = fabricated.sweep(tmp_path / "runs", fabricated.experiment("x", **own))
-    run = locate.locate(str(records.folder))
+    experiment = fabricated.experiment("x", plugins=[plugin], path=path)
+    return Path(str(fabricated.sweep(runs, experiment).folder))
+
+
+def test_a_network_is_not_sampled_with_a_module_that_has_changed_since(tmp_path, monkeypatch):
+    (tmp_path / "changing_path.py").write_text(PATH)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = a_sweep_with("changing_path", tmp_path / "runs")
+    run = locate.locate(str(folder))
     assert sampling_choice.stage_to_sample(run, run.config) is not None
-    (tmp_path / "trigonometric.py").write_text(f"{PATH}# new\n")
-    run = locate.locate(str(records.folder))
+    sys.modules.pop("changing_path")  # as in another process
+    (tmp_path / "changing_path.py").write_text(f"{PATH}# new\n")
+    run = locate.locate(str(folder))
     with pytest.raises(
         ConfigError, match=r"its path was trained with a plugin of sha256 .* restore"
     ):
         sampling_choice.stage_to_sample(run, run.config)
+
+
+@pytest.mark.parametrize("changed", [f"{PATH}# new\n", None], ids=["changed", "gone"])
+def test_a_sweep_is_read_with_the_source_that_made_it_also_if_the_file_is(tmp_path, changed):
+    file = tmp_path / "trigonometric.py"
+    file.write_text(PATH)
+    folder = a_sweep_with(str(file), tmp_path / "runs")
+    if changed is None:
+        file.unlink()
+    else:
+        file.write_text(changed)
+    records = opening.records_of(folder)
+    assert {str(ending.status) for ending in records.endings} == {"done"}
+    run = locate.locate(str(folder))
+    assert sampling_choice.stage_to_sample(run, run.config) is not None
+    (kept,) = (folder / "plugins").iterdir()
+    assert kept.name == "0_trigonometric.py" and kept.read_text() == PATH
+
+
+@pytest.mark.parametrize(
+    ("example", "gone", "message"),
+    [
+        ("trigonometric", "def build", "Trigonometric lacks build: the docstrings of its base class"),
+        ("textures", "def load", "Textures lacks load: the docstrings of its base class ImagesKind"),
+        ("textures", "known:", "Textures lacks known"),
+        ("conv_mixer", "def network", "lacks network"),
+        ("reflow", "def only", "Reflow lacks only"),
+        ("reflow", "def build", "Reflow lacks ReflowStudent.build"),
+        ("colours", "def build", "lacks build"),
+        ("colours", "spec:", "lacks spec"),
+    ],
+)  # fmt: skip
+def test_a_kind_that_lacks_what_it_must_define_is_refused(tmp_path, example, gone, message):
+    source = (EXAMPLES / f"{example}.py").read_text()
+    assert gone in source
+    (tmp_path / "mine.py").write_text(
+        source.replace(gone, gone.replace(" ", " other_", 1).replace(":", "_1:"))
+    )
+    file = tmp_path / "x.yaml"
+    file.write_text("name: x\nplugins: [mine.py]\ndata: {name: digits}\npath: {kind: kac}\n")
+    (line,) = refusal(file)
+    assert message in line
+
+
+def test_data_that_are_not_as_their_class_says_are_refused_before_a_run(tmp_path):
+    source = (EXAMPLES / "textures.py").read_text()
+    (tmp_path / "textures.py").write_text(source.replace("DataFacts(3, 16,", "DataFacts(3, 32,"))
+    file = tmp_path / "x.yaml"
+    file.write_text("name: x\nplugins: [textures]\ndata: {name: textures}\npath: {kind: kac}\n")
+    for dry in True, False:
+        with pytest.raises(ConfigError, match=r"says size 32, load\(\) gave 16: correct the plug"):
+            opening.make_plan(loading.load(file), "x.yaml", dry=dry)
+
+
+def test_an_error_of_a_plugins_own_code_is_one_line_that_names_its_line(tmp_path, capsys):
+    broken = (
+        (EXAMPLES / "reflow.py")
+        .read_text()
+        .replace("def only(self)", "def lessons(self): return 1 / 0\n\n    def only(self)")
+    )
+    (tmp_path / "reflow.py").write_text(broken)
+    number = next(i for i, line in enumerate(broken.splitlines(), 1) if "1 / 0" in line)
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "name: x\nplugins: [reflow]\ndata: {name: digits}\npath: {kind: kac}\ndistill: {kind: reflow}\n"
+        f"storage: {tmp_path / 'runs'}\n"
+    )
+    assert sweep.main([str(file), "--dry-run"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    where = f"{tmp_path / 'reflow.py'}, line {number}, in lessons"
+    assert error == [
+        f"error: ZeroDivisionError: division by zero (raised in the plugin {where})",
+        "correct the plugin, then run the same command again",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_cause_of_a_failed_training_names_the_line_of_the_plugin(tmp_path):
+    source = PATH.replace("return TrigonometricPath(", "return 1 / 0  # (")
+    stage = teacher_stage(loading.load(write(tmp_path, source=source)), "fingerprint")
+    try:
+        with reporting(Store(tmp_path / "runs"), stage):
+            stage.teacher_spec.path.build(None)
+    except ZeroDivisionError as e:
+        sent = pickle.loads(pickle.dumps(e))  # as Ray sends it: without a traceback
+    assert re.search(
+        r"division by zero \(raised in the plugin .*trigonometric.py, line \d+, in build\)$",
+        cause(stage, sent),
+    )
 
 
 def test_the_reference_has_the_keys_of_a_plugins_kind(tmp_path, monkeypatch, capsys):
