@@ -34,7 +34,7 @@ HASHED = 256e6
 SMALL = 1e6
 PARALLEL = 8  # results that are checked at the same time
 POLL_SECONDS = 0.5
-AGAIN = "what is damaged is set aside, and the stage is trained again"
+AGAIN = "what is damaged is set aside, and the stage runs again"
 
 # for each file of a result: its bytes, and when it was written, in nanoseconds since 1970
 FileStates = dict[str, list[int]]

@@ -203,7 +203,7 @@ def _evaluations(trial: Trial) -> float:
 
 def _evaluation_seconds(stage: Stage, data: ImageData) -> float:
     """The seconds of one evaluation of the network of `stage` for TIMED_IMAGES images."""
-    architecture = repr((stage.teacher_spec.model, data.channels, data.size))
+    architecture = repr((stage.teacher_spec.model, stage.jumps, data.channels, data.size))
     if architecture not in _EVALUATIONS:
         if _count(stage, data) > LARGEST:
             seconds = TIMED_IMAGES * _operations(stage.teacher, data) / _rate()

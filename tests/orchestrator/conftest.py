@@ -10,6 +10,7 @@ import pytest
 import s3_server
 import shared
 from commands import REPOSITORY, SHARED, free_port, run, settings
+from stages import kinds_restored
 
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
@@ -33,6 +34,12 @@ class SweepRun:
     def folder(self) -> Path:
         (folder,) = (self.storage / "sweeps" / "nfe-sweep").iterdir()
         return folder
+
+
+@pytest.fixture(autouse=True)
+def other_tests_see_no_plugins() -> Iterator[None]:
+    with kinds_restored():
+        yield
 
 
 @pytest.fixture(scope="session")

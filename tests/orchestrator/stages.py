@@ -43,6 +43,7 @@ def own_keys(config: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def kinds_restored() -> Iterator[None]:
     """Afterwards the kinds are those before: what plugins have added is gone."""
+    before_it = dict(plugins._LOADED)
     families = [*FAMILIES.values(), FeatureKind.family]
     kinds = [dict(family.kinds) for family in families]
     tables = [features.FEATURES, features.BUILDERS, plugins._LOADED]
@@ -50,9 +51,11 @@ def kinds_restored() -> Iterator[None]:
     try:
         yield
     finally:
+        changed = before_it != plugins._LOADED
         for family, before in zip(families, kinds, strict=True):
             family.kinds = before
         for table, copy in zip(tables, copies, strict=True):
             table.clear()
             table.update(copy)
-        schema.forget()
+        if changed:
+            schema.forget()

@@ -6,13 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import fabricated
 import pytest
 from commands import REPOSITORY
-from stages import kinds_restored
 
 from orchestrator import reference, sweep
 from orchestrator.cluster.nodes import report
@@ -64,12 +62,6 @@ path: {{kind: kac}}
 model: {{kind: mlp}}
 evaluation: {{metrics: {metrics}}}
 """
-
-
-@pytest.fixture(autouse=True)
-def other_tests_see_no_plugins() -> Iterator[None]:
-    with kinds_restored():
-        yield
 
 
 def write(folder: Path, plugin: str = "trigonometric.py", source: str = PATH) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from commands import REPOSITORY
 from documented import PAGES
-from stages import kinds_restored
 
 from orchestrator.fields.kind import FAMILIES
 from orchestrator.fields.schema import leaves
@@ -27,9 +26,8 @@ EXPERIMENTS = [
 @pytest.mark.parametrize("text", EXPERIMENTS)
 def test_an_experiment_in_the_documentation_is_one(text: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(REPOSITORY / "docs" / "extending")  # where its plugins are
-    with kinds_restored():
-        experiment = parse(load_text(text, "documentation"))
-        assert expand(experiment).trials or experiment.sweep.search == "optuna"
+    experiment = parse(load_text(text, "documentation"))
+    assert expand(experiment).trials or experiment.sweep.search == "optuna"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

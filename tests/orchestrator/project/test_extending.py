@@ -99,3 +99,4 @@ def test_what_fails_in_the_code_of_a_plugin_is_one_clear_line(plugged):
     said = run(plugged, "sweep", "b.yaml")
     assert said.returncode == 1
     assert "module 'torch' has no attribute 'rnd'" in said.stdout, said.stdout + said.stderr
+    assert "reflow_broken.py, line " in said.stdout and ", in loss" in said.stdout
