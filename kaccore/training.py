@@ -69,7 +69,9 @@ class Training:
     them all.
 
     `forward` is what the loss calls, where that is not `model` itself (the same network wrapped for
-    data-parallel training)."""
+    data-parallel training). A `model` of several networks may have `parameter_groups()`: the weights
+    of each, in the order of `parameters()`, with "lr", a factor on the learning rate, and Adam's
+    "betas"."""
 
     def __init__(
         self, model: nn.Module, settings: Settings, forward: nn.Module | None = None
@@ -77,7 +79,12 @@ class Training:
         self.model, self.settings = model, settings
         self.forward = model if forward is None else forward
         self.ema = EMA(model, settings.ema)
-        self.optimizer = Adam(model.parameters(), lr=settings.lr, fused=True)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        own_groups: Any = getattr(model, "parameter_groups", None)
+        if own_groups is not None:
+            groups = own_groups()
+        self.factors: list[float] = [group.pop("lr", 1.0) for group in groups]
+        self.optimizer = Adam(groups, lr=settings.lr, fused=True)
         self.step = 0
         self.ahead = 1 if next(model.parameters()).device.type == "cpu" else AHEAD
         self._unseen: list[tuple[int, Tensor]] = []
@@ -93,8 +100,8 @@ class Training:
         self.model.train()
         while self.step < s.steps:
             lr = learning_rate(s, self.step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+            for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+                group["lr"] = lr * factor
             self.optimizer.zero_grad()
             loss = self._backward(batch_loss, rank)
             self._unseen.append((self.step, loss))

@@ -61,7 +61,7 @@ class EndpointDistiller:
         self.guidance = guidance
         self.target = target
         self.huber = huber
-        self.times = _grid(intervals, times, eps)
+        self.times = grid(intervals, times, eps)
         self.shares = uniform_times(
             substeps, 0.0, 1.0
         )  # how far into the interval each sub-step ends
@@ -113,7 +113,7 @@ class EndpointDistiller:
         return self.solver(GuidedVelocity(self.teacher, labels, self.guidance), x, times)
 
 
-def _grid(intervals: int | None, times: Tensor | None, eps: float) -> Tensor:
+def grid(intervals: int | None, times: Tensor | None, eps: float) -> Tensor:
     """The student's grid (M + 1,): uniform in `intervals`, or `times` where they are a grid from 1
     down to >= 0."""
     if times is None:

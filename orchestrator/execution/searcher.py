@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.execution.stage_runner import Run
 from orchestrator.plan.plan import Trial
-from orchestrator.plan.stage import TRAINING
+from orchestrator.plan.stage import CHAIN
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -36,7 +36,7 @@ class Budget:
         cores_per_group = cluster.workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
         for stage in trial.stages():
             if stage.key not in self._finished_before:
-                cores = cores_per_group if stage.kind in TRAINING else 1.0
+                cores = cores_per_group if stage.kind in CHAIN else 1.0
                 self._core_seconds[stage.key] = cores * store.seconds(stage.key)
 
     def used_up(self) -> str:

@@ -2,7 +2,7 @@
 sampled."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -25,11 +25,26 @@ from orchestrator.methods.optimised import Optimised
 if TYPE_CHECKING:
     from torch import nn
 
-    from kaccore.distill import Distiller
+    from kaccore.distill import Distiller, Pairs
     from kaccore.paths import Path
+    from orchestrator.methods.network_kind import Shaped
     from orchestrator.settings.experiment import Experiment
 
 T = TypeVar("T")
+
+# instead of the number of a lesson: the teacher at the start of the chain
+FIRST_TEACHER = -1
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Pairs of noise and where the teacher arrives from it, drawn once: `count` of them, by `steps`
+    steps of `solver` with `guidance`."""
+
+    count: int
+    solver: str
+    steps: int
+    guidance: float = 1.0
 
 
 class Student(Settings):
@@ -73,14 +88,19 @@ class Student(Settings):
         and backward pass of the student. `evaluations`: those of one step, by solver."""
         return 1.0
 
-    def trained(self, network: "nn.Module") -> "nn.Module":
-        """The module that the distiller trains, built from the student's `network`."""
+    def trained(self, network: "nn.Module", data: "Shaped", classes: int) -> "nn.Module":
+        """The module that the distiller trains, built from the student's `network`. `data`: the shape
+        of the images; `classes`: of the labels that the network takes, 0: none."""
         return network
 
     @abstractmethod
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         """The loss with the frozen `teacher`; `average` has the exponential moving average of the
         weights in training."""
+
+    def build_on(self, pairs: "Pairs", path: "Path") -> "Distiller":
+        """The loss of a student whose lesson has `pairs`."""
+        raise AssertionError(f"{self.distiller} has no lesson with pairs")
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,9 @@ class Lesson:
 
     `counts`: the step counts with which it can be sampled. `teacher`: the number of the lesson whose
     student teaches it, None: the teacher. `start`: the number of the lesson whose student's weights
-    initialise it, None: the weights of its teacher."""
+    initialise it, None: the weights of its teacher. Either may be FIRST_TEACHER. `pairs`: the pairs
+    that its teacher draws for it, None: none. `optimise`: how it is optimised, None: as the `distill`
+    block says."""
 
     student: Student
     label: str
@@ -98,6 +120,8 @@ class Lesson:
     lr: float
     teacher: int | None = None
     start: int | None = None
+    pairs: PairSettings | None = None
+    optimise: Mapping[str, Any] | None = None
 
 
 @family("distill")

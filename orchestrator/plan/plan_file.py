@@ -8,7 +8,7 @@ from orchestrator.plan.data import DatasetInfo, of_plain
 from orchestrator.plan.plan import Facts, Plan, Trial
 from orchestrator.plan.points import Expansion, Skipped, TrialSpec
 from orchestrator.plan.specs import of_content
-from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.plan.stage import CHAIN, Stage
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import owned, with_values
 
@@ -107,7 +107,7 @@ def _trial(
     datasets: Mapping[str, DatasetInfo],
 ) -> Trial:
     own = [stages[key] for key in row["stages"]]
-    measuring = {stage.kind: stage for stage in own if stage.kind not in TRAINING}
+    measuring = {stage.kind: stage for stage in own if stage.kind not in CHAIN}
     students = noted["students"][row["students"]]
     # the rules were checked when the trial was planned
     config = Experiment.model_validate(with_values(base, owned(base, row["overrides"])))
@@ -115,7 +115,7 @@ def _trial(
         row["trial"],
         row["overrides"],
         config,
-        tuple(stage for stage in own if stage.kind in TRAINING),
+        tuple(stage for stage in own if stage.kind in CHAIN),
         Facts(datasets[row["data"]], row["features"]),
         {int(steps): stages[key] for steps, key in students.items()},
         measuring.get("reference"),

@@ -8,7 +8,7 @@ from kaccore.metrics.features import OwnTraining
 from orchestrator.fields.content import stated
 from orchestrator.fields.plugins import Plugin
 from orchestrator.methods.dataset_kind import DatasetKind
-from orchestrator.methods.distiller_kind import DistillerKind, Student
+from orchestrator.methods.distiller_kind import DistillerKind, PairSettings, Student
 from orchestrator.methods.network_kind import NetworkKind
 from orchestrator.methods.path_kind import PathKind
 from orchestrator.settings.blocks import Sampling
@@ -143,6 +143,27 @@ class StudentSpec:
 
 
 @dataclass(frozen=True)
+class PairsSpec:
+    """Pairs of noise and where the teacher, or the student, that is the parent arrives from it."""
+
+    kind = "pairs"
+
+    pairs: PairSettings
+    seed: int
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings that are hashed."""
+        return {**asdict(self.pairs), "seed": self.seed}
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "PairsSpec":
+        """The spec that has this `content`."""
+        own = {key: value for key, value in content.items() if key != "seed"}
+        return cls(PairSettings(**own), content["seed"])
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
     """The sampling and the evaluation of a trained network: `samples` images for each of `seeds`
     sampling seeds."""
@@ -225,7 +246,7 @@ class FeaturesSpec:
         return cls(DataRef(**content["data"]), OwnTraining(**content["training"]))
 
 
-Spec = TeacherSpec | StudentSpec | EvaluationSpec | ReferenceSpec | FeaturesSpec
+Spec = TeacherSpec | PairsSpec | StudentSpec | EvaluationSpec | ReferenceSpec | FeaturesSpec
 
 
 def of_content(kind: str, content: Mapping[str, Any], model: str) -> Spec:
@@ -233,5 +254,6 @@ def of_content(kind: str, content: Mapping[str, Any], model: str) -> Spec:
     an evaluation samples."""
     if kind == EvaluationSpec.kind:
         return EvaluationSpec.of_content(content, model)
-    plain = {spec.kind: spec for spec in (TeacherSpec, StudentSpec, ReferenceSpec, FeaturesSpec)}
+    others = (TeacherSpec, PairsSpec, StudentSpec, ReferenceSpec, FeaturesSpec)
+    plain = {spec.kind: spec for spec in others}
     return plain[kind].of_content(content)

@@ -3,6 +3,7 @@
     features (a network trained on the data, if the run needs it)
         -> reference (features of the data)  -------------\
     teacher -> student(20) -> student(4) -> student(1) ->  evaluation
+        -> pairs (noise, and where the teacher arrives from it) -> student
 
 A key is the hash of exactly the settings that can change the result, the parents' keys and the
 data's fingerprint. Names, comments, storage, tracking, cluster and checkpoint settings do not enter
@@ -19,6 +20,7 @@ from orchestrator.plan.specs import (
     DataRef,
     EvaluationSpec,
     FeaturesSpec,
+    PairsSpec,
     ReferenceSpec,
     Spec,
     StudentSpec,
@@ -29,10 +31,12 @@ FORMAT = {  # to be raised when a change of code changes the results
     "features": 1,
     "reference": 2,
     "teacher": 3,
+    "pairs": 1,
     "student": 3,
     "evaluation": 3,
 }
 TRAINING = ("teacher", "student")
+CHAIN = ("teacher", "pairs", "student")  # what a worker group makes
 UNKNOWN = "unknown"  # prefix of the placeholder for the fingerprint of data that were not read
 
 
@@ -90,6 +94,23 @@ class Stage:
     def student(self) -> Student | None:
         """The distillation settings of a student; None for other stages."""
         return self.spec.student if isinstance(self.spec, StudentSpec) else None
+
+    @property
+    def pairs_spec(self) -> PairsSpec:
+        """The spec of pairs."""
+        assert isinstance(self.spec, PairsSpec)
+        return self.spec
+
+    @property
+    def pairs(self) -> "Stage | None":
+        """The pairs on which a student learns; None if there are none."""
+        return next((parent for parent in self.parents if parent.kind == "pairs"), None)
+
+    @property
+    def start(self) -> "Stage":
+        """The stage whose weights initialise a student: that of its parents if it has two, else its
+        teacher."""
+        return [parent for parent in self.parents if parent.kind in TRAINING][-1]
 
     @property
     def evaluation_spec(self) -> EvaluationSpec:

@@ -23,6 +23,7 @@ RAY, PUBLISHING = "ray", "publishing"
 # of a finished stage
 MANIFEST = "manifest.json"
 NETWORK, BEST_NETWORK = "model.safetensors", "best.safetensors"
+PAIRS = "pairs.safetensors"  # where a teacher arrives from noise
 LOSSES = "losses.json"
 SYSTEM = "system.json"
 METRICS = "metrics.json"
@@ -34,6 +35,7 @@ ABOUT = "about.json"  # facts about own features, such as the accuracy on held-o
 
 # of an unfinished one
 CHECKPOINTS = "checkpoints"
+PARTS = "parts"  # of pairs
 PROGRESS = "progress.json"
 FAILURE = "failure.json"
 

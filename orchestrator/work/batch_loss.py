@@ -10,6 +10,7 @@ from torch import nn
 from kaccore import flow_matching_loss
 from kaccore.augment import augment, flip
 from kaccore.data import ImageData
+from kaccore.distill import Pairs
 from kaccore.losses import drop_labels
 from kaccore.tensors import generator_for, sent
 from kaccore.training import BatchLoss, batch_indices, shard_of
@@ -32,10 +33,16 @@ class Group:
 
 
 def batch_loss(
-    stage: Stage, frozen: nn.Module | None, data: ImageData, averaged: nn.Module, group: Group
+    stage: Stage,
+    frozen: nn.Module | None,
+    data: ImageData,
+    averaged: nn.Module,
+    group: Group,
+    pairs: Pairs | None = None,
 ) -> BatchLoss:
     """The loss of part number k of a stage's batches. `frozen`: the network that teaches a student.
-    `averaged`: the network with the exponential moving average of the weights in training."""
+    `averaged`: the network with the exponential moving average of the weights in training. `pairs`:
+    those on which a student learns."""
     spec = stage.training_spec
     seed = spec.seed
     batch_size = spec.optimise.batch_size
@@ -45,7 +52,7 @@ def batch_loss(
     if frozen is None:
         loss = _teacher_loss(stage.teacher_spec, path)
     else:
-        loss = building.distiller(stage, frozen, path, target=averaged).loss
+        loss = building.distiller(stage, frozen, path, target=averaged, pairs=pairs).loss
 
     def of_part(model: nn.Module, part: int) -> torch.Tensor:
         index = batch_indices(len(data), batch_size, part, seed, accumulate)

@@ -8,7 +8,7 @@ from torch import nn
 
 from kaccore.augment import AUGMENT_DIM
 from kaccore.data import ImageData
-from kaccore.distill import Distiller
+from kaccore.distill import Distiller, Pairs
 from kaccore.paths import Path
 from kaccore.tensors import derive_seed
 from kaccore.training import Settings
@@ -58,10 +58,19 @@ def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]
 def student(store: Store, stage: Stage, data: ImageData) -> nn.Module:
     """The module that is trained as the student `stage`, initialised with the averaged weights of
     the previous student or of the teacher."""
-    start = stage.teacher if of_student(stage).from_teacher else stage.parents[-1]
+    start = stage.teacher if of_student(stage).from_teacher else stage.start
     model = network(stage.teacher, data, two_times=stage.jumps)
     model.load_state_dict(averaged(store, start), strict=not stage.jumps)  # end time: new weights
-    return of_student(stage).trained(model)
+    return of_module(stage, model, data)
+
+
+def of_module(stage: Stage, model: nn.Module, data: ImageData) -> nn.Module:
+    """The module that is trained as the student `stage`, built from its network `model`; the random
+    weights of networks beside it depend only on the seed."""
+    spec = stage.training_spec
+    torch.manual_seed(derive_seed(spec.seed, f"beside {spec.stream}"))
+    classes = data.classes if stage.teacher_spec.labelled else 0
+    return of_student(stage).trained(model, data, classes)
 
 
 def of_student(stage: Stage) -> Student:
@@ -75,9 +84,13 @@ def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
     return store.result(stage.key).tensors(layout.NETWORK)
 
 
-def distiller(stage: Stage, teacher: nn.Module, path: Path, target: nn.Module) -> Distiller:
+def distiller(
+    stage: Stage, teacher: nn.Module, path: Path, target: nn.Module, pairs: Pairs | None
+) -> Distiller:
     """The loss of the student `stage` with its frozen `teacher`; `target`: the exponential moving
-    average of the student."""
+    average of the student; `pairs`: those on which it learns, None: it has none."""
+    if pairs is not None:
+        return of_student(stage).build_on(pairs, path)
     return of_student(stage).build(teacher, path, target)
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 
 from kaccore.data import ImageData
+from kaccore.distill import Pairs
 from kaccore.ema import EMA
 from kaccore.solvers import EVALUATIONS
 from orchestrator.host import machine
@@ -67,6 +68,10 @@ def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> For
     large = parameters > LARGEST
     step_seconds = _counted(training, data) if large else _timed(training, data)
     train_seconds = {stage.key: step_seconds[stage.key] * stage.steps for stage in training}
+    for stage in missing:
+        if stage.kind == "pairs":
+            one_evaluation = _evaluation_seconds(stage.parents[0], data[stage.key])
+            train_seconds[stage.key] = _pairs_evaluations(stage) * one_evaluation
     sample_seconds: dict[str, float] = {}
     for trial in plan.trials:
         if trial.evaluation is not None and not store.done(trial.evaluation.key):
@@ -81,7 +86,8 @@ def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> For
         trial_seconds.append(chain_seconds + sample_seconds.get(trial.key, 0.0))
     total = copies * (sum(train_seconds.values()) + sum(sample_seconds.values()))
     steps = sum(stage.steps for stage in training)
-    mean_step = sum(train_seconds.values()) / steps if steps else None
+    stepped = sum(train_seconds[stage.key] for stage in training)
+    mean_step = stepped / steps if steps else None
     seconds = START_SECONDS + max([*trial_seconds, total / at_once])
     if large:
         return Forecast(parameters, state, 0, seconds, mean_step, total * _rate(), _rate())
@@ -180,15 +186,31 @@ def _step_seconds(stage: Stage, data: ImageData) -> float:
         frozen = building.network(teacher, data, two_times=stage.parents[0].jumps)
         frozen = frozen.eval().requires_grad_(False)
         model = building.network(teacher, data, two_times=stage.jumps)
-        model = building.of_student(stage).trained(model)
+        model = building.of_module(stage, model, data)
     settings = building.optimiser_settings(stage)
-    loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group)
+    pairs = None if stage.pairs is None else _blank_pairs(data)
+    loss = batch_loss(stage, frozen, data, EMA(model, settings.ema).model, group, pairs)
     if stage is teacher:
         loss(model, 0).backward()  # warms up: students come after their teacher
     start = time.perf_counter()
     for part in range(settings.accumulate):
         loss(model, part).backward()
     return time.perf_counter() - start
+
+
+def _blank_pairs(data: ImageData) -> Pairs:
+    """A pair of each label: the time of a step does not depend on their content."""
+    labels = torch.arange(data.classes) if data.classes else None
+    count = data.classes or 1
+    return Pairs(torch.zeros(count, data.channels, data.size, data.size), labels, 0)
+
+
+def _pairs_evaluations(stage: Stage) -> float:
+    """The number of network evaluations, of TIMED_IMAGES images each, that draw the pairs of
+    `stage`."""
+    pairs = stage.pairs_spec.pairs
+    guided = 2 if pairs.guidance != 1 else 1
+    return pairs.count / TIMED_IMAGES * pairs.steps * EVALUATIONS[pairs.solver] * guided
 
 
 def _evaluations(trial: Trial) -> float:

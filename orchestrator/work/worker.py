@@ -16,7 +16,7 @@ from orchestrator.store import layout
 from orchestrator.store.failures import cause
 from orchestrator.store.leases import LeaseLostError, newest
 from orchestrator.store.store import Store, storage_refuses
-from orchestrator.work import building
+from orchestrator.work import building, pairs
 from orchestrator.work.batch_loss import Group, batch_loss
 from orchestrator.work.job import Job
 from orchestrator.work.training_log import TrainingLog, reporting
@@ -34,7 +34,7 @@ def train_stages(job: Job) -> None:
         torch.cuda.set_device(group.device)
     for stage in job.stages:
         try:
-            run_training_stage(stage, job, group)
+            run_stage(stage, job, group)
         except LeaseLostError:
             raise  # another process continues the stage: this is not a failure
         except Exception as e:
@@ -45,14 +45,17 @@ def train_stages(job: Job) -> None:
         ray.train.report({"finished": stage.key})
 
 
-def run_training_stage(stage: Stage, job: Job, group: Group) -> None:
-    """Train one stage to its end, from its last checkpoint if there is one; rank 0 publishes the
-    result."""
+def run_stage(stage: Stage, job: Job, group: Group) -> None:
+    """Train one stage to its end, from its last checkpoint if there is one, or draw its pairs; rank 0
+    publishes the result."""
     store = Store(job.storage)
     if store.done(stage.key):
         return
     with reporting(store, stage):
-        _train(stage, job, group, store)
+        if stage.kind == "pairs":
+            pairs.make(stage, job, group, store)
+        else:
+            _train(stage, job, group, store)
 
 
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
@@ -72,7 +75,8 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     frozen = None
     if stage is not teacher:
         frozen = _placed(building.trained(store, stage.parents[0], data), group.device)
-    loss = batch_loss(stage, frozen, data, training.ema.model, group)
+    drawn = None if stage.pairs is None else pairs.read(stage.pairs, store)
+    loss = batch_loss(stage, frozen, data, training.ema.model, group, drawn)
     for step, metrics in training.run(loss, group.rank):
         if group.rank == 0:
             fid = None

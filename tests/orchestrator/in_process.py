@@ -15,7 +15,7 @@ from orchestrator.store.store import Store
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.work.job import FeatureWeights, Job, Saving
-from orchestrator.work.worker import run_training_stage
+from orchestrator.work.worker import run_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 
@@ -34,7 +34,7 @@ def train(chain: tuple[Stage, ...], data: DatasetKind | str, root: Path) -> None
     leases = tuple(newest(Store(root).root / "work" / stage.key) for stage in chain)
     job = Job(chain, leases, str(root), data, Saving(1000, 60.0, 2), threads=1, run="run")
     for stage in chain:
-        run_training_stage(stage, job, ALONE)
+        run_stage(stage, job, ALONE)
 
 
 def run_trial(trial: Trial, root: Path) -> tuple[dict[str, Any], Path]:

@@ -6,6 +6,8 @@ from orchestrator.methods.distillers import endpoint
 from orchestrator.methods.distillers import progressive
 from orchestrator.methods.distillers import consistency
 from orchestrator.methods.distillers import inverse
+from orchestrator.methods.distillers import pairs
+from orchestrator.methods.distillers import adversarial
 # isort: on
 
-__all__ = ["consistency", "endpoint", "inverse", "progressive"]
+__all__ = ["adversarial", "consistency", "endpoint", "inverse", "pairs", "progressive"]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from kaccore.distill import Distiller
     from kaccore.paths import Path
+    from orchestrator.methods.network_kind import Shaped
 
 
 class InverseStudent(Student):
@@ -23,7 +24,7 @@ class InverseStudent(Student):
         # the fake field and the generator are trained alternately, with the frozen teacher
         return 4 + self.guided_evaluations
 
-    def trained(self, network: "nn.Module") -> "nn.Module":
+    def trained(self, network: "nn.Module", data: "Shaped", classes: int) -> "nn.Module":
         import copy
 
         from kaccore.distill import InversePair

@@ -35,7 +35,7 @@ from orchestrator.work import building, diagnostics, evaluation
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score
 from orchestrator.work.job import FeatureWeights, Job, Saving
-from orchestrator.work.worker import run_training_stage
+from orchestrator.work.worker import run_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 FOLDER = REPOSITORY / "experiments" / "paper"
@@ -201,7 +201,7 @@ def train(trial: Trial, experiment: Experiment, storage: Path) -> None:
         run="run",
     )
     for stage in trial.chain:
-        run_training_stage(stage, job, ALONE)
+        run_stage(stage, job, ALONE)
 
 
 def measure(trial: Trial, experiment: Experiment, storage: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ from orchestrator.settings.loading import load, override, parse
 from orchestrator.sweeps import opening
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.job import Job, Saving
-from orchestrator.work.worker import run_training_stage
+from orchestrator.work.worker import run_stage
 
 FILE = """\
 name: own-images
@@ -59,7 +59,7 @@ def train(config: Experiment) -> None:
         run="run",
     )
     for stage in stages:
-        run_training_stage(stage, job, Group(rank=0, world=1, device=torch.device("cpu")))
+        run_stage(stage, job, Group(rank=0, world=1, device=torch.device("cpu")))
 
 
 @pytest.mark.parametrize(

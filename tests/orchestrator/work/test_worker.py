@@ -26,7 +26,7 @@ from orchestrator.work import building, machine_use, training_log
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.job import Job, Saving
 from orchestrator.work.training_log import TrainingLog
-from orchestrator.work.worker import last_words, run_training_stage
+from orchestrator.work.worker import last_words, run_stage
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
@@ -75,7 +75,7 @@ def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -
     torch.set_num_threads(1)
     stages = stages or chain()
     for stage in stages:
-        run_training_stage(stage, job(stages, root, every), ALONE)
+        run_stage(stage, job(stages, root, every), ALONE)
 
 
 def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
@@ -356,7 +356,7 @@ def test_other_data_on_a_node_than_the_plan_knows_is_refused(tmp_path):
     config = parse({"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}})
     stages = make(config, alike("0" * 64, "digits-cnn-v1"), "teacher").trials[0].chain
     with pytest.raises(ValueError, match=r"digits.* differs from the driver's"):
-        run_training_stage(stages[0], job(stages, tmp_path, 10), ALONE)
+        run_stage(stages[0], job(stages, tmp_path, 10), ALONE)
 
 
 def test_progress_is_left_for_views_while_training_runs(killed):

@@ -1,0 +1,146 @@
+"""Losses on what a student makes: its images after all of its steps, through which the gradient
+goes.
+
+    z ~ prior;  x = M Euler steps of the student from z;  loss = sum over k of w_k L_k(x, ...)
+
+A loss may train a network of its own beside the student, such as a discriminator. Both networks
+are trained at once by one optimiser: each part gives gradients to its own weights alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from kaccore.distill.endpoint import grid
+from kaccore.distill.pairs import NewPairs, Pairs
+from kaccore.guidance import Model
+from kaccore.paths import Path, PathSample
+from kaccore.solvers import euler
+from kaccore.tensors import ALL, of_shard
+
+STUDENT = "generator"
+
+
+class StudentAndOthers(nn.Module):
+    """A student, and the networks that are trained beside it, by name.
+
+    Called as (x, t, labels) it is the student's velocity; `network` calls another one. `optimise`:
+    for a name, what its optimiser does otherwise: "lr", a factor on the learning rate, and "betas"
+    of Adam."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        others: Mapping[str, nn.Module],
+        optimise: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.add_module(STUDENT, student)
+        for name, network in others.items():
+            self.add_module(name, network)
+        self.optimise = dict(optimise or {})
+
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, network: str = STUDENT
+    ) -> Tensor:
+        return getattr(self, network)(x, t, labels)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The weights of each network in order, with what is said of them in `optimise`."""
+        return [
+            {"params": list(network.parameters()), **self.optimise.get(name, {})}
+            for name, network in self.named_children()
+        ]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a student has made of a batch, for the losses on it.
+
+    `images` (b, ...) of this worker's `shard`, with their gradient; `targets` (b, ...): where the
+    teacher arrives from the same noise, None without pairs. Of the whole batch: `real` images (B,
+    ...) and `labels` (B,), which are those of the images too. `generator`: draws for the whole
+    batch."""
+
+    images: Tensor
+    targets: Tensor | None
+    real: Tensor
+    labels: Tensor | None
+    generator: Generator | None
+    shard: slice
+
+    @property
+    def own_labels(self) -> Tensor | None:
+        """The labels of the shard."""
+        (labels,) = of_shard(self.shard, self.labels)
+        return labels
+
+    def on_path(self, path: Path, images: Tensor, t: Tensor) -> PathSample:
+        """Points of `path` from `images` (b, ...) of the shard at the times `t` (B,); noise is drawn
+        for the whole batch."""
+        whole = torch.zeros_like(self.real)
+        whole[self.shard] = images
+        x, velocity = of_shard(self.shard, *path.sample(whole, t, self.generator))
+        return PathSample(x, velocity)
+
+
+class ImageLoss(Protocol):
+    """A loss on what a student makes."""
+
+    def __call__(self, networks: Model, made: Made) -> Tensor:
+        """The scalar loss; its gradient reaches the student through `made.images`."""
+        ...
+
+
+class GeneratedDistiller:
+    """The weighted sum of `losses` on what a student of `intervals` Euler steps makes of prior noise,
+    or on the grid `times` (M + 1,). With `pairs` the noise is that of the pairs, with the labels of
+    the batch; else it is new in each step. Raises ValueError for another grid, or no loss."""
+
+    def __init__(
+        self,
+        path: Path,
+        losses: Sequence[tuple[float, ImageLoss]],
+        *,
+        intervals: int | None = None,
+        times: Tensor | None = None,
+        pairs: Pairs | NewPairs | None = None,
+    ) -> None:
+        if not losses:
+            raise ValueError("losses = []: expected at least one")
+        self.path = path
+        self.losses = tuple(losses)
+        self.pairs = pairs
+        self.times = grid(intervals, times, 0.0)
+
+    def loss(
+        self,
+        student: Model,
+        x0: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        shard: slice = ALL,
+    ) -> Tensor:
+        """The sum for a batch of real images `x0` (B, ...), or one worker's `shard` of it."""
+        (mine,) = of_shard(shard, labels)
+        if self.pairs is None:
+            (z,), targets = of_shard(shard, self.path.prior(x0.shape, generator).to(x0)), None
+        else:
+            z, targets = self.pairs.draw(self.path, x0, labels, generator, shard)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return student(x, t.expand(len(x)), mine)
+
+        images = euler(velocity, z, self.times.to(x0.device))
+        made = Made(images, targets, x0, labels, generator, shard)
+        total = images.new_zeros(())
+        for weight, loss in self.losses:
+            total = total + weight * loss(student, made)
+        return total
+
+
+def pulled(images: Tensor, pull: Tensor) -> Tensor:
+    """A scalar zero whose gradient in `images` is `pull`, shaped as they are."""
+    return ((images - images.detach()) * pull).sum()
