@@ -5,7 +5,7 @@ methods that the program calls. A `Family` contains the kinds of one block. The 
 names is looked up during validation, so that kinds of plugins are found."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -40,11 +40,12 @@ class Settings(Block):
         plugin = self.plugin()
         if plugin is None:
             return super().__reduce__()
-        return _restored, (plugin, type(self).__qualname__, dict(self.__dict__))
+        stated = set(self.model_fields_set)
+        return _restored, (plugin, type(self).__qualname__, dict(self.__dict__), stated)
 
 
-def _restored(plugin: Plugin, name: str, values: dict[str, Any]) -> Settings:
-    settings = attrgetter(name)(plugin.imported()).model_construct(**values)
+def _restored(plugin: Plugin, name: str, values: dict[str, Any], stated: set[str]) -> Settings:
+    settings = attrgetter(name)(plugin.imported()).model_construct(stated, **values)
     assert isinstance(settings, Settings)
     return settings
 
@@ -54,6 +55,8 @@ class Kind(Settings):
 
     family: ClassVar["Family[Any]"]
     is_default: ClassVar[bool] = False  # whether a file that names no kind gets this one
+    # a key with which a block that names no kind is of this one
+    marked_by: ClassVar[str | None] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **settings: Any) -> None:
@@ -84,6 +87,10 @@ class Kind(Settings):
     def rules(self) -> Iterator[Rule]:
         """The rules between its settings, and with other blocks."""
         return rules_of(self)
+
+    def parts(self) -> Iterable["Kind"]:
+        """The kinds that are settings of this one."""
+        return ()
 
     def absolute(self) -> "Kind":
         """A copy whose paths are absolute, valid for processes in other working folders."""
@@ -150,8 +157,13 @@ class Family(Generic[K]):
         """The kind that a block of the file names; None if it names none that exists."""
         if not isinstance(settings, Mapping):
             return None
-        name = settings.get(self.key, self.default)
+        name = settings.get(self.key, self._unnamed(settings))
         return self.kinds.get(name) if isinstance(name, str) else None
+
+    def _unnamed(self, settings: Mapping[str, Any]) -> str | None:
+        """The kind of a block that names none."""
+        marked = (name for name, kind in self.kinds.items() if kind.marked_by in settings)
+        return next(marked, self.default)
 
     def having(self, field: str) -> list[str]:
         """The names of the kinds that have this setting."""

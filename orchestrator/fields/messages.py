@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from orchestrator.fields.faults import Fault, describe, nearest, unknown_key
-from orchestrator.fields.schema import atoms, inner_block, leaves
+from orchestrator.fields.schema import atoms, inner_block, item_block, leaves
 
 BOUNDS: dict[type, tuple[str, str]] = {
     Gt: (">", "gt"),
@@ -94,6 +94,11 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
     block: type[BaseModel] | None = root
     field: FieldInfo | None = None
     for part in item["loc"]:
+        if isinstance(part, int) and block is None and field is not None:
+            block = _item(field, root, data, [*path, part])
+            if block is not None:
+                path.append(part)
+                continue
         if block is None or part not in block.model_fields:
             in_space = field is not None and get_origin(field.annotation) is dict
             if block is not None or in_space:
@@ -123,6 +128,20 @@ def _message(item: Any, root: type[BaseModel], data: Any) -> tuple[str, str]:
     return key, f"got {describe(got)}, expected {wanted}{_hint(got, field)}"
 
 
+def _item(
+    field: FieldInfo, root: type[BaseModel], data: Any, path: list[Any]
+) -> type[BaseModel] | None:
+    """The model of the element at `path` of a list of blocks: its kind, to which the settings of the
+    element itself are added; None if `field` is no list of blocks."""
+    own = item_block(field)
+    if own is None:
+        return None
+    outer = inner_block(root.model_fields[path[0]])
+    family = getattr(outer, "family", None)
+    kind = None if family is None else family.chosen(_at(data, path, None))
+    return own if kind is None else kind
+
+
 def _unknown(name: str, block: type[BaseModel], root: type[BaseModel], data: Any) -> str:
     """The message about a key that `block` does not have."""
     family = getattr(block, "family", None)
@@ -140,7 +159,9 @@ def _unknown(name: str, block: type[BaseModel], root: type[BaseModel], data: Any
 
 def _at(data: Any, path: list[Any], *default: Any) -> Any:
     for part in path:
-        if default and not (isinstance(data, dict) and part in data):
+        inside = isinstance(data, dict) and part in data
+        inside |= isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if default and not inside:
             return default[0]
         data = data[part]
     return data

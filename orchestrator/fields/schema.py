@@ -4,10 +4,12 @@ type."""
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from orchestrator.fields.elements import element
 
 
 def inner_block(field: FieldInfo) -> type[BaseModel] | None:
@@ -33,6 +35,31 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Mapping[str, FieldInfo]:
             for key, inner in leaves(kind, f"{prefix}{name}.").items():
                 settings.setdefault(key, inner)
     return settings
+
+
+def field_of(model: type[BaseModel], key: str) -> FieldInfo:
+    """The setting of a dotted key; of an element of a list the setting of any kind that has it."""
+    where = element(key)
+    if where is None:
+        return leaves(model)[key]
+    block = inner_block(model.model_fields[where.block])
+    item = next(
+        found
+        for kind in kinds_of(block)
+        if where.field in kind.model_fields
+        if (found := item_block(kind.model_fields[where.field])) is not None
+    )
+    models = [item, *kinds_of(block)]
+    return next(m.model_fields[where.name] for m in models if where.name in m.model_fields)
+
+
+def item_block(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of the elements of a field that is a list of blocks; None for other fields."""
+    if get_origin(field.annotation) is not tuple:
+        return None
+    item = get_args(field.annotation)[0]
+    item = get_args(item)[0] if get_origin(item) is Annotated else item
+    return item if isinstance(item, type) and issubclass(item, BaseModel) else None
 
 
 def kinds_of(block: type[BaseModel] | None) -> list[type[BaseModel]]:

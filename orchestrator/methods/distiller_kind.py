@@ -2,7 +2,7 @@
 sampled."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -188,6 +188,10 @@ class DistillerKind(Kind, Optimised):
             return None
         listed = ", ".join(map(str, counts))
         return f"expected one of {listed}: a student has the step counts of distill.intervals"
+
+    def trainings(self) -> "Iterator[tuple[str, DistillerKind]]":
+        """The dotted key of each block with settings of training, and the block."""
+        yield "distill", self
 
     def chain_text(self) -> str:
         """The distillation as text, such as 100-20-4-2-1."""

@@ -82,7 +82,8 @@ def sampling_text(config: Experiment, stage: Stage, nfe: int) -> str:
     own = config.sampling
     kind = stage.kind if stage.student is None else f"student ({stage.student.distiller})"
     solver = "by jumps" if stage.jumps else f"of {own.solver}"
-    built_in = config.distill.guidance if stage.kind == "student" else 1.0
+    first = stage.lineage()[1].student if stage.kind == "student" else None
+    built_in = 1.0 if first is None else first.guidance
     guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"
     steps = "1 step" if own.steps == 1 else f"{own.steps} steps"
     return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}"

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from kaccore.metrics.features import OWN, OwnTraining, feature_label, own_name
+from orchestrator.fields.elements import element
 from orchestrator.fields.kind import FAMILIES
 from orchestrator.methods.feature_kind import FeatureKind
 from orchestrator.plan.data import DatasetInfo, by_name
@@ -264,7 +265,10 @@ def _common(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def short_key(key: str) -> str:
-    """A dotted key for display: path.damping is damping, path.kind is path, data.name is data."""
+    """A dotted key for display: path.damping is damping, path.kind is path, data.name is data;
+    distill.stages.1.weight is stages.1.weight."""
+    if element(key) is not None:
+        return key.partition(".")[2]
     return key.removesuffix(".kind").removesuffix(".name").rsplit(".", 1)[-1]
 
 
@@ -291,7 +295,7 @@ def _foreign_lines(plan: Plan) -> Iterator[str]:
         base = getattr(plan.experiment, block)
         fields = type(base).model_fields
         given = {name for name in fields if getattr(base, name) != fields[name].default}
-        given |= {key.partition(".")[2] for key in plan.swept if key.startswith(f"{block}.")}
+        given |= {key.split(".")[1] for key in plan.swept if key.startswith(f"{block}.")}
         given.discard(family.key)
         kinds = Counter(t.overrides[named] for t in plan.trials if named in t.overrides)
         for kind, count in kinds.items():

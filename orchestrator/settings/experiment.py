@@ -6,6 +6,7 @@ import yaml
 from pydantic import Field, PrivateAttr
 
 from orchestrator.fields.block import Block
+from orchestrator.fields.elements import Element, element
 from orchestrator.fields.field_types import Name, Seed, Storage, Texts
 from orchestrator.fields.kind import FAMILIES, Kind
 from orchestrator.fields.plugins import Plugin
@@ -69,15 +70,28 @@ class Experiment(Block):
 
     def has(self, key: str) -> bool:
         """Whether there is a setting of this dotted key: False for one of another kind."""
+        if (where := element(key)) is not None:
+            item = self._item(where)
+            return item is not None and item.has(where.name)
         block, _, field = key.partition(".")
         return not field or field in type(getattr(self, block)).model_fields
 
     def value(self, key: str) -> Any:
         """The value of a dotted key such as `path.damping` as JSON has it (lists, not tuples); None
         if the block's kind does not have the key."""
+        if (where := element(key)) is not None:
+            item = self._item(where)
+            return None if item is None else item.model_dump(mode="json").get(where.name)
         block, _, field = key.partition(".")
         plain = self.model_dump(mode="json", include={block})[block]
         return plain.get(field) if field else plain
+
+    def _item(self, where: Element) -> Any:
+        """An element of a list of blocks; None if there is none."""
+        items: Any = getattr(getattr(self, where.block, None), where.field, None)
+        if not isinstance(items, tuple) or where.number >= len(items):
+            return None
+        return items[where.number]
 
     def used_plugins(self) -> list[Plugin]:
         """The plugins whose kinds this experiment or its sweep uses, without duplicates."""
@@ -89,6 +103,8 @@ class Experiment(Block):
             if key in space:
                 names += space[key].values
             kinds += [family.kinds.get(name) for name in names]
+        for family in FAMILIES.values():
+            kinds += [type(part) for part in getattr(self, family.block).parts()]
         plugins = [kind.plugin() for kind in kinds if kind is not None]
         return list(dict.fromkeys(plugin for plugin in plugins if plugin is not None))
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.fields import plugins
 from orchestrator.fields.addresses import not_text
+from orchestrator.fields.elements import element, element_problem
 from orchestrator.fields.faults import ConfigError, Fault, describe, unknown_key
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.fields.messages import translate
@@ -120,7 +121,7 @@ def _checked(
     values = [(key, value) for key, value in values if key != plugins.KEY]
     ignored = left_out(data, dict(values))
     for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
-        problem = _key_problem(key)
+        problem = _key_problem(key, data)
         if problem is not None:
             all_faults.append(Fault(sources[key], key, problem))
         elif isinstance(data, dict):
@@ -188,7 +189,9 @@ def assignment(text: str, source: str) -> tuple[str, Any]:
     return key.strip(), yaml_reader.load_text(value, source)
 
 
-def _key_problem(key: str) -> str | None:
+def _key_problem(key: str, data: Any) -> str | None:
+    if (where := element(key)) is not None:
+        return element_problem(data, where)  # validation reports a setting that it does not have
     settings = leaves(Experiment)
     blocks = list(Experiment.model_fields)
     if key in settings or key in blocks or key.startswith("sweep.space."):

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.fields.elements import element, element_problem, with_element
 from orchestrator.fields.faults import Fault, describe, unknown_key
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.fields.messages import translate
-from orchestrator.fields.schema import atoms, leaves
+from orchestrator.fields.schema import atoms, field_of, leaves
 from orchestrator.settings.entries import SpaceEntry
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.expressions import Expression
@@ -35,6 +36,8 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
             swept = {**space} if isinstance(space, dict) else {}
             sweep["space"] = {**swept, field.removeprefix("space."): value}
             result["sweep"] = sweep
+        elif (where := element(key)) is not None:
+            result = with_element(result, where, value)
         elif field:
             within = result.get(block)
             # otherwise the block itself is faulty and stays unchanged, to be reported
@@ -115,7 +118,7 @@ def space_faults(experiment: Experiment) -> list[Fault]:
 def _kind_problem(experiment: Experiment, key: str, entry: SpaceEntry) -> str | None:
     if entry.kind not in ("uniform", "loguniform"):
         return None
-    kinds = set(atoms(leaves(type(experiment))[key].annotation))
+    kinds = set(atoms(field_of(type(experiment), key).annotation))
     if int in kinds and float not in kinds:
         return f"got {entry.kind}, expected {{int: [low, high]}}: {key} is a whole number"
     return None
@@ -157,6 +160,10 @@ def _key_problem(experiment: Experiment, key: str) -> str | None:
     block = key.partition(".")[0]
     if block in NOT_SWEPT:
         return f"{block} cannot be swept: it sets where and how a run is executed, not what it computes"
+    if (where := element(key)) is not None:
+        missing = element_problem(experiment.model_dump(mode="json"), where)
+        if missing is not None or experiment.has(key):
+            return missing
     swept = sweepable(type(experiment))
     if key in swept:
         return None
@@ -200,7 +207,7 @@ def _kind_with(experiment: Experiment, sweep: Sweep, key: str) -> dict[str, Any]
     """The settings with which the block of `key` has this key: none, or a swept kind of the block.
     None if no kind in the sweep has it."""
     block, _, field = key.partition(".")
-    if block not in FAMILIES or not field or field == FAMILIES[block].key:
+    if block not in FAMILIES or not field or field == FAMILIES[block].key or element(key):
         return {}
     family = FAMILIES[block]
     named = f"{block}.{family.key}"

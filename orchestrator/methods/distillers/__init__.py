@@ -8,6 +8,7 @@ from orchestrator.methods.distillers import consistency
 from orchestrator.methods.distillers import inverse
 from orchestrator.methods.distillers import pairs
 from orchestrator.methods.distillers import adversarial
+from orchestrator.methods.distillers import programme
 # isort: on
 
-__all__ = ["adversarial", "consistency", "endpoint", "inverse", "pairs", "progressive"]
+__all__ = ["adversarial", "consistency", "endpoint", "inverse", "pairs", "programme", "progressive"]

@@ -12,7 +12,8 @@ UNLABELLED = "expected other metrics: {} has no labels"
 
 @rule("distill.guidance", "teacher.label_dropout", "data.name")
 def _distilled_guidance_has_labels(experiment: Experiment) -> str | None:
-    return _guided(experiment.distill.guidance, experiment)
+    faults = [_guided(b.guidance, experiment) for _, b in experiment.distill.trainings()]
+    return next((fault for fault in faults if fault is not None), None)
 
 
 @rule("sampling.guidance", "sampling.model", "teacher.label_dropout", "data.name")
@@ -68,8 +69,9 @@ def _unlabelled_faults(experiment: Experiment) -> list[Fault]:
     """The faults of settings that need labels, without a source, for data that have none."""
     name = experiment.data.name
     faults = []
-    for key in ("distill.guidance", "sampling.guidance"):
-        guidance = experiment.value(key)
+    blocks = experiment.distill.trainings()
+    scales = [(f"{key}.guidance", block.guidance) for key, block in blocks]
+    for key, guidance in (*scales, ("sampling.guidance", experiment.sampling.guidance)):
         if guidance != 1:
             faults.append(Fault("", key, f"got {guidance}, {UNGUIDED.format(name)}"))
     if "fid_per_class" in experiment.evaluation.metrics:

@@ -11,7 +11,16 @@ def _teacher_batch_divides(experiment: Experiment) -> str | None:
 
 @rule("distill.batch_size", "cluster.workers")
 def _distill_batch_divides(experiment: Experiment) -> str | None:
-    return _divides(experiment.distill.batch_size, experiment.cluster.workers)
+    for key, block in experiment.distill.trainings():
+        fault = _divides(block.batch_size, experiment.cluster.workers)
+        if fault is not None:
+            return _at(key, "batch_size", fault)
+    return None
+
+
+def _at(key: str, name: str, fault: str) -> str:
+    """`fault`, with its place if it is not that of the block."""
+    return fault if key == "distill" else f"{key}.{name}: {fault}"
 
 
 def _divides(batch_size: int, workers: int) -> str | None:
@@ -28,8 +37,11 @@ def _teacher_parts_divide(experiment: Experiment) -> str | None:
 
 @rule("distill.accumulate", "distill.batch_size", "cluster.workers")
 def _distill_parts_divide(experiment: Experiment) -> str | None:
-    distill = experiment.distill
-    return _parts(distill.accumulate, distill.batch_size, experiment.cluster.workers)
+    for key, block in experiment.distill.trainings():
+        fault = _parts(block.accumulate, block.batch_size, experiment.cluster.workers)
+        if fault is not None:
+            return _at(key, "accumulate", fault)
+    return None
 
 
 def _parts(parts: int, batch_size: int, workers: int) -> str | None:

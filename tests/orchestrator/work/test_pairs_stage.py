@@ -68,7 +68,7 @@ def test_the_ends_are_where_the_teacher_arrives_with_labels_in_the_datas_proport
 
 def test_an_interrupted_drawing_goes_on_with_the_parts_that_are_there(done, tmp_path, monkeypatch):
     trial, root, _ = done
-    teacher, drawn, *_ = trial.chain
+    _, drawn, *_ = trial.chain
     shutil.copytree(root, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "stages" / drawn.key)
     monkeypatch.setattr(pairs, "IMAGES_PER_PART", 16)
@@ -85,7 +85,9 @@ def test_an_interrupted_drawing_goes_on_with_the_parts_that_are_there(done, tmp_
         in_process.train((drawn,), trial.config.data, tmp_path / "runs")
     damaged = tmp_path / "runs" / "work" / drawn.key / "parts" / "000000000.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    monkeypatch.setattr(pairs, "_ends", lambda *a, by=spied.__defaults__[0]: calls.append(a[3]) or by(*a))
+    monkeypatch.setattr(
+        pairs, "_ends", lambda *a, by=spied.__defaults__[0]: calls.append(a[3]) or by(*a)
+    )
     in_process.train((drawn,), trial.config.data, tmp_path / "runs")
     assert [r.start for r in calls] == [0, 16, 0, 32]  # the damaged part, and the missing one
     before = pairs.read(drawn, Store(root))
@@ -111,7 +113,9 @@ def test_new_pairs_in_each_step_need_no_stage(tmp_path):
 
 def test_the_forecast_counts_the_drawing(tmp_path):
     few = trial_of(pairs=10)
-    plan = opening.make_plan(loading.parse({**SETTINGS, "distill": {**SETTINGS["distill"], "pairs": 10**9}}), "x")
+    plan = opening.make_plan(
+        loading.parse({**SETTINGS, "distill": {**SETTINGS["distill"], "pairs": 10**9}}), "x"
+    )
     assert few.chain[1].pairs_spec.pairs.count == 10
     assert forecast(plan, Store(tmp_path / "runs"), 1).seconds > 3600
 

@@ -1,0 +1,188 @@
+"""Several distillers, one after the other."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import MinLen
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_serializer
+
+from orchestrator.fields.block import Block
+from orchestrator.fields.faults import describe, nearest
+from orchestrator.fields.field_types import Name, as_tuple
+from orchestrator.fields.kind import Kind
+from orchestrator.fields.messages import Say
+from orchestrator.fields.rule import Rule, kind_rule
+from orchestrator.methods.distiller_kind import FIRST_TEACHER, DistillerKind, Lesson
+from orchestrator.methods.optimised import Optimised
+
+if TYPE_CHECKING:
+    from orchestrator.settings.experiment import Experiment
+
+TEACHER, PREVIOUS = "teacher", "previous"
+
+
+class DistillStage(Block):
+    """One stage of a programme: its distiller, `method`, and how its networks depend on others.
+
+    In a file the settings of the distiller stand beside those of this block."""
+
+    name: Name | None = Field(
+        default=None, description="Name by which later stages refer to its last student."
+    )
+    teacher: Name = Field(
+        default=TEACHER,
+        description="Network that teaches: teacher, previous (the last student of the stage before) or a name.",
+    )
+    weights: Name = Field(
+        default=PREVIOUS,
+        description="Network whose weights initialise the first student: teacher, previous or a name.",
+    )
+    method: SerializeAsAny[DistillerKind]
+
+    @model_serializer(mode="plain")
+    def _flat(self) -> dict[str, Any]:
+        """As a file has it, without settings that it does not state: those are the programme's."""
+        own = {key: getattr(self, key) for key in OWN_KEYS if key in self.model_fields_set}
+        method = self.method.model_dump(mode="json", exclude_unset=True)
+        return {**own, "kind": self.method.called, **method}
+
+    def has(self, name: str) -> bool:
+        """Whether this stage has a setting of this name."""
+        return name in OWN_KEYS or name in type(self.method).model_fields
+
+
+OWN_KEYS = tuple(name for name in DistillStage.model_fields if name != "method")
+
+
+def stage_of(value: Any) -> DistillStage:
+    """A stage as a file has it. Raises ValidationError or ValueError."""
+    if isinstance(value, DistillStage):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"got {describe(value)}, expected {STAGES}")
+    family = DistillerKind.family
+    method = family.validated({k: v for k, v in value.items() if k not in OWN_KEYS})
+    if isinstance(method, Programme) or method.jumps:
+        kinds = [k.name_of() for k in family if not k.jumps and not issubclass(k, Programme)]
+        what = f"its stages are sampled in Euler steps, expected one of {', '.join(kinds)}"
+        raise ValueError(f"got the kind {method.called}, but {what}")
+    return DistillStage.model_validate(
+        {**{k: value[k] for k in OWN_KEYS if k in value}, "method": method}
+    )
+
+
+STAGES = "a non-empty list of stages, each a mapping with the keys of its kind, name, teacher and weights"
+Stages = Annotated[
+    tuple[Annotated[DistillStage, BeforeValidator(stage_of)], ...],
+    BeforeValidator(as_tuple),
+    MinLen(1),
+    Say(STAGES),
+]
+
+
+@DistillerKind.family.register
+class Programme(DistillerKind):
+    """Programme: several distillers, one after the other. A setting of this block holds for each stage
+    that has such a setting and does not state it. A block with `stages` is of this kind."""
+
+    marked_by: ClassVar[str] = "stages"
+
+    kind: Literal["programme"] = "programme"
+    stages: Stages = Field(
+        description="The stages in order: each has a kind with its keys, and name, teacher and weights."
+    )
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        return []  # its students are those of its stages
+
+    @property
+    def shown(self) -> str:
+        return ""
+
+    @cached_property
+    def methods(self) -> tuple[DistillerKind, ...]:
+        """The distiller of each stage, with all settings."""
+        shared = {k: getattr(self, k) for k in self.model_fields_set - {"kind", "stages"}}
+        methods = []
+        for stage in self.stages:
+            kind = type(stage.method)
+            own = {k: getattr(stage.method, k) for k in stage.method.model_fields_set}
+            taken = {k: v for k, v in shared.items() if k in kind.model_fields}
+            methods.append(kind.model_validate({**taken, **own}))
+        return tuple(methods)
+
+    def parts(self) -> Iterable[Kind]:
+        return [stage.method for stage in self.stages]
+
+    def trainings(self) -> Iterator[tuple[str, DistillerKind]]:
+        for number, method in enumerate(self.methods):
+            yield f"distill.stages.{number}", method
+
+    def step_counts(self) -> Sequence[int]:
+        return list(dict.fromkeys(n for method in self.methods for n in method.step_counts()))
+
+    def steps_fault(self, steps: int) -> str | None:
+        if steps in self.step_counts():
+            return None
+        listed = ", ".join(map(str, self.step_counts()))
+        return f"expected one of {listed}: a student has the step counts of distill.stages"
+
+    def chain_text(self) -> str:
+        return ", ".join(f"{method.called} {method.chain_text()}" for method in self.methods)
+
+    def rules(self) -> Iterator[Rule]:
+        yield from super().rules()
+        for place, method in self.trainings():
+            for rule in method.rules():
+                needs = tuple(_moved(key, place) for key in rule.needs)
+                yield replace(rule, needs=needs)
+
+    def lessons(self) -> Sequence[Lesson]:
+        lessons: list[Lesson] = []
+        last: dict[str, int] = {TEACHER: FIRST_TEACHER, PREVIOUS: FIRST_TEACHER}
+        for stage, method in zip(self.stages, self.methods, strict=True):
+            before = len(lessons)
+            optimise = method.optimise()
+            for lesson in method.lessons():
+                taught_by, start = lesson.teacher, lesson.start
+                teacher = last[stage.teacher] if taught_by is None else taught_by + before
+                if start is not None:
+                    start += before
+                elif taught_by is None:
+                    start = last[stage.weights]
+                    start = None if start == teacher else start
+                lessons.append(replace(lesson, teacher=teacher, start=start, optimise=optimise))
+            last[PREVIOUS] = len(lessons) - 1
+            if stage.name is not None:
+                last[stage.name] = len(lessons) - 1
+        return lessons
+
+    @kind_rule("distill.stages")
+    def _names_are_known(self, experiment: "Experiment") -> str | None:
+        known = [TEACHER, PREVIOUS]
+        for number, stage in enumerate(self.stages):
+            for key in ("teacher", "weights"):
+                name = getattr(stage, key)
+                if name not in known:
+                    close = nearest(name, known)
+                    hint = f"; did you mean {describe(close)}?" if close else ""
+                    listed = ", ".join(map(describe, known))
+                    return f"stage {number}: {key} got {describe(name)}, expected one of {listed}{hint}"
+            if stage.name in known:
+                return f"stage {number}: name got {describe(stage.name)}, which is taken"
+            if stage.name is not None:
+                known.append(stage.name)
+        return None
+
+
+def _moved(key: str, place: str) -> str:
+    """A key of the `distill` block as one of the stage at `place`."""
+    block, _, field = key.partition(".")
+    return f"{place}.{field}" if block == "distill" and field else key
+
+
+# a stage's own settings of optimisation, beside those of its distiller
+assert not set(OWN_KEYS) & set(Optimised.model_fields)
