@@ -176,8 +176,7 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 def _seed_dropout(device: str, seed: int) -> None:
     """Seed the generator that dropout on a `device` draws from. torch.manual_seed also notes for each
-    kind of device that is not in use from where it was called, which takes as long as a step of a
-    tiny network."""
+    kind of device that is not in use from where it was called, which costs time in every step."""
     if device == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
