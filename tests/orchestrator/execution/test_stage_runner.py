@@ -1,10 +1,10 @@
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import beside
 from stages import any_stage
 
 from orchestrator.execution.stage_runner import StageFailedError, run_stages
@@ -13,7 +13,6 @@ from orchestrator.store import leases
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store
 
-SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0
 TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
@@ -55,7 +54,7 @@ def run_and_hang(root: str) -> None:
 
 def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_path):
     arguments = [(str(root), str(tmp_path / "log"), length) for length in (3, 3, 2)]
-    processes = [SPAWN.Process(target=run_a_part, args=each) for each in arguments]
+    processes = [beside(root).Process(target=run_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -72,7 +71,7 @@ def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_pat
 def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
     monkeypatch.setattr(S3Place, "poll_factor", 1)
-    process = SPAWN.Process(target=run_and_hang, args=(str(root),))
+    process = beside(root).Process(target=run_and_hang, args=(str(root),))
     process.start()
     until = time.monotonic() + PATIENCE
     while not (root / "began").exists():
@@ -164,7 +163,7 @@ def test_a_final_failure_is_not_tried_again_in_the_same_run_but_in_the_next(root
 
 
 def test_who_waits_patiently_leaves_the_work_to_others_for_that_long(root, tmp_path):
-    helper = SPAWN.Process(target=run_a_part, args=(str(root), str(tmp_path / "log"), 3))
+    helper = beside(root).Process(target=run_a_part, args=(str(root), str(tmp_path / "log"), 3))
     helper.start()
     store = Store(root)
     run_stages(CHAIN, store, "patient", running(store, tmp_path / "mine"), patience=PATIENCE)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
@@ -133,22 +134,11 @@ def winners(views: Sequence[Place], rounds: int) -> set[int]:
     return {sum(column) for column in zip(*took, strict=True)}
 
 
-def test_a_killed_holders_lease_passes_on(root, quick):
-    with Holder(root, quick) as holder:
-        watch = LeaseWatch(root)
-        assert watch.try_take() is None
-        holder.signal(signal.SIGKILL)
-        holder.process.join(PATIENCE)
-        with take_when_free(watch) as lease:
-            lease.check()
-            assert lease.path.name == "lease.2"
-
-
 def test_a_living_holders_lease_is_not_taken_whatever_the_wall_clock_says(root, quick, monkeypatch):
     with Holder(root, quick):
         watch = LeaseWatch(root)
         day, now = 86400.0, time.time()
-        until = time.monotonic() + 2.5 * quick
+        until = time.monotonic() + 1.5 * quick
         jumps = 0
         while time.monotonic() < until:
             jump = day if jumps % 2 else -day
@@ -161,18 +151,28 @@ def test_a_living_holders_lease_is_not_taken_whatever_the_wall_clock_says(root, 
         assert jumps > 1
 
 
-def test_a_holder_that_was_taken_for_dead_notices_that_it_lost_the_lease(root, quick):
-    with Holder(root, quick) as holder:
-        holder.signal(signal.SIGSTOP)
-        lease = take_when_free(LeaseWatch(root))
-        with lease:
-            holder.signal(signal.SIGCONT)
-            assert "taken over" in str(answer(holder.pipe))
-            holder.process.join(PATIENCE)
+def test_the_lease_of_a_killed_and_of_a_stopped_holder_passes_on_and_the_latter_notices(
+    root, quick
+):
+    dead, taken_for_dead = root / "dead", root / "taken for dead"
+    for folder in (dead, taken_for_dead):
+        folder.mkdir()
+    with Holder(dead, quick) as killed, Holder(taken_for_dead, quick) as stopped:
+        watches = LeaseWatch(dead), LeaseWatch(taken_for_dead)  # which wait at the same time
+        assert [watch.try_take() for watch in watches] == [None, None]
+        stopped.signal(signal.SIGSTOP)
+        killed.signal(signal.SIGKILL)
+        killed.process.join(PATIENCE)
+        with take_when_free(watches[0]) as lease:
             lease.check()
-            assert (
-                LeaseWatch(root).try_take() is None
-            )  # what it left on going did not free the new holder's
+            assert lease.path.name == "lease.2"
+        with take_when_free(watches[1]) as lease:
+            stopped.signal(signal.SIGCONT)
+            assert "taken over" in str(answer(stopped.pipe))
+            stopped.process.join(PATIENCE)
+            lease.check()
+            # what it left on going did not free the new holder's
+            assert LeaseWatch(taken_for_dead).try_take() is None
 
 
 def test_a_released_lease_is_taken_at_once(root):
@@ -206,27 +206,24 @@ def test_a_holder_survives_that_the_finished_stages_folder_is_removed(root, quic
 
 
 def test_what_killed_runs_have_left_is_removed_and_what_living_ones_have_stays(root, quick):
-    for name in ("dead", "living"):
-        (root / name).mkdir()
-    dead = LeaseWatch(root / "dead").try_take()
-    assert dead is not None  # taken, and never kept up
-    living = LeaseWatch(root / "living").try_take()
-    assert living is not None
-    with living, RunFolder(root / "mine", "name/id"):
-        assert (root / "mine").is_dir()
-        time.sleep(2 * quick)
-    assert [p.name for p in root.find("*")] == ["living"]
-
-
-def test_a_run_that_has_nothing_to_do_removes_what_killed_runs_have_left_too(root, quick):
-    for name in ("dead", "living"):
-        (root / name).mkdir()
-    assert LeaseWatch(root / "dead").try_take() is not None  # taken, and never kept up
-    living = LeaseWatch(root / "living").try_take()
-    assert living is not None
-    with living:
-        remove_stale(root)
-        assert [p.name for p in root.find("*")] == ["living"]
+    """By a run of some seconds, and by one that has nothing to do, which waits as long as it
+    takes."""
+    some, none = root / "of some", root / "of none"
+    with ExitStack() as living:
+        for runs in (some, none):
+            for name in ("dead", "living"):
+                (runs / name).mkdir(parents=True)
+            # taken, and never kept up
+            assert LeaseWatch(runs / "dead").try_take() is not None
+            lease = LeaseWatch(runs / "living").try_take()
+            assert lease is not None
+            living.enter_context(lease)
+        with RunFolder(some / "mine", "name/id"):
+            assert (some / "mine").is_dir()
+            remove_stale(none)
+            assert [p.name for p in none.find("*")] == ["living"]
+            # by now the run, which saw its neighbours before, knows as much of them
+        assert [p.name for p in some.find("*")] == ["living"]
     remove_stale(root / "nothing")
 
 

@@ -1,9 +1,9 @@
 import json
-import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
+from forked import beside
 from stages import any_stage
 
 from kaccore.checkpoint import write_tensors
@@ -12,7 +12,6 @@ from orchestrator.plan.stage import Stage
 from orchestrator.store.folder import Folder
 from orchestrator.store.store import Store
 
-SPAWN = multiprocessing.get_context("spawn")
 TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
 
@@ -74,7 +73,7 @@ def test_a_stage_is_not_done_before_it_is_published(root):
 
 def test_a_reader_beside_a_writer_sees_whole_results_only(root):
     count = 40
-    writer = SPAWN.Process(target=publish_many, args=(str(root), count))
+    writer = beside(root).Process(target=publish_many, args=(str(root), count))
     writer.start()
     store, seen = Store(root), set[str]()
     while writer.is_alive() or len(seen) < count:

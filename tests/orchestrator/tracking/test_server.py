@@ -53,7 +53,8 @@ def answering(status: int, text: str, version: str = mlflow.__version__) -> Iter
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # it looks that often whether it is to end, by default twice a second
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
@@ -124,7 +125,7 @@ def test_a_name_that_nobody_knows_is_named():
 
 
 def test_a_server_that_is_silent_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(mlflow_server, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(mlflow_server, "ANSWER_SECONDS", 0.2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         uri = f"http://127.0.0.1:{mute.getsockname()[1]}"

@@ -1,6 +1,5 @@
 import json
 import math
-import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import FORKED
 from stages import data_block
 
 from kaccore.data import load
@@ -28,7 +28,6 @@ from orchestrator.work.job import Job, Saving
 from orchestrator.work.training_log import TrainingLog
 from orchestrator.work.worker import last_words, run_stage
 
-SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 300.0
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 TEACHER_STEPS, STUDENT_STEPS = 120, 60
@@ -84,7 +83,7 @@ def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
 
 def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
-    process = SPAWN.Process(target=train, args=(str(root), 5))
+    process = FORKED.Process(target=train, args=(str(root), 5))
     process.start()
     until = time.monotonic() + PATIENCE
     while len(checkpoints(root, stage)) < 2:
