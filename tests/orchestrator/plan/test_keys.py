@@ -26,6 +26,9 @@ AS_TEACHER = {"sampling.model": "teacher"}
 AS_DIFFUSION = {"path.kind": "diffusion"}
 AS_DIT = {"model.kind": "dit"}
 AS_CONSISTENCY = {"distill.kind": "consistency"}
+AS_ADVERSARIAL = {"distill.kind": "adversarial", "distill.intervals": [4]}
+FOUR = {"kind": "endpoint", "intervals": [4], "teacher_steps": 20}
+AS_PROGRAMME = {"distill.kind": "programme", "distill.stages": [FOUR]}
 FIVE_TIMES = [1.0, 0.7, 0.4, 0.2, 0.0]
 INCEPTION = {"evaluation.features": "inception-v3-compat", "evaluation.weights": "a.pth"}
 FOLDER = {"data.name": "folder", "data.root": "/data", "data.size": 32}
@@ -98,6 +101,15 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "distill.restarts": (1, STUDENTS, {}),
     "distill.accumulate": (2, STUDENTS, {}),
     "distill.precision": ("bfloat16", STUDENTS, {}),
+    "distill.pairs": (100, STUDENTS, AS_ADVERSARIAL),
+    "distill.weight": (0.5, STUDENTS, AS_ADVERSARIAL),
+    "distill.pairs_weight": (0.5, STUDENTS, AS_ADVERSARIAL),
+    "distill.gamma": (0.1, STUDENTS, AS_ADVERSARIAL),
+    "distill.clean": (0.5, STUDENTS, AS_ADVERSARIAL),
+    "distill.latest": (0.5, STUDENTS, AS_ADVERSARIAL),
+    "distill.width": (32, STUDENTS, AS_ADVERSARIAL),
+    "distill.rate": (1.0, STUDENTS, AS_ADVERSARIAL),
+    "distill.stages": ([{**FOUR, "target": "endpoint"}], STUDENTS, AS_PROGRAMME),
     "sampling.model": ("teacher", EVALUATION, {}),
     "sampling.solver": ("heun", EVALUATION, AS_TEACHER),
     "sampling.steps": (5, EVALUATION, AS_TEACHER),
@@ -134,7 +146,7 @@ def keys(overrides: dict[str, object]) -> dict[str, str]:
     """The keys of the teacher, of the student of 4 steps and of the evaluation of one run."""
     config = override(experiment(), overrides)
     chain = plan(config, "student").trials[0].chain
-    fours = ("student 4", "student progressive 4", "student consistency")
+    fours = ("student 4", "student progressive 4", "student consistency", "student adversarial 4")
     four = next(stage for stage in chain if stage.label in fours)
     evaluation = plan(config).trials[0].key
     return {"teacher": chain[0].key, "student": four.key, "evaluation": evaluation}
