@@ -38,6 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 def take_in_many_rounds(folders: list[str], together: Barrier, answers: Connection) -> None:
+    s3_server.hurry()
     for folder in folders:
         together.wait(PATIENCE)
         lease = LeaseWatch(folder).try_take()
@@ -100,7 +101,7 @@ class Holder:
 
 @pytest.mark.system
 def test_only_one_of_many_processes_takes_a_lease(root):
-    assert winners((root,), 300 if isinstance(root, Folder) else 100) == {1}
+    assert winners((root,), 300 if isinstance(root, Folder) else 50) == {1}
 
 
 def test_only_one_of_many_processes_takes_a_lease_of_an_s3_that_fails_often(bucket, service):
