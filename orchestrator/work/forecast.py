@@ -101,9 +101,18 @@ def _shaped(info: DatasetInfo) -> ImageData:
 
 
 def _count(stage: Stage, data: ImageData) -> int:
-    with torch.device("meta"):
-        network = building.network(stage.teacher, data)
-    return sum(weights.numel() for weights in network.parameters())
+    """The parameters of a chain's network. A sweep has many stages and few networks: each is built
+    once."""
+    kind, arguments = building.architecture(stage.teacher, data)
+    architecture = (kind, repr(arguments))
+    if architecture not in _COUNTS:
+        with torch.device("meta"):
+            network = building.network(stage.teacher, data)
+        _COUNTS[architecture] = sum(weights.numel() for weights in network.parameters())
+    return _COUNTS[architecture]
+
+
+_COUNTS: dict[tuple[type[torch.nn.Module], str], int] = {}
 
 
 def _timed(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, float]:

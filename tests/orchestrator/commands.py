@@ -1,17 +1,22 @@
 """The real commands in processes of their own, and small experiments for them."""
 
 import contextlib
+import io
 import os
+import runpy
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import psutil
+from stages import kinds_restored
 
 PATIENCE = 1100.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
 REPOSITORY = Path(__file__).parents[2]
@@ -47,6 +52,29 @@ def run(cwd: Path, name: str, *arguments: object) -> subprocess.CompletedProcess
         command(name, *arguments), cwd=cwd, env=own_environment(), capture_output=True, text=True,
         timeout=PATIENCE,
     )  # fmt: skip
+
+
+def run_here(cwd: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same within this process, for a command that starts neither Ray nor a server: a process
+    of its own would import for seconds."""
+    words = [name, *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    alone = {name: value for name, value in own_environment().items() if name not in SHARED}
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", words),
+        mock.patch.dict(os.environ, alone, clear=True),  # what it sets is its own
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(action="ignore"),  # others may have imported its module before
+        kinds_restored(),
+    ):
+        try:
+            runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as e:
+            status = int(e.code or 0)
+            return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+    raise AssertionError(f"{name} ended without a status")
 
 
 def wait_for(pattern: str, folder: Path, driver: subprocess.Popen[str]) -> Path:

@@ -50,6 +50,7 @@ FAULTS = {
     "cut": 0.05,
     "conflict": 0.05,
 }
+SHORT_PAUSE = 0.02  # seconds
 Start = Callable[..., Any]
 
 
@@ -124,6 +125,17 @@ class Faulty:
     def _half(self, environ: dict[str, Any], body: bytes) -> Iterator[bytes]:
         yield body[: len(body) // 2]
         self._reset(environ)
+
+
+def hurry(set_to: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Let this process repeat its requests as often as ever, with next to no pause before: with
+    faults it would wait most of the time. A test gives the `setattr` that is undone."""
+    from botocore.retries.standard import ExponentialBackoff
+
+    from orchestrator.store import s3_client
+
+    set_to(ExponentialBackoff, "delay_amount", lambda self, context: SHORT_PAUSE)
+    set_to(s3_client, "PAUSES", (SHORT_PAUSE,) * len(s3_client.PAUSES))
 
 
 class Service:

@@ -84,16 +84,20 @@ def test_nobody_without_the_token_gets_into_a_cluster_that_is_started_here():
         (port,) = {
             c.laddr.port for c in gcs.net_connections("tcp") if c.status == psutil.CONN_LISTEN
         }
-        for own in (
-            {"RAY_AUTH_MODE": "disabled"},
-            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()},
-        ):
-            joined = subprocess.run(
-                [sys.executable, "-c", JOIN.format(port)], env=environment(**own), capture_output=True, text=True,
-                timeout=PATIENCE,
-            )  # fmt: skip
-            assert joined.returncode != 0 and "got in" not in joined.stdout
-            assert "InvalidAuthToken" in joined.stderr
+        joining = [
+            subprocess.Popen(
+                [sys.executable, "-c", JOIN.format(port)], env=environment(**own), text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for own in (
+                {"RAY_AUTH_MODE": "disabled"},
+                {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()},
+            )
+        ]  # fmt: skip
+        for each in joining:
+            said, errors = each.communicate(timeout=PATIENCE)
+            assert each.returncode != 0 and "got in" not in said
+            assert "InvalidAuthToken" in errors
     finally:
         held.communicate("\n", timeout=PATIENCE)
     assert held.returncode == 0

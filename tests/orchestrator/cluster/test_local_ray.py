@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import PATIENCE, TINY, command, manifests, own_environment, run
+from commands import PATIENCE, TINY, command, manifests, own_environment, run_here
 
 from orchestrator.cluster import local_ray
 
@@ -165,7 +165,7 @@ def test_what_is_refused_starts_nothing_and_the_doctor_says_the_same_with_all_el
     ):
         assert words in told.stderr
     assert not (tmp_path / "runs").exists()
-    assert run(tmp_path, "sweep", "x.yaml", "--dry-run").returncode == 0
+    assert run_here(tmp_path, "sweep", "x.yaml", "--dry-run").returncode == 0
 
 
 @pytest.mark.system

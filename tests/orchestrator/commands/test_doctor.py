@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from commands import TINY, free_port, own_environment, run
+from commands import TINY, free_port, own_environment, run, run_here
 from ray.cluster_utils import Cluster
 
 from orchestrator.cluster import autoscaler, connection
@@ -171,9 +171,8 @@ def test_machines_of_the_cluster_file_that_have_not_joined_are_asked_why(tmp_pat
         )
 
 
-@pytest.mark.system
 def test_settings_without_a_file_are_refused(tmp_path):
-    refused = run(tmp_path, "doctor", "--set", "storage=x")
+    refused = run_here(tmp_path, "doctor", "--set", "storage=x")
     assert refused.returncode == 2
     assert "--set overrides a setting of FILE: name one" in refused.stderr
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, manifests, run
+from commands import TINY, manifests, run, run_here
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
@@ -62,7 +62,7 @@ def test_as_many_points_are_drawn_as_asked_for_each_with_the_whole_grid(drawn):
 
 def test_the_same_command_finds_it_done_and_asking_for_more_goes_on(drawn):
     before, known = manifests(drawn / "runs"), points(drawn)
-    said = run(drawn, "sweep", "x.yaml", "--dry-run")
+    said = run_here(drawn, "sweep", "x.yaml", "--dry-run")
     assert "6 trials" in said.stdout and "to do" not in said.stdout
     said = run(drawn, "sweep", "x.yaml", "--set", "sweep.num_trials=4")
     assert said.returncode == 0, said.stdout + said.stderr
@@ -70,14 +70,15 @@ def test_the_same_command_finds_it_done_and_asking_for_more_goes_on(drawn):
     after = manifests(drawn / "runs")
     assert {key: after[key] for key in before} == before
     assert [row["status"] for row in rows(drawn)] == ["done"] * 8
-    assert run(drawn, "report", sweep_folder(drawn)).returncode == 0
+    assert run_here(drawn, "report", sweep_folder(drawn)).returncode == 0
 
 
 def test_another_sweep_learns_from_it(drawn):
     other = ["--set", "name=other", "--set", "sweep.learn_from=[tiny]", "--dry-run"]
-    said = run(drawn, "sweep", "x.yaml", *other)
+    said = run_here(drawn, "sweep", "x.yaml", *other)
     assert said.returncode == 0, said.stdout + said.stderr
-    said = run(drawn, "sweep", "x.yaml", *[w.replace("[tiny]", "[tiny, nosuch]") for w in other])
+    other = [word.replace("[tiny]", "[tiny, nosuch]") for word in other]
+    said = run_here(drawn, "sweep", "x.yaml", *other)
     assert said.returncode == 2
     assert (
         "sweep.learn_from: got nosuch, expected a sweep of" in said.stderr
@@ -92,7 +93,7 @@ def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
     assert said.returncode == 0, said.stdout + said.stderr
     assert [row["status"] for row in rows(tmp_path)] == ["done", "not started"]
     assert "1 trials not started: sweep.max_core_hours: 1e-09 core hours are used up" in said.stdout
-    said = run(tmp_path, "sweep", "x.yaml", "--only", "sampling.steps=2")
+    said = run_here(tmp_path, "sweep", "x.yaml", "--only", "sampling.steps=2")
     assert said.returncode == 0, said.stdout + said.stderr
     assert sorted(row["status"] for row in rows(tmp_path)) == ["done", "not started"]
     assert run(tmp_path, "sweep", "x.yaml").returncode == 0
@@ -115,6 +116,6 @@ def test_only_a_part_of_a_grid_and_what_a_budget_leaves(tmp_path):
 )
 def test_a_part_that_is_none_is_refused(tmp_path, only, message):
     (tmp_path / "x.yaml").write_text(TINY + GRID)
-    said = run(tmp_path, "sweep", "x.yaml", "--only", only)
+    said = run_here(tmp_path, "sweep", "x.yaml", "--only", only)
     assert said.returncode == 2 and message in said.stderr
     assert not (tmp_path / "runs").exists()

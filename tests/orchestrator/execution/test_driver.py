@@ -23,6 +23,7 @@ print("ended with", status, "torch" in sys.modules, "ray" in sys.modules, "mlflo
 """
 
 
+@pytest.mark.usefixtures("on_shared_ray")
 def test_a_sweeps_driver_runs_trials_reports_publishes_and_registers_without_torch(
     default_sweep, tmp_path
 ):

@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run, run_here
+from in_process import train
 from mlflow import MlflowClient
 
 from orchestrator.execution.early_stopping import early_stop_reason
 from orchestrator.execution.stage_runner import TrialStoppedError, run_stages
+from orchestrator.settings import loading
 from orchestrator.store.layout import FIDS
 from orchestrator.store.leases import Lease, LeaseWatch, StopRequest
 from orchestrator.store.store import Store
+from orchestrator.sweeps import opening
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
@@ -66,6 +69,7 @@ def left_over(cwd: Path) -> Path:
 
 
 def test_the_poor_trial_is_stopped_where_it_was_measured_and_keeps_its_stage(stopped):
+    """A minute for the sweep: three teachers of 900 steps, measured on the way, and two students."""
     *others, poor = table(stopped)
     assert [row["status"] for row in (*others, poor)] == ["done", "done", "stopped"]
     assert poor["fid"] == "" and poor["error"].endswith("after 300 steps")
@@ -105,15 +109,16 @@ def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
 
 def test_the_same_command_again_leaves_it_stopped(stopped):
     before = table(stopped)
-    again = run(stopped, "sweep", "x.yaml")
+    again = run_here(stopped, "sweep", "x.yaml")
     assert again.returncode == 0, again.stdout + again.stderr
     assert table(stopped) == before
 
 
 def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(stopped, tmp_path):
     key = left_over(stopped).name
-    fresh = run(stopped, "train", "single.yaml", "--set", POOR, "--set", f"storage={tmp_path}")
-    assert fresh.returncode == 0, fresh.stdout + fresh.stderr
+    single = loading.load(stopped / "single.yaml", [POOR])
+    (trial,) = opening.make_plan(single, "single.yaml", "teacher").trials
+    train(trial.chain, trial.config.data, tmp_path)
     onward = run(stopped, "sweep", "x.yaml", "--set", "sweep.scheduler=none")
     assert onward.returncode == 0, onward.stdout + onward.stderr
     assert [row["status"] for row in table(stopped)] == ["done", "done", "done"]
@@ -174,6 +179,6 @@ def test_how_a_trial_ended_is_told_from_its_last_report():
 )
 def test_bad_settings_are_refused_by_key(tmp_path, settings, key, remedy):
     (tmp_path / "x.yaml").write_text(SETTINGS + SWEEP)
-    said = run(tmp_path, "sweep", "x.yaml", *(part for s in settings for part in ("--set", s)))
+    said = run_here(tmp_path, "sweep", "x.yaml", *(part for s in settings for part in ("--set", s)))
     assert said.returncode == 2 and not (tmp_path / "runs").exists()
     assert key in said.stderr and remedy in said.stderr, said.stderr

@@ -5,13 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from commands import TINY, manifests, run
+from commands import TINY, manifests, run, run_here
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
 SWEEP = """\
 sweep:
+  max_concurrent_trials: 1
   space:
     teacher.lr: {grid: [2.0e-3, 1.0e+30]}
     sampling.model: {grid: [teacher]}
@@ -91,7 +92,7 @@ def test_a_report_made_again_keeps_the_failed_trial_and_its_cause(half_failed):
     cwd, _ = half_failed
     (folder,) = (cwd / "runs" / "sweeps" / "tiny").iterdir()
     before = rows(cwd)
-    again = run(cwd, "report", folder, "--publish")
+    again = run_here(cwd, "report", folder, "--publish")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "trial 1 failed: teacher, lr 1e+30: NonFiniteLossError" in again.stdout
     assert rows(cwd) == before

@@ -3,17 +3,30 @@
 import io
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import fabricated
 import psutil
 import pytest
-from commands import PATIENCE, TINY, command, manifests, own_environment, run, settings, wait_for
+from commands import (
+    PATIENCE,
+    SHARED,
+    TINY,
+    command,
+    manifests,
+    own_environment,
+    run,
+    run_here,
+    settings,
+    wait_for,
+)
 from rich.console import Console
 
 from orchestrator import status
@@ -24,6 +37,7 @@ from orchestrator.sweeps.status import Status
 
 # steps enough to be still training when the interrupt has worked its way down
 LONG = settings(teacher__steps=1500, checkpoint__steps=50, checkpoint__keep=1000)
+LONG_TEACHER = TINY.replace("teacher: {steps: 20,", "teacher: {steps: 1500,")
 OF_THREE = """\
 sweep: {space: {seed: {grid: [0, 1, 2]}}, max_concurrent_trials: 1}
 """
@@ -67,21 +81,29 @@ def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
     return said
 
 
-@pytest.mark.system
-def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(tmp_path):
-    (tmp_path / "x.yaml").write_text(TINY)
-    stop(tmp_path, signal.SIGINT)
-    before = checkpoints(tmp_path)
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory, running_ray: dict[str, str]) -> Path:
+    """Where a run was interrupted, and continued to its end by the same command: on the Ray of all,
+    as what is left of the first is seen by its own Ray alone."""
+    folder = tmp_path_factory.mktemp("continued")
+    (folder / "x.yaml").write_text(LONG_TEACHER)
+    stop(folder, signal.SIGINT)
+    before = checkpoints(folder)
     last = max(int(name.removeprefix("step-").split(".")[0]) for name in before)
-    again = start(tmp_path)
-    wait_for(f"work/*/checkpoints/step-{last + 100:08d}.json", tmp_path / "runs", again)
-    after = checkpoints(tmp_path)
-    assert (
-        before.items() <= after.items()
-    )  # it went on from there and wrote none of the earlier ones anew
+    with mock.patch.dict(SHARED, running_ray):
+        again = start(folder)
+    wait_for(f"work/*/checkpoints/step-{last + 100:08d}.json", folder / "runs", again)
+    after = checkpoints(folder)
+    # it went on from there and wrote none of the earlier ones anew
+    assert before.items() <= after.items()
     said, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said + errors
-    assert len(manifests(tmp_path / "runs")) == 1
+    return folder
+
+
+def test_an_interrupted_run_stops_cleanly_and_the_same_command_continues_it(continued):
+    (teacher,) = manifests(continued / "runs").values()
+    assert json.loads(teacher)["kind"] == "teacher"
 
 
 @pytest.mark.system
@@ -99,18 +121,16 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
 
 
 @pytest.mark.usefixtures("on_shared_ray")
-def test_train_and_distill_share_the_teacher(tmp_path):
-    (tmp_path / "x.yaml").write_text(TINY)
-    assert run(tmp_path, "train", "x.yaml", *SHORT_STUDENTS).returncode == 0
-    teacher = manifests(tmp_path / "runs")
+def test_train_and_distill_share_the_teacher(continued, tmp_path):
+    folder = shutil.copytree(continued, tmp_path / "own")
+    teacher = manifests(folder / "runs")
     assert len(teacher) == 1
-    assert run(tmp_path, "distill", "x.yaml", *SHORT_STUDENTS).returncode == 0
-    both = manifests(tmp_path / "runs")
+    assert run(folder, "distill", "x.yaml", *SHORT_STUDENTS).returncode == 0
+    both = manifests(folder / "runs")
     assert len(both) == 2
     assert teacher.items() <= both.items()
-    drawn = run(
-        tmp_path, "sample", "x.yaml", *("--model", "student", "--steps", 2, "--out", "x.npz")
-    )
+    arguments = ("--model", "student", "--steps", 2, "--out", "x.npz")
+    drawn = run_here(folder, "sample", "x.yaml", *arguments)
     assert drawn.returncode == 2  # the file itself asks for other intervals, which are not trained
     assert "not trained yet" in drawn.stderr
 

@@ -238,7 +238,8 @@ def test_stages_are_called_by_what_differs(tmp_path):
 
 @pytest.mark.usefixtures("on_shared_ray")
 def test_a_real_sweep_over_two_data_sets_trains_and_measures_each_on_its_own(tmp_path):
-    sweep = {"space": {"data.name": {"grid": ["digits", "mnist"]}}}
+    space = {"data.name": {"grid": ["digits", "mnist"]}}
+    sweep = {"space": space, "max_concurrent_trials": 1}  # the second one imports nothing again
     (tmp_path / "x.yaml").write_text(
         json.dumps({**TINY, "data": {"name": "digits"}, "sweep": sweep})
     )

@@ -1,7 +1,6 @@
 """Exported samplers, run in processes that have nothing of this project."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -44,20 +43,24 @@ BASE: dict[str, Any] = {
 }
 DIT = {"kind": "dit", "channels": 16, "depth": 1, "head_channels": 8, "patch": 4}
 MLP = {"kind": "mlp", "channels": 16, "depth": 1}
+# One U-Net: its export takes more than twice as long as that of another network
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "guided teacher": {"sampling": {"model": "teacher", "steps": 3, "solver": "ab2", "guidance": 1.5}},
     "shaped teacher on a given grid": {
-        "model": DIT,
+        "model": MLP,
         "sampling": {"model": "teacher", "steps": 2, "times": [1.0, 0.3, 0.0], "shaping": 0.01, "solver": "rk4"},
     },
     "endpoint": {"model": DIT, "sampling": {"steps": 2}},
     "progressive": {"model": MLP, "distill": {"kind": "progressive"}, "sampling": {"steps": 2}},
     "consistency": {"model": MLP, "distill": {"kind": "consistency"}, "sampling": {"steps": 3}},
-    "inverse": {"model": DIT, "distill": {"kind": "inverse"}},
-    "unlabelled, augmented": {"teacher": {"label_dropout": None, "augment": 0.1}, "sampling": {"steps": 2}},
+    "inverse": {"model": MLP, "distill": {"kind": "inverse"}},
+    "unlabelled, augmented": {
+        "model": DIT, "teacher": {"label_dropout": None, "augment": 0.1}, "sampling": {"steps": 2},
+    },
 }  # fmt: skip
 NFE = {"guided teacher": 6, "shaped teacher on a given grid": 8, "endpoint": 2, "progressive": 2, "consistency": 3,
        "inverse": 1, "unlabelled, augmented": 2}  # fmt: skip
+WRITTEN_AGAIN = ("progressive", "onnx")  # over another file of this kind, whose name has no ending
 WITH_TORCH = """
 import json, os, sys
 for name in ("kaccore", "orchestrator"):
@@ -132,14 +135,21 @@ def case(cases: dict[str, Case], request: pytest.FixtureRequest) -> Case:
     return cases[request.param]
 
 
+def first_file(root: Path) -> Path:
+    """The ONNX file of the first case, which is there when the others are made."""
+    return root / "0" / "model.onnx"
+
+
 def made(root: Path, kind: str) -> Case:
     file = experiment(root, kind)
     labelled = not kind.startswith("unlabelled")
     for form in export.FORMATS:
-        assert (
-            export.main([str(file), "--format", form, "--out", str(file.parent / f"model.{form}")])
-            == 0
-        )
+        out = file.parent / f"model.{form}"
+        if (kind, form) == WRITTEN_AGAIN:
+            out = Path(shutil.copy(first_file(root), root / "net"))
+        assert export.main([str(file), "--format", form, "--out", str(out)]) == 0
+        if out.name == "net":
+            shutil.copy(out, file.parent / f"model.{form}")
     noise = prior_images(
         KacPath(KacProcess(9.0, 1.5), clock="quadratic"), 3, range(5), (1, 8, 8)
     ).numpy()
@@ -181,6 +191,11 @@ def test_weights_come_with_all_that_it_takes_to_sample(case):
     assert ("labels" in about["inputs"]) == (len(inputs) == 2)
 
 
+def test_an_onnx_file_can_be_written_again_and_needs_no_ending(cases, root):
+    content = (root / "net").read_bytes()
+    assert content != first_file(root).read_bytes() and METADATA.encode() in content
+
+
 def test_no_file_tells_where_it_was_made(case):
     for form in export.FORMATS:
         content = (case.folder / f"model.{form}").read_bytes()
@@ -190,17 +205,6 @@ def test_no_file_tells_where_it_was_made(case):
         assert str(Path(export.__file__).parents[1]).encode() not in content
         assert b"site-packages" not in content
         assert METADATA.encode() in content
-
-
-def test_an_onnx_file_can_be_written_again_and_needs_no_ending(cases, tmp_path, capsys):
-    """The smallest of them."""
-    folder = cases["progressive"].folder
-    out = tmp_path / "net"
-    shutil.copy(folder / "model.onnx", out)
-    os.utime(out, (0, 0))
-    asked = [str(folder / "experiment.yaml"), "--format", "onnx", "--out", str(out)]
-    assert export.main(asked) == 0, capsys.readouterr().err
-    assert out.stat().st_mtime > 0
 
 
 @pytest.fixture(scope="module")

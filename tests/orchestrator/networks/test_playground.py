@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from commands import PATIENCE, below, run
+from commands import PATIENCE, below, run_here
 from PIL import Image
 from playground_page import Playground, browser, playground, wait_for_images
 
@@ -80,7 +80,7 @@ def test_the_images_are_byte_for_byte_those_of_the_command_that_is_told(
     assert (status, answer.get("nfe")) == (200, nfe), answer
     told = shlex.split(answer["command"])
     assert told[1:4] == ["-m", "orchestrator.sample", "nfe-sweep"]
-    said = run(default_sweep.cwd, "sample", *told[3:-1], tmp_path / "x.npz")
+    said = run_here(default_sweep.cwd, "sample", *told[3:-1], tmp_path / "x.npz")
     assert said.returncode == 0, said.stderr
     with np.load(tmp_path / "x.npz") as archive:
         wanted = archive["images"][..., 0]

@@ -70,7 +70,7 @@ NFE = {  # network evaluations of the last trial of each model, all in two steps
 }
 SMALL = [
     "model.channels=8", "model.blocks=1", "model.head_channels=8", "cluster.workers=1", "teacher.steps=2",
-    "teacher.batch_size=2", "distill.steps=2", "distill.batch_size=2", "evaluation.samples=4",
+    "teacher.batch_size=2", "distill.steps=1", "distill.batch_size=2", "evaluation.samples=4",
     "sweep.space.sampling.steps={grid: [1, 2]}",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import manifests, run
+from commands import manifests, run, run_here
 from conftest import SweepRun
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -365,7 +365,7 @@ def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
 def test_a_lost_mlflow_database_is_published_again_from_the_store(default_sweep, copied):
     (copied.storage / "mlflow.db").unlink()
     shutil.rmtree(copied.storage / "mlartifacts")
-    again = run(copied.cwd, "report", copied.folder, "--publish")
+    again = run_here(copied.cwd, "report", copied.folder, "--publish")
     assert again.returncode == 0, again.stdout + again.stderr
     assert content(copied.storage) == content(default_sweep.storage)
     client = client_of(copied.storage)
@@ -384,14 +384,14 @@ def test_a_report_can_be_made_again_from_the_store_alone(copied):
         *(copied.folder / "samples").iterdir(),
     ):
         file.unlink()
-    again = run(copied.cwd, "report", copied.folder)
+    again = run_here(copied.cwd, "report", copied.folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert {name: (copied.folder / name).read_bytes() for name in made} == made
     assert figure.is_file()
 
 
 def test_a_dry_run_says_what_is_there_and_writes_nothing(default_sweep, tmp_path):
-    said = run(tmp_path, "sweep", *default_sweep.arguments, "--dry-run")
+    said = run_here(tmp_path, "sweep", *default_sweep.arguments, "--dry-run")
     assert said.returncode == 0, said.stdout + said.stderr
     assert len(re.findall(r"to do", said.stdout)) == 24
     assert list(tmp_path.iterdir()) == []

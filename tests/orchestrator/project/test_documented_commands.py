@@ -5,21 +5,14 @@ A command that trains is run for real where its file is one of REAL, the tutoria
 --dry-run elsewhere. All files have the settings of the tiny default sweep, so that nothing takes
 long; names in capitals stand for what `Reader.names` says."""
 
-import contextlib
-import io
-import os
 import re
-import runpy
 import shlex
 import shutil
-import sys
-import warnings
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
-from commands import REPOSITORY, SHARED, own_environment, run
+from commands import REPOSITORY, run, run_here
 from conftest import SweepRun
 from documented import PAGES, Part, parts
 from PIL import Image
@@ -168,8 +161,9 @@ class Reader:
         for plugin in (REPOSITORY / "docs" / "extending").glob("*.py"):
             shutil.copy(plugin, path.parent)
         path.write_text(text)
+        one = ["sweep.max_concurrent_trials=1"] if "\nsweep:" in text else []  # which imports once
         with kinds_restored():
-            path.write_text(load(path, self.settings).to_yaml())
+            path.write_text(load(path, [*self.settings, *one]).to_yaml())
 
     def filled(self, text: str) -> list[str]:
         """A command's words, all its [--options] taken and its NAMES filled in."""
@@ -189,11 +183,10 @@ class Reader:
         trains = name in TRAINING and not {"--dry-run", "--help"} & set(arguments)
         if trains and REAL & set(arguments):
             said = run(self.folder, name, *arguments)
-            status, output = said.returncode, said.stdout + said.stderr
         else:
-            status, output = in_this_process(name, [*arguments, *(["--dry-run"] if trains else [])])
-        if status:
-            return f"status {status}: {output}"
+            said = run_here(self.folder, name, *arguments, *(["--dry-run"] if trains else []))
+        if said.returncode:
+            return f"status {said.returncode}: {said.stdout}{said.stderr}"
         out = (
             Path(arguments[-arguments[::-1].index("--out")])
             if "--out" in arguments
@@ -202,28 +195,6 @@ class Reader:
         return (
             "" if any(out.iterdir() if out.is_dir() else out.read_bytes()) else f"nothing in {out}"
         )
-
-
-def in_this_process(name: str, arguments: list[str]) -> tuple[int, str]:
-    """The status of `python -m orchestrator.<name>` and what it said; a process of its own would
-    import for seconds."""
-    said = io.StringIO()
-    alone = {name: value for name, value in own_environment().items() if name not in SHARED}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(sys, "argv", [name, *arguments]))
-        stack.enter_context(
-            mock.patch.dict(os.environ, alone, clear=True)
-        )  # what it sets is its own
-        stack.enter_context(contextlib.redirect_stdout(said))
-        stack.enter_context(contextlib.redirect_stderr(said))
-        stack.enter_context(
-            warnings.catch_warnings(action="ignore")
-        )  # the module may have been imported by others
-        try:
-            runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
-        except SystemExit as e:
-            return int(e.code or 0), said.getvalue()
-    raise AssertionError(f"{name} ended without a status")
 
 
 def exception(text: str) -> str | None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import REPOSITORY, TINY, run
+from commands import REPOSITORY, TINY, run_here
 
 from orchestrator import sample
 from orchestrator.fields.addresses import meant
@@ -142,11 +142,11 @@ def test_tracking_stores_that_may_work_are_taken(file, text):
 
 
 def test_a_password_is_never_printed_nor_written_down(file, tmp_path):
-    said = run(tmp_path, "sweep", file, "--dry-run", "--set", f"tracking.uri={SECRET}")
+    said = run_here(tmp_path, "sweep", file, "--dry-run", "--set", f"tracking.uri={SECRET}")
     assert said.returncode == 2 and "geheim" not in said.stdout + said.stderr
     assert "http://ann:***@host:5000" in said.stderr
     assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in said.stderr
-    said = run(tmp_path, "sample", file, "--out", "x.png", "--tracking-uri", SECRET)
+    said = run_here(tmp_path, "sample", file, "--out", "x.png", "--tracking-uri", SECRET)
     assert said.returncode == 2 and "geheim" not in said.stdout + said.stderr
     assert "~/.pgpass" in refused(file, "tracking.uri=postgresql://ann:geheim@host/db")
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]

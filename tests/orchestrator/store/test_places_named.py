@@ -9,7 +9,15 @@ from pathlib import Path
 
 import fabricated
 import pytest
-from commands import REPOSITORY, TINY, command, everything_below, own_environment, run, settings
+from commands import (
+    REPOSITORY,
+    TINY,
+    command,
+    everything_below,
+    own_environment,
+    run_here,
+    settings,
+)
 
 from orchestrator import data, doctor, export, playground, sample, stages, status
 from orchestrator.console.command_line import run_parser
@@ -123,28 +131,28 @@ def test_without_a_home_folder_a_tilde_is_refused_and_no_folder_is_called_so(tmp
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
 
 
-@pytest.mark.system
 def test_commands_find_a_store_with_a_strange_name_from_another_folder(strange, tmp_path):
     for given in (["status", "fabricated"], ["stages"], ["report", "fabricated"]):
-        said = run(tmp_path, *given, "--storage", strange)
+        said = run_here(tmp_path, *given, "--storage", strange)
         assert said.returncode == 0, said.stderr
     out = tmp_path / "ein bild ü.png"
-    said = run(tmp_path, "sample", "fabricated:0", "--storage", strange, "--out", out, "--count", 2)
+    said = run_here(
+        tmp_path, "sample", "fabricated:0", "--storage", strange, "--out", out, "--count", 2
+    )
     assert said.returncode == 0, said.stderr
     assert out.exists() and str(out) in said.stdout
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
-@pytest.mark.system
 @pytest.mark.parametrize("name", ["status", "stages", "report", "sample", "export", "playground"])
 def test_a_store_that_is_not_there_is_refused(name, tmp_path):
     more = {"report": ["x"], "sample": ["x", "--out=x.png"], "export": ["x", "--format=safetensors", "--out=x.st"],
             "playground": ["x"]}.get(name, [])  # fmt: skip
-    said = run(tmp_path, name, *more, "--storage=nowhere")
+    said = run_here(tmp_path, name, *more, "--storage=nowhere")
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == "error: --storage: got nowhere, which does not exist\n"
     (tmp_path / "other").mkdir()
-    said = run(tmp_path, name, *more, "--storage=other")
+    said = run_here(tmp_path, name, *more, "--storage=other")
     assert (
         said.stderr
         == "error: --storage: got other, expected a store: a folder with stages/ and sweeps/\n"
@@ -152,7 +160,7 @@ def test_a_store_that_is_not_there_is_refused(name, tmp_path):
 
 
 def test_a_table_of_the_sweeps_of_nothing_is_no_empty_table(tmp_path):
-    said = run(tmp_path, "status")
+    said = run_here(tmp_path, "status")
     assert said.returncode == 2 and "--storage: got runs, which does not exist" in said.stderr
 
 
@@ -164,12 +172,12 @@ def test_a_file_as_windows_saves_it_is_read_wherever_it_lies(tmp_path):
     file.chmod(0o444)
     there.chmod(0o555)
     before = everything_below(tmp_path)
-    said = run(tmp_path, "train", file, "--dry-run", *settings(storage=f'"{there}/runs"'))
+    said = run_here(tmp_path, "train", file, "--dry-run", *settings(storage=f'"{there}/runs"'))
     if os.geteuid():
         assert said.returncode == 2 and "cannot be written" in said.stderr
     else:
         assert said.returncode == 0, said.stderr
-    said = run(tmp_path, "train", file.relative_to(tmp_path), "--dry-run")
+    said = run_here(tmp_path, "train", file.relative_to(tmp_path), "--dry-run")
     assert said.returncode == 0, said.stderr
     assert everything_below(tmp_path) == before
 

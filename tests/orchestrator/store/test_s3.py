@@ -11,6 +11,7 @@ from pathlib import Path
 import fabricated
 import pytest
 import s3_server
+import test_worker
 from PIL import Image
 from stages import any_stage
 from test_store import publish_many
@@ -41,6 +42,12 @@ def asked_anew():
     s3_client.REACHED.clear()
     yield
     s3_client.client.cache_clear()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process makes no long pauses before it repeats a request."""
+    s3_server.hurry(monkeypatch.setattr)
 
 
 def refusal(storage: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -100,7 +107,9 @@ def test_a_missing_package_is_named(tmp_path, capsys, monkeypatch):
     )
 
 
-def test_a_service_that_does_not_answer_is_named(tmp_path, capsys, monkeypatch, asked_anew):
+def test_a_service_that_does_not_answer_is_named(
+    tmp_path, capsys, monkeypatch, asked_anew, hurried
+):
     monkeypatch.setattr(s3_client, "ATTEMPTS", 2)
     for name, value in {
         **s3_server.ENVIRONMENT,
@@ -115,17 +124,20 @@ def test_a_service_that_has_answered_is_waited_for_when_it_does_not(
     bucket, service, monkeypatch, asked_anew
 ):
     monkeypatch.setattr(s3_client, "ATTEMPTS", 1)
+    monkeypatch.setattr(s3_client, "PAUSES", [pause / 4 for pause in s3_client.PAUSES])
     (bucket / "x").put(b"x")
     for away in ("broken", "slow", "lost_question"):
         service.tell(**{away: 1.0})
-        calm = threading.Timer(4.0, service.tell)
+        calm = threading.Timer(1.0, service.tell)
         calm.start()
         assert (bucket / "x").read_bytes() == b"x"
         assert not calm.is_alive()
     assert sum(service.counts().values()) < 5
 
 
-def test_answers_that_break_off_are_asked_for_again(bucket, service, monkeypatch, tmp_path):
+def test_answers_that_break_off_are_asked_for_again(
+    bucket, service, hurried, monkeypatch, tmp_path
+):
     monkeypatch.setattr(s3_client, "PAUSES", (0.01,) * 30)
     (bucket / "there").put(b"x" * 100)
     service.tell(cut=0.5)
@@ -143,7 +155,7 @@ def test_the_check_of_a_storage_leaves_nothing_there(bucket):
     assert not bucket.is_dir()
 
 
-def test_published_results_are_whole_on_an_s3_that_fails_often(bucket, service):
+def test_published_results_are_whole_on_an_s3_that_fails_often(bucket, service, hurried):
     service.tell(**s3_server.FAULTS)
     publish_many(str(bucket), 10)
     store = Store(bucket)
@@ -170,11 +182,17 @@ def test_a_store_can_be_copied_from_s3_to_a_folder_and_back(bucket, tmp_path):
             assert float(tensors["w"][0]) == i
 
 
+def train_hurriedly(root: str, every: int) -> None:
+    s3_server.hurry()
+    train(root, every)
+
+
 def test_training_on_an_s3_that_fails_often_ends_when_killed_with_the_weights_of_a_folder(
-    bucket, service, tmp_path
+    bucket, service, hurried, monkeypatch, tmp_path
 ):
     train(str(tmp_path))
     service.tell(**s3_server.FAULTS)
+    monkeypatch.setattr(test_worker, "train", train_hurriedly)  # in the process that is killed
     teacher, student = chain()
     kill_in(teacher, bucket)
     newest = checkpoints(bucket, teacher)[-1]

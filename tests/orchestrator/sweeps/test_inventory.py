@@ -1,8 +1,8 @@
 import json
-import multiprocessing
 import time
 
 import pytest
+from forked import beside
 
 from orchestrator import stages
 from orchestrator.plan.plan import alike, make
@@ -15,7 +15,6 @@ from orchestrator.store.store import Store
 from orchestrator.sweeps import inventory
 from orchestrator.sweeps.records import Records
 
-SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120.0
 
 
@@ -112,7 +111,7 @@ def keep_running(folder: str, name: str) -> None:
 def test_what_a_running_sweep_needs_is_never_removed_and_a_dead_one_needs_nothing(root, quick):
     one, other = sweep(root, "one"), sweep(root, "other", seed=1)
     name = f"{other.plan.experiment.name}/{other.plan.id}"
-    process = SPAWN.Process(target=keep_running, args=(str(root / "ray" / "run"), name))
+    process = beside(root).Process(target=keep_running, args=(str(root / "ray" / "run"), name))
     process.start()
     try:
         until = time.monotonic() + PATIENCE

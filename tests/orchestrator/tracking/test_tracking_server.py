@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import free_port, mlflow_server, run
+from commands import free_port, mlflow_server, run_here
 from conftest import SweepRun
 from mlflow import MlflowClient
 from test_printed import pasted
@@ -37,12 +37,11 @@ def server(port: int, tmp_path: Path) -> Iterator[str]:
         yield uri
 
 
-@pytest.mark.usefixtures("on_shared_ray")
 def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_is_back(
     sweep, port, request
 ):
     arguments = [*sweep.arguments, "--set", f"tracking.uri=http://127.0.0.1:{port}"]
-    dead = run(sweep.cwd, "sweep", *arguments)
+    dead = run_here(sweep.cwd, "sweep", *arguments)
     assert dead.returncode == 0, dead.stdout + dead.stderr
     none = f"http://127.0.0.1:{port}: no tracking server answers there: start it"
     warned = next(

@@ -195,7 +195,9 @@ def test_a_sweep_with_own_features_trains_them_once_and_says_how_good_they_are(t
     file = TINY.replace("metrics: [fid]", "metrics: [fid], features: own").replace(
         "model: student", "model: teacher"
     )
-    (tmp_path / "x.yaml").write_text(file + "sweep:\n  space:\n    seed: {grid: [0, 1]}\n")
+    (tmp_path / "x.yaml").write_text(
+        file + "sweep: {space: {seed: {grid: [0, 1]}}, max_concurrent_trials: 1}\n"
+    )
     said = run(tmp_path, "sweep", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
     kinds = {key: json.loads(m)["kind"] for key, m in manifests(tmp_path / "runs").items()}

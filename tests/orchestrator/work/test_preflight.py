@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY, manifests, run
+from commands import TINY, manifests, run, run_here
 from made_up import made, plan
 
 from kaccore.metrics.features import OFFICIAL
@@ -159,7 +159,6 @@ def test_a_node_says_what_it_lacks():
         assert key == "evaluation.weights" and OFFICIAL[LARGE].url in message
 
 
-@pytest.mark.system
 @pytest.mark.parametrize(
     "command, more", [("sweep", []), ("sweep", ["--dry-run"]), ("evaluate", []), ("doctor", [])]
 )
@@ -167,7 +166,7 @@ def test_commands_refuse_what_they_would_miss_at_the_end(command, more, tmp_path
     (tmp_path / "x.yaml").write_text(
         TINY.replace("metrics: [fid]", f"metrics: [fid], features: {INCEPTION}, weights: w")
     )
-    said = run(tmp_path, command, "x.yaml", *more)
+    said = run_here(tmp_path, command, "x.yaml", *more)
     assert said.returncode == 2, said.stdout + said.stderr
     assert f"x.yaml: evaluation.weights: got {tmp_path / 'w'}, which cannot be read" in said.stderr
     assert not (tmp_path / "runs").exists()

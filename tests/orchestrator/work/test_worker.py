@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked import FORKED
+from forked import beside
 from stages import data_block
 
 from kaccore.data import load
@@ -83,7 +83,7 @@ def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
 
 def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
-    process = FORKED.Process(target=train, args=(str(root), 5))
+    process = beside(root).Process(target=train, args=(str(root), 5))
     process.start()
     until = time.monotonic() + PATIENCE
     while len(checkpoints(root, stage)) < 2:
