@@ -274,24 +274,23 @@ def test_it_is_sampled_as_the_student_alone():
 # --- training
 
 
-@pytest.mark.parametrize("kind", ["kac", "flow_matching"])
-def test_a_discriminator_corrects_what_pairs_alone_leave_wrong_and_loses_no_mode(kind):
-    """One step from the teacher's weights. The pairs' teacher is a hasty one of 4 Euler steps, which
-    the student would copy; real data show what it lacks."""
-    path, teacher = PATHS[kind], teacher_of(kind)
-    pairs = pairs_of(teacher, 2000, kind=kind, steps=4)
+def test_a_discriminator_corrects_what_the_pairs_have_wrong_and_loses_no_mode():
+    """One step from the teacher's weights. The ends of the pairs are flat, as those of a poor
+    teacher: the regression copies that, and real data show it."""
+    path, teacher = KAC, teacher_of("kac")
+    pairs = pairs_of(teacher, 2000)
+    pairs.ends *= 0.85
     regression = GeneratedDistiller(path, [(1.0, PairsLoss(0.03))], intervals=1, pairs=pairs)
-    student = finished(training_of(from_teacher(teacher), 300, 4e-3), regression.loss, 128)
-    critic = {DISCRIMINATOR: {"betas": (0.0, 0.99)}}
+    student = finished(training_of(from_teacher(teacher), 400, 4e-3), regression.loss, 128)
+    critic = {DISCRIMINATOR: {"lr": 2.0, "betas": (0.0, 0.99)}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        both = StudentAndOthers(
-            student.requires_grad_(), {DISCRIMINATOR: Discriminator(1, 2)}, critic
-        )
+        others = {DISCRIMINATOR: Discriminator(1, 2)}
+        both = StudentAndOthers(copy.deepcopy(student).requires_grad_(), others, critic)
     losses = [(0.3, PairsLoss(0.03)), (1.0, AdversarialLoss(path))]
     together = GeneratedDistiller(path, losses, intervals=1, pairs=pairs)
-    trained = finished(training_of(both, 600, 1e-3, ema=0.98), together.loss, 128)
+    trained = finished(training_of(both, 400, 2e-3, ema=0.98), together.loss, 128)
     points = {name: sample(model, path, (1000, 2), steps=1, seed=9).images
               for name, model in (("pairs", student), ("both", trained))}  # fmt: skip
-    assert distance(points["both"]) < 0.6 * distance(points["pairs"])
+    assert distance(points["both"]) < 0.3 * distance(points["pairs"])
     assert min(shares(points["both"])) > 0.1

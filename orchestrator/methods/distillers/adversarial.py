@@ -62,8 +62,8 @@ class Adversarial(GeneratedKind):
     kind: Literal["adversarial"] = "adversarial"
     weight: Positive = Field(default=1.0, description="Weight of the discriminator's loss, > 0.")
     pairs_weight: NotNegative = Field(
-        default=0.3,
-        description="Weight of the regression on pairs, >= 0; without it students lose modes.",
+        default=3.0,
+        description="Weight of the regression on pairs, >= 0; with too little of it students lose modes.",
     )
     gamma: NotNegative = Field(
         default=0.02,

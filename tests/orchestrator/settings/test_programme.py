@@ -114,7 +114,7 @@ def test_a_sweep_varies_a_stage_and_shares_what_is_before_it(tmp_path):
     assert [trial.overrides for trial in plan.trials] == [
         {"distill.stages.1.weight": weight} for weight in (0.5, 1.0, 2.0)
     ]
-    assert [trial.title for trial in plan.trials][0] == "stages.1.weight 0.5"
+    assert plan.trials[0].title == "stages.1.weight 0.5"
     chains = [[stage.key for stage in trial.chain] for trial in plan.trials]
     shared = set(chains[0]) & set(chains[1]) & set(chains[2])
     labels = {s.label for s in plan.trials[0].chain if s.key in shared}
