@@ -4,6 +4,7 @@ goes on with it."""
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,13 +117,14 @@ def test_the_same_command_again_leaves_it_stopped(stopped):
 
 def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(stopped, tmp_path):
     key = left_over(stopped).name
+    stopped = shutil.copytree(stopped, tmp_path / "copy")  # other tests look at what was stopped
     single = loading.load(stopped / "single.yaml", [POOR])
     (trial,) = opening.make_plan(single, "single.yaml", "teacher").trials
-    train(trial.chain, trial.config.data, tmp_path)
+    train(trial.chain, trial.config.data, tmp_path / "anew")
     onward = run(stopped, "sweep", "x.yaml", "--set", "sweep.scheduler=none")
     assert onward.returncode == 0, onward.stdout + onward.stderr
     assert [row["status"] for row in table(stopped)] == ["done", "done", "done"]
-    kept, anew = (Path(root) / "stages" / key for root in (stopped / "runs", tmp_path))
+    kept, anew = (Path(root) / "stages" / key for root in (stopped / "runs", tmp_path / "anew"))
     assert (kept / "model.safetensors").read_bytes() == (anew / "model.safetensors").read_bytes()
     assert (
         json.loads((kept / FIDS).read_text())[0]["step"] == 300
