@@ -11,6 +11,8 @@ SEED ?= $(shell date +%s)
 export PYTHONDONTWRITEBYTECODE :=
 # two test processes, each of which takes whole files, in the order in which tests/conftest.py has them
 BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# and the processes that they start: on two cores, threads of several processes wait for each other
+check test test-random coverage: export OMP_NUM_THREADS := 1
 
 .PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures clean help
 
