@@ -33,7 +33,7 @@ distill:
 sampling: {steps: 1}
 evaluation: {samples: 20, metrics: [fid]}
 cluster: {workers: 2}
-sweep: {space: {distill.stages.2.weight: {grid: [0.5, 1.0]}}}
+sweep: {max_concurrent_trials: 1, space: {distill.stages.2.weight: {grid: [0.5, 1.0]}}}
 """
 
 

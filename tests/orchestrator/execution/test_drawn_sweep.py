@@ -3,6 +3,7 @@ sweeps."""
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_as_many_points_are_drawn_as_asked_for_each_with_the_whole_grid(drawn):
+    """A minute for the sweep: three points, the third drawn after another was measured, of which each
+    trains a teacher and two students and is sampled twice."""
     found = rows(drawn)
     assert [row["status"] for row in found] == ["done"] * 6
     assert [row["sampling.steps"] for row in found] == ["2", "4"] * 3
@@ -60,7 +63,8 @@ def test_as_many_points_are_drawn_as_asked_for_each_with_the_whole_grid(drawn):
     assert all(float(row["fid"]) > 0 for row in found)
 
 
-def test_the_same_command_finds_it_done_and_asking_for_more_goes_on(drawn):
+def test_the_same_command_finds_it_done_and_asking_for_more_goes_on(drawn, tmp_path):
+    drawn = shutil.copytree(drawn, tmp_path / "copy")  # other tests look at what there was before
     before, known = manifests(drawn / "runs"), points(drawn)
     said = run_here(drawn, "sweep", "x.yaml", "--dry-run")
     assert "6 trials" in said.stdout and "to do" not in said.stdout
