@@ -26,8 +26,8 @@ AHEAD = 20  # steps that a GPU may be given before the first of their losses is 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to optimise. `steps` and `warmup` count optimiser steps, `clip` bounds the gradient's
-    norm (None: no bound), `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last
+    """How to optimise. `steps` and `warmup` count optimiser steps, `clip` bounds the norm of the
+    gradient of each network (None: no bound), `schedule` is "constant" or "cosine" (down to 1 % of `lr` at the last
     step), which begins again `restarts` times from the peak, in cycles of equal length (warm
     restarts, arXiv 1608.03983).
 
@@ -108,7 +108,8 @@ class Training:
             if len(self._unseen) >= self.ahead or self.step + 1 == s.steps:
                 self._look()
             if s.clip is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+                for group in self.optimizer.param_groups:  # of each network by itself
+                    nn.utils.clip_grad_norm_(group["params"], s.clip)
             self.optimizer.step()
             self.ema.update(self.model, self.step)
             self.step += 1

@@ -263,6 +263,21 @@ def test_each_network_has_its_own_rate_and_moments_also_after_a_pause():
     assert all(torch.equal(a, b) for a, b in ends)
 
 
+def test_the_gradient_of_each_network_is_clipped_by_itself():
+    """The discriminator's is a thousand times larger: the student's stays as it is."""
+    both = StudentAndOthers(Field(), {DISCRIMINATOR: Critic(1.0, 0.0)})
+    training = Training(both, Settings(1, 1e-3, 0.9, clip=1.0))
+
+    def loss(model, step):
+        student = 1e-3 * sum(p.sum() for p in both.generator.parameters())
+        return student + 1e3 * model.discriminator.a.sum()
+
+    for _ in training.run(loss):
+        pass
+    assert both.discriminator.a.grad.norm() == pytest.approx(1.0, rel=1e-4)
+    assert all(torch.allclose(p.grad, torch.tensor(1e-3)) for p in both.generator.parameters())
+
+
 def test_it_is_sampled_as_the_student_alone():
     student = from_teacher(teacher_of("kac"))
     both = networks(student, Critic(1.0, 0.0))

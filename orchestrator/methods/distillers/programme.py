@@ -15,7 +15,6 @@ from orchestrator.fields.kind import Kind
 from orchestrator.fields.messages import Say
 from orchestrator.fields.rule import Rule, kind_rule
 from orchestrator.methods.distiller_kind import FIRST_TEACHER, DistillerKind, Lesson
-from orchestrator.methods.optimised import Optimised
 
 if TYPE_CHECKING:
     from orchestrator.settings.experiment import Experiment
@@ -64,6 +63,9 @@ def stage_of(value: Any) -> DistillStage:
         raise ValueError(f"got {describe(value)}, expected {STAGES}")
     family = DistillerKind.family
     method = family.validated({k: v for k, v in value.items() if k not in OWN_KEYS})
+    if shadowed := set(OWN_KEYS) & set(type(method).model_fields):
+        what = f"whose key {sorted(shadowed)[0]} means another network in a stage"
+        raise ValueError(f"got the kind {method.called}, {what}: rename the key of the plugin")
     if isinstance(method, Programme) or method.jumps:
         kinds = [k.name_of() for k in family if not k.jumps and not issubclass(k, Programme)]
         what = f"its stages are sampled in Euler steps, expected one of {', '.join(kinds)}"
@@ -182,7 +184,3 @@ def _moved(key: str, place: str) -> str:
     """A key of the `distill` block as one of the stage at `place`."""
     block, _, field = key.partition(".")
     return f"{place}.{field}" if block == "distill" and field else key
-
-
-# a stage's own settings of optimisation, beside those of its distiller
-assert not set(OWN_KEYS) & set(Optimised.model_fields)
