@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import FORKED
 from stages import any_stage
 from test_leases import Holder, answer, take_when_free, winners
-from test_stage_runner import PATIENCE, SPAWN, run_a_part
+from test_stage_runner import PATIENCE, run_a_part
 from test_store import publish_many
 
 from kaccore.files import file_sha256
@@ -98,7 +99,7 @@ def test_processes_of_two_machines_run_each_stage_once(machines, tmp_path):
         (view, str(tmp_path / "log"), length)
         for view, length in zip(views, (3, 3, 2, 1), strict=True)
     ]
-    processes = [SPAWN.Process(target=run_a_part, args=each) for each in arguments]
+    processes = [FORKED.Process(target=run_a_part, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -113,7 +114,7 @@ def test_processes_of_two_machines_run_each_stage_once(machines, tmp_path):
 
 def test_what_one_machine_publishes_the_other_reads_whole(machines):
     one, other = machines
-    writer = SPAWN.Process(target=publish_many, args=(str(one), 20))
+    writer = FORKED.Process(target=publish_many, args=(str(one), 20))
     writer.start()
     store, seen = Store(other), set[str]()
     while len(seen) < 20:
