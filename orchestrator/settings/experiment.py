@@ -71,8 +71,8 @@ class Experiment(Block):
     def has(self, key: str) -> bool:
         """Whether there is a setting of this dotted key: False for one of another kind."""
         if (where := element(key)) is not None:
-            item = self._item(where)
-            return item is not None and item.has(where.name)
+            item = self.item(where)
+            return item is not None and where.name in item.setting_names()
         block, _, field = key.partition(".")
         return not field or field in type(getattr(self, block)).model_fields
 
@@ -80,14 +80,14 @@ class Experiment(Block):
         """The value of a dotted key such as `path.damping` as JSON has it (lists, not tuples); None
         if the block's kind does not have the key."""
         if (where := element(key)) is not None:
-            item = self._item(where)
+            item = self.item(where)
             return None if item is None else item.model_dump(mode="json").get(where.name)
         block, _, field = key.partition(".")
         plain = self.model_dump(mode="json", include={block})[block]
         return plain.get(field) if field else plain
 
-    def _item(self, where: Element) -> Any:
-        """An element of a list of blocks; None if there is none."""
+    def item(self, where: Element) -> Any:
+        """An element of a list of blocks, which has `setting_names()`; None if there is none."""
         items: Any = getattr(getattr(self, where.block, None), where.field, None)
         if not isinstance(items, tuple) or where.number >= len(items):
             return None

@@ -164,6 +164,7 @@ def _key_problem(experiment: Experiment, key: str) -> str | None:
         missing = element_problem(experiment.model_dump(mode="json"), where)
         if missing is not None or experiment.has(key):
             return missing
+        return unknown_key(where.name, experiment.item(where).setting_names())
     swept = sweepable(type(experiment))
     if key in swept:
         return None

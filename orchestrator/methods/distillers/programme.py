@@ -47,9 +47,9 @@ class DistillStage(Block):
         method = self.method.model_dump(mode="json", exclude_unset=True)
         return {**own, "kind": self.method.called, **method}
 
-    def has(self, name: str) -> bool:
-        """Whether this stage has a setting of this name."""
-        return name in OWN_KEYS or name in type(self.method).model_fields
+    def setting_names(self) -> list[str]:
+        """The names of the settings of this stage."""
+        return [*OWN_KEYS, *type(self.method).model_fields]
 
 
 OWN_KEYS = tuple(name for name in DistillStage.model_fields if name != "method")
