@@ -1,5 +1,6 @@
 """Distillers whose losses are on what a student makes: its images after all of its steps."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from orchestrator.methods.distiller_kind import DistillerKind, Lesson, PairSetti
 if TYPE_CHECKING:
     from torch import nn
 
-    from kaccore.distill import Distiller, Pairs
+    from kaccore.distill import Distiller, NewPairs, Pairs
     from kaccore.distill.generated import ImageLoss
     from kaccore.paths import Path
 
@@ -39,9 +40,9 @@ class GeneratedStudent(Student):
             return own
         return own + self.substeps * evaluations[self.solver] * self.guided_evaluations
 
+    @abstractmethod
     def losses(self, path: "Path") -> "list[tuple[float, ImageLoss]]":
         """The losses and their weights."""
-        raise NotImplementedError
 
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
         from kaccore.distill import NewPairs
@@ -53,7 +54,7 @@ class GeneratedStudent(Student):
     def build_on(self, pairs: "Pairs", path: "Path") -> "Distiller":
         return self._distiller(path, pairs)
 
-    def _distiller(self, path: "Path", pairs: Any) -> "Distiller":
+    def _distiller(self, path: "Path", pairs: "Pairs | NewPairs") -> "Distiller":
         from kaccore.distill import GeneratedDistiller
 
         return GeneratedDistiller(path, self.losses(path), intervals=self.intervals, pairs=pairs)

@@ -6,7 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from orchestrator.fields.block import Block
 from orchestrator.fields.faults import describe, nearest
@@ -95,6 +101,12 @@ class Programme(DistillerKind):
     stages: Stages = Field(
         description="The stages in order: each has a kind with its keys, and name, teacher and weights."
     )
+
+    @model_serializer(mode="wrap")
+    def _stated(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without settings that the file does not state: they hold for no stage."""
+        stated = {"kind", *self.model_fields_set}
+        return {key: value for key, value in dump(self).items() if key in stated}
 
     @classmethod
     def missing(cls) -> list[str]:

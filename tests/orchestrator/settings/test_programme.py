@@ -91,6 +91,41 @@ def test_it_survives_the_store_and_another_process(tmp_path):
     assert sizes == [16, 32, 16, 16]
 
 
+SLOW = """
+from typing import ClassVar, Literal
+from pydantic import Field
+from orchestrator.methods.distiller_kind import DistillerKind, Student
+from orchestrator.methods.distillers.pairs import PairsKind, PairsStudent
+
+
+class SlowStudent(PairsStudent):
+    distiller: Literal["slow"] = "slow"
+
+
+@DistillerKind.family.register
+class Slow(PairsKind):
+    \"\"\"Slow: pairs with a longer average.\"\"\"
+
+    student: ClassVar[type[Student]] = SlowStudent
+    kind: Literal["slow"] = "slow"
+    ema: float = Field(default=0.75, description="Decay of the average.")
+"""
+
+
+def test_defaults_of_a_plugins_kind_hold_in_a_stage_also_after_the_store(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    text = FILE.replace("name: x", "name: x\nplugins: [slow.py]").replace(
+        "kind: pairs", "kind: slow"
+    )
+    experiment = loading.load(written(tmp_path, text))
+    assert [plugin.name for plugin in experiment.used_plugins()] == ["slow.py"]
+    stored = loading.load(written(tmp_path, experiment.to_yaml()))
+    for each in (experiment, stored, loading.override(stored, {"seed": 1})):
+        emas = [stage.training_spec.optimise.ema for stage in students_of(each)]
+        assert emas == [0.75, 0.99, 0.99, 0.99]
+    assert pickle.loads(pickle.dumps(stored)) == stored == experiment
+
+
 def test_dotted_keys_reach_into_a_stage(tmp_path):
     experiment = loading.load(
         written(tmp_path),
