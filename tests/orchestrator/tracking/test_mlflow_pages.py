@@ -21,8 +21,9 @@ def server(default_sweep, tmp_path_factory) -> Iterator[str]:
         yield uri
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page() -> Iterator[Page]:
+    """In a browser of its own: MLflow's pages keep what another test has filtered by."""
     with mlflow_pages.browser() as page:
         yield page
 
