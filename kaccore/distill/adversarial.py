@@ -60,18 +60,19 @@ class AdversarialLoss:
     def judge(self, networks: Model, made: Made) -> Tensor:
         """The discriminator's loss."""
         fake, real, t = self._points(made, made.images.detach())
-        if not self._penalised(made):
-            fake_scores = self._scores(networks, fake, t, made)
-            real_scores = self._scores(networks, real, t, made)
-            return F.softplus(fake_scores - real_scores).mean()
-        fake.requires_grad_()
-        real.requires_grad_()
+        penalised = self._penalised(made)
+        if penalised:
+            fake.requires_grad_()
+            real.requires_grad_()
         fake_scores = self._scores(networks, fake, t, made)
         real_scores = self._scores(networks, real, t, made)
+        loss = F.softplus(fake_scores - real_scores).mean()
+        if not penalised:
+            return loss
         total = fake_scores.sum() + real_scores.sum()
         slopes = torch.autograd.grad(total, (fake, real), create_graph=True)
         squares = sum(slope.flatten(1).square().sum(1).mean() for slope in slopes)
-        return F.softplus(fake_scores - real_scores).mean() + EVERY * self.gamma / 2 * squares
+        return loss + EVERY * self.gamma / 2 * squares
 
     def _points(self, made: Made, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Points from the student's images and from real ones, both of the shard, at the same new

@@ -16,7 +16,6 @@ from orchestrator.fields.addresses import no_name
 from orchestrator.fields.faults import ConfigError, describe
 from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
-from orchestrator.store.failures import first_line
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, parse_place
@@ -59,6 +58,8 @@ def guarded(command: Callable[[], int]) -> int:
         plugins.note_origin(e)
         if not plugins.origin(e):
             raise
+        from orchestrator.store.failures import first_line
+
         return _bad_input(first_line(e), "correct the plugin, then run the same command again")
 
 
