@@ -9,8 +9,8 @@ PORT ?= 5000
 SEED ?= $(shell date +%s)
 # Ray starts a dozen Python processes: without bytecode on the disk each would compile torch again
 export PYTHONDONTWRITEBYTECODE :=
-# two test processes, each of which takes whole files, in the order in which tests/conftest.py has them
-BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# three test processes, since those that start Ray wait a lot; each takes whole files, in the order in which tests/conftest.py has them
+BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # and the processes that they start: on two cores, threads of several processes wait for each other
 check test test-random coverage: export OMP_NUM_THREADS := 1
 

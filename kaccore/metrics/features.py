@@ -3,6 +3,9 @@ computes them.
 
     digits-cnn-v1        8x8 gray     64 features   a small classifier's last hidden layer; weights shipped
     mnist-cnn-v1         28x28 gray   64 features   likewise
+    digits-resnet-v1     8x8 gray     64 features   a second classifier of another architecture, seed, share of the
+                                                    images and augmentation: no training ever sees it
+    mnist-resnet-v1      28x28 gray   64 features   likewise
     inception-v3-compat  any size   2048 features   torch-fidelity's Inception; weights of 95 MB from a file or the web
     dinov2-vit-l-14      any size   1024 features   FD-DINOv2 of arXiv 2306.04675; weights of 1.2 GB, likewise
     dinov2-vit-b-14, dinov2-vit-s-14                its smaller relatives: 768 and 384 features
@@ -32,7 +35,10 @@ DINOV2 = {"dinov2-vit-s-14": 384, "dinov2-vit-b-14": 768, "dinov2-vit-l-14": 102
 @dataclass(frozen=True)
 class FeatureSpec:
     """Inputs and outputs of an extractor: images of `channels` and `size` (None: any), `width`
-    features and `classes` logits. `data`: the only data set that it suits, None: any."""
+    features and `classes` logits. `data`: the only data set that it suits, None: any.
+
+    `file`: the file of its shipped weights in this package; empty: none is shipped. `strides`: of
+    its convolutions. `second`: a check of the numbers of another extractor of the same data."""
 
     name: str
     channels: int
@@ -40,12 +46,22 @@ class FeatureSpec:
     width: int
     classes: int
     data: str | None = None
-    strides: tuple[int, int, int] = (1, 1, 1)
+    file: str = ""
+    strides: tuple[int, ...] = ()
+    second: bool = False
 
 
 FEATURE_SPECS = (
-    FeatureSpec("digits-cnn-v1", 1, 8, width=64, classes=10, data="digits", strides=(1, 2, 1)),
-    FeatureSpec("mnist-cnn-v1", 1, 28, width=64, classes=10, data="mnist", strides=(2, 2, 2)),
+    FeatureSpec(
+        "digits-cnn-v1", 1, 8, 64, 10, "digits", "digits_classifier.safetensors", (1, 2, 1)
+    ),
+    FeatureSpec("mnist-cnn-v1", 1, 28, 64, 10, "mnist", "mnist_classifier.safetensors", (2, 2, 2)),
+    FeatureSpec(
+        "digits-resnet-v1", 1, 8, 64, 10, "digits", "digits_resnet.safetensors", (1, 1, 2), True
+    ),
+    FeatureSpec(
+        "mnist-resnet-v1", 1, 28, 64, 10, "mnist", "mnist_resnet.safetensors", (2, 2, 2), True
+    ),
     FeatureSpec(INCEPTION, channels=3, size=None, width=2048, classes=1008),
     *(FeatureSpec(name, 3, None, width=width, classes=0) for name, width in DINOV2.items()),
     FeatureSpec(POINTS, channels=2, size=1, width=2, classes=0, data="grid9"),
@@ -64,9 +80,11 @@ def add(spec: FeatureSpec, build: Callable[[], Any]) -> None:
     BUILDERS[spec.name] = build
 
 
-AUTO_FEATURES = {spec.data: spec.name for spec in FEATURES.values() if spec.data}
-# data set -> its shipped classifier
-SHIPPED_FEATURES = {data: name for data, name in AUTO_FEATURES.items() if name != POINTS}
+AUTO_FEATURES = {spec.data: spec.name for spec in FEATURE_SPECS if spec.data and not spec.second}
+# data set -> the second classifier that checks the numbers of the first
+SECOND_FEATURES = {spec.data: spec.name for spec in FEATURE_SPECS if spec.data and spec.second}
+# the classifiers whose weights are in this package
+SHIPPED_FEATURES = tuple(spec.name for spec in FEATURE_SPECS if spec.file)
 
 
 @dataclass(frozen=True)
@@ -131,10 +149,10 @@ class OwnTraining:
         return max(self.steps // 6, int(self.steps * min(1.0, 32 / size)))
 
 
-def classifier_weights(data_name: str) -> Path:
-    """The shipped weights of the classifier of `data_name`, trained by
+def classifier_weights(features: str) -> Path:
+    """The file of the shipped weights of the classifier `features`, trained by
     `kaccore.metrics.assets.make_classifiers`."""
-    return ASSETS / f"{data_name}_classifier.safetensors"
+    return ASSETS / FEATURES[features].file
 
 
 def own_name(key: str) -> str:
@@ -190,6 +208,26 @@ def features_for(
             f"weights {str(weights)!r} belong to {INCEPTION} or to a dinov2, but the features are {name!r}; drop one"
         )
     return name
+
+
+def second_for(
+    data_name: str, features: str, requested: str | None = "auto", points: bool = False
+) -> str | None:
+    """The extractor that checks the numbers of `features` on a data set; None: there is none.
+    `auto`: the second classifier that is shipped for the data set (digits, mnist), if `features` is
+    another.
+
+    Raises ValueError for the same extractor twice, an unknown name and another data set's."""
+    if requested == "auto":
+        second = SECOND_FEATURES.get(data_name)
+        return None if second == features else second
+    if requested is None:
+        return None
+    if requested == features:
+        raise ValueError(
+            f"the second features are {features!r} as the first: choose another or auto"
+        )
+    return features_for(data_name, requested, points=points)
 
 
 def _auto_features(data_name: str, weights: str | Path | None) -> str:

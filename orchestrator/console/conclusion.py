@@ -12,13 +12,23 @@ from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.reports import png_figures
 from orchestrator.reports.aggregates import Results
 from orchestrator.store import integrity, layout, notices
-from orchestrator.sweeps.feature_notes import own_features
+from orchestrator.sweeps.feature_notes import own_features, second_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.tracking.hints import best_filters, database_location_note, ui_command
 
-SHOWN = ("nfe", "fid", "kid", "precision", "recall", "w2", "log_likelihood", "seconds_per_image")
+SHOWN = (
+    "nfe",
+    "fid",
+    "fid_second",
+    "kid",
+    "precision",
+    "recall",
+    "w2",
+    "log_likelihood",
+    "seconds_per_image",
+)
 
 
 def write(records: Records) -> None:
@@ -47,6 +57,7 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
     lines = []
     if features := Results(records).features:
         lines.append(f"features  {', '.join(sorted(features))}")
+        lines += [f"          {note}" for note in second_features(records)]
         lines += [f"          {note}" for note in own_features(records.plan, records.store)]
     lines.append(f"results   {quoted(records.folder / layout.RESULTS)}")
     lines.append(f"report    {quoted(records.folder / layout.REPORT)}")

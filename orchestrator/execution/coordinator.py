@@ -30,8 +30,7 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
         else:
             complete_trial(trial, run, leader)
     except ReferenceFailedError as e:
-        reference = trial.reference and trial.reference.key
-        tune.report({"status": Status.FAILED, "error": str(e), "reference": reference})
+        tune.report({"status": Status.FAILED, "error": str(e), "reference": e.key})
     except (StageFailedError, OSError) as e:
         tune.report({"status": Status.FAILED, "error": str(e)})
     else:

@@ -23,7 +23,7 @@ from orchestrator.store.leases import Lease, LeaseWatch, StopRequest, newest
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
 from orchestrator.store.store import Store, storage_refuses
-from orchestrator.work.job import Job, Saving, watch_of, weights_of
+from orchestrator.work.job import OFFICIAL_WEIGHTS, Job, Saving, watch_of, weights_of
 
 POLL_SECONDS = 0.5
 # attempts at a stage that fails without a fault in its settings (a lost worker or node, memory)
@@ -38,8 +38,12 @@ class StageFailedError(RuntimeError):
 
 
 class ReferenceFailedError(StageFailedError):
-    """The reference features of a trial, or the own features before them, cannot be computed, so
-    none of its stages was trained."""
+    """The features of the real images, or own features before them, cannot be computed, so nothing
+    was trained. `key`: of the stage that failed."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(why)
 
 
 class LostResultError(RuntimeError):
@@ -112,7 +116,7 @@ def _complete_trial(trial: Trial, run: Run, store: Store, leader: bool, stop: St
                 stop=stop,
             )
         except StageFailedError as e:
-            raise ReferenceFailedError(str(e)) from e
+            raise ReferenceFailedError(stage.key, str(e)) from e
     run_stages(
         trial.chain,
         store,
@@ -259,7 +263,8 @@ def compute_features(stage: Stage, trial: Trial, run: Run) -> None:
 
     config = trial.config
     function = {"features": "train_features", "reference": "build_reference"}[stage.kind]
-    ray.get(_task(function, run).remote(stage, run.storage, config.data, weights_of(config)))
+    weights = OFFICIAL_WEIGHTS if stage == trial.second else weights_of(config)
+    ray.get(_task(function, run).remote(stage, run.storage, config.data, weights))
 
 
 def evaluate(stage: Stage, trial: Trial, run: Run) -> None:

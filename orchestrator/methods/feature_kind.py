@@ -45,6 +45,14 @@ class FeatureKind(Kind):
         return cls.name_of() in OFFICIAL
 
 
+class ShippedClassifier(FeatureKind):
+    """A classifier whose weights are in kaccore, for the one data set that it was trained on."""
+
+    @classmethod
+    def suits(cls, data: DatasetKind) -> bool:
+        return data.name == cls.shipped_for()
+
+
 class PluginFeatureKind(FeatureKind):
     """A feature extractor of a plugin: `spec` describes its inputs and outputs, `build` makes the
     network."""

@@ -37,11 +37,12 @@ EXTENT = ("num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "m
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that planning a trial needs beside its settings: its data, and the name of the
-    `features` that its `evaluation.features` selects."""
+    """The facts that planning a trial needs beside its settings: its data, and the names of the
+    `features` that its `evaluation.features` selects and of the `second` ones, if any."""
 
     data: DatasetInfo
     features: str
+    second: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -52,15 +53,16 @@ class Facts:
 FactsOf = Callable[[Experiment], Facts]
 
 
-def alike(fingerprint: str, features: str) -> FactsOf:
+def alike(fingerprint: str, features: str, second: str | None = None) -> FactsOf:
     """The same facts for every trial, independent of its data."""
-    return lambda config: Facts(by_name(config.data, fingerprint), features)
+    return lambda config: Facts(by_name(config.data, fingerprint), features, second)
 
 
 @dataclass(frozen=True)
 class Trial:
     """One row of the results: a complete configuration, the training stages that it needs, and its
-    evaluation if any. `students`: all students of its distiller, by step count."""
+    evaluation if any. `students`: all students of its distiller, by step count; `second`: the
+    reference of the second features, if there is one."""
 
     index: int
     overrides: dict[str, Any]
@@ -70,6 +72,7 @@ class Trial:
     students: Mapping[int, Stage] = field(default_factory=dict)
     reference: Stage | None = None
     evaluation: Stage | None = None
+    second: Stage | None = None
     point: int = 0  # the number of the drawn point that the trial belongs to
 
     @property
@@ -90,14 +93,16 @@ class Trial:
         return {key: value for key, value in self.overrides.items() if self.config.has(key)}
 
     def stages(self) -> tuple[Stage, ...]:
-        """All stages of the trial in the order of execution, parents first: the reference, the
+        """All stages of the trial in the order of execution, parents first: the references, the
         training stages, the evaluation."""
         last = () if self.evaluation is None else (self.evaluation,)
         return (*self.measured_by(), *self.chain, *last)
 
     def measured_by(self) -> tuple[Stage, ...]:
-        """The reference after its parents; empty if the trial is not measured."""
-        return () if self.reference is None else (*self.reference.parents, self.reference)
+        """The references, each after its parents; empty if the trial is not measured."""
+        references = [stage for stage in (self.reference, self.second) if stage is not None]
+        stages = [stage for reference in references for stage in (*reference.parents, reference)]
+        return tuple(dict.fromkeys(stages))
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,8 @@ class Plan:
             assert self.facts_of is not None
             base = self.facts_of(self.experiment)
             content[2] = [whole, base.fingerprint, base.features]
+            if base.second is not None:
+                content[2].append(base.second)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
@@ -350,13 +357,17 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     taught = students(config, teacher)
 
     def planned(
-        *chain: Stage, reference: Stage | None = None, evaluation: Stage | None = None
+        *chain: Stage,
+        reference: Stage | None = None,
+        evaluation: Stage | None = None,
+        second: Stage | None = None,
     ) -> Trial:
         own = (spec.index, spec.overrides, config)
-        return Trial(*own, chain, facts, taught, reference, evaluation, spec.point)
+        return Trial(*own, chain, facts, taught, reference, evaluation, second, spec.point)
 
     sampling, evaluation = config.sampling, config.evaluation
     reference = reference_stage(config, facts)
+    second = second_stage(config, facts)
     watching = reference if evaluation.every is not None else None
     if goal == "teacher":
         return planned(teacher, reference=watching)
@@ -373,21 +384,33 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
         config.seed,
     )
     label = f"{sampling.model} {sampling.steps} {sampling.solver}"
-    last = Stage(measured, (trained, reference), label)
-    return planned(*trained.training(), reference=reference, evaluation=last)
+    references = (reference,) if second is None else (reference, second)
+    last = Stage(measured, (trained, *references), label)
+    return planned(*trained.training(), reference=reference, evaluation=last, second=second)
 
 
 def reference_stage(config: Experiment, facts: Facts) -> Stage:
     """The features of the real images, for a run."""
     data = DataRef.of(config.data, facts.fingerprint)
-    sha256 = config.evaluation.weights_sha256
-    if facts.features != OWN:
-        kind = FeatureKind.family.kinds.get(facts.features)
+    return _reference(data, facts.features, config.evaluation.weights_sha256, "reference")
+
+
+def second_stage(config: Experiment, facts: Facts) -> Stage | None:
+    """The second features of the real images, for the FID of a run; None: there are none."""
+    if facts.second is None or "fid" not in config.evaluation.metrics:
+        return None
+    data = DataRef.of(config.data, facts.fingerprint)
+    return _reference(data, facts.second, None, "second reference")
+
+
+def _reference(data: DataRef, features: str, sha256: str | None, label: str) -> Stage:
+    if features != OWN:
+        kind = FeatureKind.family.kinds.get(features)
         plugin = None if kind is None else kind.plugin()
-        return Stage(ReferenceSpec(data, facts.features, sha256, plugin), label="reference")
+        return Stage(ReferenceSpec(data, features, sha256, plugin), label=label)
     # independent of the run's seed, so that metrics of different seeds and runs compare
     own = Stage(FeaturesSpec(data, OwnTraining()), label="own features")
-    return Stage(ReferenceSpec(data, own_name(own.key), sha256), (own,), "reference")
+    return Stage(ReferenceSpec(data, own_name(own.key), sha256), (own,), label)
 
 
 def features_of(reference: Stage) -> str:

@@ -43,6 +43,7 @@ def to_plain(plan: Plan) -> dict[str, Any]:
                 "students": index,
                 "data": trial.facts.fingerprint,
                 "features": trial.facts.features,
+                "second": trial.facts.second,
             }
         )
     return {
@@ -107,7 +108,8 @@ def _trial(
     datasets: Mapping[str, DatasetInfo],
 ) -> Trial:
     own = [stages[key] for key in row["stages"]]
-    measuring = {stage.kind: stage for stage in own if stage.kind not in CHAIN}
+    references = [stage for stage in own if stage.kind == "reference"]
+    evaluations = [stage for stage in own if stage.kind == "evaluation"]
     students = noted["students"][row["students"]]
     # the rules were checked when the trial was planned
     config = Experiment.model_validate(with_values(base, owned(base, row["overrides"])))
@@ -116,9 +118,10 @@ def _trial(
         row["overrides"],
         config,
         tuple(stage for stage in own if stage.kind in CHAIN),
-        Facts(datasets[row["data"]], row["features"]),
+        Facts(datasets[row["data"]], row["features"], row.get("second")),
         {int(steps): stages[key] for steps, key in students.items()},
-        measuring.get("reference"),
-        measuring.get("evaluation"),
+        references[0] if references else None,
+        evaluations[0] if evaluations else None,
+        references[1] if len(references) > 1 else None,
         row["point"],
     )

@@ -1,7 +1,7 @@
 """Stages, the nodes of the computation, each with a key that is the hash of its content.
 
     features (a network trained on the data, if the run needs it)
-        -> reference (features of the data)  -------------\
+        -> reference (features of the data), one or two --\
     teacher -> student(20) -> student(4) -> student(1) ->  evaluation
         -> pairs (noise, and where the teacher arrives from it) -> student
 
@@ -117,6 +117,12 @@ class Stage:
         """The spec of an evaluation."""
         assert isinstance(self.spec, EvaluationSpec)
         return self.spec
+
+    @property
+    def references(self) -> tuple["Stage", ...]:
+        """The references of an evaluation: that of its metrics, and that of `fid_second` if it has
+        one."""
+        return self.parents[1:]
 
     @property
     def reference_spec(self) -> ReferenceSpec:

@@ -67,8 +67,16 @@ def expected_features() -> str:
     return f"one of {', '.join(map(describe, [AUTO, *FeatureKind.family.names()]))}"
 
 
+def known_second(name: str | None) -> str | None:
+    """`name` if it is auto, null or a feature extractor; raises ValueError otherwise."""
+    return name if name is None else known_features(name)
+
+
 AUTO = "auto"  # selects the features that suit the data set
 Features = Annotated[str, AfterValidator(known_features), Say(expected_features)]
+Second = Annotated[
+    str | None, AfterValidator(known_second), Say(lambda: f"null or {expected_features()}")
+]
 Data = Annotated[SerializeAsAny[DatasetKind], of_kind(DatasetKind)]
 Path = Annotated[SerializeAsAny[PathKind], of_kind(PathKind)]
 Model = Annotated[SerializeAsAny[NetworkKind], of_kind(NetworkKind)]
@@ -143,6 +151,12 @@ class Evaluation(Block):
         "(FD-DINOv2) or its smaller -b- and -s- variants, own (a small network trained on the data set; its "
         "scores compare within this data set only), points (the coordinates); auto: the extractor shipped for the data "
         "set, points, or inception-v3-compat if its weights are given or on this machine, else own.",
+    )
+    second: Second = Field(
+        default="auto",
+        description="Second feature extractor, for fid_second beside fid: what is true of the images, and not of one "
+        "extractor alone, is seen by both; its official weights are used. auto: digits-resnet-v1 for digits, "
+        "mnist-resnet-v1 for mnist, which no training ever sees, else none; null: none.",
     )
     weights: FilePath | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Notes for numbers that are measured with a data set's own features."""
+"""Notes about the features that numbers are measured with."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ from orchestrator.plan.stage import Stage
 from orchestrator.store.layout import ABOUT
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import Store
+from orchestrator.sweeps.records import Records
 
 
 def own_features(plan: Plan, store: Store) -> Iterator[str]:
@@ -31,3 +32,11 @@ def accuracy(own: Stage, store: Store) -> str:
         return str(store.result(own.key).json(ABOUT)["text"]) if store.done(own.key) else ""
     except (DamagedError, KeyError):
         return ""
+
+
+def second_features(records: Records) -> Iterator[str]:
+    """A line that names the second features, if a trial is measured with some."""
+    measured = [records.measured(trial) for trial in records.plan.trials]
+    names = sorted({v["fid_second_features"] for v in measured if "fid_second_features" in v})
+    if names:
+        yield f"fid_second is the FID by {', '.join(names)}: a gain in fid alone may be of its features"

@@ -71,7 +71,7 @@ def make_plan(
 def facts_reader(source: str, dry: bool = False) -> "FactsOf":
     """A function that reads the facts of a trial, each data set once. It raises ConfigError, with
     this `source`, where the data cannot be read or the features do not fit them."""
-    from kaccore.metrics.features import features_for
+    from kaccore.metrics.features import features_for, second_for
     from orchestrator.plan.data import DatasetInfo, foresee, read
     from orchestrator.plan.plan import Facts
 
@@ -85,7 +85,10 @@ def facts_reader(source: str, dry: bool = False) -> "FactsOf":
             features = features_for(
                 trial.data.name, evaluation.features, evaluation.weights, trial.data.facts.points
             )
-            return Facts(datasets[trial.data], features)
+            second = second_for(
+                trial.data.name, features, evaluation.second, trial.data.facts.points
+            )
+            return Facts(datasets[trial.data], features, second)
         except (ValueError, OSError) as e:
             raise ConfigError([Fault(source, "data", str(e))]) from None
 

@@ -32,6 +32,8 @@ MEASURES = (
     "nfe",
     "fid",
     "fid_features",
+    "fid_second",
+    "fid_second_features",
     "kid",
     "precision",
     "recall",
@@ -207,7 +209,7 @@ class Records:
         more."""
         self.reference_failed = True
         trials = self.plan.trials
-        failed = {t.index for t in trials if t.reference and t.reference.key == reference}
+        failed = {t.index for t in trials if reference in {s.key for s in t.measured_by()}}
 
         def changed(index: int, ending: Ending) -> Ending:
             if index not in failed or ending.status != Status.WAITING:

@@ -237,10 +237,12 @@ class Tracker:
 
 def comparability_tags(records: Records, trial: Trial) -> dict[str, str]:
     """The tags that are equal for trials whose numbers compare: `data`, the name of the data set
-    and 8 digits of its fingerprint, and for a measured trial `fid_features`."""
+    and 8 digits of its fingerprint, and for a measured trial `fid_features`, and
+    `fid_second_features` where it has them."""
     data, measured = trial.facts.data, records.measured(trial)
     tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
-    return tags | ({"fid_features": str(measured["fid_features"])} if measured else {})
+    names = ("fid_features", "fid_second_features")
+    return tags | {name: str(measured[name]) for name in names if name in measured}
 
 
 def run_parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kaccore.distill import UniformJumps, sample_consistency
 from kaccore.energy import TrajectorySummary
 from kaccore.files import write_bytes, write_json
 from kaccore.metrics.features import own_name
-from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract_with_logits
+from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract, extract_with_logits
 from kaccore.metrics.frechet import per_class_fid, perfect_model_fid
 from kaccore.metrics.own_training import train_own
 from kaccore.sampling import Samples, sample
@@ -32,7 +32,7 @@ from orchestrator.store import layout
 from orchestrator.store.layout import ABOUT, OWN_FILE, REAL
 from orchestrator.store.store import Store
 from orchestrator.work import building, diagnostics, pictures, point_metrics
-from orchestrator.work.job import FeatureWeights
+from orchestrator.work.job import OFFICIAL_WEIGHTS, FeatureWeights
 from orchestrator.work.training_log import reporting
 
 P = ParamSpec("P")
@@ -44,11 +44,12 @@ REAL_SPLITS = 3  # splits of the real images, for the FID of a perfect model
 
 
 class Part(NamedTuple):
-    """A part of an evaluation's images: the outputs of the extractor, the labels, the statistics of
-    sampling, and the nearest training images. Only the first few `images` of an evaluation are
-    stored, with the shape and type of the data."""
+    """A part of an evaluation's images: the outputs of the extractor, the second features if there
+    are any, the labels, the statistics of sampling, and the nearest training images. Only the first
+    few `images` of an evaluation are stored, with the shape and type of the data."""
 
     outputs: Outputs
+    second: Tensor | None
     labels: Tensor | None
     images: Tensor
     nfe: int
@@ -91,14 +92,21 @@ def sample_part(
     samples = draw(trained, spec.sampling, model, data, indices, seed, labels)
     seconds = time.perf_counter() - start
     images = data.from_floats(samples.images)
-    features, extraction = measured_with(stage.parents[1], Store(storage), weights)
+    store = Store(storage)
+    reference, *others = stage.references
+    features, extraction = measured_with(reference, store, weights)
     outputs = extract_with_logits(images, features, device=device(), **extraction)
+    second = None
+    for other in others:
+        features, extraction = measured_with(other, store, OFFICIAL_WEIGHTS)
+        second = extract(images, features, device=device(), **extraction)
     nearest = None
     if "memorisation" in spec.diagnostics:
         nearest = diagnostics.nearest(samples.images, data)
     assert samples.trajectory is not None, "a part has images"
     return Part(
         outputs,
+        second,
         labels,
         images[: max(0, kept(data) - first)],
         samples.nfe,
@@ -164,17 +172,24 @@ def score(
     store = Store(storage)
     spec = stage.evaluation_spec
     seeds = spec.seeds
-    reference = Reference.load(store.result(stage.parents[1].key).path("reference.safetensors"))
+    reference, *others = [
+        Reference.load(store.result(parent.key).path("reference.safetensors"))
+        for parent in stage.references
+    ]
     data = data_of(stage, where)
     per_seed = len(parts) // seeds
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
-    scores = [_compare(group, reference, data, stage) for group in groups]
+    scores = [
+        {**_compare(group, reference, data, stage), **_compare_second(group, others, stage)}
+        for group in groups
+    ]
     energy = torch.cat([p.energy for p in parts])
     gathered = store.gather(stage)
     images = torch.cat([p.images for p in groups[0]])
     result = {
         **_over_seeds(scores),
         "fid_features": reference.features,
+        **({"fid_second_features": others[0].features} if others else {}),
         "nfe": parts[0].nfe,
         "seconds_per_image": sum(p.seconds for p in parts) / (spec.samples * seeds),
         **diagnostics.of_trajectories(
@@ -229,6 +244,21 @@ def _compare(
         values |= {f"fid_class_{data.class_names[c]}": value for c, value in by_class.items()}
     if "w2" in metrics:
         values |= point_metrics.distances(features, seed)
+    return values
+
+
+def _compare_second(
+    parts: Sequence[Part], references: Sequence[Reference], stage: Stage
+) -> dict[str, float]:
+    """The FID of one sampling seed's images by the second features, if there are any, and that of a
+    perfect model."""
+    values = {}
+    for reference in references:
+        features = torch.cat([p.second for p in parts if p.second is not None])
+        values["fid_second"] = compare(features, reference)["fid"]
+        values["fid_second_of_real"] = perfect_model_fid(
+            reference.matrix, len(features), stage.evaluation_spec.seed, REAL_SPLITS
+        ).mean
     return values
 
 

@@ -17,6 +17,9 @@ class FeatureWeights(NamedTuple):
     sha256: str | None = None
 
 
+OFFICIAL_WEIGHTS = FeatureWeights()
+
+
 @dataclass(frozen=True)
 class Saving:
     """The checkpoints of unfinished training: at most `steps` and `minutes` apart; the newest `keep`

@@ -44,6 +44,8 @@ def weights_needed(configs: Iterable[Experiment]) -> list[Weights]:
         )
         if features in OFFICIAL:
             needed.append(Weights(features, evaluation.weights, evaluation.weights_sha256))
+        if evaluation.second in OFFICIAL and "fid" in evaluation.metrics:
+            needed.append(Weights(evaluation.second, None, None))
     return list(dict.fromkeys(needed))
 
 

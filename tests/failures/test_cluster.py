@@ -130,7 +130,7 @@ def test_every_mix_of_worker_groups_and_trials_finishes_on_two_cpus(tmp_path, mo
             assert driver.returncode == 0, said
     finally:
         cluster.shutdown()
-    assert kinds(tmp_path / "runs") == {"teacher": 2, "student": 4, "reference": 1, "evaluation": 8}
+    assert kinds(tmp_path / "runs") == {"teacher": 2, "student": 4, "reference": 2, "evaluation": 8}
 
 
 def test_twenty_trials_that_need_one_teacher_at_the_same_moment_train_one(tmp_path):
@@ -141,4 +141,4 @@ def test_twenty_trials_that_need_one_teacher_at_the_same_moment_train_one(tmp_pa
         timeout=PATIENCE,
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
-    assert kinds(tmp_path / "runs") == {"teacher": 1, "reference": 1, "evaluation": 20}
+    assert kinds(tmp_path / "runs") == {"teacher": 1, "reference": 2, "evaluation": 20}

@@ -191,7 +191,7 @@ def test_a_reference_is_saved_as_the_same_bytes_each_time(tmp_path):
 
 def test_a_file_that_is_no_reference_is_refused(tmp_path):
     (tmp_path / "text").write_text("not a reference")
-    for path in (tmp_path / "text", tmp_path / "missing", classifier_weights("digits")):
+    for path in (tmp_path / "text", tmp_path / "missing", classifier_weights("digits-cnn-v1")):
         with pytest.raises(ValueError, match="not a saved Reference"):
             Reference.load(path)
 

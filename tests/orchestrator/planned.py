@@ -1,6 +1,6 @@
 """Plans of the default experiment with a few settings changed."""
 
-from kaccore.metrics.features import features_for
+from kaccore.metrics.features import features_for, second_for
 from orchestrator.plan.plan import Plan, alike, make
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override, parse
@@ -20,4 +20,5 @@ def experiment(space: dict[str, list[object]] | None = None, **settings: object)
 
 def plan(config: Experiment, goal: str = "sweep") -> Plan:
     features = features_for(config.data.name, config.evaluation.features, config.evaluation.weights)
-    return make(config, alike("fingerprint", features), goal)
+    second = second_for(config.data.name, features, config.evaluation.second)
+    return make(config, alike("fingerprint", features, second), goal)

@@ -19,7 +19,7 @@ import pytest
 from filelock import FileLock
 
 T = TypeVar("T")
-CPUS = 4  # two tests may share it, and each of them takes two at most
+CPUS = 6  # three tests may share it, and each of them takes two at most
 OBJECT_BYTES = 200_000_000
 PATIENCE = 1100.0  # a busy machine starts Ray slowly; nothing is judged by how long it takes
 

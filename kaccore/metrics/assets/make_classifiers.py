@@ -1,8 +1,8 @@
 """Train the small classifiers whose features FID uses.
 
-    python -m kaccore.metrics.assets.make_classifiers [digits|mnist]
+    python -m kaccore.metrics.assets.make_classifiers [digits-cnn-v1|mnist-cnn-v1|digits-resnet-v1|mnist-resnet-v1]
 
-Deterministic on one CPU thread. Writes `<data>_classifier.safetensors` and its entry in
+Deterministic on one CPU thread. Writes the file of the weights and its entry in
 `classifiers.json`."""
 
 from __future__ import annotations
@@ -10,30 +10,87 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from kaccore.data import ImageData, load
-from kaccore.metrics.extractors import SmallClassifier
+from kaccore.metrics.extractors import classifier
 from kaccore.metrics.features import ASSETS, FEATURES, SHIPPED_FEATURES, classifier_weights
 
-SEED = 0
 RECORD = ASSETS / "classifiers.json"
-LR = 2e-3
-WEIGHT_DECAY = 1e-3
-BATCH = 64
-EPOCHS = {"digits": 80, "mnist": 50}
-SHIFT = {"digits": 1, "mnist": 2}  # pixels of random translation: digits are not all centred alike
 
 
-def split(data: ImageData) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Shift:
+    """Random translation by up to `pixels` each way: digits are not all centred alike."""
+
+    pixels: int
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        return shifted(x, self.pixels, generator)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Random rotation by up to `turn` radians, scale by up to `scale` and shear by up to `shear` each
+    way, then noise of standard deviation `noise`."""
+
+    turn: float = 0.25
+    scale: float = 0.15
+    shear: float = 0.15
+    noise: float = 0.1
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        turn, wide, high, shear = 2 * torch.rand(4, len(x), generator=generator) - 1
+        turn, wide, high = self.turn * turn, 1 + self.scale * wide, 1 + self.scale * high
+        shear = self.shear * shear
+        rows = [
+            wide * turn.cos(),
+            shear - turn.sin(),
+            torch.zeros(len(x)),
+            turn.sin(),
+            high * turn.cos(),
+            torch.zeros(len(x)),
+        ]
+        grid = F.affine_grid(
+            torch.stack(rows, 1).view(-1, 2, 3), list(x.shape), align_corners=False
+        )
+        # the background is -1, and what is sampled outside is 0
+        warped = F.grid_sample(x + 1, grid, align_corners=False) - 1
+        return warped + self.noise * torch.randn(x.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained. `seed` draws its weights, the order, and the fifth of the images
+    that it is never trained on."""
+
+    augment: Shift | Warp
+    epochs: int
+    seed: int = 0
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 1e-3
+    label_smoothing: float = 0.05
+
+
+RECIPES = {
+    "digits-cnn-v1": Recipe(Shift(1), epochs=80),
+    "mnist-cnn-v1": Recipe(Shift(2), epochs=50),
+    "digits-resnet-v1": Recipe(Warp(), epochs=60, seed=1),
+    "mnist-resnet-v1": Recipe(Warp(), epochs=30, seed=1),
+}
+
+
+def split(data: ImageData, seed: int) -> tuple[Tensor, Tensor]:
     """Indices (train, held out): a fixed random fifth is never trained on. Both files are sorted,
     so by permutation."""
-    order = torch.randperm(len(data), generator=Generator().manual_seed(SEED))
+    order = torch.randperm(len(data), generator=Generator().manual_seed(seed))
     held_out = len(data) // 5
     return order[held_out:], order[:held_out]
 
@@ -48,62 +105,57 @@ def shifted(x: Tensor, limit: int, generator: Generator) -> Tensor:
     return padded[torch.arange(len(x))[:, None, None], 0, rows, columns].unsqueeze(1)
 
 
-def accuracy(model: SmallClassifier, x: Tensor, labels: Tensor) -> float:
+def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
     """The share of x (B, 1, H, H), in [-1, 1], that the classifier puts in its class."""
     model.eval()
     with torch.no_grad():
         return float((model(x)[1].argmax(1) == labels).float().mean())
 
 
-def train(name: str) -> tuple[SmallClassifier, dict[str, Any]]:
-    """A classifier of the data set `name` and the record of how it was made."""
+def train(features: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier `features`, and the record of how it was made."""
+    recipe, spec = RECIPES[features], FEATURES[features]
     torch.set_num_threads(1)
-    torch.manual_seed(SEED)  # initial weights and dropout
-    data = load(name)
+    torch.manual_seed(recipe.seed)  # initial weights and dropout
+    data = load(str(spec.data))
     assert data.labels is not None
-    (train_at, held_out) = split(data)
+    (train_at, held_out) = split(data, recipe.seed)
     x = data.floats()
     labels = data.labels
-    generator = Generator().manual_seed(SEED)
-    model = SmallClassifier(FEATURES[SHIPPED_FEATURES[name]].strides)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    batches = len(train_at) // BATCH
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS[name] * batches)
-    for _ in range(EPOCHS[name]):
+    generator = Generator().manual_seed(recipe.seed)
+    model = classifier(spec)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+    batches = len(train_at) // recipe.batch
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * batches)
+    for _ in range(recipe.epochs):
         model.train()
         order = train_at[torch.randperm(len(train_at), generator=generator)]
-        for at in order[: batches * BATCH].split(BATCH):
-            logits = model(shifted(x[at], SHIFT[name], generator))[1]
-            loss = F.cross_entropy(logits, labels[at], label_smoothing=0.05)
+        for at in order[: batches * recipe.batch].split(recipe.batch):
+            logits = model(recipe.augment(x[at], generator))[1]
+            loss = F.cross_entropy(logits, labels[at], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     return model, {
-        "features": SHIPPED_FEATURES[name],
+        "data": spec.data,
         "held_out_accuracy": accuracy(model, x[held_out], labels[held_out]),
         "train_accuracy": accuracy(model, x[train_at], labels[train_at]),
-        "split": {"train": len(train_at), "held_out": len(held_out), "seed": SEED},
+        "split": {"train": len(train_at), "held_out": len(held_out)},
         "data_fingerprint": data.fingerprint,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "training": {
-            "epochs": EPOCHS[name],
-            "batch": BATCH,
-            "lr": LR,
-            "weight_decay": WEIGHT_DECAY,
-            "shift": SHIFT[name],
-            "label_smoothing": 0.05,
-            "seed": SEED,
-        },
+        "training": {**asdict(recipe), "augment": repr(recipe.augment)},
     }
 
 
 def main(names: list[str]) -> None:
     """Make the classifiers of `names`, all of them if none is named."""
-    for name in names or list(SHIPPED_FEATURES):
+    for name in names or SHIPPED_FEATURES:
         if name not in SHIPPED_FEATURES:
             raise SystemExit(
-                f"no classifier is made for {name!r}; valid names: {', '.join(SHIPPED_FEATURES)}"
+                f"no classifier is called {name!r}; valid names: {', '.join(SHIPPED_FEATURES)}"
             )
         model, record = train(name)
         path = classifier_weights(name)

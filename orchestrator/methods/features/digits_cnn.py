@@ -1,17 +1,19 @@
-"""The shipped classifier of digits."""
+"""The shipped classifiers of digits: the first, and the second that checks its numbers."""
 
 from typing import Literal
 
-from orchestrator.methods.dataset_kind import DatasetKind
-from orchestrator.methods.feature_kind import FeatureKind
+from orchestrator.methods.feature_kind import FeatureKind, ShippedClassifier
 
 
 @FeatureKind.family.register
-class DigitsCnn(FeatureKind):
+class DigitsCnn(ShippedClassifier):
     """Classifier of digits: 64 features of 8x8 gray images."""
 
     features: Literal["digits-cnn-v1"] = "digits-cnn-v1"
 
-    @classmethod
-    def suits(cls, data: DatasetKind) -> bool:
-        return data.name == cls.shipped_for()
+
+@FeatureKind.family.register
+class DigitsResnet(ShippedClassifier):
+    """Second classifier of digits: 64 features of 8x8 gray images; no training ever sees it."""
+
+    features: Literal["digits-resnet-v1"] = "digits-resnet-v1"

@@ -1,17 +1,19 @@
-"""The shipped classifier of MNIST."""
+"""The shipped classifiers of MNIST: the first, and the second that checks its numbers."""
 
 from typing import Literal
 
-from orchestrator.methods.dataset_kind import DatasetKind
-from orchestrator.methods.feature_kind import FeatureKind
+from orchestrator.methods.feature_kind import FeatureKind, ShippedClassifier
 
 
 @FeatureKind.family.register
-class MnistCnn(FeatureKind):
+class MnistCnn(ShippedClassifier):
     """Classifier of MNIST: 64 features of 28x28 gray images."""
 
     features: Literal["mnist-cnn-v1"] = "mnist-cnn-v1"
 
-    @classmethod
-    def suits(cls, data: DatasetKind) -> bool:
-        return data.name == cls.shipped_for()
+
+@FeatureKind.family.register
+class MnistResnet(ShippedClassifier):
+    """Second classifier of MNIST: 64 features of 28x28 gray images; no training ever sees it."""
+
+    features: Literal["mnist-resnet-v1"] = "mnist-resnet-v1"

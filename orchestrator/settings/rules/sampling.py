@@ -168,6 +168,23 @@ def _features_know_the_data(experiment: Experiment) -> str | None:
     return f"got {describe(features)}, expected {', '.join(first)} or {last} for data {data.name}"
 
 
+@rule("evaluation.second", "evaluation.features", "data.name")
+def _second_features_are_others(experiment: Experiment) -> str | None:
+    data = experiment.data
+    second = experiment.evaluation.second
+    if second in (None, AUTO):
+        return None
+    suitable = [kind.name_of() for kind in FeatureKind.family if kind.suits(data)]
+    others = [name for name in suitable if name != experiment.evaluation.features]
+    if second in others:
+        return None
+    expected = ", ".join(["null", AUTO, *others])
+    why = f"for data {data.name}"
+    if second in suitable:
+        why = "these are evaluation.features already"
+    return f"got {describe(second)}, expected one of {expected}: {why}"
+
+
 @rule("evaluation.metrics", "data.name")
 def _metrics_know_the_data(experiment: Experiment) -> str | None:
     """Some metrics are only for points (an exact density, meaningful distances), others only for

@@ -60,7 +60,7 @@ def test_every_trial_is_measured_and_what_they_share_is_made_once(staged):
         for manifest in staged.glob("runs/stages/*/manifest.json")
     ]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"reference": 1, "teacher": 1, "pairs": 1, "student": 4, "evaluation": 2}
+    assert counts == {"reference": 2, "teacher": 1, "pairs": 1, "student": 4, "evaluation": 2}
 
 
 def test_two_workers_draw_the_pairs_that_one_draws(staged, tmp_path):

@@ -58,7 +58,7 @@ def test_the_other_trial_is_finished_and_kept(half_failed):
     assert float(good["fid"]) > 0
     assert (bad["status"], bad["fid"], bad["samples"]) == ("failed", "", "")
     kinds = Counter(json.loads(m)["kind"] for m in manifests(cwd / "runs").values())
-    assert kinds == {"teacher": 1, "reference": 1, "evaluation": 1}
+    assert kinds == {"teacher": 1, "reference": 2, "evaluation": 1}
 
 
 def test_the_cause_comes_first_with_the_step_and_the_loss(half_failed):

@@ -233,7 +233,10 @@ def test_stages_are_called_by_what_differs(tmp_path):
     plan = planned({"name": "digits"}, space)
     names = {plan.names[stage.key] for stage in plan.stages(("teacher",))}
     assert names == {f"teacher, damping {d}, seed {s}" for d in (9, 25) for s in (0, 1)}
-    assert [plan.names[stage.key] for stage in plan.stages(("reference",))] == ["reference"]
+    assert [plan.names[stage.key] for stage in plan.stages(("reference",))] == [
+        "reference",
+        "second reference",
+    ]
 
 
 @pytest.mark.usefixtures("on_shared_ray")

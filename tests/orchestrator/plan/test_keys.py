@@ -8,7 +8,7 @@ import pytest
 from planned import experiment, plan
 from stages import any_stage
 
-from kaccore.metrics.features import features_for
+from kaccore.metrics.features import features_for, second_for
 from orchestrator.fields.schema import leaves
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make, skipped_lines
@@ -121,6 +121,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "evaluation.samples": (100, EVALUATION, {}),
     "evaluation.metrics": (["fid"], EVALUATION, {}),
     "evaluation.features": ("inception-v3-compat", EVALUATION, {}),
+    "evaluation.second": (None, EVALUATION, {}),
     "evaluation.weights": (
         "b.pth",
         NOTHING,
@@ -180,7 +181,10 @@ def facts_of(config: Experiment) -> Facts:
     """Facts as a machine has them where every data block means other images."""
     images = json.dumps({key: getattr(config.data, key, None) for key in CONTENT})
     features = features_for(config.data.name, config.evaluation.features, config.evaluation.weights)
-    return Facts(by_name(config.data, hashlib.sha256(images.encode()).hexdigest()), features)
+    second = second_for(config.data.name, features, config.evaluation.second)
+    return Facts(
+        by_name(config.data, hashlib.sha256(images.encode()).hexdigest()), features, second
+    )
 
 
 def swept(key: str) -> bool:
@@ -307,7 +311,7 @@ def test_ids_and_keys_are_the_same_in_every_process():
         "from orchestrator.settings.loading import parse; from orchestrator.plan.plan import alike, make\n"
         "e = parse({'name': 'plan', 'data': {'name': 'digits'}, 'path': {'kind': 'kac'},"
         " 'sweep': {'space': {'sampling.steps': {'grid': [4, 2]}}}})\n"
-        "p = make(e, alike('fingerprint', 'digits-cnn-v1'))\n"
+        "p = make(e, alike('fingerprint', 'digits-cnn-v1', 'digits-resnet-v1'))\n"
         "print(p.id, *(s.key for s in p.stages()))"
     )
     here = plan(experiment({"sampling.steps": [4, 2]}))

@@ -241,7 +241,7 @@ def test_every_stage_has_a_manifest_with_its_files_checksums(default_sweep):
         assert {name: said["sha256"] for name, said in manifest["files"].items()} == found
         assert all((stages / parent / "manifest.json").exists() for parent in manifest["parents"])
         kinds[manifest["kind"]] += 1
-    assert kinds == {"teacher": 1, "student": 4, "reference": 1, "evaluation": 18}
+    assert kinds == {"teacher": 1, "student": 4, "reference": 2, "evaluation": 18}
 
 
 def test_nothing_unfinished_and_nothing_of_rays_stays_behind(default_sweep):

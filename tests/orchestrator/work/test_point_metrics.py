@@ -163,7 +163,7 @@ def test_points_are_sampled_from_the_command_line(root, tmp_path):
         ({"data": {"name": "digits"}}, "evaluation.metrics: got w2, expected other metrics: the data of digits are"),
         ({"data": {"name": "digits"}, "evaluation": {"metrics": ["log_likelihood"]}}, "got log_likelihood, expected"),
         ({"data": {"name": "digits"}, "evaluation": {"metrics": ["fid"], "features": "points"}},
-         'evaluation.features: got "points", expected auto, digits-cnn-v1, own, inception-v3-compat, dinov2-'),
+         'evaluation.features: got "points", expected auto, digits-cnn-v1, digits-resnet-v1, own, inception-'),
         ({"data": {"name": "celeba64", "root": "/d"}, "evaluation": {"metrics": ["fid_per_class"]}},
          "evaluation.metrics: got fid_per_class, expected other metrics: celeba64 has no labels"),
     ],
