@@ -71,7 +71,8 @@ class Training:
     `forward` is what the loss calls, where that is not `model` itself (the same network wrapped for
     data-parallel training). A `model` of several networks may have `parameter_groups()`: the weights
     of each, in the order of `parameters()`, with "lr", a factor on the learning rate, and Adam's
-    "betas"."""
+    "betas". If its `rests` is true, a network whose gradient is zero throughout is left as it is, and
+    Adam's averages of it too."""
 
     def __init__(
         self, model: nn.Module, settings: Settings, forward: nn.Module | None = None
@@ -85,6 +86,7 @@ class Training:
             groups = own_groups()
         self.factors: list[float] = [group.pop("lr", 1.0) for group in groups]
         self.optimizer = Adam(groups, lr=settings.lr, fused=True)
+        self.rests = bool(getattr(model, "rests", False))
         self.step = 0
         self.ahead = 1 if next(model.parameters()).device.type == "cpu" else AHEAD
         self._unseen: list[tuple[int, Tensor]] = []
@@ -107,6 +109,8 @@ class Training:
             self._unseen.append((self.step, loss))
             if len(self._unseen) >= self.ahead or self.step + 1 == s.steps:
                 self._look()
+            if self.rests:
+                self._let_rest()
             if s.clip is not None:
                 for group in self.optimizer.param_groups:  # of each network by itself
                     nn.utils.clip_grad_norm_(group["params"], s.clip)
@@ -114,6 +118,14 @@ class Training:
             self.ema.update(self.model, self.step)
             self.step += 1
             yield self.step, {"loss": float(loss) if self.ahead == 1 else loss, "lr": lr}
+
+    def _let_rest(self) -> None:
+        """Take the gradient from each network in which it is zero."""
+        for group in self.optimizer.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            if not any(bool(gradient.any()) for gradient in gradients):
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def _look(self) -> None:
         """Wait for the losses since the last look; raises NonFiniteLossError."""

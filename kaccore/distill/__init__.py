@@ -5,7 +5,7 @@ from kaccore.distill.consistency import ConsistencyDistiller, UniformJumps, samp
 from kaccore.distill.distiller import Distiller
 from kaccore.distill.endpoint import EndpointDistiller
 from kaccore.distill.generated import GeneratedDistiller, StudentAndOthers
-from kaccore.distill.inverse import InverseDistiller, InversePair
+from kaccore.distill.matching import MatchingLoss
 from kaccore.distill.pairs import NewPairs, Pairs, PairsLoss
 from kaccore.distill.progressive import ProgressiveDistiller
 
@@ -15,8 +15,7 @@ __all__ = [
     "Distiller",
     "EndpointDistiller",
     "GeneratedDistiller",
-    "InverseDistiller",
-    "InversePair",
+    "MatchingLoss",
     "NewPairs",
     "Pairs",
     "PairsLoss",

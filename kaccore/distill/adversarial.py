@@ -47,7 +47,10 @@ class AdversarialLoss:
         self.latest = latest
 
     def __call__(self, networks: Model, made: Made) -> Tensor:
-        return self.judge(networks, made) + pulled(made.images, self.pull(networks, made))
+        loss = self.judge(networks, made)
+        if not made.images.requires_grad:
+            return loss
+        return loss + pulled(made.images, self.pull(networks, made))
 
     @torch.enable_grad()
     def pull(self, networks: Model, made: Made) -> Tensor:

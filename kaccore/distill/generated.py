@@ -3,7 +3,7 @@ goes.
 
     z ~ prior;  x = M Euler steps of the student from z;  loss = sum over k of w_k L_k(x, ...)
 
-A loss may train a network of its own beside the student, such as a discriminator. Both networks
+A loss may train a network of its own beside the student, such as a discriminator or a fake field. Both networks
 are trained at once by one optimiser: each part gives gradients to its own weights alone."""
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,9 @@ from kaccore.solvers import euler
 from kaccore.tensors import ALL, of_shard
 
 STUDENT = "generator"
+RESTING = (
+    "resting"  # instead of the name of a network: the student, which is to have a gradient of zero
+)
 
 
 class StudentAndOthers(nn.Module):
@@ -28,15 +31,19 @@ class StudentAndOthers(nn.Module):
 
     Called as (x, t, labels) it is the student's velocity; `network` calls another one. `optimise`:
     for a name, what its optimiser does otherwise: "lr", a factor on the learning rate, and "betas"
-    of Adam."""
+    of Adam. `rests`: in some steps the student's gradient is zero, and it is not to be trained in
+    these; see `Training`."""
 
     def __init__(
         self,
         student: nn.Module,
         others: Mapping[str, nn.Module],
         optimise: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        rests: bool = False,
     ) -> None:
         super().__init__()
+        self.rests = rests
         self.add_module(STUDENT, student)
         for name, network in others.items():
             self.add_module(name, network)
@@ -45,6 +52,9 @@ class StudentAndOthers(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, labels: Tensor | None = None, network: str = STUDENT
     ) -> Tensor:
+        if network == RESTING:
+            weights = getattr(self, STUDENT).parameters()
+            return 0.0 * torch.stack([parameter.sum() for parameter in weights]).sum()
         return getattr(self, network)(x, t, labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -97,7 +107,10 @@ class ImageLoss(Protocol):
 class GeneratedDistiller:
     """The weighted sum of `losses` on what a student of `intervals` Euler steps makes of prior noise,
     or on the grid `times` (M + 1,). With `pairs` the noise is that of the pairs, with the labels of
-    the batch; else it is new in each step. Raises ValueError for another grid, or no loss."""
+    the batch; else it is new in each step.
+
+    The student learns in one of `every` steps, at random; the others are for the networks beside it
+    alone. Raises ValueError for another grid, no loss, or `every` < 1."""
 
     def __init__(
         self,
@@ -107,9 +120,13 @@ class GeneratedDistiller:
         intervals: int | None = None,
         times: Tensor | None = None,
         pairs: Pairs | NewPairs | None = None,
+        every: int = 1,
     ) -> None:
         if not losses:
             raise ValueError("losses = []: expected at least one")
+        if every < 1:
+            raise ValueError(f"every = {every}: expected at least 1")
+        self.every = every
         self.path = path
         self.losses = tuple(losses)
         self.pairs = pairs
@@ -133,12 +150,24 @@ class GeneratedDistiller:
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             return student(x, t.expand(len(x)), mine)
 
-        images = euler(velocity, z, self.times.to(x0.device))
+        learns = torch.is_grad_enabled() and self._learns(generator, x0.device)
+        with torch.set_grad_enabled(learns):
+            images = euler(velocity, z, self.times.to(x0.device))
         made = Made(images, targets, x0, labels, generator, shard)
         total = images.new_zeros(())
+        if (
+            self.every > 1 and not learns
+        ):  # data-parallel training expects a gradient of all weights
+            total = student(z, self.times[:1].to(x0).expand(len(z)), mine, network=RESTING)
         for weight, loss in self.losses:
             total = total + weight * loss(student, made)
         return total
+
+    def _learns(self, generator: Generator | None, device: torch.device) -> bool:
+        """Whether this is a step in which the student learns."""
+        if self.every == 1:
+            return True
+        return bool(torch.rand((), generator=generator, device=device) < 1 / self.every)
 
 
 def pulled(images: Tensor, pull: Tensor) -> Tensor:

@@ -94,6 +94,11 @@ Colour = Annotated[
 Sha256 = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$"), Say("64 hexadecimal digits")
 ]
+Betas = Annotated[
+    tuple[Fraction, Fraction],
+    BeforeValidator(as_tuple),
+    Say("two numbers, each >= 0 and < 1"),
+]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
 Labels = Annotated[tuple[Whole, ...], BeforeValidator(as_tuple), MinLen(1)]

@@ -88,9 +88,17 @@ class Student(Settings):
         and backward pass of the student. `evaluations`: those of one step, by solver."""
         return 1.0
 
-    def trained(self, network: "nn.Module", data: "Shaped", classes: int) -> "nn.Module":
-        """The module that the distiller trains, built from the student's `network`. `data`: the shape
-        of the images; `classes`: of the labels that the network takes, 0: none."""
+    @property
+    def cycle(self) -> int:
+        """The number of training steps whose mean cost is that of a step."""
+        return 1
+
+    def trained(
+        self, network: "nn.Module", teacher: "nn.Module", data: "Shaped", classes: int
+    ) -> "nn.Module":
+        """The module that the distiller trains, built from the student's `network`; its frozen
+        `teacher` may be copied. `data`: the shape of the images; `classes`: of the labels that the
+        network takes, 0: none."""
         return network
 
     @abstractmethod
@@ -98,7 +106,7 @@ class Student(Settings):
         """The loss with the frozen `teacher`; `average` has the exponential moving average of the
         weights in training."""
 
-    def build_on(self, pairs: "Pairs", path: "Path") -> "Distiller":
+    def build_on(self, pairs: "Pairs", teacher: "nn.Module", path: "Path") -> "Distiller":
         """The loss of a student whose lesson has `pairs`."""
         raise AssertionError(f"{self.distiller} has no lesson with pairs")
 

@@ -12,18 +12,22 @@ from orchestrator.methods.distiller_kind import DistillerKind, Lesson, PairSetti
 if TYPE_CHECKING:
     from torch import nn
 
-    from kaccore.distill import Distiller, NewPairs, Pairs
+    from kaccore.distill import Distiller, Pairs
     from kaccore.distill.generated import ImageLoss
     from kaccore.paths import Path
 
 BACKWARD = 3  # cost of a forward and a backward pass, in forward passes
+AnyPairs = Any  # the Pairs or NewPairs of kaccore, or None
 
 
 class GeneratedStudent(Student):
-    """A student of `intervals` Euler steps, trained through all of them.
+    """A student of `intervals` Euler steps, trained through all of them, at the times of its grid
+    alone.
 
     `huber`: of the regression on the teacher's ends. `solver` and `substeps`: how the teacher draws
     them anew in each step, None: they are drawn once."""
+
+    has_flow: ClassVar[bool] = False
 
     intervals: int
     huber: Huber | None = None
@@ -41,23 +45,25 @@ class GeneratedStudent(Student):
         return own + self.substeps * evaluations[self.solver] * self.guided_evaluations
 
     @abstractmethod
-    def losses(self, path: "Path") -> "list[tuple[float, ImageLoss]]":
+    def losses(self, path: "Path", teacher: "nn.Module") -> "list[tuple[float, ImageLoss]]":
         """The losses and their weights."""
 
     def build(self, teacher: "nn.Module", path: "Path", average: "nn.Module") -> "Distiller":
+        if self.solver is None or self.substeps is None:
+            return self._distiller(path, teacher, None)
         from kaccore.distill import NewPairs
 
-        assert self.solver is not None and self.substeps is not None, "a lesson without pairs"
         pairs = NewPairs(teacher, solver=self.solver, steps=self.substeps, guidance=self.guidance)
-        return self._distiller(path, pairs)
+        return self._distiller(path, teacher, pairs)
 
-    def build_on(self, pairs: "Pairs", path: "Path") -> "Distiller":
-        return self._distiller(path, pairs)
+    def build_on(self, pairs: "Pairs", teacher: "nn.Module", path: "Path") -> "Distiller":
+        return self._distiller(path, teacher, pairs)
 
-    def _distiller(self, path: "Path", pairs: "Pairs | NewPairs") -> "Distiller":
+    def _distiller(self, path: "Path", teacher: "nn.Module", pairs: AnyPairs) -> "Distiller":
         from kaccore.distill import GeneratedDistiller
 
-        return GeneratedDistiller(path, self.losses(path), intervals=self.intervals, pairs=pairs)
+        losses = self.losses(path, teacher)
+        return GeneratedDistiller(path, losses, intervals=self.intervals, pairs=pairs)
 
 
 class GeneratedKind(DistillerKind):
@@ -87,23 +93,30 @@ class GeneratedKind(DistillerKind):
     def chain_text(self) -> str:
         return "-".join(map(str, (self.teacher_steps, *self.intervals)))
 
+    @property
+    def on_pairs(self) -> bool:
+        """Whether its students learn on pairs."""
+        return True
+
     def own(self) -> dict[str, Any]:
         """Settings of a student that only this kind has."""
-        return {}
+        names = self.student.model_fields.keys() - GeneratedStudent.model_fields.keys()
+        return {name: getattr(self, name) for name in sorted(names)}
 
     def lessons(self) -> Sequence[Lesson]:
         pairs = None
-        drawn: dict[str, Any] = {"solver": self.teacher_solver, "substeps": self.teacher_steps}
-        if self.pairs is not None:
+        drawn: dict[str, Any] = {}
+        if self.on_pairs and self.pairs is not None:
             pairs = PairSettings(self.pairs, self.teacher_solver, self.teacher_steps, self.guidance)
-            drawn = {}
+        elif self.on_pairs:
+            drawn = {"solver": self.teacher_solver, "substeps": self.teacher_steps}
         lessons: list[Lesson] = []
         for i, intervals in enumerate(self.intervals):
             settings = {
                 "distiller": self.called,
                 "guidance": self.guidance,
                 "intervals": intervals,
-                "huber": self.huber,
+                "huber": self.huber if self.on_pairs else None,
                 **drawn,
                 **self.own(),
             }

@@ -55,22 +55,22 @@ def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]
     return model.eval().requires_grad_(False)
 
 
-def student(store: Store, stage: Stage, data: ImageData) -> nn.Module:
+def student(store: Store, stage: Stage, data: ImageData, teacher: nn.Module) -> nn.Module:
     """The module that is trained as the student `stage`, initialised with the averaged weights of
-    the previous student or of the teacher."""
+    the previous student or of the teacher; `teacher`: the frozen network that teaches it."""
     start = stage.teacher if of_student(stage).from_teacher else stage.start
     model = network(stage.teacher, data, two_times=stage.jumps)
     model.load_state_dict(averaged(store, start), strict=not stage.jumps)  # end time: new weights
-    return of_module(stage, model, data)
+    return of_module(stage, model, data, teacher)
 
 
-def of_module(stage: Stage, model: nn.Module, data: ImageData) -> nn.Module:
-    """The module that is trained as the student `stage`, built from its network `model`; the random
-    weights of networks beside it depend only on the seed."""
+def of_module(stage: Stage, model: nn.Module, data: ImageData, teacher: nn.Module) -> nn.Module:
+    """The module that is trained as the student `stage`, built from its network `model`, with its
+    frozen `teacher`; the random weights of networks beside it depend only on the seed."""
     spec = stage.training_spec
     torch.manual_seed(derive_seed(spec.seed, f"beside {spec.stream}"))
     classes = data.classes if stage.teacher_spec.labelled else 0
-    return of_student(stage).trained(model, data, classes)
+    return of_student(stage).trained(model, teacher, data, classes)
 
 
 def of_student(stage: Stage) -> Student:
@@ -90,7 +90,7 @@ def distiller(
     """The loss of the student `stage` with its frozen `teacher`; `target`: the exponential moving
     average of the student; `pairs`: those on which it learns, None: it has none."""
     if pairs is not None:
-        return of_student(stage).build_on(pairs, path)
+        return of_student(stage).build_on(pairs, teacher, path)
     return of_student(stage).build(teacher, path, target)
 
 

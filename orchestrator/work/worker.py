@@ -61,20 +61,22 @@ def run_stage(stage: Stage, job: Job, group: Group) -> None:
 def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     teacher = stage.teacher
     data = dataset_info.checked(dataset_info.images(job.data), stage)
+    frozen = None
     if stage is teacher:
         model = building.network(stage, data)
     else:
-        model = building.student(store, stage, data)
+        frozen = building.trained(store, stage.parents[0], data)
+        model = building.student(store, stage, data, frozen)
+        frozen = _placed(frozen, group.device)
     model = _placed(model, group.device)
     if job.compile:
         model.compile()
-    forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
+    forward = model
+    if group.world > 1:
+        forward = nn.parallel.DistributedDataParallel(model)
     training = Training(model, building.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()
-    frozen = None
-    if stage is not teacher:
-        frozen = _placed(building.trained(store, stage.parents[0], data), group.device)
     drawn = None if stage.pairs is None else pairs.read(stage.pairs, store)
     loss = batch_loss(stage, frozen, data, training.ema.model, group, drawn)
     for step, metrics in training.run(loss, group.rank):

@@ -62,10 +62,9 @@ def test_images_without_classes_to_tell_apart_are_recognised_in_another_view(nam
 
 
 def test_features_learned_without_labels_still_tell_classes_that_they_were_never_told():
+    network = of_digits(labelled=False)
     with torch.no_grad():
-        features = torch.cat(
-            [of_digits(labelled=False)(part)[0] for part in digits().images.split(500)]
-        )
+        features = torch.cat([network(part)[0] for part in digits().images.split(500)])
     labels = digits().labels
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
     known, asked = order[400:], order[:400]

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from kaccore.distill import (
     ConsistencyDistiller,
     EndpointDistiller,
-    InverseDistiller,
-    InversePair,
+    GeneratedDistiller,
+    MatchingLoss,
     ProgressiveDistiller,
+    StudentAndOthers,
 )
+from kaccore.distill.matching import FAKE
 from kaccore.losses import flow_matching_loss
 from kaccore.training import shard_of
 
@@ -57,9 +59,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
             TEACHER, PATHS["kac"], target_model=network(2, two_times=True), intervals=4
         ).loss,
     ),
-    "inverse": (
-        lambda: InversePair(network(1), network(2)),
-        InverseDistiller(TEACHER, PATHS["kac"]).loss,
+    "matching": (
+        lambda: StudentAndOthers(network(1), {FAKE: network(2)}),
+        GeneratedDistiller(
+            PATHS["kac"],
+            [(1.0, MatchingLoss(PATHS["kac"], TEACHER, alpha=0.9, ratio=1.02))],
+            intervals=2,
+        ).loss,
     ),
 }
 

@@ -5,10 +5,18 @@
 from orchestrator.methods.distillers import endpoint
 from orchestrator.methods.distillers import progressive
 from orchestrator.methods.distillers import consistency
-from orchestrator.methods.distillers import inverse
+from orchestrator.methods.distillers import matching
 from orchestrator.methods.distillers import pairs
 from orchestrator.methods.distillers import adversarial
 from orchestrator.methods.distillers import programme
 # isort: on
 
-__all__ = ["adversarial", "consistency", "endpoint", "inverse", "pairs", "programme", "progressive"]
+__all__ = [
+    "adversarial",
+    "consistency",
+    "endpoint",
+    "matching",
+    "pairs",
+    "programme",
+    "progressive",
+]

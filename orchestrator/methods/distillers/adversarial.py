@@ -1,7 +1,7 @@
 """A discriminator of noised images, joined with the regression on pairs (arXiv 2501.05441,
 2410.14919)."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,13 +36,15 @@ class AdversarialStudent(GeneratedStudent):
     def passes(self, evaluations: dict[str, int]) -> float:
         return super().passes(evaluations) + 1  # the discriminator is small
 
-    def losses(self, path: "Path") -> "list[tuple[float, ImageLoss]]":
+    def losses(self, path: "Path", teacher: "nn.Module") -> "list[tuple[float, ImageLoss]]":
         from kaccore.distill import AdversarialLoss, PairsLoss
 
         adversarial = AdversarialLoss(path, gamma=self.gamma, clean=self.clean, latest=self.latest)
         return [(self.pairs_weight, PairsLoss(self.huber)), (self.weight, adversarial)]
 
-    def trained(self, network: "nn.Module", data: "Shaped", classes: int) -> "nn.Module":
+    def trained(
+        self, network: "nn.Module", teacher: "nn.Module", data: "Shaped", classes: int
+    ) -> "nn.Module":
         from kaccore.distill import StudentAndOthers
         from kaccore.distill.adversarial import DISCRIMINATOR
         from kaccore.models import Discriminator
@@ -82,10 +84,6 @@ class Adversarial(GeneratedKind):
         default=2.0,
         description="Learning rate of the discriminator, in learning rates of the student, > 0.",
     )
-
-    def own(self) -> dict[str, Any]:
-        names = AdversarialStudent.model_fields.keys() - GeneratedStudent.model_fields.keys()
-        return {name: getattr(self, name) for name in sorted(names)}
 
     @kind_rule("distill.latest")
     def _latest_is_later(self, experiment: "Experiment") -> str | None:

@@ -6,6 +6,8 @@ from orchestrator.methods.distiller_kind import DistillerKind, Student
 from orchestrator.methods.generated import GeneratedKind, GeneratedStudent
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kaccore.distill.generated import ImageLoss
     from kaccore.paths import Path
 
@@ -15,7 +17,7 @@ class PairsStudent(GeneratedStudent):
 
     distiller: Literal["pairs"] = "pairs"
 
-    def losses(self, path: "Path") -> "list[tuple[float, ImageLoss]]":
+    def losses(self, path: "Path", teacher: "nn.Module") -> "list[tuple[float, ImageLoss]]":
         from kaccore.distill import PairsLoss
 
         return [(1.0, PairsLoss(self.huber))]

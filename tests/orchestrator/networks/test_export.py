@@ -53,13 +53,13 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "endpoint": {"model": DIT, "sampling": {"steps": 2}},
     "progressive": {"model": MLP, "distill": {"kind": "progressive"}, "sampling": {"steps": 2}},
     "consistency": {"model": MLP, "distill": {"kind": "consistency"}, "sampling": {"steps": 3}},
-    "inverse": {"model": MLP, "distill": {"kind": "inverse"}},
+    "matching": {"model": MLP, "distill": {"kind": "matching"}},
     "unlabelled, augmented": {
         "model": DIT, "teacher": {"label_dropout": None, "augment": 0.1}, "sampling": {"steps": 2},
     },
 }  # fmt: skip
 NFE = {"guided teacher": 6, "shaped teacher on a given grid": 8, "endpoint": 2, "progressive": 2, "consistency": 3,
-       "inverse": 1, "unlabelled, augmented": 2}  # fmt: skip
+       "matching": 1, "unlabelled, augmented": 2}  # fmt: skip
 WRITTEN_AGAIN = ("progressive", "onnx")  # over another file of this kind, whose name has no ending
 WITH_TORCH = """
 import json, os, sys

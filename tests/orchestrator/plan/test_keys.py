@@ -27,6 +27,7 @@ AS_DIFFUSION = {"path.kind": "diffusion"}
 AS_DIT = {"model.kind": "dit"}
 AS_CONSISTENCY = {"distill.kind": "consistency"}
 AS_ADVERSARIAL = {"distill.kind": "adversarial", "distill.intervals": [4]}
+AS_MATCHING = {"distill.kind": "matching", "distill.intervals": [4]}
 FOUR = {"kind": "endpoint", "intervals": [4], "teacher_steps": 20}
 AS_PROGRAMME = {"distill.kind": "programme", "distill.stages": [FOUR]}
 FIVE_TIMES = [1.0, 0.7, 0.4, 0.2, 0.0]
@@ -109,6 +110,13 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "distill.latest": (0.5, STUDENTS, AS_ADVERSARIAL),
     "distill.width": (32, STUDENTS, AS_ADVERSARIAL),
     "distill.rate": (1.0, STUDENTS, AS_ADVERSARIAL),
+    "distill.first": (1.0, STUDENTS, AS_MATCHING),
+    "distill.alpha": (0.9, STUDENTS, AS_MATCHING),
+    "distill.ratio": (1.02, STUDENTS, {**AS_MATCHING, "distill.alpha": 0.9}),
+    "distill.earliest": (0.1, STUDENTS, AS_MATCHING),
+    "distill.fake_steps": (5, STUDENTS, AS_MATCHING),
+    "distill.fake_rate": (2.0, STUDENTS, AS_MATCHING),
+    "distill.betas": ([0.0, 0.999], STUDENTS, AS_MATCHING),
     "distill.stages": ([{**FOUR, "target": "endpoint"}], STUDENTS, AS_PROGRAMME),
     "sampling.model": ("teacher", EVALUATION, {}),
     "sampling.solver": ("heun", EVALUATION, AS_TEACHER),
@@ -147,7 +155,13 @@ def keys(overrides: dict[str, object]) -> dict[str, str]:
     """The keys of the teacher, of the student of 4 steps and of the evaluation of one run."""
     config = override(experiment(), overrides)
     chain = plan(config, "student").trials[0].chain
-    fours = ("student 4", "student progressive 4", "student consistency", "student adversarial 4")
+    fours = (
+        "student 4",
+        "student progressive 4",
+        "student consistency",
+        "student adversarial 4",
+        "student matching 4",
+    )
     four = next(stage for stage in chain if stage.label in fours)
     evaluation = plan(config).trials[0].key
     return {"teacher": chain[0].key, "student": four.key, "evaluation": evaluation}

@@ -7,7 +7,7 @@ def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
     swept = plan(experiment({"sampling.steps": points}, sampling__model="teacher"))
     assert len(swept.trials) == len(points)
     assert [s.kind for s in swept.stages()] == [
-        "reference",
+        *["reference"] * 2,
         "teacher",
         *["evaluation"] * len(points),
     ]
@@ -28,7 +28,7 @@ def test_a_chain_is_cut_after_the_student_that_is_sampled():
         assert trial.chain[-1].label == f"student {steps}"
         assert len(trial.chain) == length
         assert trial.evaluation is not None
-        assert trial.evaluation.parents == (trial.chain[-1], trial.reference)
+        assert trial.evaluation.parents == (trial.chain[-1], *trial.measured_by())
 
 
 def test_every_student_covers_its_teachers_steps_and_only_the_first_is_taught_by_a_solver():

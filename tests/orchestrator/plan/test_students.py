@@ -71,8 +71,8 @@ def test_progressive_students_match_two_steps_of_the_one_before_whatever_the_tea
     assert experiment(kind="progressive", intervals=[8, 4]).distill.chain_text() == "16-8-4"
 
 
-@pytest.mark.parametrize("kind", ["consistency", "inverse"])
-def test_one_student_has_the_training_of_a_whole_chain(kind):
+def test_one_student_has_the_training_of_a_whole_chain():
+    kind = "consistency"
     teacher, found = made(kind=kind, intervals=[4, 2, 1], steps=[100, 20, 3], lr=[3.0, 2.0, 1.0])
     (only,) = set(found.values())
     assert only.parents == (teacher,)
@@ -89,7 +89,19 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         students(config, teacher)[3] is not None
         and len({s.key for s in students(config, teacher).values()}) == 1
     )
-    assert list(students(experiment(kind="inverse"), teacher)) == [1]
+
+
+def test_matching_students_have_pairs_only_where_these_weigh():
+    teacher, found = made(kind="matching")
+    (one,) = found.values()
+    assert list(found) == [1] and one.parents == (teacher,) and one.pairs is None
+    assert "huber" not in {k for k, v in one.content.items() if v is not None}
+    _, found = made(kind="matching", pairs_weight=0.5, intervals=[2, 1])
+    two, one = found.values()
+    assert two.pairs is not None and one.pairs == two.pairs and one.start == two
+    _, found = made(kind="matching", pairs_weight=0.5, pairs=None)
+    (drawn,) = found.values()
+    assert drawn.pairs is None and drawn.student.solver == "ab2" and drawn.student.substeps == 20
 
 
 @pytest.mark.parametrize(
@@ -113,14 +125,26 @@ def test_a_consistency_student_is_sampled_with_any_step_count_up_to_its_teachers
         ),
         (
             "distill",
-            {"times": [1.0, 0.0], "kind": "inverse"},
-            "distill.times: distill.kind inverse has no times, which is a key of endpoint",
+            {"times": [1.0, 0.0], "kind": "matching"},
+            "distill.times: distill.kind matching has no times, which is a key of endpoint",
         ),
         (
             "distill",
-            {"huber": 0.03, "kind": "inverse"},
-            "distill.huber: distill.kind inverse has no huber, which is a key of endpoint, progressive",
+            {"chained": False, "kind": "matching"},
+            "distill.chained: distill.kind matching has no chained, which is a key of endpoint",
         ),
+        (
+            "distill",
+            {"kind": "matching", "alpha": 0.0},
+            "distill.alpha: got 0, expected > 0 and <= 1",
+        ),
+        (
+            "distill",
+            {"kind": "matching", "ratio": 1.02},
+            "distill.ratio: got 1.02, expected 1: distill.alpha 1 takes no real images",
+        ),
+        ("distill", {"kind": "matching", "betas": [0.0, 1.0]}, "distill.betas"),
+        ("distill", {"kind": "inverse"}, "distill.kind: got"),
         (
             "distill",
             {"huber": 0.0},
@@ -169,7 +193,7 @@ def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
 @pytest.mark.parametrize(
     ("distill", "steps", "message"),
     [
-        ({"kind": "inverse"}, 2, "takes one step"),
+        ({"kind": "matching"}, 2, "expected one of 1"),
         ({"kind": "consistency", "teacher_steps": 8}, 9, "most 8"),
     ],
 )

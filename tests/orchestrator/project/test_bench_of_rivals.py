@@ -30,7 +30,8 @@ BASE: dict[str, Any] = {
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     **{f"{path} {kind}": {"path": {"kind": path}, "distill": {"kind": kind}}
        for path in ("kac", "diffusion", "flow_matching")
-       for kind in ("endpoint", "progressive", "consistency", "inverse")},
+       for kind in ("endpoint", "progressive", "consistency", "matching")},
+    "real images": {"distill": {"kind": "matching", "alpha": 0.9, "ratio": 1.02, "fake_steps": 3}},
     "variance preserving": {"path": {"kind": "diffusion", "schedule": "vp"}},
     "exponential signal": {"path": {"kind": "kac", "signal": "exponential"}},
     "dit": {"model": {"kind": "dit", "channels": 16, "depth": 2, "head_channels": 8, "patch": 4}},
@@ -118,8 +119,10 @@ def test_a_student_starts_where_it_is_told_to(root):
     )
 
 
-def test_an_inverse_student_is_the_generator_alone(root):
-    trial = planned({"distill": {"kind": "inverse"}})
+def test_a_matching_student_is_stored_without_its_fake_field(root):
+    trial = planned({"distill": {"kind": "matching"}})
     run_trial(trial, root)
-    teacher, student = (Store(root).result(s.key).tensors("model.safetensors") for s in trial.chain)
+    teacher, *_, student = (
+        Store(root).result(s.key).tensors("model.safetensors") for s in trial.chain
+    )
     assert teacher.keys() == student.keys()
