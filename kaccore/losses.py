@@ -17,13 +17,20 @@ def flow_matching_loss(
     labels: Tensor | None = None,
     generator: Generator | None = None,
     shard: slice = ALL,
+    logit_normal: tuple[float, float] | None = None,
 ) -> Tensor:
     """Mean of (model(x_t, t, labels) - u_t)^2 over a batch `x0` (B, ...) in [-1, 1], with t uniform
-    on (0, 1].
+    on (0, 1]; with `logit_normal` (mean, std), log(t / (1 - t)) is normal (arXiv 2403.03206, eq. 19,
+    where t is 1 for noise as here).
 
     Of several workers that share the batch each gives its `shard`, equally large: all draw the same
     times and noise, and the mean of their losses is the loss of one that had no help."""
-    t = 1 - torch.rand(len(x0), generator=generator, device=x0.device)
+    if logit_normal is None:
+        t = 1 - torch.rand(len(x0), generator=generator, device=x0.device)
+    else:
+        mean, std = logit_normal
+        normal = torch.randn(len(x0), generator=generator, device=x0.device)
+        t = torch.sigmoid(mean + std * normal)
     sample = path.sample(x0, t, generator)
     x, velocity, t, labels = of_shard(shard, sample.x, sample.velocity, t, labels)
     error = model(x, t, labels) - velocity

@@ -17,6 +17,7 @@ from kaccore.paths import KacPath, Path
 from kaccore.shaping import ShapedVelocity
 from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import generator_for
+from kaccore.tone import tone_of
 
 MIN_BATCH = (
     16  # smaller matrix products take other kernels, whose rounding differs: pad them up to this
@@ -64,7 +65,8 @@ def sample(
     `batch_size` bounds memory and changes nothing else. The work is done where the model's
     parameters are; results are on the CPU. A module is put into evaluation mode and back. Raises
     ValueError for an unknown solver, steps < 1, a grid of another length, labels of another length
-    or a shaping outside [0, 1)."""
+    or a shaping outside [0, 1). The images of a calibrated model end on its tone curve, see
+    `kaccore.tone`."""
     if solver not in SOLVERS:
         raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
     times = uniform_times(steps) if times is None else times
@@ -151,5 +153,9 @@ def _draw_batch(
     if labels is not None:
         labels = torch.cat([labels, labels[-1:].expand(padding)]).to(device)
     drawn = draw(x, labels, [*indices, *[indices[-1]] * padding])
-    return Samples(drawn.images[:count].float().cpu(), drawn.nfe, drawn.kinetic_path_energy[:count].cpu(),
+    images = drawn.images[:count].float()
+    tone = tone_of(model)
+    if tone is not None:
+        images = tone(images)
+    return Samples(images.cpu(), drawn.nfe, drawn.kinetic_path_energy[:count].cpu(),
                    drawn.trajectory and drawn.trajectory.first(count))  # fmt: skip

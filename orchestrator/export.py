@@ -112,7 +112,7 @@ def original(
     from kaccore.solvers import uniform_times
     from orchestrator.networks.export_notes import export_metadata
     from orchestrator.work import building
-    from orchestrator.work.evaluation import draw, grid_of, labels_for
+    from orchestrator.work.drawing import draw, grid_of, labels_for
 
     machine.limit_threads()
     data = source.data()

@@ -62,7 +62,7 @@ def _sample(args: argparse.Namespace) -> int:
     from kaccore.data import PointData
     from orchestrator.networks import animation
     from orchestrator.work import building
-    from orchestrator.work.evaluation import device, draw, labels_for
+    from orchestrator.work.drawing import device, draw, labels_for
 
     machine.limit_threads()
     data = source.data()

@@ -24,8 +24,10 @@ from kaccore.guidance import GuidedVelocity
 from kaccore.models import MLP, DiT, UNet
 from kaccore.shaping import ShapedVelocity
 from kaccore.solvers import SOLVERS, Velocity, check_times
+from kaccore.tone import ToneCurve, tone_of, without_tone
 
 METADATA = "kacflow.json"  # the name of the metadata text in each kind of file
+TONE = "tone."  # prefix of the tone curve among the weights in a file
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "DiT": DiT, "MLP": MLP}
 
 
@@ -35,16 +37,18 @@ class Sampler(nn.Module):
 
     `solver`, `guidance` and `shaping` as in `kaccore.sampling.sample`. `jumps`: the network also
     takes the time at which each step ends, as a consistency student does. `bounded` clamps the
-    result to [-1, 1], for images. Raises ValueError for an unknown solver or a grid that is not monotone."""
+    result to [-1, 1], for images. `tone`: the curve on which images end, None: that of a calibrated
+    `network`, if it is one. Raises ValueError for an unknown solver or a grid that is not monotone."""
 
     def __init__(
         self, network: nn.Module, times: Tensor, *, solver: str = "euler", guidance: float = 1.0, shaping: float = 0.0,
-        jumps: bool = False, bounded: bool = True,
+        jumps: bool = False, bounded: bool = True, tone: ToneCurve | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if solver not in SOLVERS:
             raise ValueError(f"solver = {solver!r}: expected one of {', '.join(SOLVERS)}")
-        self.network = network
+        self.network = without_tone(network)
+        self.tone = tone_of(network) if tone is None else tone
         self.solver = solver
         self.guidance = guidance
         self.shaping = shaping
@@ -53,7 +57,7 @@ class Sampler(nn.Module):
         self.register_buffer("times", check_times(times))
 
     def settings(self) -> dict[str, Any]:
-        """The other arguments of its constructor, besides the network and the grid."""
+        """The other arguments of its constructor, besides the network, the grid and the tone curve."""
         return {
             name: getattr(self, name)
             for name in ("solver", "guidance", "shaping", "jumps", "bounded")
@@ -61,10 +65,12 @@ class Sampler(nn.Module):
 
     def with_network(self, network: nn.Module) -> "Sampler":
         """The same sampler with another network."""
-        return Sampler(network, self.times, **self.settings())
+        return Sampler(network, self.times, tone=self.tone, **self.settings())
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         images = self._jump(noise, labels) if self.jumps else self._solve(noise, labels)
+        if self.tone is not None:
+            images = self.tone(images)
         return images.clamp(-1, 1) if self.bounded else images
 
     def _solve(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -106,12 +112,13 @@ def _without_origins(file: io.BytesIO) -> bytes:
 
 
 def to_safetensors(sampler: Sampler, metadata: str) -> bytes:
-    """A safetensors file of the network's weights. For `from_safetensors` the metadata is a JSON
-    object with `network` (`class` and `arguments`), `times`, and `sampler`, its `settings()`."""
-    weights = {
-        name: value.detach().cpu().contiguous()
-        for name, value in sampler.network.state_dict().items()
-    }
+    """A safetensors file of the network's weights, and of its tone curve if it has one. For
+    `from_safetensors` the metadata is a JSON object with `network` (`class` and `arguments`),
+    `times`, and `sampler`, its `settings()`."""
+    state = {**sampler.network.state_dict()}
+    if sampler.tone is not None:
+        state |= {f"{TONE}{name}": value for name, value in sampler.tone.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     return safetensors.torch.save(weights, metadata={METADATA: metadata})
 
 
@@ -140,8 +147,10 @@ def from_safetensors(
             f"networks={{{name!r}: ...}}{needs}"
         )
     network = known[name](**about["network"]["arguments"])
+    curve = {name: weights.pop(name) for name in [*weights] if name.startswith(TONE)}
+    tone = ToneCurve(*(curve[f"{TONE}{name}"] for name in ("inputs", "outputs"))) if curve else None
     network.load_state_dict(weights)
-    sampler = Sampler(network, torch.tensor(about["times"]), **about["sampler"])
+    sampler = Sampler(network, torch.tensor(about["times"]), tone=tone, **about["sampler"])
     return sampler.eval().requires_grad_(False), about
 
 

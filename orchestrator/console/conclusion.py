@@ -12,7 +12,7 @@ from orchestrator.plan.plan import Plan, short_key, skipped_lines
 from orchestrator.reports import png_figures
 from orchestrator.reports.aggregates import Results
 from orchestrator.store import integrity, layout, notices
-from orchestrator.sweeps.feature_notes import own_features, second_features
+from orchestrator.sweeps.feature_notes import calibrated, own_features, second_features
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -58,6 +58,7 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
     if features := Results(records).features:
         lines.append(f"features  {', '.join(sorted(features))}")
         lines += [f"          {note}" for note in second_features(records)]
+        lines += [f"          {note}" for note in calibrated(records)]
         lines += [f"          {note}" for note in own_features(records.plan, records.store)]
     lines.append(f"results   {quoted(records.folder / layout.RESULTS)}")
     lines.append(f"report    {quoted(records.folder / layout.REPORT)}")

@@ -99,6 +99,11 @@ Betas = Annotated[
     BeforeValidator(as_tuple),
     Say("two numbers, each >= 0 and < 1"),
 ]
+LogitNormal = Annotated[
+    tuple[Annotated[float, Ge(-10), Le(10)], Annotated[float, Gt(0), Le(10)]],
+    BeforeValidator(as_tuple),
+    Say("two numbers: a mean from -10 to 10, and a standard deviation > 0 and <= 10"),
+]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
 Labels = Annotated[tuple[Whole, ...], BeforeValidator(as_tuple), MinLen(1)]

@@ -218,6 +218,14 @@ class DistillerKind(Kind, Optimised):
     def _steps_per_interval(self, experiment: "Experiment") -> str | None:
         return self._one_per_interval(self.steps)
 
+    @kind_rule("distill.calibrate", "data.name")
+    def _points_have_no_tone(self, experiment: "Experiment") -> str | None:
+        if not self.calibrate or not experiment.data.facts.points:
+            return None
+        return (
+            f"got true, expected false: the data of {experiment.data.name} are points, not images"
+        )
+
     @kind_rule("distill.lr", "distill.intervals")
     def _lr_per_interval(self, experiment: "Experiment") -> str | None:
         return self._one_per_interval(self.lr)

@@ -28,6 +28,11 @@ class Optimised(Block):
         default=1,
         description="Gradient accumulation: number of parts into which the images of a step are split, >= 1.",
     )
+    calibrate: bool = Field(
+        default=False,
+        description="Fit a tone curve after the training, which gives the network's images the pixel values of the "
+        "training images; it is kept with the network, and all of its images end on it.",
+    )
     precision: Precision = Field(
         default="float32",
         description="Precision of matrix products and convolutions: float32, or bfloat16 (autocast).",

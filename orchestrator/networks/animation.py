@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kaccore.data import ImageData, PointData
 from kaccore.files import write_bytes
+from kaccore.tone import ToneCurve, tone_of
 from orchestrator.work import pictures
 from orchestrator.work.marks import MADE
 
@@ -26,6 +27,11 @@ class InputRecorder(nn.Module):
         super().__init__()
         self.network = network
         self.inputs: list[Tensor] = []
+
+    @property
+    def tone(self) -> ToneCurve | None:
+        """The tone curve of the network."""
+        return tone_of(self.network)
 
     def forward(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.inputs.append(x.float().cpu())

@@ -11,7 +11,8 @@ HOW = (
     "Draw the noise as `noise` says. For each step of `times`, from 1 (noise) to 0 (image), the `solver` of `sampler` "
     "integrates dx/dt = u(x, t), u = network(x, t, labels). With guidance s other than 1, u = u_null + s (u_labels - "
     "u_null), where u_null is that of label -1. With shaping w, u is multiplied by 1 + w (2 t - 1). With jumps, the "
-    "network also takes the time at which the step ends. If bounded, the result is clamped to [-1, 1]."
+    "network also takes the time at which the step ends. With a tone curve, each pixel value then goes from `inputs` "
+    "to `outputs` of its channel, linearly between them. If bounded, the result is clamped to [-1, 1]."
 )
 
 
@@ -47,6 +48,9 @@ def export_metadata(
         "steps": len(sampler.times) - 1,
         "times": sampler.times.tolist(),
         "sampler": sampler.settings(),
+        "tone": None
+        if sampler.tone is None
+        else {name: value.tolist() for name, value in sampler.tone.state_dict().items()},
         "path": teacher.path.content(),
         "noise": teacher.path.noise_law(),
         "how_to_sample": HOW,

@@ -23,7 +23,7 @@ from orchestrator.networks import sampling_choice
 from orchestrator.networks.locate import TrainedRun
 from orchestrator.settings.experiment import Experiment
 from orchestrator.work import building, pictures
-from orchestrator.work.evaluation import device, draw, labels_for
+from orchestrator.work.drawing import device, draw, labels_for
 from orchestrator.work.marks import marked
 from orchestrator.work.requests import RequestError, check_fields, number
 

@@ -86,7 +86,8 @@ def sampling_text(config: Experiment, stage: Stage, nfe: int) -> str:
     built_in = 1.0 if first is None else first.guidance
     guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"
     steps = "1 step" if own.steps == 1 else f"{own.steps} steps"
-    return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}"
+    tone = ", calibrated" if own.calibrated and stage.training_spec.optimise.calibrate else ""
+    return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}{tone}"
 
 
 def origin_text(run: TrainedRun, stage: Stage) -> str:

@@ -343,10 +343,13 @@ def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
         path=config.path,
         model=config.model,
         label_dropout=teacher.label_dropout,
-        optimise=Optimise(**teacher.model_dump(exclude={"label_dropout", "augment"})),
+        optimise=Optimise(
+            **teacher.model_dump(exclude={"label_dropout", "augment", "logit_normal"})
+        ),
         seed=config.seed,
         flip=config.data.flipped,
         augment=teacher.augment,
+        logit_normal=teacher.logit_normal,
     )
     return Stage(spec, label="teacher")
 

@@ -50,6 +50,7 @@ class Optimise:
     clip: float | None = None
     accumulate: int = 1
     precision: str = "float32"
+    calibrate: bool = False
 
     @property
     def content(self) -> dict[str, Any]:
@@ -71,6 +72,7 @@ class TeacherSpec:
     seed: int
     flip: bool = False
     augment: float = 0.0
+    logit_normal: tuple[float, float] | None = None
 
     @property
     def stream(self) -> str:
@@ -92,6 +94,7 @@ class TeacherSpec:
             "label_dropout": self.label_dropout,
             "flip": self.flip,
             "augment": self.augment,
+            "logit_normal": self.logit_normal,
             "optimise": self.optimise.content,
             "seed": self.seed,
         }
@@ -106,6 +109,8 @@ class TeacherSpec:
             "model": NetworkKind.family.of_content(content["model"]),
             "optimise": Optimise(**content["optimise"]),
         }
+        if content.get("logit_normal") is not None:  # JSON makes a list of it
+            kinds["logit_normal"] = tuple(content["logit_normal"])
         return cls(**{**content, **kinds})
 
 

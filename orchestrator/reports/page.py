@@ -13,7 +13,7 @@ from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.store import layout, notices, provenance
-from orchestrator.sweeps.feature_notes import own_features, second_features
+from orchestrator.sweeps.feature_notes import calibrated, own_features, second_features
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
@@ -77,6 +77,7 @@ def _summary(results: Results) -> str:
     if results.features:
         lines += [f"{note}." for note in own_features(plan, results.records.store)]
         lines += [f"{note}." for note in second_features(results.records)]
+        lines += [f"{note}." for note in calibrated(results.records)]
     if len(results.features) > 1:
         lines.append(
             "Numbers of different features or data do not compare: each has its own figures and table."

@@ -18,6 +18,7 @@ from orchestrator.fields.field_types import (
     FilePath,
     Fraction,
     Labels,
+    LogitNormal,
     Metrics,
     NotNegative,
     Positive,
@@ -94,6 +95,11 @@ class Teacher(Optimised):
         default=0.0,
         description="Probability of each of EDM's augmentations, >= 0 and < 1; the network takes them as an input.",
     )
+    logit_normal: LogitNormal | None = Field(
+        default=None,
+        description="Times in training: [mean, std] of the normal log(t / (1 - t)) (arXiv 2403.03206), which puts more "
+        "of the training where the field is hard to learn; null: uniform.",
+    )
     label_dropout: Fraction | None = Field(
         default=0.1,
         description="Fraction of images trained without their label, >= 0 and < 1; null: trains without labels.",
@@ -128,6 +134,11 @@ class Sampling(Block):
     guidance: NotNegative = Field(
         default=1.0,
         description="Classifier-free guidance scale, >= 0; 1: no guidance, the only value that a student takes.",
+    )
+    calibrated: bool = Field(
+        default=True,
+        description="Let images end on the tone curve of their network, if it has one (teacher.calibrate, "
+        "distill.calibrate).",
     )
     labels: Whole | Labels | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Notes about the features that numbers are measured with."""
+"""Notes about what numbers are measured with."""
 
 from collections.abc import Iterator
 
@@ -40,3 +40,12 @@ def second_features(records: Records) -> Iterator[str]:
     names = sorted({v["fid_second_features"] for v in measured if "fid_second_features" in v})
     if names:
         yield f"fid_second is the FID by {', '.join(names)}: a gain in fid alone may be of its features"
+
+
+def calibrated(records: Records) -> Iterator[str]:
+    """A line that says how many measured trials have images that end on a tone curve."""
+    measured = [m for trial in records.plan.trials if (m := records.measured(trial))]
+    count = sum("calibrated" in values for values in measured)
+    if count:
+        which = "all" if count == len(measured) else f"{count} of {len(measured)}"
+        yield f"calibrated: {which}; a tone curve gives images the pixel values of the training images"

@@ -71,6 +71,8 @@ def batch_loss(
 
 
 def _teacher_loss(spec: TeacherSpec, path: building.Path) -> Loss:
+    measured = partial(flow_matching_loss, logit_normal=spec.logit_normal)
+
     def loss(
         model: nn.Module,
         x0: torch.Tensor,
@@ -81,9 +83,9 @@ def _teacher_loss(spec: TeacherSpec, path: building.Path) -> Loss:
         if labels is not None and spec.label_dropout is not None:
             labels = drop_labels(labels, spec.label_dropout, generator)
         if not spec.augment:
-            return flow_matching_loss(model, path, x0, labels, generator, shard)
+            return measured(model, path, x0, labels, generator, shard)
         x0, augmentation = augment(x0, generator, spec.augment)
         conditioned = partial(model, augment=augmentation[shard])
-        return flow_matching_loss(conditioned, path, x0, labels, generator, shard)
+        return measured(conditioned, path, x0, labels, generator, shard)
 
     return loss

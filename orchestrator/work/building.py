@@ -11,11 +11,14 @@ from kaccore.data import ImageData
 from kaccore.distill import Distiller, Pairs
 from kaccore.paths import Path
 from kaccore.tensors import derive_seed
+from kaccore.tone import Calibrated, ToneCurve
 from kaccore.training import Settings
 from orchestrator.methods.distiller_kind import Student
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
 from orchestrator.store.store import Store
+
+TONE = ("tone.inputs", "tone.outputs")  # among the weights of a network
 
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:
@@ -43,15 +46,19 @@ def architecture(
 
 
 def trained(store: Store, stage: Stage, data: ImageData) -> nn.Module:
-    """The finished network of a teacher or student, in evaluation mode on the CPU."""
-    return with_weights(stage, data, averaged(store, stage))
+    """The finished network of a teacher or student, in evaluation mode on the CPU; `Calibrated` if
+    it has a tone curve."""
+    return with_weights(stage, data, finished(store, stage))
 
 
 def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """The network of a teacher or student with its finished `weights`, in evaluation mode on the
-    CPU."""
+    """The network of a teacher or student with its `finished` weights, in evaluation mode on the
+    CPU; `Calibrated` if they have a tone curve."""
     model = network(stage.teacher, data, two_times=stage.jumps)
-    model.load_state_dict(weights)
+    model.load_state_dict(_of_network(weights))
+    curve = [weights[name] for name in TONE if name in weights]
+    if curve:
+        model = Calibrated(model, ToneCurve(*curve))
     return model.eval().requires_grad_(False)
 
 
@@ -79,9 +86,23 @@ def of_student(stage: Stage) -> Student:
     return stage.student
 
 
+def finished(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
+    """The averaged weights of a finished teacher or student, and its tone curve if it has one."""
+    return store.result(stage.key).tensors(layout.NETWORK)
+
+
 def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
     """The averaged weights of a finished teacher or student."""
-    return store.result(stage.key).tensors(layout.NETWORK)
+    return _of_network(finished(store, stage))
+
+
+def tone_tensors(tone: ToneCurve) -> dict[str, torch.Tensor]:
+    """A tone curve as it is stored with the weights of its network."""
+    return dict(zip(TONE, (tone.inputs, tone.outputs), strict=True))
+
+
+def _of_network(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in weights.items() if name not in TONE}
 
 
 def distiller(
@@ -102,5 +123,6 @@ def path(teacher: Stage, data: ImageData) -> Path:
 def optimiser_settings(stage: Stage) -> Settings:
     """The optimisation settings of a training stage."""
     settings = asdict(stage.training_spec.optimise)
-    del settings["batch_size"]
+    for name in ("batch_size", "calibrate"):
+        del settings[name]
     return Settings(seed=stage.training_spec.seed, **settings)

@@ -14,24 +14,23 @@ from torch import Tensor, nn
 
 from kaccore.data import ImageData, PointData
 from kaccore.diagnostics.memorisation import Nearest
-from kaccore.distill import UniformJumps, sample_consistency
+from kaccore.distill import UniformJumps
 from kaccore.energy import TrajectorySummary
 from kaccore.files import write_bytes, write_json
 from kaccore.metrics.features import own_name
 from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract, extract_with_logits
 from kaccore.metrics.frechet import per_class_fid, perfect_model_fid
 from kaccore.metrics.own_training import train_own
-from kaccore.sampling import Samples, sample
-from kaccore.tensors import derive_seed, generator_for
+from kaccore.tensors import derive_seed
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.specs import FeaturesSpec
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Sampling
 from orchestrator.store import layout
 from orchestrator.store.layout import ABOUT, OWN_FILE, REAL
 from orchestrator.store.store import Store
 from orchestrator.work import building, diagnostics, pictures, point_metrics
+from orchestrator.work.drawing import device, draw, labels_for
 from orchestrator.work.job import OFFICIAL_WEIGHTS, FeatureWeights
 from orchestrator.work.training_log import reporting
 
@@ -122,46 +121,6 @@ def kept(data: ImageData) -> int:
     return pictures.SCATTERED if isinstance(data, PointData) else GRID_IMAGES
 
 
-def draw(
-    stage: Stage,
-    setting: Sampling,
-    model: nn.Module,
-    data: ImageData,
-    indices: range,
-    seed: int,
-    labels: Tensor | None,
-) -> Samples:
-    """Images number `indices` of `seed` from the trained `stage`, whose network is `model`, with the
-    sampling settings `setting`."""
-    path = building.path(stage, data)
-    shape = (len(indices), data.channels, data.size, data.size)
-    common: dict[str, Any] = {
-        "steps": setting.steps,
-        "seed": seed,
-        "labels": labels,
-        "first": indices.start,
-    }
-    if stage.jumps:
-        return sample_consistency(model, path, shape, gamma=setting.gamma, **common)
-    times = grid_of(stage, setting)
-    return sample(
-        model,
-        path,
-        shape,
-        solver=setting.solver,
-        guidance=setting.guidance,
-        shaping=setting.shaping,
-        times=None if times is None else torch.tensor(times),
-        **common,
-    )
-
-
-def grid_of(stage: Stage, setting: Sampling) -> tuple[float, ...] | None:
-    """The time grid with which the trained `stage` is sampled, from 1 to 0; None: uniform."""
-    own = None if stage.student is None else stage.student.grid
-    return own or setting.times
-
-
 @_reported
 def score(
     stage: Stage, storage: str, where: DatasetKind, seconds: float, *parts: Part
@@ -191,6 +150,7 @@ def score(
         "fid_features": reference.features,
         **({"fid_second_features": others[0].features} if others else {}),
         "nfe": parts[0].nfe,
+        **({"calibrated": 1} if _calibrated(stage) else {}),
         "seconds_per_image": sum(p.seconds for p in parts) / (spec.samples * seeds),
         **diagnostics.of_trajectories(
             energy, TrajectorySummary.join([p.trajectory for p in parts])
@@ -207,6 +167,12 @@ def score(
     pictures.save_samples(gathered / layout.SAMPLES, images, data)
     store.publish(stage, gathered, seconds + time.perf_counter() - start)
     return result
+
+
+def _calibrated(stage: Stage) -> bool:
+    """Whether the images of an evaluation end on the tone curve of their network."""
+    trained = stage.parents[0].training_spec
+    return trained.optimise.calibrate and stage.evaluation_spec.sampling.calibrated
 
 
 def _over_seeds(scores: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -345,36 +311,6 @@ def measured_with(
     for own in reference.parents:
         return spec.features, {"weights": store.result(own.key).path(OWN_FILE)}
     return spec.features, {"weights": weights.path, "weights_sha256": weights.sha256}
-
-
-def choose_labels(
-    wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
-) -> Tensor | None:
-    """The labels of images number `indices`: `wanted` in turn, or, for None, the labels of the data
-    in random order, so that as many images as the data has have each label equally often as the
-    data. None for data without labels."""
-    if data.labels is None:
-        return None
-    at = torch.tensor(indices)
-    if wanted is None:
-        order = torch.randperm(len(data), generator=generator_for(seed, "labels"))
-        return data.labels[order[at % len(data)]]
-    choices = torch.tensor([wanted] if isinstance(wanted, int) else wanted)
-    return choices[at % len(choices)]
-
-
-def labels_for(
-    trained: Stage, wanted: int | Sequence[int] | None, data: ImageData, seed: int, indices: range
-) -> Tensor | None:
-    """The labels with which a `trained` teacher or student is sampled, see `choose_labels`; None if
-    it was trained without labels."""
-    labelled = trained.teacher_spec.labelled
-    return choose_labels(wanted, data, seed, indices) if labelled else None
-
-
-def device() -> str:
-    """The device on which this machine evaluates networks."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.store.network_folder import CONFIG, FACTS, WEIGHTS
 from orchestrator.work import building
-from orchestrator.work.evaluation import draw, labels_for
+from orchestrator.work.drawing import draw, labels_for
 from orchestrator.work.requests import RequestError, check_fields, number, whole
 
 # the environment variable that lists the plugins which a served network may import

@@ -8,7 +8,8 @@ from kaccore.tensors import derive_seed
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.blocks import Sampling
 from orchestrator.store.store import Store
-from orchestrator.work.evaluation import draw, labels_for, measured_with
+from orchestrator.work.drawing import draw, labels_for
+from orchestrator.work.evaluation import measured_with
 from orchestrator.work.job import Watch
 
 # the same for all teachers, independent of the sampling settings of trials

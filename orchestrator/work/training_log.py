@@ -3,7 +3,7 @@ the result."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,18 @@ class TrainingLog:
             return True
         return now - self.saved > 60 * self.saving.minutes
 
-    def publish(self, data: dict[str, int] | None = None) -> None:
-        """Publish the averaged weights, the loss curve and the machine usage to the store; also the
-        averaged weights of the best checkpoint if it is not the last, and the whole state if a
-        longer training can resume from it. `data`: the sizes of the training data."""
+    def publish(
+        self, data: dict[str, int] | None = None, more: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Publish the averaged weights with `more` tensors beside them, the loss curve and the
+        machine usage to the store; also the averaged weights of the best checkpoint if it is not the
+        last, and the whole state if a longer training can resume from it. `data`: the sizes of the
+        training data."""
         self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
         write_tensors(
-            gathered / layout.NETWORK, sampled(dict(self.training.ema.model.state_dict()))
+            gathered / layout.NETWORK,
+            {**sampled(dict(self.training.ema.model.state_dict())), **(more or {})},
         )
         write_json(gathered / layout.LOSSES, self.losses)
         write_json(gathered / layout.SYSTEM, self.system.points)

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from kaccore.data import ImageData
 from kaccore.files import CorruptFileError
 from kaccore.training import Training
 from orchestrator.plan import data as dataset_info
@@ -89,9 +90,19 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
                 fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
     if group.rank == 0:
-        log.publish(dataset_info.sizes(data))
+        log.publish(dataset_info.sizes(data), _calibrated(stage, training, data))
     if group.world > 1:
         dist.barrier()
+
+
+def _calibrated(stage: Stage, training: Training, data: ImageData) -> dict[str, torch.Tensor]:
+    """The tone curve to keep with the weights of a finished training, if it is to have one."""
+    if not stage.training_spec.optimise.calibrate:
+        return {}
+    from orchestrator.work import calibration
+
+    tone = calibration.fit(stage, training.ema.model, data)
+    return building.tone_tensors(tone)
 
 
 def _placed(model: nn.Module, device: torch.device) -> nn.Module:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kaccore.distill import ConsistencyDistiller, EndpointDistiller, ProgressiveDistiller
-from kaccore.losses import distance
+from kaccore.losses import distance, flow_matching_loss
 from kaccore.paths import FlowMatchingPath
 
 PATH = FlowMatchingPath()
@@ -75,3 +75,22 @@ def test_every_distiller_that_measures_a_distance_takes_it(kind):
 def test_a_width_that_single_precision_does_not_have_is_refused(huber):
     with pytest.raises(ValueError, match=f"huber = {huber}: expected 1e-6 to 1e6"):
         EndpointDistiller(gust, PATH, intervals=1, substeps=1, huber=huber)
+
+
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (-0.4, 0.7)])
+def test_times_of_a_logit_normal_have_its_mean_and_deviation(mean, std):
+    seen = []
+
+    def model(x, t, labels=None):
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    generator = torch.Generator().manual_seed(0)
+    flow_matching_loss(
+        model, FlowMatchingPath(0.5), torch.zeros(20_000, 2), generator=generator,
+        logit_normal=(mean, std),
+    )  # fmt: skip
+    logits = torch.logit(seen[0])
+    assert seen[0].min() > 0 and seen[0].max() < 1
+    assert float(logits.mean()) == pytest.approx(mean, abs=0.03)
+    assert float(logits.std()) == pytest.approx(std, abs=0.03)

@@ -155,6 +155,14 @@ def _gamma_is_for_jumps(experiment: Experiment) -> str | None:
     return f"got {gamma:g}, expected 0: only for students of {', '.join(kinds)}, not for {who}"
 
 
+@rule("teacher.calibrate", "data.name")
+def _points_have_no_tone(experiment: Experiment) -> str | None:
+    data = experiment.data
+    if not experiment.teacher.calibrate or not data.facts.points:
+        return None
+    return f"got true, expected false: the data of {data.name} are points, not images"
+
+
 @rule("evaluation.features", "data.name")
 def _features_know_the_data(experiment: Experiment) -> str | None:
     data = experiment.data
