@@ -19,20 +19,27 @@ STARTING = {
     "service",
     "bucket",
 }  # fixtures that start Ray or a server
+LAST = "kacflow/seconds"  # in pytest's cache: what each file took when it was last run
 KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses a finished sweep or an S3 service. Files that start Ray, a server or a browser
-    come first, so that of two processes none works alone at the end; within a file the order
-    stays."""
+    come first, and the slowest ones of the last run before others, so that no process works alone at
+    the end; within a file the order stays."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_s3 = parameters is not None and parameters.params.get("root") == "s3"
         if on_s3 or STARTING & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.system)
     starting = {item.path for item in items if item.get_closest_marker("system") is not None}
-    items.sort(key=lambda item: item.path not in starting)
+    cache = config.cache
+    seconds: dict[str, float] = {} if cache is None else cache.get(LAST, {})
+
+    def order(item: pytest.Item) -> tuple[bool, float]:
+        return item.path not in starting, -seconds.get(item.nodeid.partition("::")[0], 0.0)
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish() -> None:
@@ -65,6 +72,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for name, took in seconds.items():
         files[name.partition("::")[0]] += took
     terminalreporter.write_line(f"{sum(files.values()):.0f} s in {len(files)} files, the slowest:")
+    cache = terminalreporter.config.cache
+    if cache is not None:
+        cache.set(LAST, {**cache.get(LAST, {}), **files})
     for name, took in files.most_common(SHOWN):
         terminalreporter.write_line(f"{took:7.1f} s  {name}")
     for name, took in seconds.most_common():

@@ -16,6 +16,7 @@ from kaccore.paths import Path
 from kaccore.sampling import prior_images
 from kaccore.solvers import SOLVERS, uniform_times
 from kaccore.tensors import ALL, of_shard
+from kaccore.tone import tone_of
 
 if TYPE_CHECKING:
     from kaccore.distill.generated import Made
@@ -69,7 +70,7 @@ class Pairs:
 
 class NewPairs:
     """Pairs of new noise in each step: the teacher takes `steps` steps of `solver` with `guidance` (1
-    = none) from it. Raises ValueError for an unknown solver or steps < 1."""
+    = none) from it; a calibrated teacher's end on its tone curve. Raises ValueError for an unknown solver or steps < 1."""
 
     def __init__(
         self, teacher: Model, *, solver: str = "ab2", steps: int = 20, guidance: float = 1.0
@@ -94,7 +95,9 @@ class NewPairs:
         z = path.prior(x0.shape, generator).to(x0)
         z, labels = of_shard(shard, z, labels)
         velocity = GuidedVelocity(self.teacher, labels, self.guidance)
-        return z, self.solver(velocity, z, self.times.to(x0.device))
+        ends = self.solver(velocity, z, self.times.to(x0.device))
+        tone = tone_of(self.teacher)
+        return z, ends if tone is None else tone(ends)
 
 
 class PairsLoss:

@@ -23,6 +23,7 @@ from torch import nn
 from kaccore.distill import (
     AdversarialLoss,
     GeneratedDistiller,
+    NewPairs,
     Pairs,
     PairsLoss,
     StudentAndOthers,
@@ -30,9 +31,17 @@ from kaccore.distill import (
 from kaccore.distill.adversarial import DISCRIMINATOR
 from kaccore.models import Discriminator
 from kaccore.sampling import prior_images, sample
+from kaccore.tone import Calibrated, ToneCurve
 from kaccore.training import Settings, Training
 
 KAC = PATHS["kac"]
+
+
+class Winding(nn.Module):
+    """`winds` as a module."""
+
+    def forward(self, x, t, labels=None):
+        return winds(x, t, labels)
 
 
 class Critic(nn.Module):
@@ -80,6 +89,16 @@ def test_pairs_that_cannot_be_are_refused():
         Pairs(torch.zeros(0, 2), None, 0)
     with pytest.raises(ValueError, match="3 labels for 2 pairs"):
         Pairs(torch.zeros(2, 2), torch.zeros(3, dtype=torch.long), 0)
+
+
+def test_new_pairs_end_where_their_teacher_does_a_calibrated_one_on_its_tone_curve():
+    rows = torch.tensor([[-2.0, 2.0]])
+    curve = ToneCurve(rows, 0.5 * rows)
+    z, plain = NewPairs(winds, steps=4).draw(KAC, torch.zeros(8, 1, 1, 2), None, seeded(2))
+    same, toned = NewPairs(Calibrated(Winding(), curve), steps=4).draw(
+        KAC, torch.zeros(8, 1, 1, 2), None, seeded(2)
+    )
+    assert torch.equal(z, same) and torch.allclose(toned, curve(plain))
 
 
 @pytest.mark.parametrize("huber", [None, 0.1])
