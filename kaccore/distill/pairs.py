@@ -70,7 +70,8 @@ class Pairs:
 
 class NewPairs:
     """Pairs of new noise in each step: the teacher takes `steps` steps of `solver` with `guidance` (1
-    = none) from it; a calibrated teacher's end on its tone curve. Raises ValueError for an unknown solver or steps < 1."""
+    = none) from it; a calibrated teacher's end is on its tone curve. Raises ValueError for an unknown
+    solver or steps < 1."""
 
     def __init__(
         self, teacher: Model, *, solver: str = "ab2", steps: int = 20, guidance: float = 1.0

@@ -37,11 +37,11 @@ from kaccore.training import Settings, Training
 KAC = PATHS["kac"]
 
 
-class Winding(nn.Module):
-    """`winds` as a module."""
+class Shrinking(nn.Module):
+    """A field that shrinks images, as a module."""
 
     def forward(self, x, t, labels=None):
-        return winds(x, t, labels)
+        return 0.5 * x
 
 
 class Critic(nn.Module):
@@ -94,8 +94,8 @@ def test_pairs_that_cannot_be_are_refused():
 def test_new_pairs_end_where_their_teacher_does_a_calibrated_one_on_its_tone_curve():
     rows = torch.tensor([[-2.0, 2.0]])
     curve = ToneCurve(rows, 0.5 * rows)
-    z, plain = NewPairs(winds, steps=4).draw(KAC, torch.zeros(8, 1, 1, 2), None, seeded(2))
-    same, toned = NewPairs(Calibrated(Winding(), curve), steps=4).draw(
+    z, plain = NewPairs(Shrinking(), steps=4).draw(KAC, torch.zeros(8, 1, 1, 2), None, seeded(2))
+    same, toned = NewPairs(Calibrated(Shrinking(), curve), steps=4).draw(
         KAC, torch.zeros(8, 1, 1, 2), None, seeded(2)
     )
     assert torch.equal(z, same) and torch.allclose(toned, curve(plain))
