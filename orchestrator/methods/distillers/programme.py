@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.settings.experiment import Experiment
 
 TEACHER, PREVIOUS = "teacher", "previous"
+PER_STAGE = ("steps", "lr")  # may be lists in the block, with a value for each stage
 
 
 class DistillStage(Block):
@@ -93,7 +94,8 @@ Stages = Annotated[
 @DistillerKind.family.register
 class Programme(DistillerKind):
     """Programme: several distillers, one after the other. A setting of this block holds for each stage
-    that has such a setting and does not state it. A block with `stages` is of this kind."""
+    that has such a setting and does not state it; `steps` and `lr` may be lists, with a value for each
+    stage. A block with `stages` is of this kind."""
 
     marked_by: ClassVar[str] = "stages"
 
@@ -121,10 +123,14 @@ class Programme(DistillerKind):
         """The distiller of each stage, with all settings."""
         shared = {k: getattr(self, k) for k in self.model_fields_set - {"kind", "stages"}}
         methods = []
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             kind = type(stage.method)
             own = {k: getattr(stage.method, k) for k in stage.method.model_fields_set}
             taken = {k: v for k, v in shared.items() if k in kind.model_fields}
+            for key in PER_STAGE:
+                values = taken.get(key)
+                if isinstance(values, tuple) and len(values) == len(self.stages):
+                    taken[key] = values[number]
             methods.append(kind.model_validate({**taken, **own}))
         return tuple(methods)
 
@@ -173,6 +179,23 @@ class Programme(DistillerKind):
             if stage.name is not None:
                 last[stage.name] = len(lessons) - 1
         return lessons
+
+    def _one_per_interval(self, values: Any) -> str | None:
+        if not isinstance(values, tuple) or len(values) == len(self.stages):
+            return None
+        count = len(self.stages)
+        return f"got {describe(values)}, expected one value, or {count}: one for each of distill.stages"
+
+    @kind_rule("distill.stages")
+    def _settings_hold_for_a_stage(self, experiment: "Experiment") -> str | None:
+        for key in sorted(self.model_fields_set - {"kind", "stages"}):
+            having = [
+                stage.method for stage in self.stages if key in type(stage.method).model_fields
+            ]
+            if all(key in method.model_fields_set for method in having):
+                what = f"every stage states its own {key}, so that distill.{key} holds for none"
+                return f"{what}: leave it out, or set distill.stages.0.{key} and so on"
+        return None
 
     @kind_rule("distill.stages")
     def _names_are_known(self, experiment: "Experiment") -> str | None:

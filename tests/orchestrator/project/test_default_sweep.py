@@ -241,7 +241,8 @@ def test_every_stage_has_a_manifest_with_its_files_checksums(default_sweep):
         assert {name: said["sha256"] for name, said in manifest["files"].items()} == found
         assert all((stages / parent / "manifest.json").exists() for parent in manifest["parents"])
         kinds[manifest["kind"]] += 1
-    assert kinds == {"teacher": 1, "student": 4, "reference": 2, "evaluation": 18}
+    training = {"teacher": 1, "pairs": 1, "student": 5}
+    assert kinds == {**training, "reference": 2, "evaluation": 18}
 
 
 def test_nothing_unfinished_and_nothing_of_rays_stays_behind(default_sweep):
@@ -256,7 +257,7 @@ def test_mlflow_has_one_finished_run_for_the_sweep_each_trial_and_each_training(
         "sweep": 1,
         "trial": 18,
         "teacher": 1,
-        "student": 4,
+        "student": 5,
     }
     assert {r.info.status for r in found} == {"FINISHED"}
     (parent,) = runs_of_kind(default_sweep.storage, "sweep")
@@ -273,7 +274,7 @@ def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_swe
         assert set(data.params) >= PARAMETERS
         assert set(data.metrics) >= METRICS
         assert (data.params["intervals"], data.params["damping"], data.params["path"]) == (
-            "20-20-4-2-1",
+            "endpoint 20-20, pairs 10-1, adversarial 10-1, adversarial 10-2, adversarial 10-4",
             "25.0",
             "kac",
         )

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import alike, make
@@ -229,3 +230,30 @@ def test_a_step_count_that_no_stage_has_is_refused(tmp_path):
 def test_each_stages_batch_divides_among_the_workers(tmp_path):
     (line,) = refusal(tmp_path, FILE, "cluster.workers=64", "sampling.steps=1")
     assert "distill.stages.1.batch_size: got 32, expected a multiple of cluster.workers, 64" in line
+
+
+def test_a_setting_that_every_stage_states_itself_is_refused(tmp_path):
+    text = FILE.replace("intervals: [4, 2],", "intervals: [4, 2], steps: 9,")
+    (fault,) = refusal(tmp_path, text, "distill.steps=7")
+    assert fault.startswith("distill.stages: every stage states its own steps")
+    assert "set distill.stages.0.steps" in fault
+    experiment = loading.load(written(tmp_path), ["distill.steps=7"])
+    assert [method.steps for method in experiment.distill.methods] == [30, 20, 7, 7]
+
+
+def test_steps_and_rates_of_the_block_may_be_one_for_each_stage(tmp_path):
+    text = FILE.replace(", steps: 30, lr: 1.0e-3", "").replace(", steps: 20", "")
+    text = text.replace(", steps: 7", "")
+    lists = ["distill.steps=[1, 2, 3, 4]", "distill.lr=[0.1, 0.2, 0.3, 0.4]"]
+    experiment = loading.load(written(tmp_path, text), lists)
+    methods = experiment.distill.methods
+    assert [method.steps for method in methods] == [1, 2, 3, 4]
+    assert [method.lr for method in methods] == [0.1, 0.2, 0.3, 0.4]
+    experiment = loading.load(written(tmp_path, text), ["distill.steps=5"])
+    assert {method.steps for method in experiment.distill.methods} == {5}
+    again = loading.parse(yaml.safe_load(experiment.to_yaml()))
+    assert again == experiment
+    faults = refusal(tmp_path, text, "distill.steps=[1, 2]")
+    assert any(
+        "distill.steps: got [1, 2], expected one value, or 4: one for each of" in f for f in faults
+    )
