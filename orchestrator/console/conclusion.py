@@ -55,10 +55,9 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
         remedy = "then run the same command again: what is finished is kept"
         print_line(console, f"{what}; {remedy}", "red")
     lines = []
+    lines += [*second_features(records), *calibrated(records)]
     if features := Results(records).features:
         lines.append(f"features  {', '.join(sorted(features))}")
-        lines += [f"          {note}" for note in second_features(records)]
-        lines += [f"          {note}" for note in calibrated(records)]
         lines += [f"          {note}" for note in own_features(records.plan, records.store)]
     lines.append(f"results   {quoted(records.folder / layout.RESULTS)}")
     lines.append(f"report    {quoted(records.folder / layout.REPORT)}")

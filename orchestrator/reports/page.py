@@ -76,8 +76,8 @@ def _summary(results: Results) -> str:
             lines.append(_best_line(results, features, measured[0]))
     if results.features:
         lines += [f"{note}." for note in own_features(plan, results.records.store)]
-        lines += [f"{note}." for note in second_features(results.records)]
-        lines += [f"{note}." for note in calibrated(results.records)]
+        notes = [*second_features(results.records), *calibrated(results.records)]
+        lines += [f"{note.partition(' ')[2].lstrip()}." for note in notes]
     if len(results.features) > 1:
         lines.append(
             "Numbers of different features or data do not compare: each has its own figures and table."

@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator.plan.plan import plain
 from orchestrator.reports.aggregates import Results, SeedGroup, Spread, display_name
-from orchestrator.sweeps.records import MEASURES, OF_POINTS
+from orchestrator.sweeps.records import MEASURES, OF_POINTS, SECOND
 from orchestrator.sweeps.status import Status
 
 # sorts by the clicked column, at the second click in reverse order; empty cells stay last
@@ -72,7 +72,7 @@ def _row(results: Results, group: SeedGroup) -> dict[str, tuple[str, Any]]:
     if len(results.features) > 1:
         row["features"] = (group.features, group.features)
     for name in dict.fromkeys(
-        (*MEASURES[:1], results.metric, *results.metrics, *MEASURES, *OF_POINTS)
+        (*MEASURES[:1], results.metric, *SECOND, *results.metrics, *MEASURES, *OF_POINTS)
     ):
         spread = group.values.get(name)
         row[display_name(name)] = (spread_text(spread), "" if spread is None else repr(spread.mean))

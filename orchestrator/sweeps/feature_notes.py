@@ -39,7 +39,7 @@ def second_features(records: Records) -> Iterator[str]:
     measured = [records.measured(trial) for trial in records.plan.trials]
     names = sorted({v["fid_second_features"] for v in measured if "fid_second_features" in v})
     if names:
-        yield f"fid_second is the FID by {', '.join(names)}: a gain in fid alone may be of its features"
+        yield f"second    fid_second is the FID by {', '.join(names)}: a gain in fid alone may be of its features"
 
 
 def calibrated(records: Records) -> Iterator[str]:
@@ -48,4 +48,4 @@ def calibrated(records: Records) -> Iterator[str]:
     count = sum("calibrated" in values for values in measured)
     if count:
         which = "all" if count == len(measured) else f"{count} of {len(measured)}"
-        yield f"calibrated: {which}; a tone curve gives images the pixel values of the training images"
+        yield f"tone      calibrated: {which}: a tone curve gives images the pixel values of the training images"

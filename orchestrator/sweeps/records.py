@@ -32,8 +32,6 @@ MEASURES = (
     "nfe",
     "fid",
     "fid_features",
-    "fid_second",
-    "fid_second_features",
     "kid",
     "precision",
     "recall",
@@ -43,6 +41,8 @@ MEASURES = (
 
 NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
+# by a second extractor; the last columns of results.csv
+SECOND = ("fid_second", "fid_second_features")
 
 
 @dataclass(frozen=True)
@@ -356,6 +356,7 @@ class Records:
                     "mlflow_run_id": ending.mlflow_run_id,
                     "samples": self._samples(trial) if measured else "",
                     "error": ending.error,
+                    **{k: measured.get(k, "") for k in SECOND},
                 }
             )
         return rows

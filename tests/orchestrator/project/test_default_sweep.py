@@ -120,6 +120,8 @@ def test_nothing_is_said_that_is_not_of_this_program(default_sweep):
         if not re.match(r"\[\d+:\d\d\] |left out |[┏┃┡│└]", line)
     ]
     assert [line.split()[0] for line in log] == [
+        "second",
+        "tone",
         "features",
         "results",
         "report",
@@ -164,6 +166,8 @@ def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_s
         "mlflow_run_id",
         "samples",
         "error",
+        "fid_second",
+        "fid_second_features",
     ]
     assert [row["trial"] for row in rows] == [str(i) for i in range(18)]
     wanted = {
@@ -356,7 +360,7 @@ def test_the_same_command_again_finds_everything_and_adds_nothing(copied):
     known = {r.info.run_id for r in runs_of(copied.storage)}
     again = run(copied.cwd, "sweep", *copied.arguments)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "24 already done" in again.stdout
+    assert "27 already done" in again.stdout
     assert manifests(copied.storage) == before
     assert (copied.folder / "results.csv").read_bytes() == table
     assert {r.info.run_id for r in runs_of(copied.storage)} == known
@@ -394,5 +398,5 @@ def test_a_report_can_be_made_again_from_the_store_alone(copied):
 def test_a_dry_run_says_what_is_there_and_writes_nothing(default_sweep, tmp_path):
     said = run_here(tmp_path, "sweep", *default_sweep.arguments, "--dry-run")
     assert said.returncode == 0, said.stdout + said.stderr
-    assert len(re.findall(r"to do", said.stdout)) == 24
+    assert len(re.findall(r"to do", said.stdout)) == 27
     assert list(tmp_path.iterdir()) == []
