@@ -4,6 +4,7 @@ from kaccore.distill.adversarial import AdversarialLoss
 from kaccore.distill.consistency import ConsistencyDistiller, UniformJumps, sample_consistency
 from kaccore.distill.distiller import Distiller
 from kaccore.distill.endpoint import EndpointDistiller
+from kaccore.distill.flow_map import FlowMapDistiller
 from kaccore.distill.generated import GeneratedDistiller, StudentAndOthers
 from kaccore.distill.matching import MatchingLoss
 from kaccore.distill.pairs import NewPairs, Pairs, PairsLoss
@@ -14,6 +15,7 @@ __all__ = [
     "ConsistencyDistiller",
     "Distiller",
     "EndpointDistiller",
+    "FlowMapDistiller",
     "GeneratedDistiller",
     "MatchingLoss",
     "NewPairs",

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kaccore.models.attention import attend
 from kaccore.models.embeddings import ConditionEmbedding, per_image, zeroed
 
 TIME_CHANNELS = 256  # sinusoids of the time, whatever the width, as published
@@ -111,7 +112,7 @@ class Block(nn.Module):
     def attend(self, h: Tensor) -> Tensor:
         """Multi-head self-attention over the tokens."""
         q, k, v = self.qkv(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class AdaptiveNorm(nn.Module):

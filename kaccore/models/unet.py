@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kaccore.models.attention import attend
 from kaccore.models.embeddings import ConditionEmbedding, per_image, zeroed
 
 RESAMPLE = ("residual", "conv")
@@ -232,7 +233,7 @@ class Attention(nn.Module):
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, height, width)
+        h = attend(q, k, v).transpose(-1, -2).reshape(b, c, height, width)
         return x + self.out(h)
 
 

@@ -253,6 +253,20 @@ class OneStudentKind(DistillerKind):
         return [Lesson(self.only(), label, counts, self.total_steps(), at(self.lr, 0))]
 
 
+class JumpingKind(OneStudentKind):
+    """A distiller whose one student jumps from any time to any earlier one."""
+
+    jumps: ClassVar[bool] = True
+
+    @kind_rule("distill.kind", "model.kind")
+    def _network_is_told_the_end(self, experiment: "Experiment") -> str | None:
+        if experiment.model.takes_end:
+            return None
+        kinds = [kind.name_of() for kind in type(experiment.model).family if kind.takes_end]
+        what = f"takes no end time of a jump as an input; networks that do: {', '.join(kinds)}"
+        return f"got {self.called}: model.kind {experiment.model.called} {what}"
+
+
 def at(values: T | Iterable[T], index: int) -> T:
     """The value for interval number `index` of a setting that has one value for all, or one for
     each."""

@@ -5,6 +5,7 @@
 from orchestrator.methods.distillers import endpoint
 from orchestrator.methods.distillers import progressive
 from orchestrator.methods.distillers import consistency
+from orchestrator.methods.distillers import flow_map
 from orchestrator.methods.distillers import matching
 from orchestrator.methods.distillers import pairs
 from orchestrator.methods.distillers import adversarial
@@ -15,6 +16,7 @@ __all__ = [
     "adversarial",
     "consistency",
     "endpoint",
+    "flow_map",
     "matching",
     "pairs",
     "programme",

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from orchestrator.fields.field_types import Count, Huber, Solver
-from orchestrator.fields.rule import kind_rule
-from orchestrator.methods.distiller_kind import DistillerKind, OneStudentKind, Student
+from orchestrator.methods.distiller_kind import DistillerKind, JumpingKind, Student
 
 if TYPE_CHECKING:
     from torch import nn
 
     from kaccore.distill import Distiller
     from kaccore.paths import Path
-    from orchestrator.settings.experiment import Experiment
 
 
 class ConsistencyStudent(Student):
@@ -47,11 +45,10 @@ class ConsistencyStudent(Student):
 
 
 @DistillerKind.family.register
-class Consistency(OneStudentKind):
+class Consistency(JumpingKind):
     """Consistency: one student that jumps between any two times, in any number of steps. It trains
     for the steps of all `intervals`."""
 
-    jumps: ClassVar[bool] = True
     student: ClassVar[type[Student]] = ConsistencyStudent
 
     kind: Literal["consistency"] = "consistency"
@@ -86,11 +83,3 @@ class Consistency(OneStudentKind):
             guidance=self.guidance,
             huber=self.huber,
         )
-
-    @kind_rule("distill.kind", "model.kind")
-    def _network_is_told_the_end(self, experiment: "Experiment") -> str | None:
-        if experiment.model.takes_end:
-            return None
-        kinds = [kind.name_of() for kind in type(experiment.model).family if kind.takes_end]
-        what = f"takes no end time of a jump as an input; networks that do: {', '.join(kinds)}"
-        return f"got {self.called}: model.kind {experiment.model.called} {what}"

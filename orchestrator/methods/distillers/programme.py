@@ -188,7 +188,8 @@ class Programme(DistillerKind):
 
     @kind_rule("distill.stages")
     def _settings_hold_for_a_stage(self, experiment: "Experiment") -> str | None:
-        for key in sorted(self.model_fields_set - {"kind", "stages"}):
+        # intervals may be left of a file whose stages --set has added
+        for key in sorted(self.model_fields_set - {"kind", "stages", "intervals"}):
             having = [
                 stage.method for stage in self.stages if key in type(stage.method).model_fields
             ]

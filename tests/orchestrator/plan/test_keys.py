@@ -27,6 +27,7 @@ AS_DIFFUSION = {"path.kind": "diffusion"}
 AS_DIT = {"model.kind": "dit"}
 AS_CONSISTENCY = {"distill.kind": "consistency"}
 AS_ADVERSARIAL = {"distill.kind": "adversarial", "distill.intervals": [4]}
+AS_FLOW_MAP = {"distill.kind": "flow_map"}
 AS_MATCHING = {"distill.kind": "matching", "distill.intervals": [4]}
 FOUR = {"kind": "endpoint", "intervals": [4], "teacher_steps": 20}
 AS_PROGRAMME = {"distill.kind": "programme", "distill.stages": [FOUR]}
@@ -114,6 +115,10 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "teacher.calibrate": (True, ALL, {}),
     "distill.calibrate": (True, STUDENTS, {}),
     "sampling.calibrated": (False, EVALUATION, {}),
+    "distill.form": ("mean", STUDENTS, AS_FLOW_MAP),
+    "distill.velocity": ("path", STUDENTS, {**AS_FLOW_MAP, "distill.form": "mean"}),
+    "distill.diagonal": (0.75, STUDENTS, AS_FLOW_MAP),
+    "distill.most_steps": (10, NOTHING, AS_FLOW_MAP),
     "distill.first": (1.0, STUDENTS, AS_MATCHING),
     "distill.alpha": (0.9, STUDENTS, AS_MATCHING),
     "distill.ratio": (1.02, STUDENTS, {**AS_MATCHING, "distill.alpha": 0.9}),
@@ -165,6 +170,7 @@ def keys(overrides: dict[str, object]) -> dict[str, str]:
         "student consistency",
         "student adversarial 4",
         "student matching 4",
+        "student flow_map",
     )
     four = next(stage for stage in chain if stage.label in fours)
     evaluation = plan(config).trials[0].key

@@ -71,8 +71,8 @@ def test_progressive_students_match_two_steps_of_the_one_before_whatever_the_tea
     assert experiment(kind="progressive", intervals=[8, 4]).distill.chain_text() == "16-8-4"
 
 
-def test_one_student_has_the_training_of_a_whole_chain():
-    kind = "consistency"
+@pytest.mark.parametrize("kind", ["consistency", "flow_map"])
+def test_one_student_has_the_training_of_a_whole_chain(kind):
     teacher, found = made(kind=kind, intervals=[4, 2, 1], steps=[100, 20, 3], lr=[3.0, 2.0, 1.0])
     (only,) = set(found.values())
     assert only.parents == (teacher,)
@@ -135,6 +135,16 @@ def test_matching_students_have_pairs_only_where_these_weigh():
         ),
         (
             "distill",
+            {"kind": "flow_map", "velocity": "path"},
+            'distill.velocity: got "path", expected "teacher": distill.form lagrangian asks it',
+        ),
+        (
+            "distill",
+            {"kind": "flow_map", "velocity": "path", "form": "mean", "guidance": 2.0},
+            'distill.velocity: got "path", expected "teacher": distill.guidance 2 guides a teacher',
+        ),
+        (
+            "distill",
             {"kind": "matching", "alpha": 0.0},
             "distill.alpha: got 0, expected > 0 and <= 1",
         ),
@@ -194,6 +204,7 @@ def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
     ("distill", "steps", "message"),
     [
         ({"kind": "matching"}, 2, "expected one of 1"),
+        ({"kind": "flow_map", "most_steps": 8}, 9, "most 8"),
         ({"kind": "consistency", "teacher_steps": 8}, 9, "most 8"),
     ],
 )

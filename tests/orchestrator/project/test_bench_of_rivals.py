@@ -30,7 +30,8 @@ BASE: dict[str, Any] = {
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     **{f"{path} {kind}": {"path": {"kind": path}, "distill": {"kind": kind}}
        for path in ("kac", "diffusion", "flow_matching")
-       for kind in ("endpoint", "progressive", "consistency", "matching")},
+       for kind in ("endpoint", "progressive", "consistency", "flow_map", "matching")},
+    "mean flow of the path": {"distill": {"kind": "flow_map", "form": "mean", "velocity": "path"}},
     "real images": {"distill": {"kind": "matching", "alpha": 0.9, "ratio": 1.02, "fake_steps": 3}},
     "variance preserving": {"path": {"kind": "diffusion", "schedule": "vp"}},
     "exponential signal": {"path": {"kind": "kac", "signal": "exponential"}},

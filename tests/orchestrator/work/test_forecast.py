@@ -58,7 +58,7 @@ def test_what_the_store_has_takes_no_time(tmp_path: Path):
     assert forecast.in_words(found, 2) == []
 
 
-@pytest.mark.parametrize("kind", ["endpoint", "progressive", "consistency", "matching"])
+@pytest.mark.parametrize("kind", ["endpoint", "progressive", "consistency", "flow_map", "matching"])
 def test_steps_of_every_distiller_are_timed(tmp_path: Path, kind: str):
     block = {"kind": kind, "intervals": [4, 2, 1], "teacher_steps": 8, "steps": 3, "batch_size": 16}
     space = {"space": {"sampling.steps": {"grid": [1]}}}

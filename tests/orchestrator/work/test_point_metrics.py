@@ -37,7 +37,7 @@ BASE: dict[str, Any] = {
 TEACHER = {"model": "teacher", "steps": 16, "solver": "ab2"}
 EARLY = {"steps": 1, "batch_size": 8, "lr": 1e-9}
 PATHS = ("kac", "diffusion", "flow_matching")
-DISTILLERS = ("endpoint", "progressive", "consistency", "matching")
+DISTILLERS = ("endpoint", "progressive", "consistency", "flow_map", "matching")
 
 
 def planned(**blocks: dict[str, Any]) -> Plan:
