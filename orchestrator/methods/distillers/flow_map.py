@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from orchestrator.fields.field_types import Count, Huber, Share
+from orchestrator.fields.field_types import Huber, Share
 from orchestrator.fields.rule import kind_rule
 from orchestrator.methods.distiller_kind import DistillerKind, JumpingKind, Student
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kaccore.paths import Path
     from orchestrator.settings.experiment import Experiment
 
+MOST_STEPS = 100  # with which the student is sampled
 Form = Literal["lagrangian", "mean"]
 Velocity = Literal["teacher", "path"]
 
@@ -73,9 +74,6 @@ class FlowMap(JumpingKind):
         default=0.5,
         description="Fraction of images whose jump ends where it starts, which teaches the velocity itself, 0 to 1.",
     )
-    most_steps: Count = Field(
-        default=100, description="Largest number of steps with which the student is sampled, >= 1."
-    )
     huber: Huber | None = Field(
         default=None,
         description="Scale of the pseudo-Huber loss of each coordinate, in units of the velocity, 1e-6 to 1e6; null: "
@@ -83,12 +81,12 @@ class FlowMap(JumpingKind):
     )
 
     def step_counts(self) -> Sequence[int]:
-        return range(1, self.most_steps + 1)
+        return range(1, MOST_STEPS + 1)
 
     def steps_fault(self, steps: int) -> str | None:
-        if steps <= self.most_steps:
+        if steps <= MOST_STEPS:
             return None
-        return f"expected at most {self.most_steps}, distill.most_steps"
+        return f"expected at most {MOST_STEPS}"
 
     def chain_text(self) -> str:
         return "any"

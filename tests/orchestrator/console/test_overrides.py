@@ -13,7 +13,7 @@ import yaml
 from commands import own_environment
 from test_keys import SETTINGS
 
-from kaccore.metrics.features import features_for
+from kaccore.metrics.features import features_for, second_for
 from orchestrator.console import overrides
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, make
@@ -58,7 +58,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def facts(of: experiment.Experiment) -> Facts:
     """As the commands have them, without a look at files."""
     features = features_for(of.data.name, of.evaluation.features, of.evaluation.weights)
-    return Facts(by_name(of.data, "fingerprint"), features)
+    second = second_for(of.data.name, features, of.evaluation.second)
+    return Facts(by_name(of.data, "fingerprint"), features, second)
 
 
 def dry(command: str, *texts: str, only: tuple[str, ...] = (), **blocks: Any) -> int:

@@ -118,7 +118,6 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "distill.form": ("mean", STUDENTS, AS_FLOW_MAP),
     "distill.velocity": ("path", STUDENTS, {**AS_FLOW_MAP, "distill.form": "mean"}),
     "distill.diagonal": (0.75, STUDENTS, AS_FLOW_MAP),
-    "distill.most_steps": (10, NOTHING, AS_FLOW_MAP),
     "distill.first": (1.0, STUDENTS, AS_MATCHING),
     "distill.alpha": (0.9, STUDENTS, AS_MATCHING),
     "distill.ratio": (1.02, STUDENTS, {**AS_MATCHING, "distill.alpha": 0.9}),

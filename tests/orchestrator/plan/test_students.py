@@ -204,7 +204,7 @@ def test_what_makes_no_sense_is_refused_by_key(block, settings, message):
     ("distill", "steps", "message"),
     [
         ({"kind": "matching"}, 2, "expected one of 1"),
-        ({"kind": "flow_map", "most_steps": 8}, 9, "most 8"),
+        ({"kind": "flow_map"}, 101, "most 100"),
         ({"kind": "consistency", "teacher_steps": 8}, 9, "most 8"),
     ],
 )
