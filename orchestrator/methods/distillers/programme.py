@@ -142,7 +142,7 @@ class Programme(DistillerKind):
             yield f"distill.stages.{number}", method
 
     def step_counts(self) -> Sequence[int]:
-        return list(dict.fromkeys(n for method in self.methods for n in method.step_counts()))
+        return sorted({n for method in self.methods for n in method.step_counts()}, reverse=True)
 
     def steps_fault(self, steps: int) -> str | None:
         if steps in self.step_counts():

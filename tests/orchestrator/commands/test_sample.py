@@ -31,10 +31,12 @@ def drawn(tmp_path, *arguments):
 
 
 def student(sweep, intervals):
-    """The folder of the student of so many intervals."""
+    """The folder of the student of so many intervals: 1, 2 or 4."""
     folders = (sweep.storage / "stages").iterdir()
     return next(
-        f for f in folders if f'"label": "student {intervals}"' in (f / "manifest.json").read_text()
+        f
+        for f in folders
+        if f'"label": "student adversarial {intervals}"' in (f / "manifest.json").read_text()
     )
 
 

@@ -116,7 +116,7 @@ def test_termination_stops_a_run_as_cleanly_as_an_interrupt(tmp_path):
         Status.NOT_STARTED: 2,
     }
     assert f"2 trials not started: {NOT_BEGUN}" in said and said.splitlines()[-1].startswith(
-        "1 of "
+        "2 of "
     )
 
 

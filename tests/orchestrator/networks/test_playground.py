@@ -155,15 +155,15 @@ def test_whoever_moves_the_controls_sees_other_images_at_once(played):
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(played.address)
-        four = wait_for_images(page, "student 4", "NFE 4", "seed 0")
+        four = wait_for_images(page, "student adversarial 4", "NFE 4", "seed 0")
         first = page.locator("#images img").first
         assert first.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
         assert first.evaluate("image => [image.naturalWidth, image.clientWidth]") == [8, 112]
         page.get_by_label("Steps from noise to image").press("ArrowLeft")
-        two = wait_for_images(page, "student 2", "NFE 2", "seed 0")
+        two = wait_for_images(page, "student adversarial 2", "NFE 2", "seed 0")
         for _ in range(5):
             page.get_by_label("Seed", exact=True).press("ArrowRight")
-        other = wait_for_images(page, "student 2", "seed 5")
+        other = wait_for_images(page, "student adversarial 2", "seed 5")
         page.get_by_text("teacher", exact=True).click()
         page.get_by_label("Solver").select_option("heun")
         page.get_by_label("Steps, as a number").fill("3")

@@ -224,7 +224,7 @@ def test_no_stage_and_an_element_that_is_not_there_are_refused(tmp_path):
 
 def test_a_step_count_that_no_stage_has_is_refused(tmp_path):
     (line,) = refusal(tmp_path, FILE, "sampling.steps=3")
-    assert "got 3, expected one of 1, 4, 2: a student has the step counts of distill.stages" in line
+    assert "got 3, expected one of 4, 2, 1: a student has the step counts of distill.stages" in line
 
 
 def test_each_stages_batch_divides_among_the_workers(tmp_path):

@@ -73,7 +73,7 @@ def test_a_dead_server_fails_no_sweep_and_what_is_missing_is_published_when_it_i
         "sweep": 1,
         "trial": 18,
         "teacher": 1,
-        "student": 4,
+        "student": 5,
     }
     assert {r.info.status for r in found} == {"FINISHED"}
     trial = next(r for r in found if r.data.tags["kind"] == "trial")

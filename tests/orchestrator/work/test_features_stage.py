@@ -201,9 +201,12 @@ def test_a_sweep_with_own_features_trains_them_once_and_says_how_good_they_are(t
     said = run(tmp_path, "sweep", "x.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
     kinds = {key: json.loads(m)["kind"] for key, m in manifests(tmp_path / "runs").items()}
-    assert (
-        sorted(kinds.values()) == ["evaluation"] * 2 + ["features", "reference"] + ["teacher"] * 2
-    )
+    assert sorted(kinds.values()) == [
+        *["evaluation"] * 2,
+        "features",
+        *["reference"] * 2,
+        *["teacher"] * 2,
+    ]
     (key,) = (key for key, kind in kinds.items() if kind == "features")
     assert (
         "own features: done in" in said.stdout
