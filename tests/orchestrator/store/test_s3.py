@@ -270,7 +270,7 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     assert [row["fid"] for row in rows] == ["1.0", "2.0", "3.0"]
     assert [row for row in rows if not row["mlflow_run_id"]] == []
     assert stages.main(["--storage", root, "list"]) == 0
-    assert "7 stages" in capsys.readouterr().out
+    assert "8 stages" in capsys.readouterr().out
 
     arguments = ["--count", "2", "--seed", "0"]
     for run in (f"{folder}:1", folder, f"{root}/stages/{finished.plan.trials[1].chain[-1].key}"):
