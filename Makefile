@@ -17,7 +17,7 @@ check test test-random coverage: export OMP_NUM_THREADS := 1
 .PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures clean help
 
 help:
-	@echo "make sweep    set up .venv if missing, then run the default experiment (about 5 minutes on 2 cores)"
+	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make check    lint, types and the tests that start neither Ray nor a server nor a browser"
 	@echo "make test     set up .venv if missing, then run every test (about 13 minutes on 2 cores)"
 	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"

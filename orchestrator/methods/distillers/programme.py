@@ -151,7 +151,12 @@ class Programme(DistillerKind):
         return f"expected one of {listed}: a student has the step counts of distill.stages"
 
     def chain_text(self) -> str:
-        return ", ".join(f"{method.called} {method.chain_text()}" for method in self.methods)
+        parts: list[tuple[str, list[int]]] = []  # stages of one kind that follow each other as one
+        for method in self.methods:
+            if not parts or parts[-1][0] != method.called:
+                parts.append((method.called, []))
+            parts[-1][1].extend(method.step_counts())
+        return ", ".join(f"{kind} {'-'.join(map(str, counts))}" for kind, counts in parts)
 
     def rules(self) -> Iterator[Rule]:
         yield from super().rules()

@@ -278,7 +278,7 @@ def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_swe
         assert set(data.params) >= PARAMETERS
         assert set(data.metrics) >= METRICS
         assert (data.params["intervals"], data.params["damping"], data.params["path"]) == (
-            "endpoint 20-20, pairs 10-1, adversarial 10-1, adversarial 10-2, adversarial 10-4",
+            "endpoint 20, pairs 1, adversarial 1-2-4",
             "25.0",
             "kac",
         )
