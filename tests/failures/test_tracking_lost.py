@@ -42,7 +42,8 @@ def test_what_a_killed_server_missed_is_published_when_it_is_back_once_and_with_
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     store, port = Store(tmp_path / "runs"), free_port()
     planned = plan.make(
-        loading.load(tmp_path / "x.yaml"), plan.alike(load("digits").fingerprint, "digits-cnn-v1")
+        loading.load(tmp_path / "x.yaml"),
+        plan.alike(load("digits").fingerprint, "digits-cnn-v1", "digits-resnet-v1"),
     )
     last = LeaseWatch(
         store.work(planned.trials[-1].key)
