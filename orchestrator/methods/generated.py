@@ -63,7 +63,9 @@ class GeneratedStudent(Student):
         from kaccore.distill import GeneratedDistiller
 
         losses = self.losses(path, teacher)
-        return GeneratedDistiller(path, losses, intervals=self.intervals, pairs=pairs)
+        return GeneratedDistiller(
+            path, losses, intervals=self.intervals, pairs=pairs, every=self.cycle
+        )
 
 
 class GeneratedKind(DistillerKind):

@@ -72,9 +72,7 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     model = _placed(model, group.device)
     if job.compile:
         model.compile()
-    forward = model
-    if group.world > 1:
-        forward = nn.parallel.DistributedDataParallel(model)
+    forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, building.optimiser_settings(stage), forward)
     log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
     log.resume()

@@ -16,12 +16,11 @@ from orchestrator.fields.field_types import (
 )
 from orchestrator.fields.rule import kind_rule
 from orchestrator.methods.distiller_kind import DistillerKind, Student
-from orchestrator.methods.generated import BACKWARD, AnyPairs, GeneratedKind, GeneratedStudent
+from orchestrator.methods.generated import BACKWARD, GeneratedKind, GeneratedStudent
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from kaccore.distill import Distiller
     from kaccore.distill.generated import ImageLoss
     from kaccore.paths import Path
     from orchestrator.methods.network_kind import Shaped
@@ -61,17 +60,6 @@ class MatchingStudent(GeneratedStudent):
         if self.pairs_weight:
             losses.append((self.pairs_weight, PairsLoss(self.huber)))
         return losses
-
-    def _distiller(self, path: "Path", teacher: "nn.Module", pairs: "AnyPairs") -> "Distiller":
-        from kaccore.distill import GeneratedDistiller
-
-        return GeneratedDistiller(
-            path,
-            self.losses(path, teacher),
-            intervals=self.intervals,
-            pairs=pairs,
-            every=self.fake_steps,
-        )
 
     def trained(
         self, network: "nn.Module", teacher: "nn.Module", data: "Shaped", classes: int
