@@ -59,9 +59,9 @@ cluster-test: $(READY)
 	    openssh-server rsync tini iproute2 nftables curl postgresql; }
 	$(BIN)/python -m pytest tests/cluster --durations 10
 
-# what needs neither Ray nor a server nor a browser: after each change
+# what needs neither Ray nor a server nor a browser: after each change. It waits for nothing, so two processes
 check: lint
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE)
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE) --numprocesses 2
 
 # the files, and the tests of each, in another order: make test-random SEED=7 repeats one
 test-random: $(READY)

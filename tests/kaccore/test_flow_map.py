@@ -154,19 +154,19 @@ def test_settings_that_mean_nothing_are_refused(settings, message):
         FlowMapDistiller(**{"teacher": spiral, "path": KAC, **settings})
 
 
-@pytest.mark.parametrize("form, bound", [("lagrangian", 0.25), ("mean", 0.5)])
-def test_one_student_is_near_to_the_data_in_one_jump_and_in_four(form, bound):
+@pytest.mark.parametrize("form", FORMS)
+def test_one_student_is_near_to_the_data_in_one_jump_and_in_four(form):
     teacher = teacher_of("kac")
     student = from_teacher(teacher, two_times=True)
     trained = finished(
-        training_of(student, 1200, 4e-3, ema=0.99),
+        training_of(student, 500, 6e-3, ema=0.98),
         FlowMapDistiller(teacher, KAC, form=form).loss,
         batch_size=128,
     )
     once = sample_consistency(teacher_jumps(teacher), KAC, (1000, 2), steps=1, seed=9).images
     for steps in (1, 4):
         points = sample_consistency(trained, KAC, (1000, 2), steps=steps, seed=9).images
-        assert distance(points) < bound * distance(once)
+        assert distance(points) < 0.1 * distance(once)
         assert min(shares(points)) > 0.1
 
 

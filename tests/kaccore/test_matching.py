@@ -330,7 +330,7 @@ def test_one_step_of_the_student_is_near_to_the_data_and_keeps_all_modes(kind, b
     start = finished(training_of(from_teacher(teacher), 60, 4e-3), stage.loss, batch_size=128)
     both = pair(from_teacher(start), from_teacher(teacher))
     trained = finished(
-        training_of(both, 800, 2e-3, ema=0.99), distiller(path, teacher).loss, batch_size=128
+        training_of(both, 500, 3e-3, ema=0.98), distiller(path, teacher).loss, batch_size=128
     )
     points = {name: sample(model, path, (1000, 2), steps=1, seed=9).images
               for name, model in (("teacher", teacher), ("start", start), ("trained", trained))}  # fmt: skip

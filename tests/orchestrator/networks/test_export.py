@@ -45,7 +45,7 @@ DIT = {"kind": "dit", "channels": 16, "depth": 1, "head_channels": 8, "patch": 4
 MLP = {"kind": "mlp", "channels": 16, "depth": 1}
 # One U-Net: its export takes more than twice as long as that of another network
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
-    "guided teacher": {"sampling": {"model": "teacher", "steps": 3, "solver": "ab2", "guidance": 1.5}},
+    "guided teacher": {"sampling": {"model": "teacher", "steps": 2, "solver": "ab2", "guidance": 1.5}},
     "shaped teacher on a given grid": {
         "model": MLP,
         "sampling": {"model": "teacher", "steps": 2, "times": [1.0, 0.3, 0.0], "shaping": 0.01, "solver": "rk4"},
@@ -58,7 +58,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "model": DIT, "teacher": {"label_dropout": None, "augment": 0.1}, "sampling": {"steps": 2},
     },
 }  # fmt: skip
-NFE = {"guided teacher": 6, "shaped teacher on a given grid": 8, "endpoint": 2, "progressive": 2, "consistency": 3,
+NFE = {"guided teacher": 4, "shaped teacher on a given grid": 8, "endpoint": 2, "progressive": 2, "consistency": 3,
        "matching": 1, "unlabelled, augmented": 2}  # fmt: skip
 WRITTEN_AGAIN = ("progressive", "onnx")  # over another file of this kind, whose name has no ending
 WITH_TORCH = """
@@ -245,7 +245,7 @@ def test_the_metadata_names_noise_classes_and_cost(guided):
         1.0,
     )
     assert about["class_names"] == [str(n) for n in range(10)]
-    assert (about["nfe"], about["steps"], about["sampler"]["guidance"]) == (6, 3, 1.5)
+    assert (about["nfe"], about["steps"], about["sampler"]["guidance"]) == (4, 2, 1.5)
     assert about["inputs"]["labels"]["values"] == "0 to 9, or -1 for no class"
 
 

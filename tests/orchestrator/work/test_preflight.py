@@ -160,7 +160,13 @@ def test_a_node_says_what_it_lacks():
 
 
 @pytest.mark.parametrize(
-    "command, more", [("sweep", []), ("sweep", ["--dry-run"]), ("evaluate", []), ("doctor", [])]
+    "command, more",
+    [
+        ("sweep", []),
+        ("sweep", ["--dry-run"]),
+        ("evaluate", []),
+        pytest.param("doctor", [], marks=pytest.mark.system),  # it asks the nodes of Ray
+    ],
 )
 def test_commands_refuse_what_they_would_miss_at_the_end(command, more, tmp_path):
     (tmp_path / "x.yaml").write_text(
