@@ -33,7 +33,8 @@ class Settings:
 
     `precision` "bfloat16" multiplies in bfloat16 (torch.autocast) what is stored and averaged in
     float32. Each step's gradient is the mean over `accumulate` parts of its batch, one after the
-    other: memory for one part only. Raises ValueError for another precision or accumulate < 1."""
+    other: memory for one part only. `averages`: decays of further averages of the weights, beside
+    that of decay `ema`. Raises ValueError for another precision or accumulate < 1."""
 
     steps: int
     lr: float
@@ -45,6 +46,7 @@ class Settings:
     precision: str = "float32"
     accumulate: int = 1
     restarts: int = 0
+    averages: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -80,6 +82,7 @@ class Training:
         self.model, self.settings = model, settings
         self.forward = model if forward is None else forward
         self.ema = EMA(model, settings.ema)
+        self.averages = {decay: EMA(model, decay) for decay in settings.averages}
         groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
         own_groups: Any = getattr(model, "parameter_groups", None)
         if own_groups is not None:
@@ -115,7 +118,8 @@ class Training:
                 for group in self.optimizer.param_groups:  # of each network by itself
                     nn.utils.clip_grad_norm_(group["params"], s.clip)
             self.optimizer.step()
-            self.ema.update(self.model, self.step)
+            for ema in (self.ema, *self.averages.values()):
+                ema.update(self.model, self.step)
             self.step += 1
             yield self.step, {"loss": float(loss) if self.ahead == 1 else loss, "lr": lr}
 
@@ -162,6 +166,8 @@ class Training:
         self._look()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
+        for decay, ema in self.averages.items():
+            tensors |= {f"{_average(decay)}{k}": v for k, v in ema.model.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         return tensors, {"step": self.step}
@@ -170,6 +176,8 @@ class Training:
         """Continue from what `state` returned."""
         self.model.load_state_dict(_below("model.", tensors))
         self.ema.model.load_state_dict(_below("ema.", tensors))
+        for decay, ema in self.averages.items():
+            ema.model.load_state_dict(_below(_average(decay), tensors))
         moments: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.model.parameters())
         for name, value in _below("adam.", tensors).items():
@@ -248,6 +256,11 @@ def _over_workers(forward: nn.Module, value: Tensor) -> Tensor:
         dist.all_reduce(value)
         value = value / dist.get_world_size()
     return value
+
+
+def _average(decay: float) -> str:
+    """The prefix of the weights of a further average."""
+    return f"average {decay!r}."
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -117,7 +117,8 @@ def original(
     machine.limit_threads()
     data = source.data()
     setting = config.sampling
-    model = building.trained(source.store, stage, data).to(memory_format=torch.contiguous_format)
+    model = building.trained(source.store, stage, data, setting.ema)
+    model = model.to(memory_format=torch.contiguous_format)
     times = grid_of(stage, setting)
     sampler = Sampler(
         model,

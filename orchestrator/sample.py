@@ -74,7 +74,8 @@ def _sample(args: argparse.Namespace) -> int:
         raise ConfigError([Fault("--out", "", f"{what}: {expected}")])
     sampling_choice.check_classes(source, config, data)
     _check_memory(args, config.sampling.steps, data)
-    model = animation.InputRecorder(building.trained(source.store, stage, data).to(device()))
+    trained = building.trained(source.store, stage, data, setting.ema)
+    model = animation.InputRecorder(trained.to(device()))
     numbers = range(args.count)
     labels = labels_for(stage, setting.labels, data, args.seed, numbers)
     network = model if out.suffix == ".gif" else model.network

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kaccore.distill.generated import Made, pulled
+from kaccore.distill.generated import Made
 from kaccore.guidance import Model
 from kaccore.paths import Path
-from kaccore.tensors import of_shard
+from kaccore.tensors import left_broadcast, of_shard
 
 DISCRIMINATOR = "discriminator"
+FURTHEST = 60.0  # of two scores whose slopes are told apart
 EVERY = 4  # the penalties are computed in one step of so many, at random, times so many
 
 
@@ -47,35 +48,28 @@ class AdversarialLoss:
         self.latest = latest
 
     def __call__(self, networks: Model, made: Made) -> Tensor:
-        loss = self.judge(networks, made)
-        if not made.images.requires_grad:
-            return loss
-        return loss + pulled(made.images, self.pull(networks, made))
-
-    @torch.enable_grad()
-    def pull(self, networks: Model, made: Made) -> Tensor:
-        """The gradient of the student's loss in its images (b, ...); no network's weights get any."""
-        images = made.images.detach().requires_grad_()
+        """One pass of the discriminator serves both: the score of an image depends on it alone, so
+        that the gradient in it for the student's loss is a multiple of that for the discriminator's."""
+        images = made.images
+        if images.requires_grad:
+            images = images.view_as(images)  # for a hook on what comes from here alone
         fake, real, t = self._points(made, images)
-        difference = self._scores(networks, real, t, made) - self._scores(networks, fake, t, made)
-        return torch.autograd.grad(F.softplus(difference).mean(), images)[0]
-
-    def judge(self, networks: Model, made: Made) -> Tensor:
-        """The discriminator's loss."""
-        fake, real, t = self._points(made, made.images.detach())
-        penalised = self._penalised(made)
-        if penalised:
-            fake.requires_grad_()
-            real.requires_grad_()
-        fake_scores = self._scores(networks, fake, t, made)
-        real_scores = self._scores(networks, real, t, made)
-        loss = F.softplus(fake_scores - real_scores).mean()
-        if not penalised:
+        lead = self._scores(networks, fake, t, made) - self._scores(networks, real, t, made)
+        if images.requires_grad:
+            # softplus(lead) and softplus(-lead) have the slopes s(lead) and -s(-lead), s the logistic
+            turned = -torch.exp(-lead.detach().clamp(-FURTHEST, FURTHEST))
+            images.register_hook(lambda slope: left_broadcast(turned, slope) * slope)
+        loss = F.softplus(lead).mean()
+        if not self._penalised(made):
             return loss
-        total = fake_scores.sum() + real_scores.sum()
-        slopes = torch.autograd.grad(total, (fake, real), create_graph=True)
-        squares = sum(slope.flatten(1).square().sum(1).mean() for slope in slopes)
-        return loss + EVERY * self.gamma / 2 * squares
+        return loss + EVERY * self.gamma / 2 * self._slopes(networks, fake, real, t, made)
+
+    def _slopes(self, networks: Model, fake: Tensor, real: Tensor, t: Tensor, made: Made) -> Tensor:
+        """The squared slopes of the scores at images of both kinds: the mean over the images."""
+        points = [images.detach().requires_grad_() for images in (fake, real)]
+        total = sum(self._scores(networks, images, t, made).sum() for images in points)
+        slopes = torch.autograd.grad(total, points, create_graph=True)
+        return torch.stack([slope.flatten(1).square().sum(1).mean() for slope in slopes]).sum()
 
     def _points(self, made: Made, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Points from the student's images and from real ones, both of the shard, at the same new

@@ -13,6 +13,8 @@ OFF = {
     "augment": 0.0,
     "calibrate": False,
     "calibrated": True,
+    "averages": (),
+    "ema": None,
     "logit_normal": None,
     "restarts": 0,
     "accumulate": 1,

@@ -99,6 +99,12 @@ Betas = Annotated[
     BeforeValidator(as_tuple),
     Say("two numbers, each >= 0 and < 1"),
 ]
+Averages = Annotated[
+    tuple[Fraction, ...],
+    BeforeValidator(as_tuple),
+    AfterValidator(unique),
+    Say("a list of different numbers, each >= 0 and < 1"),
+]
 LogitNormal = Annotated[
     tuple[Annotated[float, Ge(-10), Le(10)], Annotated[float, Gt(0), Le(10)]],
     BeforeValidator(as_tuple),

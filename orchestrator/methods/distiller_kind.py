@@ -52,13 +52,19 @@ class Student(Settings):
     from them.
 
     `jumps`: its network also takes the end time of each step, and it samples by jumps, in any number
-    of steps. `has_flow`: it is the velocity of a flow, under which points have a likelihood."""
+    of steps. `has_flow`: it is the velocity of a flow, under which points have a likelihood.
+    `revision`: a number to raise when a change of code changes what students of this kind learn."""
 
     jumps: ClassVar[bool] = False
     has_flow: ClassVar[bool] = True
+    revision: ClassVar[int] = 1
 
     distiller: str  # the kind of the distiller
     guidance: NotNegative = 1.0
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        return content if self.revision == 1 else {**content, "revision": self.revision}
 
     @property
     def stream(self) -> str:
@@ -200,6 +206,11 @@ class DistillerKind(Kind, Optimised):
     def trainings(self) -> "Iterator[tuple[str, DistillerKind]]":
         """The dotted key of each block with settings of training, and the block."""
         yield "distill", self
+
+    def training_of(self, steps: int) -> "tuple[str, DistillerKind]":
+        """Of `trainings` that of the student that is sampled in `steps` steps."""
+        of_steps = [(key, kind) for key, kind in self.trainings() if steps in kind.step_counts()]
+        return of_steps[-1] if of_steps else ("distill", self)
 
     def chain_text(self) -> str:
         """The distillation as text, such as 100-20-4-2-1."""

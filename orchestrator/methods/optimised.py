@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from orchestrator.fields.block import Block
-from orchestrator.fields.field_types import Count, Positive, Precision, Schedule, Whole
+from orchestrator.fields.field_types import Averages, Count, Positive, Precision, Schedule, Whole
 
 
 class Optimised(Block):
@@ -32,6 +32,11 @@ class Optimised(Block):
         default=False,
         description="Fit a tone curve after the training, which gives the network's images the pixel values of the "
         "training images; it is kept with the network, and all of its images end on it.",
+    )
+    averages: Averages = Field(
+        default=(),
+        description="Decays of further averages of the weights that the same training keeps, each >= 0 and < 1; "
+        "sampling.ema samples one of them.",
     )
     precision: Precision = Field(
         default="float32",

@@ -93,10 +93,11 @@ class Playground:
         sampling_choice.check_classes(self.run, config, self.data)
         setting = config.sampling
         labels = labels_for(stage, setting.labels, self.data, seed, range(count))
-        if stage.key not in self.loaded:
-            network = building.trained(self.run.store, stage, self.data)
-            self.loaded[stage.key] = network.to(device())
-        model = self.loaded[stage.key]
+        chosen = (stage.key, stage.average(setting.ema))
+        if chosen not in self.loaded:
+            network = building.trained(self.run.store, stage, self.data, setting.ema)
+            self.loaded[chosen] = network.to(device())
+        model = self.loaded[chosen]
         began = time.perf_counter()
         samples = draw(stage, setting, model, self.data, range(count), seed, labels)
         seconds = time.perf_counter() - began

@@ -87,7 +87,9 @@ def sampling_text(config: Experiment, stage: Stage, nfe: int) -> str:
     guidance = f"{own.guidance:g}" if built_in == 1 else f"{built_in:g}, built in"
     steps = "1 step" if own.steps == 1 else f"{own.steps} steps"
     tone = ", calibrated" if own.calibrated and stage.training_spec.optimise.calibrate else ""
-    return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}{tone}"
+    decay = stage.average(own.ema)
+    average = "" if decay is None else f", average of decay {decay:g}"
+    return f"{kind}, {steps} {solver}, NFE {nfe}, guidance {guidance}{tone}{average}"
 
 
 def origin_text(run: TrainedRun, stage: Stage) -> str:

@@ -379,7 +379,7 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
         return planned(*dict.fromkeys(every), reference=watching)
     trained = teacher if sampling.model == "teacher" else taught[sampling.steps]
     measured = EvaluationSpec(
-        sampling,
+        sampling.model_copy(update={"ema": trained.average(sampling.ema)}),
         evaluation.samples,
         tuple(evaluation.metrics),
         tuple(evaluation.diagnostics),

@@ -51,11 +51,20 @@ class Optimise:
     accumulate: int = 1
     precision: str = "float32"
     calibrate: bool = False
+    averages: tuple[float, ...] = ()
 
     @property
     def content(self) -> dict[str, Any]:
         """The settings that are hashed."""
-        return stated(asdict(self))
+        content = stated(asdict(self))
+        if "averages" in content:
+            content["averages"] = list(self.averages)
+        return content
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "Optimise":
+        """The settings that have this `content`."""
+        return cls(**{**content, "averages": tuple(content.get("averages", ()))})
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class TeacherSpec:
             "data": DataRef(**content["data"]),
             "path": PathKind.family.of_content(content["path"]),
             "model": NetworkKind.family.of_content(content["model"]),
-            "optimise": Optimise(**content["optimise"]),
+            "optimise": Optimise.of_content(content["optimise"]),
         }
         if content.get("logit_normal") is not None:  # JSON makes a list of it
             kinds["logit_normal"] = tuple(content["logit_normal"])
@@ -143,7 +152,7 @@ class StudentSpec:
         own = {key: value for key, value in content.items() if key not in shared}
         kind = DistillerKind.family[content["distiller"]].student
         student = kind.model_validate(own, strict=False)
-        optimise = Optimise(**content["optimise"])
+        optimise = Optimise.of_content(content["optimise"])
         return cls(student, optimise, content["seed"], content.get("flip", False))
 
 

@@ -33,7 +33,7 @@ FORMAT = {  # to be raised when a change of code changes the results
     "teacher": 3,
     "pairs": 1,
     "student": 3,
-    "evaluation": 3,
+    "evaluation": 4,
 }
 TRAINING = ("teacher", "student")
 CHAIN = ("teacher", "pairs", "student")  # what a worker group makes
@@ -141,6 +141,11 @@ class Stage:
     def steps(self) -> int:
         """Training steps of a teacher or student."""
         return self.training_spec.optimise.steps
+
+    def average(self, ema: float | None) -> float | None:
+        """The decay of the further average of a training stage that the setting `sampling.ema`
+        means; None: its first one, of decay `optimise.ema`."""
+        return None if ema == self.training_spec.optimise.ema else ema
 
     @property
     def jumps(self) -> bool:

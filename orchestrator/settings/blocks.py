@@ -135,6 +135,11 @@ class Sampling(Block):
         default=1.0,
         description="Classifier-free guidance scale, >= 0; 1: no guidance, the only value that a student takes.",
     )
+    ema: Fraction | None = Field(
+        default=None,
+        description="Decay of the average of the weights that is sampled: the ema or one of the averages of teacher, or "
+        "of distill; null: its ema.",
+    )
     calibrated: bool = Field(
         default=True,
         description="Let images end on the tone curve of their network, if it has one (teacher.calibrate, "

@@ -47,3 +47,8 @@ TRIALS = "trials.json"
 RESULTS, REPORT = "results.csv", "report.html"
 FIGURES, SAMPLE_GRIDS = "figures", "samples"
 ANY_PLAN = f"*/*/{PLAN}"  # below `SWEEPS`
+
+
+def average(decay: float) -> str:
+    """The file of the network with the average of the weights of this decay, beside NETWORK."""
+    return f"average-{decay!r}.safetensors"

@@ -45,10 +45,10 @@ def architecture(
     return spec.model.network(), spec.model.arguments(data) | options
 
 
-def trained(store: Store, stage: Stage, data: ImageData) -> nn.Module:
+def trained(store: Store, stage: Stage, data: ImageData, ema: float | None = None) -> nn.Module:
     """The finished network of a teacher or student, in evaluation mode on the CPU; `Calibrated` if
-    it has a tone curve."""
-    return with_weights(stage, data, finished(store, stage))
+    it has a tone curve. `ema`: the decay of the average of the weights, None: its first one."""
+    return with_weights(stage, data, finished(store, stage, ema))
 
 
 def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]) -> nn.Module:
@@ -86,9 +86,12 @@ def of_student(stage: Stage) -> Student:
     return stage.student
 
 
-def finished(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
-    """The averaged weights of a finished teacher or student, and its tone curve if it has one."""
-    return store.result(stage.key).tensors(layout.NETWORK)
+def finished(store: Store, stage: Stage, ema: float | None = None) -> dict[str, torch.Tensor]:
+    """The averaged weights of a finished teacher or student, and its tone curve if it has one;
+    `ema` as for `trained`."""
+    decay = stage.average(ema)
+    file = layout.NETWORK if decay is None else layout.average(decay)
+    return store.result(stage.key).tensors(file)
 
 
 def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:

@@ -39,7 +39,8 @@ T = TypeVar("T")
 Task = Callable[Concatenate[Stage, str, P], T]  # of a stage and the storage
 
 GRID_IMAGES = 64  # images stored of every evaluation
-REAL_SPLITS = 3  # splits of the real images, for the FID of a perfect model
+# splits of the real images, for the FID of a perfect model; wide features take seconds for each
+REAL_SPLITS, REAL_SPLITS_WIDE, WIDE = 30, 3, 512
 
 
 class Part(NamedTuple):
@@ -82,8 +83,8 @@ def sample_part(
     """Images number `first` ... `first + count - 1` of an evaluation's sampling seed number
     `replica`."""
     trained, data = stage.parents[0], data_of(stage, where)
-    model = network(storage, trained, where).to(device())
     spec = stage.evaluation_spec
+    model = network(storage, trained, where, spec.sampling.ema).to(device())
     seed = derive_seed(spec.seed, "evaluation", replica)
     indices = range(first, first + count)
     labels = labels_for(trained, spec.sampling.labels, data, seed, indices)
@@ -139,7 +140,7 @@ def score(
     per_seed = len(parts) // seeds
     groups = [parts[j * per_seed : (j + 1) * per_seed] for j in range(seeds)]
     scores = [
-        {**_compare(group, reference, data, stage), **_compare_second(group, others, stage)}
+        {**_compare(group, reference, data, stage), **_compare_second(group, others, data, stage)}
         for group in groups
     ]
     energy = torch.cat([p.energy for p in parts])
@@ -201,9 +202,7 @@ def _compare(
         features, reference, [m for m in sorted(metrics) if m in METRICS], seed, logits
     )
     if "fid" in metrics:
-        values["fid_of_real"] = perfect_model_fid(
-            reference.matrix, len(features), seed, REAL_SPLITS
-        ).mean
+        values["fid_of_real"] = _of_perfect_model(reference, parts, data, seed)
     if "fid_per_class" in metrics and parts[0].labels is not None and data.labels is not None:
         labels = torch.cat([p.labels for p in parts if p.labels is not None])
         by_class = per_class_fid(features, labels, reference.matrix, data.labels).fid
@@ -214,7 +213,7 @@ def _compare(
 
 
 def _compare_second(
-    parts: Sequence[Part], references: Sequence[Reference], stage: Stage
+    parts: Sequence[Part], references: Sequence[Reference], data: ImageData, stage: Stage
 ) -> dict[str, float]:
     """The FID of one sampling seed's images by the second features, if there are any, and that of a
     perfect model."""
@@ -222,10 +221,21 @@ def _compare_second(
     for reference in references:
         features = torch.cat([p.second for p in parts if p.second is not None])
         values["fid_second"] = compare(features, reference)["fid"]
-        values["fid_second_of_real"] = perfect_model_fid(
-            reference.matrix, len(features), stage.evaluation_spec.seed, REAL_SPLITS
-        ).mean
+        seed = stage.evaluation_spec.seed
+        values["fid_second_of_real"] = _of_perfect_model(reference, parts, data, seed)
     return values
+
+
+def _of_perfect_model(
+    reference: Reference, parts: Sequence[Part], data: ImageData, seed: int
+) -> float:
+    """The FID of a perfect model with as many images as `parts` have. If these were drawn with the
+    labels of all of the data, so are those of the perfect model."""
+    count = sum(len(part.outputs.features) for part in parts)
+    as_data = parts[0].labels is not None and count >= len(data)
+    labels = data.labels if as_data else None
+    splits = REAL_SPLITS if reference.matrix.shape[1] <= WIDE else REAL_SPLITS_WIDE
+    return perfect_model_fid(reference.matrix, count, seed, splits, labels).mean
 
 
 def _memorisation(
@@ -252,7 +262,7 @@ def _gap(
     shape = (diagnostics.GAP_SAMPLES, data.channels, data.size, data.size)
     labels = labels_for(teacher, None, data, spec.seed, range(shape[0]))
     teacher_network = network(storage, teacher, where).to(device())
-    student_network = network(storage, trained, where).to(device())
+    student_network = network(storage, trained, where, spec.sampling.ema).to(device())
     if trained.jumps:
         student_network = UniformJumps(student_network, spec.sampling.steps)
     path = building.path(teacher, data)
@@ -265,9 +275,8 @@ def _likelihood(
     if "log_likelihood" not in stage.evaluation_spec.metrics:
         return {}
     trained = stage.parents[0]
-    return point_metrics.likelihood(
-        stage, network(storage, trained, where), building.path(trained, data)
-    )
+    model = network(storage, trained, where, stage.evaluation_spec.sampling.ema)
+    return point_metrics.likelihood(stage, model, building.path(trained, data))
 
 
 @_reported
@@ -314,9 +323,9 @@ def measured_with(
 
 
 @lru_cache(maxsize=4)
-def network(storage: str, stage: Stage, where: DatasetKind) -> nn.Module:
-    """The finished network of a teacher or student, cached."""
-    return building.trained(Store(storage), stage, data_of(stage, where))
+def network(storage: str, stage: Stage, where: DatasetKind, ema: float | None = None) -> nn.Module:
+    """The finished network of a teacher or student, cached; `ema` as for `building.trained`."""
+    return building.trained(Store(storage), stage, data_of(stage, where), ema)
 
 
 def data_of(stage: Stage, where: DatasetKind) -> ImageData:

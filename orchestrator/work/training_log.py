@@ -129,18 +129,17 @@ class TrainingLog:
         return now - self.saved > 60 * self.saving.minutes
 
     def publish(
-        self, data: dict[str, int] | None = None, more: Mapping[str, Tensor] | None = None
+        self,
+        networks: Mapping[str, Mapping[str, Tensor]],
+        data: dict[str, int] | None = None,
     ) -> None:
-        """Publish the averaged weights with `more` tensors beside them, the loss curve and the
-        machine usage to the store; also the averaged weights of the best checkpoint if it is not the
-        last, and the whole state if a longer training can resume from it. `data`: the sizes of the
-        training data."""
+        """Publish the finished `networks`, by file, the loss curve and the machine usage to the
+        store; also the averaged weights of the best checkpoint if it is not the last, and the whole
+        state if a longer training can resume from it. `data`: the sizes of the training data."""
         self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
-        write_tensors(
-            gathered / layout.NETWORK,
-            {**sampled(dict(self.training.ema.model.state_dict())), **(more or {})},
-        )
+        for file, tensors in networks.items():
+            write_tensors(gathered / file, tensors)
         write_json(gathered / layout.LOSSES, self.losses)
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:

@@ -20,7 +20,7 @@ from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work import building, pairs
 from orchestrator.work.batch_loss import Group, batch_loss
 from orchestrator.work.job import Job
-from orchestrator.work.training_log import TrainingLog, reporting
+from orchestrator.work.training_log import TrainingLog, reporting, sampled
 
 
 def train_stages(job: Job) -> None:
@@ -88,19 +88,25 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
                 fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
     if group.rank == 0:
-        log.publish(dataset_info.sizes(data), _calibrated(stage, training, data))
+        log.publish(finished(stage, training, data), dataset_info.sizes(data))
     if group.world > 1:
         dist.barrier()
 
 
-def _calibrated(stage: Stage, training: Training, data: ImageData) -> dict[str, torch.Tensor]:
-    """The tone curve to keep with the weights of a finished training, if it is to have one."""
-    if not stage.training_spec.optimise.calibrate:
-        return {}
-    from orchestrator.work import calibration
+def finished(
+    stage: Stage, training: Training, data: ImageData
+) -> dict[str, dict[str, torch.Tensor]]:
+    """The networks of a finished training, by file: one for each average of the weights, with a tone
+    curve of its own if the stage is calibrated."""
+    averages = {layout.NETWORK: training.ema.model}
+    averages |= {layout.average(decay): ema.model for decay, ema in training.averages.items()}
+    networks = {file: sampled(dict(model.state_dict())) for file, model in averages.items()}
+    if stage.training_spec.optimise.calibrate:
+        from orchestrator.work import calibration
 
-    tone = calibration.fit(stage, training.ema.model, data)
-    return building.tone_tensors(tone)
+        for file, model in averages.items():
+            networks[file] |= building.tone_tensors(calibration.fit(stage, model, data))
+    return networks
 
 
 def _placed(model: nn.Module, device: torch.device) -> nn.Module:

@@ -213,6 +213,35 @@ def test_the_yardstick_falls_as_the_samples_grow_and_depends_on_its_seed_alone(d
         perfect_model_fid(features, 1)
 
 
+def test_a_perfect_model_with_the_labels_of_the_data_scores_less_on_digits(digits):
+    features = extract(digits, CNN)
+    plain = perfect_model_fid(features, 1797, splits=30)
+    with_labels = perfect_model_fid(features, 1797, splits=30, labels=digits.labels)
+    assert 0.45 < with_labels.mean / plain.mean < 0.75
+    assert with_labels.std < plain.std
+    with pytest.raises(ValueError, match="3 labels of 1797 real images"):
+        perfect_model_fid(features, 100, labels=torch.zeros(3))
+
+
+def test_the_yardstick_with_labels_is_what_a_perfect_model_with_labels_scores():
+    """Three well separated classes: a model that draws the labels of the data, in another order."""
+    width, total, trials = 5, 900, 12
+    centres = 6 * torch.randn(3, width, generator=seeded(4))
+    labels = torch.arange(total) % 3
+
+    def draw(seed: int) -> torch.Tensor:
+        return centres[labels] + torch.randn(total, width, generator=seeded(seed))
+
+    truth, guess = [], []
+    for trial in range(trials):
+        real = draw(100 + trial)
+        truth.append(frechet_distance(moments(draw(200 + trial)), moments(real)))
+        guess.append(perfect_model_fid(real, total, splits=4, labels=labels).mean)
+    spread = (np.var(truth) + np.var(guess)) ** 0.5 / trials**0.5
+    assert abs(np.mean(guess) - np.mean(truth)) < 4 * spread + 0.02 * np.mean(truth)
+    assert perfect_model_fid(real, total, splits=4).mean > 3 * np.mean(guess)
+
+
 # --- the Inception Score
 # --------------------------------------------------------------------------------------------
 

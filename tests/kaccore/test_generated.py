@@ -152,6 +152,27 @@ def test_the_student_follows_the_discriminator_and_only_its_own_weights_do():
     assert torch.allclose(critic.a.grad, expected_of_critic, atol=1e-6)
 
 
+def test_the_penalty_is_the_discriminators_alone_and_scores_far_apart_do_no_harm():
+    torch.manual_seed(0)
+    critics = {"near": Critic(0.6, -0.8), "far": Critic(3e3, -4e3)}
+    for name, critic in critics.items():
+        gradients = []
+        for gamma in (0.0, 50.0):
+            both = networks(Field(), critic)
+            both.generator.load_state_dict(teacher_of("kac").state_dict())
+            adversarial = AdversarialLoss(KAC, clean=0.3, gamma=gamma)
+            distiller = GeneratedDistiller(KAC, [(1.0, adversarial)], intervals=1)
+            total = sum(
+                distiller.loss(both, torch.ones(8, 2), None, seeded(seed)) for seed in range(12)
+            )
+            both.zero_grad()
+            total.backward()
+            assert all(p.grad.isfinite().all() for p in both.parameters())
+            gradients.append(torch.cat([p.grad.flatten() for p in both.generator.parameters()]))
+        assert torch.equal(*gradients), name
+        assert gradients[0].abs().max() > 0
+
+
 def test_the_value_is_log_2_where_the_discriminator_knows_nothing():
     adversarial = AdversarialLoss(KAC, gamma=0.0)
     both = networks(Field(), Critic(0.0, 0.0))

@@ -73,7 +73,7 @@ def towards(target: float):
 def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(
     digits, tmp_path, stops, memory_format
 ):
-    settings = Settings(steps=10, lr=2e-3, ema=0.99, warmup=3, seed=4)
+    settings = Settings(steps=10, lr=2e-3, ema=0.99, warmup=3, seed=4, averages=(0.5, 0.0))
 
     def network_here(seed: int) -> nn.Module:
         return network(seed).to(memory_format=memory_format)
@@ -100,11 +100,25 @@ def test_an_interrupted_and_restored_run_is_the_uninterrupted_one_bit_for_bit(
     expected, found = whole.state(), load_checkpoint(described)
     assert found[1] == expected[1] == {"step": 10}
     assert found[0].keys() == expected[0].keys()
-    assert {name.split(".")[0] for name in found[0]} == {"model", "ema", "adam"}
+    kinds = {name.split(".")[0].split(" ")[0] for name in found[0]}
+    assert kinds == {"model", "ema", "average", "adam"}
     different = [
         name for name, tensor in expected[0].items() if not torch.equal(tensor, found[0][name])
     ]
     assert not different
+
+
+def test_a_further_average_is_the_one_of_a_training_with_its_decay(digits):
+    common = {"steps": 6, "lr": 2e-3, "seed": 4}
+    several = Training(network(0), Settings(ema=0.99, averages=(0.5, 0.0), **common))
+    alone = Training(network(0), Settings(ema=0.5, **common))
+    for training in (several, alone):
+        dict(training.run(digit_loss(digits, 4)))
+    for average, expected in ((0.5, alone.ema.model), (0.0, several.model)):
+        pairs = zip(
+            several.averages[average].model.parameters(), expected.parameters(), strict=True
+        )
+        assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_the_run_depends_on_its_seed_and_dropout_on_the_rank(digits):

@@ -24,6 +24,8 @@ BETAS = (0.0, 0.99)  # of the discriminator's Adam
 class AdversarialStudent(GeneratedStudent):
     """A student that learns from a discriminator and from pairs."""
 
+    revision: ClassVar[int] = 2
+
     distiller: Literal["adversarial"] = "adversarial"
     weight: float
     pairs_weight: float

@@ -131,6 +131,22 @@ def _student_is_not_guided(experiment: Experiment) -> str | None:
     return f"got {describe(experiment.sampling.guidance)}, expected 1: distill.guidance sets the guidance of a student"
 
 
+@rule("sampling.ema", "sampling.model", "sampling.steps", pairing=True)
+def _average_is_kept(experiment: Experiment) -> str | None:
+    sampling = experiment.sampling
+    if sampling.ema is None:
+        return None
+    if sampling.model == "teacher":
+        place, kept = "teacher", (experiment.teacher.ema, *experiment.teacher.averages)
+    else:
+        place, method = experiment.distill.training_of(sampling.steps)
+        kept = (method.ema, *method.averages)
+    if sampling.ema in kept:
+        return None
+    listed = ", ".join(f"{decay:g}" for decay in kept)
+    return f"got {sampling.ema:g}, expected one of {listed}: {place}.ema and {place}.averages"
+
+
 @rule("sampling.times", "sampling.model", "sampling.steps")
 def _teachers_grid_fits(experiment: Experiment) -> str | None:
     times, steps = experiment.sampling.times, experiment.sampling.steps
