@@ -137,8 +137,8 @@ class Sampling(Block):
     )
     ema: Fraction | None = Field(
         default=None,
-        description="Decay of the average of the weights that is sampled: the ema or one of the averages of teacher, or "
-        "of distill; null: its ema.",
+        description="Decay of the average of the weights that is sampled: the ema or one of the averages of the "
+        "teacher or distill block; null: its ema.",
     )
     calibrated: bool = Field(
         default=True,
