@@ -67,8 +67,8 @@ class AdversarialLoss:
     def _slopes(self, networks: Model, fake: Tensor, real: Tensor, t: Tensor, made: Made) -> Tensor:
         """The squared slopes of the scores at images of both kinds: the mean over the images."""
         points = [images.detach().requires_grad_() for images in (fake, real)]
-        total = sum(self._scores(networks, images, t, made).sum() for images in points)
-        slopes = torch.autograd.grad(total, points, create_graph=True)
+        scores = [self._scores(networks, images, t, made).sum() for images in points]
+        slopes = torch.autograd.grad(scores, points, create_graph=True)
         return torch.stack([slope.flatten(1).square().sum(1).mean() for slope in slopes]).sum()
 
     def _points(self, made: Made, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

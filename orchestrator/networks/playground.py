@@ -47,7 +47,8 @@ class Playground:
         self.arguments = list(arguments)
         self.data = self.run.data()
         self.teacher = run.teacher
-        self.loaded: dict[str, nn.Module] = {}  # stage key -> network
+        # by stage key, and by decay if it is a further average of the weights
+        self.loaded: dict[tuple[str, float | None], nn.Module] = {}
         self.points = isinstance(self.data, PointData)
         self.count = MOST if self.points else COUNT  # a few points show nothing
         self.labelled = labels_for(self.teacher, None, self.data, 0, range(1)) is not None

@@ -139,7 +139,7 @@ class TrainingLog:
         self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
         for file, tensors in networks.items():
-            write_tensors(gathered / file, tensors)
+            write_tensors(gathered / file, dict(tensors))
         write_json(gathered / layout.LOSSES, self.losses)
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:
