@@ -3,9 +3,9 @@ valid.
 
 A rule is a function of the experiment, or a method of a kind that takes the experiment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ def kind_rule(*needs: str, pairing: bool = False) -> Callable[[F], F]:
 
 def rules_of(kind: Any) -> Iterator[Rule]:
     """The rules among the methods of `kind`."""
-    for name in dir(type(kind)):
-        method = getattr(type(kind), name, None)
-        if callable(method) and hasattr(method, MARK):
-            needs, pairing = getattr(method, MARK)
-            yield Rule(needs, partial(method, kind), pairing)
+    for method in _marked(type(kind)):
+        needs, pairing = getattr(method, MARK)
+        yield Rule(needs, partial(method, kind), pairing)
+
+
+@cache
+def _marked(kind: Hashable) -> tuple[Callable[..., Any], ...]:
+    """The methods of a class that are rules."""
+    methods = [getattr(kind, name, None) for name in dir(kind)]
+    return tuple(m for m in methods if callable(m) and hasattr(m, MARK))
