@@ -3,7 +3,7 @@ valid.
 
 A rule is a function of the experiment, or a method of a kind that takes the experiment."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,7 +52,7 @@ def kind_rule(*needs: str, pairing: bool = False) -> Callable[[F], F]:
     return mark
 
 
-def rules_of(kind: Any) -> Iterator[Rule]:
+def rules_of(kind: object) -> Iterator[Rule]:
     """The rules among the methods of `kind`."""
     for method in _marked(type(kind)):
         needs, pairing = getattr(method, MARK)
@@ -60,7 +60,7 @@ def rules_of(kind: Any) -> Iterator[Rule]:
 
 
 @cache
-def _marked(kind: Hashable) -> tuple[Callable[..., Any], ...]:
+def _marked(kind: type) -> tuple[Callable[..., Any], ...]:
     """The methods of a class that are rules."""
     methods = [getattr(kind, name, None) for name in dir(kind)]
     return tuple(m for m in methods if callable(m) and hasattr(m, MARK))
