@@ -22,12 +22,14 @@ class TrajectorySummary:
     late_energy            the part with t in [0, 1/2], near the data
     max_speed              the largest abs(velocity) of any coordinate at any evaluation
     light_cone_violations  the share of (evaluation, coordinate) pairs above the bound; None where there is no bound
+    reach                  the largest abs(coordinate) at its end, before any tone curve; None where it is not kept
     """
 
     early_energy: Tensor
     late_energy: Tensor
     max_speed: Tensor
     light_cone_violations: Tensor | None
+    reach: Tensor | None = None
 
     @classmethod
     def join(cls, parts: "list[TrajectorySummary]") -> "TrajectorySummary":
@@ -35,21 +37,24 @@ class TrajectorySummary:
         violations = [
             part.light_cone_violations for part in parts if part.light_cone_violations is not None
         ]
+        reaches = [part.reach for part in parts if part.reach is not None]
         return cls(
             torch.cat([part.early_energy for part in parts]),
             torch.cat([part.late_energy for part in parts]),
             torch.cat([part.max_speed for part in parts]),
             torch.cat(violations) if violations else None,
+            torch.cat(reaches) if reaches else None,
         )
 
     def first(self, count: int) -> "TrajectorySummary":
         """The summary of the first `count` images, on the CPU."""
-        violations = self.light_cone_violations
+        violations, reach = self.light_cone_violations, self.reach
         return TrajectorySummary(
             self.early_energy[:count].cpu(),
             self.late_energy[:count].cpu(),
             self.max_speed[:count].cpu(),
             None if violations is None else violations[:count].cpu(),
+            None if reach is None else reach[:count].cpu(),
         )
 
 

@@ -5,7 +5,7 @@ for, on the batch size or on the device that made the others."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -154,8 +154,10 @@ def _draw_batch(
         labels = torch.cat([labels, labels[-1:].expand(padding)]).to(device)
     drawn = draw(x, labels, [*indices, *[indices[-1]] * padding])
     images = drawn.images[:count].float()
+    summary = drawn.trajectory and drawn.trajectory.first(count)
+    if summary is not None:
+        summary = replace(summary, reach=images.flatten(1).abs().amax(1).cpu())
     tone = tone_of(model)
     if tone is not None:
         images = tone(images)
-    return Samples(images.cpu(), drawn.nfe, drawn.kinetic_path_energy[:count].cpu(),
-                   drawn.trajectory and drawn.trajectory.first(count))  # fmt: skip
+    return Samples(images.cpu(), drawn.nfe, drawn.kinetic_path_energy[:count].cpu(), summary)

@@ -121,8 +121,10 @@ def to_uint8(images: Tensor) -> Tensor:
     if not images.is_floating_point():
         raise ValueError(f"images are {images.dtype}; expected floats in [-1, 1]")
     if images.isnan().any():
+        broken = int(images.isnan().reshape(len(images) if images.ndim else 1, -1).any(1).sum())
         raise ValueError(
-            "images contain NaN: their sampling diverged; use more steps or a smaller learning rate"
+            f"{broken} of {len(images) if images.ndim else 1} images contain NaN: their sampling diverged; "
+            "use more steps or a smaller learning rate"
         )
     # Half precision cannot represent all pixel values near 255.
     return (images.to(torch.float32) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -54,7 +54,7 @@ def kind_rule(*needs: str, pairing: bool = False) -> Callable[[F], F]:
 
 def rules_of(kind: object) -> Iterator[Rule]:
     """The rules among the methods of `kind`."""
-    for method in _marked(type(kind)):
+    for method in _marked(type(kind)):  # type: ignore[arg-type]  # mypy: a class is no Hashable
         needs, pairing = getattr(method, MARK)
         yield Rule(needs, partial(method, kind), pairing)
 

@@ -23,11 +23,15 @@ GAP_SAMPLES = 256
 GAP_SUBSTEPS = 32
 TRAINING_IMAGES = 50_000  # samples are compared with at most this many, the first ones
 NEAREST_SHOWN = 16
+FAR = 1.5  # pixels of data lie in [-1, 1], and a sound network's images end within a few tenths of it
 
 
-def of_trajectories(energy: Tensor, summary: TrajectorySummary) -> dict[str, float]:
-    """The kinetic path energy in total, early and late, the largest velocity of a coordinate, and the
-    number of light cone violations, which is left out for a path without a speed limit."""
+def of_trajectories(
+    energy: Tensor, summary: TrajectorySummary, bounded: bool
+) -> dict[str, float]:
+    """The kinetic path energy in total, early and late; the largest velocity of a coordinate; the
+    share of light cone violations, which is left out for a path without a speed limit; and, if
+    images are `bounded`, the share of those with a pixel beyond FAR before they are clamped."""
     values = {
         "kinetic_path_energy": float(energy.mean()),
         "kinetic_path_energy_early": float(summary.early_energy.mean()),
@@ -36,6 +40,8 @@ def of_trajectories(energy: Tensor, summary: TrajectorySummary) -> dict[str, flo
     }
     if summary.light_cone_violations is not None:
         values["light_cone_violations"] = float(summary.light_cone_violations.mean())
+    if bounded and summary.reach is not None:
+        values["out_of_range_fraction"] = float((summary.reach > FAR).float().mean())
     return values
 
 

@@ -154,7 +154,9 @@ def score(
         **({"calibrated": 1} if _calibrated(stage) else {}),
         "seconds_per_image": sum(p.seconds for p in parts) / (spec.samples * seeds),
         **diagnostics.of_trajectories(
-            energy, TrajectorySummary.join([p.trajectory for p in parts])
+            energy,
+            TrajectorySummary.join([p.trajectory for p in parts]),
+            bounded=not isinstance(data, PointData),
         ),
         **_memorisation(parts, energy, images, data, gathered),
         **_gap(stage, storage, where, data, gathered),

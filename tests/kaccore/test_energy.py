@@ -10,6 +10,7 @@ from kaccore.process import KacProcess
 from kaccore.sampling import prior_images, sample
 from kaccore.shaping import ShapedVelocity
 from kaccore.solvers import EVALUATIONS, SOLVERS, uniform_times
+from kaccore.tone import Calibrated, ToneCurve
 
 KAC = KacPath(KacProcess(25.0, 2.0), clock="quadratic")
 SHAPE = (3, 1, 2, 2)
@@ -100,6 +101,21 @@ def test_an_exact_field_keeps_the_light_cone_of_its_guidance(clock, guidance):
     assert result.trajectory.max_speed.max() <= light_cone_bound(path, guidance) * 1.0001
     if guidance == 3.0:  # and does leave that of no guidance
         assert result.trajectory.max_speed.max() > light_cone_bound(path)
+
+
+def test_where_images_end_is_kept_before_the_tone_curve():
+    far = drawn(lambda x, t, labels: -3.0 * torch.ones_like(x), KAC)
+    assert torch.equal(far.trajectory.reach, far.images.flatten(1).abs().amax(1))
+    assert far.trajectory.reach.min() > 2
+    rows = torch.tensor([[-1.0, 1.0]]).expand(far.images.shape[1], 2)
+
+    class Field(torch.nn.Module):
+        def forward(self, x, t, labels=None):
+            return -3.0 * torch.ones_like(x)
+
+    toned = drawn(Calibrated(Field(), ToneCurve(rows, rows)), KAC)
+    assert toned.images.abs().max() <= 1
+    assert torch.equal(toned.trajectory.reach, far.trajectory.reach)
 
 
 def test_the_bound_grows_with_guidance_and_is_infinite_where_there_is_no_light_cone():
