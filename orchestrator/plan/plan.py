@@ -85,7 +85,8 @@ class Trial:
         """The swept settings in short, for display."""
         if not self.own_overrides:
             return self.config.name
-        return ", ".join(f"{short_key(key)} {value}" for key, value in self.own_overrides.items())
+        values = {key: programme(value) or value for key, value in self.own_overrides.items()}
+        return ", ".join(f"{short_key(key)} {value}" for key, value in values.items())
 
     @property
     def own_overrides(self) -> dict[str, Any]:
@@ -280,11 +281,23 @@ def short_key(key: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """A swept value for display: text unchanged, numbers with four digits, lists and null as YAML
-    writes them."""
+    """A swept value for display: text unchanged, numbers with four digits, a programme of distillers
+    in short, other lists and null as YAML writes them."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else programme(value) or json.dumps(value)
+
+
+def programme(value: Any) -> str:
+    """A swept list of the stages of a programme in short, such as pairs 1 > adversarial 1; empty for
+    another value."""
+    stages = value if isinstance(value, (list, tuple)) else ()
+    if not stages or not all(isinstance(stage, Mapping) and "kind" in stage for stage in stages):
+        return ""
+    return " > ".join(
+        " ".join([stage["kind"], "-".join(map(str, stage.get("intervals", ())))]).rstrip()
+        for stage in stages
+    )
 
 
 def skipped_lines(plan: Plan) -> list[str]:

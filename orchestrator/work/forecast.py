@@ -61,7 +61,7 @@ def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> For
     data = {s.key: _shaped(t.facts.data) for t in reversed(plan.trials) for s in t.chain}
     counts = {stage.key: _count(stage, data[stage.key]) for stage in training}
     parameters = max(counts.values(), default=0)
-    state = max((counts[s.key] * BYTES[s.kind] for s in training), default=0)
+    state = max((counts[s.key] * _bytes_per_weight(s) for s in training), default=0)
     if not missing:
         return Forecast(parameters, state, 0, 0.0, None)
     torch.set_num_threads(max(1, int(plan.experiment.cluster.cpus_per_worker)))
@@ -92,6 +92,11 @@ def forecast(plan: Plan, store: Store, at_once: int, copies: float = 1.0) -> For
     if large:
         return Forecast(parameters, state, 0, seconds, mean_step, total * _rate(), _rate())
     return Forecast(parameters, state, _peak_bytes() + MOMENTS * parameters, seconds, mean_step)
+
+
+def _bytes_per_weight(stage: Stage) -> int:
+    """The memory of a worker for each weight of the network that it trains, in bytes."""
+    return BYTES[stage.kind] + 4 * len(stage.training_spec.optimise.averages)
 
 
 @lru_cache(maxsize=8)
