@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from orchestrator.plan import plan_file
+from orchestrator.plan import cost, plan_file
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
 from orchestrator.store import layout
@@ -41,8 +41,9 @@ MEASURES = (
 
 NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
-# by a second extractor; the last columns of results.csv
+# the last columns of results.csv: by a second extractor, and what training took
 SECOND = ("fid_second", "fid_second_features")
+TRAINING_NFE = "training_nfe"
 
 
 @dataclass(frozen=True)
@@ -357,6 +358,7 @@ class Records:
                     "samples": self._samples(trial) if measured else "",
                     "error": ending.error,
                     **{k: measured.get(k, "") for k in SECOND},
+                    TRAINING_NFE: round(cost.with_parents(trial.chain[-1])),
                 }
             )
         return rows

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.plan import cost
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
@@ -252,5 +253,6 @@ def run_parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
     values["intervals"] = trial.config.distill.chain_text()
     if "nfe" in measured:
         values["nfe"] = measured["nfe"]
+    values["training_nfe"] = round(cost.with_parents(trial.chain[-1]))
     values |= {k: v for k, v in trial.overrides.items() if k not in HEADLINE.values()}
     return values | {"model": trial.config.sampling.model, "steps": trial.config.sampling.steps}

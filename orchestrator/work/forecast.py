@@ -19,6 +19,7 @@ from kaccore.distill import Pairs
 from kaccore.ema import EMA
 from kaccore.solvers import EVALUATIONS
 from orchestrator.host import machine
+from orchestrator.plan import cost
 from orchestrator.plan.data import DatasetInfo, as_images
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
@@ -33,7 +34,6 @@ START_SECONDS = 40.0  # start of Ray and of a worker group, for any sweep
 MOMENTS = 8
 # bytes per parameter: weight, gradient, average, two moments; for a student also its teacher
 BYTES = {"teacher": 20, "student": 24}
-BACKWARD = 3  # cost of a forward and a backward pass, in forward passes
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def _timed(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, flo
     by_cost: dict[str, float] = {}
     by_stage: dict[str, float] = {}
     for stage in stages:
-        cost = _cost_key(stage, data[stage.key])
-        if cost not in by_cost:
-            by_cost[cost] = _step_seconds(stage, data[stage.key])
-        by_stage[stage.key] = by_cost[cost]
+        alike = _cost_key(stage, data[stage.key])
+        if alike not in by_cost:
+            by_cost[alike] = _step_seconds(stage, data[stage.key])
+        by_stage[stage.key] = by_cost[alike]
     return by_stage
 
 
@@ -139,14 +139,8 @@ def _counted(stages: Iterable[Stage], data: dict[str, ImageData]) -> dict[str, f
     for stage in stages:
         batch_size = stage.training_spec.optimise.batch_size
         operations = _operations(stage.teacher, data[stage.key])
-        seconds[stage.key] = batch_size * passes(stage) * operations / _rate()
+        seconds[stage.key] = batch_size * cost.passes(stage) * operations / _rate()
     return seconds
-
-
-def passes(stage: Stage) -> float:
-    """The cost of a training step of `stage` for each image, in forward passes of the network; a
-    backward pass counts as two."""
-    return BACKWARD + (0 if stage.student is None else stage.student.passes(EVALUATIONS))
 
 
 def _operations(teacher: Stage, data: ImageData) -> float:
@@ -224,9 +218,7 @@ def _blank_pairs(data: ImageData) -> Pairs:
 def _pairs_evaluations(stage: Stage) -> float:
     """The number of network evaluations, of TIMED_IMAGES images each, that draw the pairs of
     `stage`."""
-    pairs = stage.pairs_spec.pairs
-    guided = 2 if pairs.guidance != 1 else 1
-    return pairs.count / TIMED_IMAGES * pairs.steps * EVALUATIONS[pairs.solver] * guided
+    return cost.evaluations(stage) / TIMED_IMAGES
 
 
 def _evaluations(trial: Trial) -> float:
