@@ -25,16 +25,22 @@ EVERY = 4  # the penalties are computed in one step of so many, at random, times
 
 
 class AdversarialLoss:
-    """The loss of a student and of the network `DISCRIMINATOR` beside it, which learns in the same
-    step.
+    """The loss of a student and of the discriminator beside it, which learns in the same step.
 
-    `gamma` >= 0 weights the gradient penalties; `clean` in [0, 1] is the share of images without
-    noise; `latest` in (0, 1] the latest time. The value is the discriminator's loss, log 2 where it
-    cannot tell the images apart: the student's part adds its gradient and zero. Raises ValueError
-    outside of the ranges."""
+    `network`: its name among the networks, or ENCODER_OF and the name of another network, whose
+    features in the middle are then the discriminator (SiDA). `gamma` >= 0 weights the gradient
+    penalties; `clean` in [0, 1] is the share of images without noise; `latest` in (0, 1] the latest
+    time. The value is the discriminator's loss, log 2 where it cannot tell the images apart: the
+    student's part adds its gradient and zero. Raises ValueError outside of the ranges."""
 
     def __init__(
-        self, path: Path, *, gamma: float = 0.02, clean: float = 0.3, latest: float = 0.7
+        self,
+        path: Path,
+        *,
+        gamma: float = 0.02,
+        clean: float = 0.3,
+        latest: float = 0.7,
+        network: str = DISCRIMINATOR,
     ) -> None:
         if gamma < 0:
             raise ValueError(f"gamma = {gamma}: expected >= 0")
@@ -46,6 +52,7 @@ class AdversarialLoss:
         self.gamma = gamma
         self.clean = clean
         self.latest = latest
+        self.network = network
 
     def __call__(self, networks: Model, made: Made) -> Tensor:
         """One pass of the discriminator serves both: the score of an image depends on it alone, so
@@ -84,7 +91,7 @@ class AdversarialLoss:
         return fake, real, t
 
     def _scores(self, networks: Model, x: Tensor, t: Tensor, made: Made) -> Tensor:
-        return networks(x, t, made.own_labels, network=DISCRIMINATOR)
+        return networks(x, t, made.own_labels, network=self.network)
 
     def _penalised(self, made: Made) -> bool:
         if self.gamma == 0:

@@ -26,10 +26,14 @@ RESTING = (
 )
 
 
+ENCODER_OF = "encoder of "  # before the name of a network: a score (B,) from the middle of it
+
+
 class StudentAndOthers(nn.Module):
     """A student, and the networks that are trained beside it, by name.
 
-    Called as (x, t, labels) it is the student's velocity; `network` calls another one. `optimise`:
+    Called as (x, t, labels) it is the student's velocity; `network` calls another one, or the mean
+    of its features in the middle (ENCODER_OF), for which it has `encode`. `optimise`:
     for a name, what its optimiser does otherwise: "lr", a factor on the learning rate, and "betas"
     of Adam. `rests`: in some steps the student's gradient is zero, and it is not to be trained in
     these; see `Training`."""
@@ -55,6 +59,9 @@ class StudentAndOthers(nn.Module):
         if network == RESTING:
             weights = getattr(self, STUDENT).parameters()
             return 0.0 * torch.stack([parameter.sum() for parameter in weights]).sum()
+        if network.startswith(ENCODER_OF):
+            features: Tensor = getattr(self, network.removeprefix(ENCODER_OF)).encode(x, t, labels)
+            return features.flatten(1).mean(1)
         return getattr(self, network)(x, t, labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -80,13 +80,26 @@ class DiT(nn.Module):
         end = None if end is None else per_image(end, x)
         emb = F.silu(self.embed(per_image(t, x), labels, end, augment))
         patches = F.pixel_unshuffle(x, self.patch)
-        h = self.enter(patches.flatten(2).transpose(1, 2)) + self.positions
+        h = self._tokens(patches)
         for block in self.blocks:
             h = block(h, emb)
         h = self.leave(self.leave_norm(h, emb))
         return F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch).to(
             x.dtype
         )
+
+    def encode(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The tokens after the first half of the blocks, rounded up: (B, ...). A
+        discriminator may be read from it."""
+        emb = F.silu(self.embed(per_image(t, x), labels))
+        h = self._tokens(F.pixel_unshuffle(x, self.patch))
+        for block in self.blocks[: -(-len(self.blocks) // 2)]:
+            h = block(h, emb)
+        return h
+
+    def _tokens(self, patches: Tensor) -> Tensor:
+        tokens: Tensor = self.enter(patches.flatten(2).transpose(1, 2))
+        return tokens + self.positions
 
 
 class Block(nn.Module):

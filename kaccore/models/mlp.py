@@ -52,17 +52,30 @@ class MLP(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, labels: Tensor | None = None, end: Tensor | float | None = None
     ) -> Tensor:
+        end = None if end is None else per_image(end, x)
+        emb = F.silu(self.embed(per_image(t, x), labels, end))
+        h = self._entered(x)
+        for block in self.blocks:
+            h = block(h, emb)
+        return self.leave(F.silu(h)).reshape(x.shape).to(x.dtype)
+
+    def encode(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The features after the first half of the blocks, rounded up: (B, ...). A
+        discriminator may be read from it."""
+        emb = F.silu(self.embed(per_image(t, x), labels))
+        h = self._entered(x)
+        for block in self.blocks[: -(-len(self.blocks) // 2)]:
+            h = block(h, emb)
+        return h
+
+    def _entered(self, x: Tensor) -> Tensor:
         flat = x.flatten(1)
         if flat.shape[1] != self.dimension:
             raise ValueError(
                 f"x of shape {tuple(x.shape)}: expected (B, ...) with {self.dimension} numbers each"
             )
-        end = None if end is None else per_image(end, x)
-        emb = F.silu(self.embed(per_image(t, x), labels, end))
-        h = self.enter(torch.cat([flat, waves(flat)], dim=1))
-        for block in self.blocks:
-            h = block(h, emb)
-        return self.leave(F.silu(h)).reshape(x.shape).to(x.dtype)
+        h: Tensor = self.enter(torch.cat([flat, waves(flat)], dim=1))
+        return h
 
 
 class Block(nn.Module):

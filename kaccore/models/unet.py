@@ -116,6 +116,18 @@ class UNet(nn.Module):
     ) -> Tensor:
         end = None if end is None else per_image(end, x)
         emb = F.silu(self.embed(per_image(t, x), labels, end, augment))
+        h, skips = self._way_in(x, emb)
+        for block in self.up:
+            h = block(h if block.place == "up" else torch.cat([h, skips.pop()], dim=1), emb)
+        return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), self.patch).to(x.dtype)
+
+    def encode(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The features of the middle, between the ways down and up: (B, ...). A
+        discriminator may be read from it."""
+        return self._way_in(x, F.silu(self.embed(per_image(t, x), labels)))[0]
+
+    def _way_in(self, x: Tensor, emb: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The features of the middle, and what the way up takes from the way down."""
         h = self.enter(F.pixel_unshuffle(x, self.patch))
         skips = [h]
         for block in self.down:
@@ -123,9 +135,7 @@ class UNet(nn.Module):
             skips.append(h)
         for block in self.middle:
             h = block(h, emb)
-        for block in self.up:
-            h = block(h if block.place == "up" else torch.cat([h, skips.pop()], dim=1), emb)
-        return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), self.patch).to(x.dtype)
+        return h, skips
 
 
 def way_down(

@@ -24,6 +24,7 @@ OFF = {
     "gamma": 0.0,
     "shaping": 0.0,
     "huber": None,
+    "adversarial": 0.0,
 }
 
 

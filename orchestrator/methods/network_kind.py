@@ -29,11 +29,13 @@ class NetworkKind(Kind):
     `takes_points`: whether it is for points in the plane, which have no neighbouring pixels.
     `takes_augmentation`: whether it can take the augmentation of an image as an input
     (`augment_dim`). `takes_end`: whether it can take the end time of a jump as an input
-    (`two_times`)."""
+    (`two_times`). `encodes`: whether it has `encode(x, t, labels)`, the features in its middle
+    (B, ...)."""
 
     takes_points: ClassVar[bool] = False
     takes_augmentation: ClassVar[bool] = True
     takes_end: ClassVar[bool] = True
+    encodes: ClassVar[bool] = False
 
     kind: str
     channels: Count = Field(

@@ -16,17 +16,20 @@ from distill_cases import (
     shares,
     teacher_of,
     training_of,
+    waves,
 )  # fmt: skip
 from torch import Tensor, nn
 
 from kaccore.distill import (
+    AdversarialLoss,
     EndpointDistiller,
     GeneratedDistiller,
     MatchingLoss,
     StudentAndOthers,
 )
-from kaccore.distill.generated import STUDENT, Made
+from kaccore.distill.generated import ENCODER_OF, STUDENT, Made
 from kaccore.distill.matching import FAKE
+from kaccore.models import MLP, DiT, UNet
 from kaccore.paths import FlowMatchingPath
 from kaccore.sampling import sample
 from kaccore.tensors import ALL
@@ -316,6 +319,77 @@ def test_wrapped_for_data_parallel_training_both_get_the_same_gradients(tmp_path
             assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     finally:
         dist.destroy_process_group()
+
+
+# --- the fake field's encoder as a discriminator
+
+
+class Encoding(Field):
+    """A field whose features in the middle are those before its last layer."""
+
+    def encode(self, x, t, labels=None):
+        return self.middle(self.enter(torch.cat([x, waves(t)], dim=1)))
+
+
+def test_the_encoders_score_is_the_mean_of_its_features_and_both_networks_learn_from_it():
+    torch.manual_seed(3)
+    student, fake = Field(), Encoding()
+    both = pair(student, fake)
+    loss = AdversarialLoss(KAC, gamma=0.0, clean=1.0, network=f"{ENCODER_OF}{FAKE}")
+    real = torch.randn(32, 2, generator=seeded(2))
+    GeneratedDistiller(KAC, [(1.0, loss)], intervals=1).loss(both, real, None, seeded(1)).backward()
+    z = KAC.prior((32, 2), seeded(1))
+    images, now = z - student(z, torch.ones(32)), torch.zeros(32)
+    lead = fake.encode(images, now).mean(1) - fake.encode(real, now).mean(1)
+    for network, sign in ((student, -1), (fake, 1)):
+        wanted = torch.autograd.grad(
+            nn.functional.softplus(sign * lead).mean(), list(network.parameters()),
+            retain_graph=True, allow_unused=True,
+        )  # fmt: skip
+        for parameter, gradient in zip(network.parameters(), wanted, strict=True):
+            if gradient is None:  # the last layer has no part in it
+                assert parameter.grad is None
+            else:
+                assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_with_an_encoder_the_student_rests_as_without(every):
+    torch.manual_seed(0)
+    teacher, student, fake = Field(), Field(), Encoding()
+    both = StudentAndOthers(student, {FAKE: fake}, rests=every > 1)
+    losses = [
+        (1.0, MatchingLoss(KAC, teacher)),
+        (0.1, AdversarialLoss(KAC, gamma=0.0, network=f"{ENCODER_OF}{FAKE}")),
+    ]
+    joined = GeneratedDistiller(KAC, losses, intervals=1, every=every)
+    training = Training(both, Settings(12, 1e-3, 0.9))
+    before = weights(student)
+    moved = []
+    for _ in training.run(lambda m, step: joined.loss(m, torch.randn(16, 2), None, seeded(step))):
+        moved.append(not torch.equal(weights(student), before))
+        before = weights(student)
+    assert (sum(moved) == 12) if every == 1 else (0 < sum(moved) < 12)
+
+
+@pytest.mark.parametrize("network", [
+    UNet(8, 1, channels=16, multipliers=(1, 2), blocks=1, classes=3),
+    DiT(8, 1, channels=16, depth=3, heads=2, patch=4, classes=3),
+    MLP(64, channels=16, classes=3),
+], ids=["unet", "dit", "mlp"])  # fmt: skip
+def test_networks_have_features_in_their_middle(network):
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x, t, labels = torch.randn(5, 1, 8, 8), torch.rand(5), torch.tensor([0, 1, 2, 0, -1])
+    features = network.encode(x, t, labels)
+    assert len(features) == 5 and features[0].numel() > 1
+    for changed in ((x + 1, t, labels), (x, 1 - t, labels), (x, t, labels.roll(1))):
+        assert not torch.allclose(features, network.encode(*changed))
+    seen = []
+    for module in network.modules():
+        module.register_forward_hook(lambda m, i, o: seen.append(o))
+    network(x, t, labels)
+    assert any(isinstance(o, torch.Tensor) and torch.equal(o, features) for o in seen)
 
 
 # --- training

@@ -39,6 +39,7 @@ class MatchingStudent(GeneratedStudent):
     fake_steps: int
     fake_rate: float
     betas: tuple[float, float]
+    adversarial: float = 0.0
 
     @property
     def cycle(self) -> int:
@@ -47,18 +48,26 @@ class MatchingStudent(GeneratedStudent):
     def passes(self, evaluations: dict[str, int]) -> float:
         # the fake field learns in each step; where the student does, the gradient also goes back
         # through both fields to its images
-        learning = super().passes(evaluations) + BACKWARD + 2 + 2 * self.guided_evaluations
-        resting = self.intervals
+        encoder = BACKWARD if self.adversarial else 0  # half a network, of images of two kinds
+        learning = (
+            super().passes(evaluations) + BACKWARD + 2 + 2 * self.guided_evaluations + encoder
+        )
+        resting = self.intervals + encoder
         return resting + (learning - resting) / self.fake_steps
 
     def losses(self, path: "Path", teacher: "nn.Module") -> "list[tuple[float, ImageLoss]]":
-        from kaccore.distill import MatchingLoss, PairsLoss
+        from kaccore.distill import AdversarialLoss, MatchingLoss, PairsLoss
+        from kaccore.distill.generated import ENCODER_OF
+        from kaccore.distill.matching import FAKE
 
         settings = {name: getattr(self, name) for name in ("first", "alpha", "ratio", "earliest")}
         matching = MatchingLoss(path, teacher, guidance=self.guidance, **settings)
         losses: list[tuple[float, ImageLoss]] = [(1.0, matching)]
         if self.pairs_weight:
             losses.append((self.pairs_weight, PairsLoss(self.huber)))
+        if self.adversarial:
+            encoder = AdversarialLoss(path, gamma=0.0, network=f"{ENCODER_OF}{FAKE}")
+            losses.append((self.adversarial, encoder))
         return losses
 
     def trained(
@@ -69,8 +78,9 @@ class MatchingStudent(GeneratedStudent):
         from kaccore.distill import StudentAndOthers
         from kaccore.distill.generated import STUDENT
         from kaccore.distill.matching import FAKE
+        from kaccore.tone import without_tone
 
-        fake = copy.deepcopy(teacher).train().requires_grad_()
+        fake = copy.deepcopy(without_tone(teacher)).train().requires_grad_()
         own: dict[str, Any] = {"betas": self.betas}
         optimise = {STUDENT: own, FAKE: {**own, "lr": self.fake_rate}}
         return StudentAndOthers(network, {FAKE: fake}, optimise, rests=self.fake_steps > 1)
@@ -123,9 +133,24 @@ class Matching(GeneratedKind):
         description="Decays of Adam's averages of the gradient and of its square, each >= 0 and < 1.",
     )
 
+    adversarial: NotNegative = Field(
+        default=0.0,
+        description="Weight of a discriminator whose score is the mean of the features in the middle of the fake "
+        "field (SiDA, arXiv 2410.14919), >= 0; 0: none.",
+    )
+
     @property
     def on_pairs(self) -> bool:
         return self.pairs_weight > 0
+
+    @kind_rule("distill.adversarial", "model.kind")
+    def _fake_field_has_an_encoder(self, experiment: "Experiment") -> str | None:
+        model = experiment.model
+        if not self.adversarial or model.encodes:
+            return None
+        kinds = [kind.name_of() for kind in type(model).family if kind.encodes]
+        what = f"model.kind {model.called} has no features in its middle; networks that do"
+        return f"got {self.adversarial:g}, expected 0: {what}: {', '.join(kinds)}"
 
     @kind_rule("distill.alpha")
     def _some_images_are_the_students(self, experiment: "Experiment") -> str | None:

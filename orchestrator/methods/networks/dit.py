@@ -1,6 +1,6 @@
 """The diffusion transformer (arXiv 2212.09748)."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 @NetworkKind.family.register
 class DiT(ImageNetworkKind):
     """DiT: a transformer over patches of pixels."""
+
+    encodes: ClassVar[bool] = True
 
     kind: Literal["dit"] = "dit"
     depth: Count = Field(default=4, description="Transformer blocks, >= 1.")

@@ -18,6 +18,8 @@ class MLP(NetworkKind):
     takes_points: ClassVar[bool] = True
     takes_augmentation: ClassVar[bool] = False
 
+    encodes: ClassVar[bool] = True
+
     kind: Literal["mlp"] = "mlp"
     depth: Count = Field(default=4, description="Hidden layers, >= 1.")
 

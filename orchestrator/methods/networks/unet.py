@@ -23,6 +23,8 @@ class UNet(ImageNetworkKind):
 
     is_default: ClassVar[bool] = True
 
+    encodes: ClassVar[bool] = True
+
     kind: Literal["unet"] = "unet"
     multipliers: Counts = Field(
         default=(1, 2),

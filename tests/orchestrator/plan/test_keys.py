@@ -117,6 +117,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "sampling.calibrated": (False, EVALUATION, {}),
     "teacher.averages": ([0.5], ALL, {}),
     "distill.averages": ([0.5], STUDENTS, {}),
+    "distill.adversarial": (0.5, STUDENTS, AS_MATCHING),
     "sampling.ema": (0.5, EVALUATION, {"distill.averages": [0.5]}),
     "distill.form": ("mean", STUDENTS, AS_FLOW_MAP),
     "distill.velocity": ("path", STUDENTS, {**AS_FLOW_MAP, "distill.form": "mean"}),
