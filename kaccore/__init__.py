@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kaccore.losses import flow_matching_loss
     from kaccore.paths import DiffusionPath, FlowMatchingPath, KacPath
     from kaccore.process import KacProcess
+    from kaccore.quantile_path import QuantilePath
     from kaccore.sampling import Samples, sample
     from kaccore.solvers import SOLVERS
 
@@ -33,6 +34,7 @@ __all__ = [
     "KacProcess",
     "MatchingLoss",
     "ProgressiveDistiller",
+    "QuantilePath",
     "Samples",
     "flow_matching_loss",
     "sample",
@@ -51,6 +53,7 @@ _HOMES = {
     "FlowMatchingPath": "paths",
     "KacPath": "paths",
     "KacProcess": "process",
+    "QuantilePath": "quantile_path",
     "Samples": "sampling",
     "sample": "sampling",
     "SOLVERS": "solvers",

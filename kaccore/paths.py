@@ -127,7 +127,7 @@ class KacPath:
         goes its own way, and the sum may leave the light cone. At damping 25 and speed 2 the cdf is
         off by less than 0.005 where g(t) > 0.25, which is little, and by up to 0.1 at g(t) = 0.06,
         where many particles have not reversed yet."""
-        s, t = _in_order(x, s, t)
+        s, t = in_order(x, s, t)
         f = self.signal(s).value
         g = self.clock(s).value
         f_t = self.signal(t).value
@@ -188,7 +188,7 @@ class DiffusionPath:
     ) -> Tensor:
         """See `Path.renoise`; exact: what normal noise lacks in variance is made up by independent
         normal noise."""
-        s, t = _in_order(x, s, t)
+        s, t = in_order(x, s, t)
         (f, sigma), (f_t, sigma_t) = (
             [v.value for v in self._coefficients(w.clamp_min(2.0**-24))] for w in (s, t)
         )
@@ -241,7 +241,7 @@ class FlowMatchingPath:
     ) -> Tensor:
         """See `Path.renoise`; exact: what normal noise lacks in variance is made up by independent
         normal noise."""
-        s, t = _in_order(x, s, t)
+        s, t = in_order(x, s, t)
         return _add_normal(x, (1 - t) / (1 - s), s, t, self.width, generator)
 
     def speed_limit(self, radius: float) -> float:
@@ -249,7 +249,7 @@ class FlowMatchingPath:
         return math.inf
 
 
-def _in_order(x: Tensor, s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
+def in_order(x: Tensor, s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
     """Both times shaped to broadcast against `x`; raises ValueError unless 0 <= s <= t <= 1 and s <
     1, which is not asked of a GPU: it would have to be waited for."""
     s, t = left_broadcast(s, x), left_broadcast(t, x)

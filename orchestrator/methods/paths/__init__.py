@@ -5,6 +5,7 @@
 from orchestrator.methods.paths import kac
 from orchestrator.methods.paths import diffusion
 from orchestrator.methods.paths import flow_matching
+from orchestrator.methods.paths import quantile
 # isort: on
 
-__all__ = ["diffusion", "flow_matching", "kac"]
+__all__ = ["diffusion", "flow_matching", "kac", "quantile"]

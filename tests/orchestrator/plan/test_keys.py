@@ -59,6 +59,8 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "path.clock": ("quadratic", ALL, {}),
     "path.schedule": ("vp", ALL, AS_DIFFUSION),
     "path.width": (0.5, ALL, AS_DIFFUSION),
+    "path.knots": (9, ALL, {"path.kind": "quantile"}),
+    "path.smooth": (0.2, ALL, {"path.kind": "quantile"}),
     "model.channels": (16, ALL, {}),
     "model.multipliers": ([1, 2, 2], ALL, {}),
     "model.blocks": (2, ALL, {}),
