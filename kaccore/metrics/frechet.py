@@ -8,6 +8,7 @@ numbers; `kaccore.metrics.fid` handles images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -197,6 +198,92 @@ def perfect_model_fid(
         )
     spread = torch.tensor(scores, dtype=torch.float64)
     return MeanStd(float(spread.mean()), float(spread.std(correction=0)))
+
+
+class Resampled(NamedTuple):
+    """FIDs of resampled images, both (resamples,) float64: `values` against the real images, and
+    `own` against the images themselves, whose distance is all noise."""
+
+    values: Tensor
+    own: Tensor
+
+    def variance(self) -> float:
+        """The variance of FID over new images, see `resampled_variance`."""
+        return resampled_variance(self.values, self.own)
+
+
+def resampled_variance(values: Tensor, own: Tensor) -> float:
+    """The variance over new images of a FID, or of a linear combination of several FIDs whose
+    resamples are combined likewise: var(values) - 2 var(own), and at least a sixth of var(values).
+
+    Near its minimum FID is a quadratic form in the errors of the moments. If its slope at the truth
+    is zero and its own variance 2 q, resampling finds 6 q, since resampled errors come on top of
+    those of the images; against the images themselves it finds 2 q. Far from the minimum the slope
+    decides, and resampling alone is right. Both agree with samples of known law within 15 %."""
+    found = float(values.double().var())
+    return max(found - 2 * float(own.double().var()), found / 6)
+
+
+def bootstrap_fid(
+    samples: Sequence[Tensor],
+    real: Moments,
+    labels: Sequence[Tensor] | None = None,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+) -> Resampled:
+    """FIDs of resampled images: the bootstrap over images, for the spread of FID.
+
+    `samples`: features (N, D) of each sampling seed, whose FIDs are averaged; `labels`: their labels
+    (N,), which are kept: images are drawn with replacement within each label. The images of resample
+    k depend only on `seed`, k, N and the labels, so that the values of two networks are paired where
+    both were drawn with the same noise and labels. Resampling adds to FID's bias: take the values'
+    spread, not their mean. Raises ValueError for resamples < 2 or no samples.
+
+    Source: Efron 1979. A resample takes a product of D^2 N operations and the eigenvalues of two
+    symmetric matrices."""
+    if resamples < 2 or not samples:
+        raise ValueError(
+            f"resamples = {resamples}, {len(samples)} samplings: expected at least 2 and 1"
+        )
+    generator = Generator().manual_seed(seed)
+    totals = torch.zeros(2, resamples, dtype=torch.float64)
+    for number, features in enumerate(samples):
+        wide = checked_features(features)
+        label = torch.zeros(len(wide), dtype=torch.int64) if labels is None else labels[number]
+        members = [(label.cpu() == one).nonzero()[:, 0] for one in label.unique().cpu()]
+        sides = [_Side(real), _Side(moments(wide))]
+        for k in range(resamples):
+            drawn = [m[torch.randint(len(m), (len(m),), generator=generator)] for m in members]
+            counts = torch.bincount(torch.cat(drawn), minlength=len(wide)).double()
+            resampled = _weighted(wide, counts)
+            for row, side in zip(totals, sides, strict=True):
+                row[k] += side.distance(resampled)
+    return Resampled(*(totals / len(samples)))
+
+
+class _Side:
+    """Moments to which many others are compared: the root of the covariance is taken once."""
+
+    def __init__(self, real: Moments) -> None:
+        values, vectors = torch.linalg.eigh(real.covariance)
+        self.root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+        self.mean, self.trace = real.mean, real.covariance.trace()
+
+    def distance(self, other: Moments) -> Tensor:
+        """The Frechet distance, which `frechet_distance` has to a relative 1e-6."""
+        product = self.root @ other.covariance @ self.root
+        overlap = torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()
+        shift = (other.mean - self.mean).square().sum()
+        return shift + other.covariance.trace() + self.trace - 2 * overlap
+
+
+def _weighted(features: Tensor, counts: Tensor) -> Moments:
+    """The moments of features (N, D) of which row k counts `counts` (N,) times."""
+    total = counts.sum()
+    mean = counts @ features / total
+    scatter = features.T @ (counts[:, None] * features) - total * mean[:, None] * mean
+    return Moments(mean, scatter / (total - 1))
 
 
 def _spread(order: Tensor, labels: Tensor) -> Tensor:

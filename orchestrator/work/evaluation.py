@@ -19,12 +19,12 @@ from kaccore.energy import TrajectorySummary
 from kaccore.files import write_bytes, write_json
 from kaccore.metrics.features import own_name
 from kaccore.metrics.fid import METRICS, Outputs, Reference, compare, extract, extract_with_logits
-from kaccore.metrics.frechet import per_class_fid, perfect_model_fid
+from kaccore.metrics.frechet import bootstrap_fid, moments, per_class_fid, perfect_model_fid
 from kaccore.metrics.own_training import train_own
 from kaccore.tensors import derive_seed
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan import data as dataset_info
-from orchestrator.plan.specs import FeaturesSpec
+from orchestrator.plan.specs import EvaluationSpec, FeaturesSpec
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
 from orchestrator.store.layout import ABOUT, OWN_FILE, REAL
@@ -41,6 +41,7 @@ Task = Callable[Concatenate[Stage, str, P], T]  # of a stage and the storage
 GRID_IMAGES = 64  # images stored of every evaluation
 # splits of the real images, for the FID of a perfect model; wide features take seconds for each
 REAL_SPLITS, REAL_SPLITS_WIDE, WIDE = 30, 3, 512
+RESAMPLES = 200  # of an evaluation's images, for the interval of FID
 
 
 class Part(NamedTuple):
@@ -164,6 +165,9 @@ def score(
         "samples": spec.samples,
     }
     write_json(gathered / layout.METRICS, result)
+    resampled = _bootstrap(groups, [reference, *others], spec)
+    if resampled:
+        write_json(gathered / layout.BOOTSTRAP, resampled)
     label_parts = [p.labels for p in groups[0] if p.labels is not None]
     labels = torch.cat(label_parts)[: len(images)] if label_parts else None
     pictures.save_npz(gathered / "samples.npz", images, labels)
@@ -226,6 +230,40 @@ def _compare_second(
         seed = stage.evaluation_spec.seed
         values["fid_second_of_real"] = _of_perfect_model(reference, parts, data, seed)
     return values
+
+
+def _bootstrap(
+    groups: Sequence[Sequence[Part]], references: Sequence[Reference], spec: EvaluationSpec
+) -> dict[str, list[float]]:
+    """FIDs of resampled images, by metric, for intervals: see `bootstrap_fid`. Empty without FID; wide
+    features have none, since a resample of them takes seconds."""
+    if "fid" not in spec.metrics:
+        return {}
+    labels = [[part.labels for part in group] for group in groups]
+    known = None
+    if labels[0][0] is not None:
+        known = [torch.cat([own for own in group if own is not None]) for group in labels]
+    resampled = {}
+    for name, reference, of in zip(
+        ("fid", "fid_second"), references, (_first, _second), strict=False
+    ):
+        if reference.matrix.shape[1] <= WIDE:
+            features = [torch.cat([of(part) for part in group]) for group in groups]
+            found = bootstrap_fid(
+                features, moments(reference.matrix), known, resamples=RESAMPLES, seed=spec.seed
+            )
+            for suffix, values in (("", found.values), (layout.OWN_SUFFIX, found.own)):
+                resampled[f"{name}{suffix}"] = [float(f"{value:.6g}") for value in values]
+    return resampled
+
+
+def _first(part: Part) -> Tensor:
+    return part.outputs.features
+
+
+def _second(part: Part) -> Tensor:
+    assert part.second is not None, "a part has the features of each reference"
+    return part.second
 
 
 def _of_perfect_model(

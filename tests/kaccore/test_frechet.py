@@ -18,10 +18,12 @@ from kaccore.metrics.fid import (
 )
 from kaccore.metrics.frechet import (
     FeatureStatistics,
+    bootstrap_fid,
     frechet_distance,
     moments,
     per_class_fid,
     perfect_model_fid,
+    resampled_variance,
 )
 
 CNN = "digits-cnn-v1"
@@ -240,6 +242,75 @@ def test_the_yardstick_with_labels_is_what_a_perfect_model_with_labels_scores():
     spread = (np.var(truth) + np.var(guess)) ** 0.5 / trials**0.5
     assert abs(np.mean(guess) - np.mean(truth)) < 4 * spread + 0.02 * np.mean(truth)
     assert perfect_model_fid(real, total, splits=4).mean > 3 * np.mean(guess)
+
+
+# --- the spread over images
+
+
+def classes(total: int, seed: int, shift: float, width: int = 6):
+    """Features of three well separated classes, and their labels."""
+    centres = 6 * torch.randn(3, width, generator=seeded(4))
+    labels = torch.arange(total) % 3
+    noise = torch.randn(total, width, generator=seeded(seed))
+    return centres[labels] * (1 + shift) + noise, labels
+
+
+def test_a_resample_has_the_distance_of_its_images():
+    real, _ = classes(300, 1, 0.0)
+    fake, labels = classes(300, 2, 0.1)
+    found = bootstrap_fid([fake], moments(real), [labels], resamples=3, seed=5)
+    generator = seeded(5)
+    for value, own in zip(found.values, found.own, strict=True):
+        members = [(labels == k).nonzero()[:, 0] for k in range(3)]
+        index = torch.cat(
+            [m[torch.randint(len(m), (len(m),), generator=generator)] for m in members]
+        )
+        assert value == pytest.approx(
+            frechet_distance(moments(fake[index]), moments(real)), rel=1e-5
+        )
+        assert own == pytest.approx(frechet_distance(moments(fake[index]), moments(fake)), rel=1e-4)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.2])
+def test_the_spread_of_resamples_is_that_of_new_images_near_the_minimum_and_far_from_it(shift):
+    real = moments(classes(900, 1, 0.0)[0])
+    fresh, guessed = [], []
+    for k in range(80):
+        fake, labels = classes(600, 100 + k, shift)
+        fresh.append(frechet_distance(moments(fake), real))
+        if k < 8:
+            guessed.append(bootstrap_fid([fake], real, [labels]).variance() ** 0.5)
+    assert np.mean(guessed) == pytest.approx(np.std(fresh, ddof=1), rel=0.3)
+
+
+def test_resamples_of_two_networks_with_the_same_noise_are_paired():
+    real = moments(classes(900, 1, 0.0)[0])
+    one, labels = classes(600, 2, 0.1)
+    other = one + 0.05 * torch.randn(600, 6, generator=seeded(9))
+    alone = classes(600, 3, 0.1)[0]
+    of = [bootstrap_fid([features], real, [labels]) for features in (one, other, alone)]
+    together, apart = (
+        resampled_variance(of[0].values - second.values, of[0].own - second.own)
+        for second in of[1:]
+    )
+    assert together < 0.3 * of[0].variance()
+    assert apart > 0.8 * of[0].variance()
+
+
+def test_several_samplings_have_the_mean_and_less_spread():
+    real = moments(classes(900, 1, 0.0)[0])
+    samples = [classes(600, seed, 0.1) for seed in (2, 3, 4, 5)]
+    features, labels = zip(*samples, strict=True)
+    one = bootstrap_fid(features[:1], real, labels[:1])
+    all_of_them = bootstrap_fid(features, real, labels)
+    assert all_of_them.variance() == pytest.approx(one.variance() / 4, rel=0.5)
+    without = bootstrap_fid(features[:1], real)
+    assert without.variance() > 2 * one.variance()  # the labels are then drawn, too
+    again = bootstrap_fid(features[:1], real, labels[:1])
+    assert torch.equal(again.values, one.values)
+    for samples, resamples in (((), 200), (features, 1)):
+        with pytest.raises(ValueError, match="expected at least 2 and 1"):
+            bootstrap_fid(samples, real, resamples=resamples)
 
 
 # --- the Inception Score
