@@ -16,6 +16,7 @@ from orchestrator.sweeps.feature_notes import calibrated, own_features, second_f
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.verdict import Verdict, to_json, verdicts
 from orchestrator.tracking.hints import best_filters, database_location_note, ui_command
 
 SHOWN = (
@@ -32,17 +33,18 @@ SHOWN = (
 
 
 def write(records: Records) -> None:
-    """Write results.csv, the figures and report.html into the sweep's folder."""
+    """Write results.csv, verdict.json, the figures and report.html into the sweep's folder."""
     from orchestrator.reports.page import page
 
     records.save()
     png_figures.write_figures(records)
     (records.folder / layout.REPORT).put(page(records).encode())
+    (records.folder / layout.VERDICT).put(to_json(verdicts(records)).encode())
 
 
 def print_conclusion(records: Records, console: Console, problem: str = "") -> None:
-    """Print the trials best first, what went wrong, where the results are, and how to open the
-    MLflow UI. `problem`: why MLflow could not be written."""
+    """Print the trials best first, what went wrong, the verdict, where the results are, and how to
+    open the MLflow UI. `problem`: why MLflow could not be written."""
     for table in _tables(records):
         console.print(table)
     _print_endings(records, console)
@@ -54,7 +56,7 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
         what = f"{short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
         print_line(console, f"{what}; {remedy}", "red")
-    lines = []
+    lines = [line for found in verdicts(records) for line in _verdict_lines(found)]
     lines += [*second_features(records), *calibrated(records)]
     if features := Results(records).features:
         lines.append(f"features  {', '.join(sorted(features))}")
@@ -72,6 +74,11 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
         lines.append(f"publish what is missing with: {publish}")
     for line in lines:
         print_line(console, line)
+
+
+def _verdict_lines(found: Verdict) -> list[str]:
+    first, *others = found.lines()
+    return [f"verdict   {first}", *(f"        {line}" for line in others)]
 
 
 def _print_endings(records: Records, console: Console) -> None:

@@ -148,7 +148,7 @@ class StudentSpec:
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "StudentSpec":
         """The spec that has this `content`."""
-        shared = ("optimise", "seed", "flip", "plugin")
+        shared = ("optimise", "seed", "flip", "plugin", "revision")
         own = {key: value for key, value in content.items() if key not in shared}
         kind = DistillerKind.family[content["distiller"]].student
         student = kind.model_validate(own, strict=False)

@@ -14,10 +14,17 @@ from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.store import layout, notices, provenance
 from orchestrator.sweeps.feature_notes import calibrated, own_features, second_features
+from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.verdict import Verdict, verdicts
 
 CLASSES_LISTED = 20  # of a data set, by name
+BELOW = (
+    "yardstick",
+    "a perfect model",
+    "intervals",
+)  # lines of a verdict that stand below its table
 # plotly's buttons that need a network connection or make no sense here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
@@ -30,6 +37,7 @@ th{border-bottom:2px solid #888;vertical-align:bottom}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid #0072B2}
 th[aria-sort=ascending] button::after{content:" \\25B2"}th[aria-sort=descending] button::after{content:" \\25BC"}
 tr.failed td{color:#a00}tr.open td{color:#666}
+table.verdict :is(td,th){text-align:left}table.verdict td:last-child{white-space:normal;min-width:12em}
 table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
 table.strips td:first-child{white-space:normal;min-width:9em}
 table.strips img{display:block;max-width:none}img.pixels{width:680px;image-rendering:pixelated}
@@ -45,6 +53,7 @@ def page(records: Records) -> str:
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
         _summary(results),
+        *(_verdict(found) for found in verdicts(records)),
         *_figures(results),
         *(_strips(results, features) for features in results.features),
         *(_data(panel) for panel in panels(records)),
@@ -65,15 +74,11 @@ def page(records: Records) -> str:
 
 
 def _summary(results: Results) -> str:
-    """The sweep, the statuses of its trials, and the best one for each feature extractor."""
+    """The sweep, the statuses of its trials, and what its numbers are."""
     plan = results.records.plan
     counts = Counter(e.status for e in results.records.endings)
     trials = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none"
     lines = [f"Sweep {plan.id}. Trials: {trials}."]
-    for features in results.features:
-        measured = results.measured(features)
-        if measured:
-            lines.append(_best_line(results, features, measured[0]))
     if results.features:
         lines += [f"{note}." for note in own_features(plan, results.records.store)]
         notes = [*second_features(results.records), *calibrated(results.records)]
@@ -87,11 +92,39 @@ def _summary(results: Results) -> str:
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
-def _best_line(results: Results, features: str, best: SeedGroup) -> str:
-    extreme = "lowest" if results.small_is_good else "highest"
-    value = spread_text(best.values[results.metric])
-    metric = display_name(results.metric)
-    return f"The {extreme} {metric} on {features} features is {value}: {results.group_title(best)}."
+def _verdict(found: Verdict) -> str:
+    """The verdict as a table, with what it leaves out below it."""
+    by_second = any(answer.second is not None for answer in found.answers)
+    metric = display_name(found.metric)
+    names = ["", "best", metric, "times the yardstick" if _ratios(found) else "less the yardstick"]
+    names += ["second", "times the yardstick"] if by_second else []
+    names.append("cannot be told from")
+    rows = []
+    for answer in found.answers:
+        cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
+        if by_second:
+            cells += [_text(answer.second), _text(answer.second_ratio)]
+        remarks = [line for line in answer.remarks() if not line.startswith("cannot be told")]
+        cells.append("; ".join([", ".join(answer.ties), *remarks]).strip("; "))
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    notes = [line.strip() for line in found.lines()[1:] if line.strip().startswith(BELOW)]
+    notes += found.missing
+    title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
+    below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return (
+        f'<section class="verdict"><h2>{html.escape(title)}</h2><div class="scroll"><table class="verdict">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}</section>"
+    )
+
+
+def _ratios(found: Verdict) -> bool:
+    return all(answer.ratios for answer in found.answers)
+
+
+def _text(interval: Interval | None) -> str:
+    return "" if interval is None else interval.text()
 
 
 def _figures(results: Results) -> list[str]:

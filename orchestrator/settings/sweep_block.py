@@ -4,7 +4,7 @@ budget.
 `rules.sweeps` checks it against the other blocks, `space` checks its space.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, Field
@@ -16,6 +16,10 @@ from orchestrator.settings.entries import SpaceEntry
 
 Space = Annotated[
     dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")
+]
+
+Baseline = Annotated[
+    dict[str, Any], MinLen(1), Say("null or a mapping of dotted keys to values, at least one")
 ]
 
 
@@ -48,6 +52,11 @@ class Sweep(Block):
     constraints: Texts = Field(
         default=(),
         description="Expressions that must hold for every trial, such as damping * 1 >= speed; others are left out.",
+    )
+    baseline: Baseline | None = Field(
+        default=None,
+        description="Setting with which the verdict compares the others, as dotted keys and values, such as "
+        "{sampling.model: teacher, sampling.solver: ab2, sampling.steps: 20}; null: the best teacher.",
     )
     scheduler: Literal["none", "asha"] = Field(
         default="none",

@@ -45,6 +45,7 @@ FAILURE = "failure.json"
 PLAN = "plan.json"
 CONFIG = "config.yaml"
 PLUGINS = "plugins"  # the sources of its single-file plugins
+VERDICT = "verdict.json"
 TRIALS = "trials.json"
 RESULTS, REPORT = "results.csv", "report.html"
 FIGURES, SAMPLE_GRIDS = "figures", "samples"

@@ -15,6 +15,7 @@ from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import rankings, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking.runs import DESCRIPTION, truncated
 
 REQUIRED = ("kacflow", "mlflow", "torch", "safetensors")
@@ -49,6 +50,10 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
         client.create_registered_model(name)
     within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
     what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
+    for verdict in verdicts(records):
+        for answer in verdict.answers:
+            if trial.index in answer.trials:
+                what += f"; {verdict.metric} {answer.value.text()}"
     needed = [str(plugin) for plugin in trial.config.used_plugins()]
     what += f"; needs the plugin {', '.join(needed)}" if needed else ""
     source = f"{run.info.artifact_uri}/{place}"

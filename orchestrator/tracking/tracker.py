@@ -17,6 +17,7 @@ from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import (
@@ -27,9 +28,10 @@ from orchestrator.tracking.entities import (
     fid_metrics,
     made_by_tags,
 )
-from orchestrator.tracking.runs import NewRun
+from orchestrator.tracking.runs import TAG, NewRun, truncated
 
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"  # the description of a run
 STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
@@ -91,12 +93,14 @@ class Tracker:
                 self.records.update(trial.index, mlflow_run_id=run_id)
 
     def close(self, status: str) -> None:
-        """Attach the sweep's report and table, end its run with `status` (FINISHED, FAILED or
-        KILLED), and, unless it was killed, register its best network."""
+        """Attach the sweep's report, verdict and table, end its run with `status` (FINISHED, FAILED
+        or KILLED), and, unless it was killed, register its best network."""
         folder = self.records.folder
+        self._log_verdict()
         for file in (
             folder / layout.REPORT,
             folder / layout.RESULTS,
+            folder / layout.VERDICT,
             *(folder / layout.FIGURES).find("*.png"),
         ):
             if file.exists():
@@ -105,6 +109,25 @@ class Tracker:
         self.client.set_terminated(self.parent, status)
         if status != "KILLED":
             registry.register(self.client, self.records, self.client.get_run(self.parent))
+
+    def _log_verdict(self) -> None:
+        """The verdict as the description of the sweep's run, and the best value of each number of
+        steps as its metrics, such as best_fid_4_steps."""
+        from mlflow.entities import Metric
+
+        found = verdicts(self.records)
+        if not found:
+            return
+        lines = [line for verdict in found for line in verdict.lines()]
+        note = "\n".join(f"    {line}" for line in lines)  # Markdown: as it is
+        self.client.set_tag(self.parent, NOTE, truncated(note, TAG))
+        now = int(time.time() * 1000)
+        first = found[0]  # values on other scales do not compare
+        metrics = [
+            Metric(f"best_{first.metric}_{a.question.replace(' ', '_')}", a.value.value, now, 0)
+            for a in first.answers
+        ]
+        self.client.log_batch(self.parent, metrics=metrics)
 
     def _experiment(self) -> str:
         name = self.records.plan.experiment.name

@@ -12,6 +12,7 @@ from kaccore.files import write_bytes, write_json
 from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.settings.loading import parse
+from orchestrator.store import layout
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 
@@ -72,7 +73,11 @@ def _finish(store: Store, stage: Stage, trial: Trial, measure: Measure) -> None:
             [{"step": s, "loss": 1.0 / s, "lr": 0.001} for s in range(1, 201)],
         )
     if stage.kind == "evaluation":
-        write_json(folder / "metrics.json", measure(trial))
+        values = measure(trial)
+        resampled = values.pop("bootstrap", None)
+        if resampled is not None:
+            write_json(folder / layout.BOOTSTRAP, resampled)
+        write_json(folder / "metrics.json", values)
         points = trial.config.data.name == "grid9"
         drawn = (
             {"points": np.zeros((100, 2))} if points else {"images": samples(trial.config.seed, 8)}

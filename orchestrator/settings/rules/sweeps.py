@@ -2,6 +2,7 @@
 
 from orchestrator.fields.faults import describe
 from orchestrator.fields.rule import rule
+from orchestrator.settings.entries import LISTS
 from orchestrator.settings.experiment import Experiment
 
 # metrics of different values of these settings do not compare: the data set, its images, or the
@@ -26,6 +27,23 @@ def _the_metric_is_measured(experiment: Experiment) -> str | None:
     if sweep is None or sweep.metric in metrics:
         return None
     return f"got {describe(sweep.metric)}, expected one of evaluation.metrics: {', '.join(metrics)}"
+
+
+@rule("sweep.baseline", "sweep.space")
+def _the_baseline_is_a_trial(experiment: Experiment) -> str | None:
+    sweep = experiment.sweep
+    for key, value in ((sweep and sweep.baseline) or {}).items():
+        assert sweep is not None, "the baseline is of a sweep"
+        entry = sweep.space.get(key)
+        if entry is None and not experiment.has(key):
+            return f"got {key}, which is no setting of this experiment"
+        if entry is not None and entry.kind not in LISTS:
+            return f"got {key}, which is drawn from a range: expected keys with one value or a list"
+        values = (experiment.value(key),) if entry is None else entry.values
+        if value not in values:
+            listed = ", ".join(map(describe, values))
+            return f"got {key} {describe(value)}, expected one of {listed}: no trial has it"
+    return None
 
 
 @rule("sweep.num_trials", "sweep.search")

@@ -10,9 +10,10 @@ from stages import any_stage
 
 from kaccore.metrics.features import features_for, second_for
 from orchestrator.fields.schema import leaves
+from orchestrator.methods.distiller_kind import DistillerKind
 from orchestrator.plan.data import by_name
 from orchestrator.plan.plan import Facts, alike, make, skipped_lines
-from orchestrator.plan.specs import DataRef
+from orchestrator.plan.specs import DataRef, of_content
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
 from orchestrator.settings.space import NOT_SWEPT
@@ -245,6 +246,19 @@ def test_two_trials_that_differ_in_a_setting_have_their_own_keys_or_the_same_res
         )
         for stage in trial.stages():
             assert stage.data == DataRef(trial.config.data.name, trial.facts.fingerprint)
+
+
+@pytest.mark.parametrize("kind", DistillerKind.family.names())
+def test_a_stage_that_is_read_back_from_what_is_hashed_is_the_same(kind):
+    if kind == "programme":
+        base = AS_PROGRAMME
+    else:
+        base = {"distill.kind": kind, "distill.intervals": [4], "sampling.model": "teacher",
+                "distill.averages": [0.5]}  # fmt: skip
+    config = override(experiment(), {**base, "teacher.averages": [0.25, 0.0]})
+    for stage in plan(config, "student").trials[0].chain:
+        again = of_content(stage.kind, json.loads(json.dumps(stage.content)), "student")
+        assert again == stage.spec and again.content == stage.content
 
 
 def test_a_sweep_leaves_the_keys_alone():

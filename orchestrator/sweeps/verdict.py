@@ -1,0 +1,387 @@
+"""The verdict of a sweep: for each number of steps the best setting, with an interval, its ratio to a
+yardstick, and the settings that cannot be told from it."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orchestrator.host import machine
+from orchestrator.plan.plan import Trial, plain, short_key
+from orchestrator.store import layout
+from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps.intervals import (
+    IMAGES,
+    LEVEL,
+    SAMPLINGS,
+    TRAININGS,
+    Interval,
+    Intervals,
+    Resamples,
+    Sample,
+)
+from orchestrator.sweeps.ranking import metric_of, scale_of
+from orchestrator.sweeps.records import Records
+
+STEPS, SEED, MODEL, SOLVER = "sampling.steps", "seed", "sampling.model", "sampling.solver"
+RATIOS = ("fid", "w2")  # distances, which are compared by their ratios
+SECOND = {"fid": "fid_second"}
+LISTED = 3  # ties that a line names; the others are counted
+SEEDS = 3  # training seeds that are proposed where there is one
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Trials that differ in nothing but their seed, on one scale."""
+
+    trials: tuple[Trial, ...]
+    sample: Sample
+    second: Sample | None = None
+
+    @property
+    def steps(self) -> int:
+        """The number of sampling steps."""
+        return self.trials[0].config.sampling.steps
+
+    @property
+    def taught(self) -> bool:
+        """Whether a student is sampled."""
+        return self.trials[0].config.sampling.model == "student"
+
+    @property
+    def name(self) -> str:
+        """The network and the swept settings, without the number of steps."""
+        return name_of(self.trials[0])
+
+    @property
+    def full_name(self) -> str:
+        """The name with the number of steps."""
+        return f"{self.name}, {count_text(self.steps)}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best of the settings of a question, such as those of 4 steps."""
+
+    question: str
+    setting: str
+    trials: list[int]
+    value: Interval
+    ratio: Interval | None  # to the yardstick; None: there is none, or it is itself
+    second: Interval | None  # by the second features
+    second_ratio: Interval | None
+    second_prefers: str  # the setting that is better by the second features beyond noise
+    compared: int
+    ties: list[str]
+    ratios: bool
+
+    def text(self) -> str:
+        """The answer in one sentence."""
+        parts = [f"{self.question}: {self.setting}, {self.value.text()}"]
+        if self.ratio is not None:
+            parts.append(_against(self.ratio, self.ratios))
+        if self.second is not None:
+            by_second = f"by the second features {self.second.text()}"
+            if self.second_ratio is not None:
+                by_second += f", {_against(self.second_ratio, self.ratios)}"
+            parts.append(by_second)
+        return "; ".join(parts)
+
+    def remarks(self) -> list[str]:
+        """What limits the answer: ties, and features that disagree."""
+        lines = []
+        if self.ties:
+            named = ", ".join(self.ties[:LISTED])
+            more = len(self.ties) - LISTED
+            rest = f" and {more} more" if more > 0 else ""
+            lines.append(f"cannot be told from it: {named}{rest} (of {self.compared} compared)")
+        if self.second_prefers:
+            lines.append(f"the second features prefer {self.second_prefers}")
+        if self._one_sided():
+            lines.append("below 1 by one of the two feature extractors alone: not a result")
+        return lines
+
+    def _one_sided(self) -> bool:
+        if not self.ratios or self.ratio is None or self.second_ratio is None:
+            return False
+        below = [r.known and r.high < 1 for r in (self.ratio, self.second_ratio)]
+        return below[0] != below[1]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a sweep answers on one scale. `yardstick`: what others are compared with, and its measure;
+    None: nothing. `of_real`: the FID of a perfect model. `source`: where the intervals come from.
+    `missing`: what they leave out."""
+
+    metric: str
+    scale: str
+    answers: list[Answer]
+    yardstick: tuple[str, Interval] | None
+    of_real: float | None
+    source: str
+    missing: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The verdict as text, one thought a line."""
+        lines = [f"{self.metric} on {self.scale}" if self.scale else self.metric]
+        for answer in self.answers:
+            lines.append(f"  {answer.text()}")
+            lines += [f"    {remark}" for remark in answer.remarks()]
+        if self.yardstick is not None:
+            name, value = self.yardstick
+            lines.append(f"  yardstick: {name}, {value.text()}")
+        if self.of_real is not None:
+            lines.append(f"  a perfect model would score {self.of_real:.3g} with as many images")
+        lines.append(f"  intervals: {self.source}")
+        lines += [f"    {missing}" for missing in self.missing]
+        return lines
+
+
+def verdicts(records: Records) -> list[Verdict]:
+    """The verdict on each scale, in the order of the trials."""
+    metric, small_is_good = metric_of(records)
+    by_scale: dict[str, list[Setting]] = defaultdict(list)
+    for scale, setting in _settings(records, metric):
+        by_scale[scale].append(setting)
+    return [
+        _Judge(records, metric, small_is_good, scale, settings).verdict()
+        for scale, settings in by_scale.items()
+    ]
+
+
+def to_json(found: Sequence[Verdict]) -> str:
+    """The verdicts as JSON; an unknown bound is null."""
+    return json.dumps([_plain(asdict(verdict)) for verdict in found], indent=1) + "\n"
+
+
+def name_of(trial: Trial) -> str:
+    """The network of a trial and its swept settings, without seed and number of steps."""
+    sampling = trial.config.sampling
+    parts = ["student" if sampling.model == "student" else f"teacher {sampling.solver}"]
+    for key, value in trial.own_overrides.items():
+        concerns = sampling.model == "student" or not key.startswith("distill.")
+        if key not in (STEPS, SEED, MODEL, SOLVER) and concerns:
+            parts.append(f"{short_key(key)} {plain(value)}")
+    return ", ".join(parts)
+
+
+def count_text(steps: int) -> str:
+    """1 step, 2 steps."""
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+class _Judge:
+    """The settings of one scale, and how they compare."""
+
+    def __init__(
+        self,
+        records: Records,
+        metric: str,
+        small_is_good: bool,
+        scale: str,
+        settings: Sequence[Setting],
+    ) -> None:
+        self.records = records
+        self.metric = metric
+        self.small_is_good = small_is_good
+        self.scale = scale
+        self.settings = settings
+        ratios = metric in RATIOS
+        self.first = Intervals(
+            [s.sample for s in settings], ratios=ratios, small_is_good=small_is_good
+        )
+        seconds = [s.second for s in settings if s.second is not None]
+        self.second = Intervals(seconds, ratios=ratios, small_is_good=small_is_good)
+        self.yardstick = self._yardstick()
+
+    def verdict(self) -> Verdict:
+        steps = sorted({setting.steps for setting in self.settings})
+        by_steps = [(count_text(n), [s for s in self.settings if s.steps == n]) for n in steps]
+        yardstick = self.yardstick
+        named = None
+        if yardstick is not None:
+            named = (yardstick.full_name, self.first.level(yardstick.sample))
+        return Verdict(
+            self.metric,
+            self.scale,
+            [self._answer(question, settings) for question, settings in by_steps],
+            named,
+            self._of_real(),
+            self._source(),
+            list(self._missing()),
+        )
+
+    def _best(self, settings: Sequence[Setting], by_second: bool = False) -> Setting:
+        sign = 1 if self.small_is_good else -1
+
+        def measure(setting: Setting) -> float:
+            if by_second:
+                assert setting.second is not None, "settings of one scale have the same metrics"
+                return sign * self.second.level(setting.second).value
+            return sign * self.first.level(setting.sample).value
+
+        return min(settings, key=measure)
+
+    def _answer(self, question: str, settings: Sequence[Setting]) -> Answer:
+        best = self._best(settings)
+        others = [setting for setting in settings if setting is not best]
+        tied = [s for s in others if self.first.tied(s.sample, best.sample, len(others))]
+        yardstick = self.yardstick
+        ratio = second = second_ratio = None
+        against = yardstick is not None and yardstick is not best
+        if against and yardstick is not None:
+            ratio = self.first.against(best.sample, yardstick.sample)
+        if best.second is not None:
+            second = self.second.level(best.second)
+            if against and yardstick is not None and yardstick.second is not None:
+                second_ratio = self.second.against(best.second, yardstick.second)
+        return Answer(
+            question,
+            best.name,
+            [trial.index for trial in best.trials],
+            self.first.level(best.sample),
+            ratio,
+            second,
+            second_ratio,
+            self._second_prefers(best, settings),
+            len(others),
+            [setting.name for setting in tied],
+            self.first.ratios,
+        )
+
+    def _second_prefers(self, best: Setting, settings: Sequence[Setting]) -> str:
+        if best.second is None or any(setting.second is None for setting in settings):
+            return ""
+        other = self._best(settings, by_second=True)
+        assert other.second is not None, "all settings have it"
+        tied = self.second.tied(best.second, other.second, len(settings) - 1)
+        return "" if other is best or tied else other.name
+
+    def _yardstick(self) -> Setting | None:
+        """The setting of `sweep.baseline`, or the best teacher."""
+        sweep = self.records.plan.experiment.sweep
+        if sweep is not None and sweep.baseline:
+            meant = [s for s in self.settings if _is(s.trials[0], sweep.baseline)]
+        else:
+            meant = [setting for setting in self.settings if not setting.taught]
+        return self._best(meant) if meant else None
+
+    def _of_real(self) -> float | None:
+        if self.metric != "fid":
+            return None
+        trials = [trial for setting in self.settings for trial in setting.trials]
+        values = [self.records.measured(trial).get("fid_of_real") for trial in trials]
+        known = [float(value) for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    def _source(self) -> str:
+        level = f"{100 * LEVEL:.0f} %"
+        if self.first.source == TRAININGS:
+            seeds = sorted({len(s.sample.values) for s in self.settings})
+            counts = " or ".join(map(str, seeds))
+            return f"{level}, from {counts} training seeds, ratios paired by seed"
+        if self.first.source == IMAGES:
+            return f"{level}, from resampled images (bootstrap, networks in pairs)"
+        if self.first.source == SAMPLINGS:
+            return f"{level}, from several samplings of each network"
+        return "none: one sampling of each network (evaluation.seeds)"
+
+    def _missing(self) -> Iterator[str]:
+        """What the intervals do not contain, and what it takes to have it."""
+        if self.first.source == TRAININGS:
+            return
+        minutes = self._minutes() * (SEEDS - 1)
+        seeds = ", ".join(map(str, range(SEEDS)))
+        yield (
+            "one training seed: the spread between trainings is not known; on digits it is larger "
+            "than that between samplings"
+        )
+        yield (
+            f"{SEEDS} seeds would take about {max(1, math.ceil(minutes))} more minutes: "
+            f"--set 'sweep.space.seed={{grid: [{seeds}]}}'"
+        )
+
+    def _minutes(self) -> float:
+        """What the stages of this sweep took, as if they had been run at once as far as they may."""
+        store = self.records.store
+        stages = [s for s in self.records.plan.stages() if store.done(s.key)]
+        sweep = self.records.plan.experiment.sweep
+        limit = None if sweep is None else sweep.max_concurrent_trials
+        at_once = min(limit or machine.cpus(), machine.cpus())
+        return sum(store.seconds(stage.key) for stage in stages) / 60 / max(1, at_once)
+
+
+def _settings(records: Records, metric: str) -> Iterator[tuple[str, Setting]]:
+    """The measured settings with their scales, in the order of their first trials."""
+    members: dict[tuple[str, str], list[Trial]] = {}
+    for trial in records.plan.trials:
+        value = records.measured(trial).get(metric)
+        if isinstance(value, int | float) and math.isfinite(value):
+            own = {k: v for k, v in trial.overrides.items() if k != SEED}
+            key = (scale_of(records, trial), json.dumps(own))
+            members.setdefault(key, []).append(trial)
+    second = SECOND.get(metric)
+    for (scale, _), trials in members.items():
+        of_second = None
+        if second is not None and all(second in records.measured(trial) for trial in trials):
+            of_second = _sample(records, trials, second)
+        yield scale, Setting(tuple(trials), _sample(records, trials, metric), of_second)
+
+
+def _sample(records: Records, trials: Sequence[Trial], metric: str) -> Sample:
+    values: dict[int, float] = {}
+    resamples: dict[int, Resamples] = {}
+    samplings: dict[int, tuple[float, int]] = {}
+    for trial in trials:
+        measured = records.measured(trial)
+        seed = trial.config.seed
+        values[seed] = float(measured[metric])
+        if len(trials) > 1:  # the spread between trainings decides
+            continue
+        found = _resamples(records, trial, metric)
+        if found is not None:
+            resamples[seed] = found
+        if f"{metric}_std" in measured:
+            count = trial.config.evaluation.seeds
+            samplings[seed] = (float(measured[f"{metric}_std"]), count)
+    return Sample(values, resamples, samplings)
+
+
+def _resamples(records: Records, trial: Trial, metric: str) -> Resamples | None:
+    result = records.store.result(trial.key)
+    try:
+        if not result.has(layout.BOOTSTRAP):
+            return None
+        content = result.json(layout.BOOTSTRAP)
+    except (DamagedError, FileNotFoundError):
+        return None
+    names = (metric, f"{metric}{layout.OWN_SUFFIX}")
+    if not all(name in content for name in names):
+        return None
+    return Resamples(*(np.array(content[name], dtype=float) for name in names))
+
+
+def _is(trial: Trial, baseline: Mapping[str, Any]) -> bool:
+    return all(trial.config.value(key) == value for key, value in baseline.items())
+
+
+def _against(ratio: Interval, ratios: bool) -> str:
+    if ratios:
+        return f"{ratio.text()} times the yardstick"
+    return f"{ratio.text()} more than the yardstick"
+
+
+def _plain(value: Any) -> Any:
+    """`value` for JSON: NaN as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
