@@ -121,10 +121,13 @@ class Tracker:
         lines = [line for verdict in found for line in verdict.lines()]
         note = "\n".join(f"    {line}" for line in lines)  # Markdown: as it is
         self.client.set_tag(self.parent, NOTE, truncated(note, TAG))
-        now = int(time.time() * 1000)
+        store = self.records.store
+        done = [t.key for t in self.records.plan.trials if store.done(t.key)]
+        # of the last result, so that publishing again logs the same
+        last = max(begin_and_end_ms(store.result(key).manifest)[1] for key in done)
         first = found[0]  # values on other scales do not compare
         metrics = [
-            Metric(f"best_{first.metric}_{a.question.replace(' ', '_')}", a.value.value, now, 0)
+            Metric(f"best_{first.metric}_{a.question.replace(' ', '_')}", a.value.value, last, 0)
             for a in first.answers
         ]
         self.client.log_batch(self.parent, metrics=metrics)
