@@ -38,7 +38,7 @@ class Line:
 
 
 class ParetoFront(NamedTuple):
-    """Measured groups, and the `best`: those that no other beats in both metric and time."""
+    """Measured groups, and the `best`: those that no other beats in both metric and NFE."""
 
     groups: list[SeedGroup]
     best: list[SeedGroup]
@@ -121,17 +121,29 @@ def parallel_axes(results: Results, features: str) -> list[ParallelAxis]:
 
 
 def pareto_front(results: Results, features: str) -> ParetoFront | None:
-    """The groups by seconds per image, fastest first, and the Pareto front among them."""
+    """The groups by NFE, fewest first, and the Pareto front among them; None where all have the same
+    NFE. Measured seconds would put timing noise on the front."""
     sign, best = 1 if results.small_is_good else -1, list[SeedGroup]()
 
     def cost(group: SeedGroup) -> tuple[float, float]:
-        return group.values["seconds_per_image"].mean, sign * group.values[results.metric].mean
+        return group.values["nfe"].mean, sign * group.values[results.metric].mean
 
-    groups = sorted(results.measured(features, "seconds_per_image"), key=cost)
+    groups = sorted(results.measured(features, "nfe"), key=cost)
     for group in groups:
         if not best or cost(group)[1] < cost(best[-1])[1]:
             best.append(group)
-    return ParetoFront(groups, best) if groups else None
+    several = len({group.values["nfe"].mean for group in groups}) > 1
+    return ParetoFront(groups, best) if several else None
+
+
+def floor(results: Results, metric: str, features: str) -> float | None:
+    """The FID of a perfect model with as many images; None for another metric, or where it was not
+    measured."""
+    if metric != "fid":
+        return None
+    groups = [group for group in results.groups if group.features == features]
+    known = [group.values["fid_of_real"].mean for group in groups if "fid_of_real" in group.values]
+    return sum(known) / len(known) if known else None
 
 
 def by_network(results: Results, groups: list[SeedGroup]) -> dict[str, list[SeedGroup]]:

@@ -15,7 +15,6 @@ from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 SCALE = "Cividis"  # monotone in lightness: readable for colour-blind readers and in gray print
-SECONDS = "seconds per image"
 NFE = "network evaluations per image (NFE)"
 WIDTH = 960  # pixels, roughly, for the names in a legend
 Pairs = dict[tuple[float, float], float]  # (damping, speed) -> a number
@@ -70,7 +69,7 @@ def _of_features(results: Results, features: str) -> Iterator[Chart]:
         lines = figure_data.nfe_lines(results, name, features)
         if lines:
             title = f"{display_name(name)} against NFE"
-            figure = against_nfe(lines, name, features)
+            figure = _with_floor(against_nfe(lines, name, features), results, name, features)
             yield Chart(f"{name}_vs_nfe", title, _nfe_note(lines, name), figure)
     best = figure_data.damping_speed(results, features)
     if best is not None:
@@ -85,12 +84,27 @@ def _of_features(results: Results, features: str) -> Iterator[Chart]:
     front = figure_data.pareto_front(results, features)
     if front is not None:
         note = "The line is the Pareto front: the configurations that no other beats in both."
-        yield Chart("pareto", f"{metric} against time", note, pareto(results, front))
+        figure = _with_floor(pareto(results, front), results, results.metric, features)
+        yield Chart("pareto", f"{metric} and NFE, the Pareto front", note, figure)
     groups = results.measured(features, "kinetic_path_energy")
     if groups:
         note = "Kinetic path energy is 1/2 integral of |u|² dt along the trajectory from noise to sample, "
         note += "with velocity u; the mean over samples."
-        yield Chart("energy", f"Kinetic path energy and {metric}", note, energy(results, groups))
+        figure = _with_floor(energy(results, groups), results, results.metric, features)
+        yield Chart("energy", f"Kinetic path energy and {metric}", note, figure)
+
+
+def _with_floor(figure: go.Figure, results: Results, metric: str, features: str) -> go.Figure:
+    """`figure` with a dotted line at the FID of a perfect model, if that is known."""
+    value = figure_data.floor(results, metric, features)
+    if value is not None:
+        figure.add_hline(
+            y=value,
+            line={"color": "#444444", "dash": "dot", "width": 1.2},
+            annotation={"text": f"a perfect model: {value:.3g}", "font": {"size": 11}},
+            annotation_position="bottom left",
+        )
+    return figure
 
 
 def _nfe_note(lines: list[Line], metric: str) -> str:
@@ -98,6 +112,8 @@ def _nfe_note(lines: list[Line], metric: str) -> str:
     note = ""
     if gray:
         note = f"The best {len(lines) - gray} networks are in colour, {gray} others in gray. "
+    if not any(point.std for line in lines for _, point in line.points):
+        return f"{note}No bars: one training seed and one sampling of each network."
     note += "Bars: standard deviation between seeds; for a single trial between its samplings"
     if metric == "kid":
         return f"{note}, or else between the subsets of KID."
@@ -222,18 +238,17 @@ def _dimension(axis: figure_data.ParallelAxis) -> dict[str, Any]:
 
 
 def pareto(results: Results, front: figure_data.ParetoFront) -> go.Figure:
-    """The metric against seconds per image, with the Pareto front; logarithmic if positive."""
-    figure = _scatter(results, front.groups, "seconds_per_image")
-    x = [s.values["seconds_per_image"].mean for s in front.best]
+    """The metric against NFE, with the Pareto front."""
+    figure = _scatter(results, front.groups, "nfe")
+    x = [s.values["nfe"].mean for s in front.best]
     y = [s.values[results.metric].mean for s in front.best]
     step = {"color": "#000000", "shape": "hv", "width": 1.5}
     figure.add_trace(
         go.Scatter(x=x, y=y, mode="lines", line=step, name="Pareto front", hoverinfo="skip")
     )
-    _layout(figure, SECONDS, display_name(results.metric))
-    seconds = [s.values["seconds_per_image"].mean for s in front.groups]
-    if min(seconds) > 0:
-        figure.update_xaxes(**_log_axis(seconds))
+    _layout(figure, NFE, display_name(results.metric))
+    nfe = sorted({group.values["nfe"].mean for group in front.groups})
+    figure.update_xaxes(type="log", tickvals=nfe, ticktext=[f"{n:g}" for n in nfe])
     figure.update_yaxes(
         **_metric_axis(results.metric, [s.values[results.metric].mean for s in front.groups])
     )

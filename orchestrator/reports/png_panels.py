@@ -26,6 +26,7 @@ def against_nfe(metric: str) -> PlotPanel:
         axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
         label_metric_axis(axes, metric, [p.mean for line in lines for _, p in line.points])
         axes.set_xlabel("network evaluations per image (NFE)")
+        _draw_floor(axes, results, metric, features)
         return True
 
     return plot
@@ -112,18 +113,17 @@ def pareto(axes: Any, results: Results, features: str) -> bool:
     front = figure_data.pareto_front(results, features)
     if front is None:
         return False
-    _plot_groups(axes, results, front.groups, "seconds_per_image")
-    x = [s.values["seconds_per_image"].mean for s in front.best]
+    _plot_groups(axes, results, front.groups, "nfe")
+    x = [s.values["nfe"].mean for s in front.best]
     y = [s.values[results.metric].mean for s in front.best]
     axes.step(x, y, where="post", color="black", linewidth=1.2, label="Pareto front", zorder=1)
-    seconds = [s.values["seconds_per_image"].mean for s in front.groups]
-    if min(seconds) > 0:
-        axes.set_xscale("log")
-        at = figure_data.ticks(min(seconds), max(seconds))
-        axes.set_xticks(at, [f"{t:g}" for t in at])
-        axes.minorticks_off()
-    axes.set_xlabel("seconds per image")
+    axes.set_xscale("log")
+    nfe = sorted({group.values["nfe"].mean for group in front.groups})
+    axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
+    axes.minorticks_off()
+    axes.set_xlabel("network evaluations per image (NFE)")
     axes.legend(frameon=False, fontsize=8)
+    _draw_floor(axes, results, results.metric, features)
     return True
 
 
@@ -132,7 +132,18 @@ def energy(axes: Any, results: Results, features: str) -> bool:
     if groups:
         _plot_groups(axes, results, groups, "kinetic_path_energy")
         axes.set_xlabel("kinetic path energy")
+        _draw_floor(axes, results, results.metric, features)
     return bool(groups)
+
+
+def _draw_floor(axes: Any, results: Results, metric: str, features: str) -> None:
+    """A dotted line at the FID of a perfect model, if that is known."""
+    value = figure_data.floor(results, metric, features)
+    if value is not None:
+        axes.axhline(value, color="#444444", linestyle=":", linewidth=1)
+        text = f"a perfect model: {value:.3g}"
+        at = {"xycoords": axes.get_yaxis_transform(), "xytext": (0, 3)}
+        axes.annotate(text, (0.01, value), textcoords="offset points", fontsize=7, **at)
 
 
 def plot_lines(axes: Any, lines: list[Line], markers: bool) -> None:

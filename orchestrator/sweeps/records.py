@@ -42,7 +42,7 @@ MEASURES = (
 NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
 # the last columns of results.csv: by a second extractor, and what training took
-SECOND = ("fid_second", "fid_second_features")
+SECOND = ("fid_second", "fid_second_features", "fid_of_real")
 TRAINING_NFE = "training_nfe"
 
 

@@ -168,6 +168,7 @@ def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_s
         "error",
         "fid_second",
         "fid_second_features",
+        "fid_of_real",
         "training_nfe",
     ]
     assert [row["trial"] for row in rows] == [str(i) for i in range(18)]

@@ -99,15 +99,39 @@ def test_parallel_coordinates_have_lists_text_and_null_as_ticks(tmp_path):
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both(tmp_path):
-    pairs = [(3.0, 1.0), (2.0, 2.0), (2.5, 3.0), (1.0, 4.0), (1.0, 5.0)]  # FID, seconds
-    values = {
-        i: {"fid": fid, "seconds_per_image": seconds} for i, (fid, seconds) in enumerate(pairs)
-    }
-    chart = page(made(tmp_path, plan({"sampling.steps": [1, 2, 3, 4, 5]}), said_by(values))).charts[
-        "pareto"
-    ]
-    assert lines(chart)["Pareto front"] == [(1.0, 3.0), (2.0, 2.0), (4.0, 1.0)]
-    assert sorted(lines(chart)["teacher, euler"]) == sorted((s, f) for f, s in pairs)
+    fids = {1: 3.0, 2: 2.0, 3: 2.5, 4: 1.0, 5: 1.0}
+    values = {i: {"fid": fid} for i, fid in enumerate(fids.values())}
+    records = made(tmp_path, plan({"sampling.steps": list(fids)}), said_by(values))
+    chart = page(records).charts["pareto"]
+    assert lines(chart)["Pareto front"] == [(1, 3.0), (2, 2.0), (4, 1.0)]
+    assert sorted(lines(chart)["teacher, euler"]) == sorted(fids.items())
+
+
+def test_settings_of_one_nfe_have_no_front_however_their_seconds_differ(tmp_path):
+    values = {i: {"seconds_per_image": 1.0 + i, "fid": 3.0 - i} for i in range(3)}
+    records = made(tmp_path, plan({"path.damping": [1.0, 4.0, 9.0]}), said_by(values))
+    assert "pareto" not in page(records).charts
+
+
+def test_every_fid_figure_has_what_a_perfect_model_would_score(tmp_path):
+    records = made(
+        tmp_path, plan({"sampling.steps": [1, 2]}), lambda t: measured(t) | {"fid_of_real": 0.25}
+    )
+    charts = page(records).charts
+    for name in ("fid_vs_nfe", "pareto", "energy"):
+        (floor,) = charts[name]["layout"]["shapes"]
+        assert floor["y0"] == floor["y1"] == 0.25
+        assert charts[name]["layout"]["annotations"][0]["text"] == "a perfect model: 0.25"
+    assert "shapes" not in charts["kid_vs_nfe"]["layout"]
+    assert not (conclusion.write(records) or records.rows()[0]["fid_of_real"] != 0.25)
+
+
+def test_a_caption_speaks_of_bars_where_there_are_some(tmp_path):
+    one = page(made(tmp_path / "one", plan({"sampling.steps": [1, 2]})))
+    assert "No bars: one training seed" in one.said and "Bars:" not in one.said.partition("KID")[0]
+    several = page(made(tmp_path / "two", plan({"seed": [0, 1]}),
+                        said_by({0: {"fid": 1.0}, 1: {"fid": 3.0}})))  # fmt: skip
+    assert "Bars: standard deviation between seeds" in several.said
 
 
 def test_where_more_is_better_the_front_and_the_table_begin_there(tmp_path):
@@ -116,7 +140,7 @@ def test_where_more_is_better_the_front_and_the_table_begin_there(tmp_path):
                    evaluation={"metrics": ["precision"]})  # fmt: skip
     found = page(made(tmp_path, planned, said_by(values)))
     assert [row["trial"] for row in found.rows] == ["1", "2", "0"]
-    assert lines(found.charts["pareto"])["Pareto front"] == [(0.001, 0.5), (0.002, 0.9)]
+    assert lines(found.charts["pareto"])["Pareto front"] == [(1, 0.5), (2, 0.9)]
 
 
 def test_numbers_on_different_features_share_no_axis(tmp_path):
