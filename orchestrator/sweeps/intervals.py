@@ -101,8 +101,11 @@ class Intervals:
         return ""
 
     def level(self, sample: Sample, confidence: float = LEVEL) -> Interval:
-        """The measure of a setting: the mean over its training seeds, geometric if ratios count."""
-        return self._interval(self._estimate(sample), confidence)
+        """The measure of a setting: the mean over its training seeds, as in all figures and tables."""
+        estimate = self._estimate(sample)
+        mean = float(np.mean(list(sample.values.values())))
+        centre = math.log(mean) if self.ratios else mean
+        return self._interval(estimate._replace(mean=centre), confidence)
 
     def against(self, sample: Sample, other: Sample, confidence: float = LEVEL) -> Interval:
         """The ratio of a setting's measure to another's, or their difference."""

@@ -1,11 +1,14 @@
 """Ranks trials. Numbers on different data, or of different features, are on different scales and
 are never ranked together."""
 
+import json
 from collections import defaultdict
+from statistics import mean
 
-from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import Trial, programme, short_key
 from orchestrator.sweeps.records import Records
 
+SEED = "seed"
 SMALL_IS_GOOD = ("fid", "kid", "w2")
 
 
@@ -42,13 +45,34 @@ def rankings(records: Records) -> dict[str, list[tuple[int, float]]]:
 
 
 def best_so_far(records: Records) -> dict[str, str]:
-    """The best measured trial of each scale, as a line of text; if there is one scale only, as in
-    most sweeps, its name is empty."""
-    metric, _ = metric_of(records)
+    """The best measured setting of each scale, as a line of text: the mean over its training seeds;
+    if there is one scale only, as in most sweeps, its name is empty."""
+    metric, small_is_good = metric_of(records)
     ranked = rankings(records)
     lines = {}
     for scale, trials in ranked.items():
-        index, value = trials[0]
-        name = scale if len(ranked) > 1 else ""
-        lines[name] = f"{metric} {value:.4g}: {records.plan.trials[index].title}"
+        by_setting: dict[str, list[tuple[Trial, float]]] = defaultdict(list)
+        for index, value in trials:
+            trial = records.plan.trials[index]
+            by_setting[setting_of(trial)].append((trial, value))
+        means = {key: mean(value for _, value in of) for key, of in by_setting.items()}
+        best = (min if small_is_good else max)(means, key=lambda key: means[key])
+        trial = by_setting[best][0][0]
+        seeds = len(by_setting[best])
+        text = f"{metric} {means[best]:.4g}: {trial.title}"
+        if seeds > 1:
+            others = [
+                f"{short_key(key)} {programme(value) or value}"
+                for key, value in trial.own_overrides.items()
+                if key != SEED
+            ]
+            named = ", ".join(others) or records.plan.experiment.name
+            text = f"{metric} {means[best]:.4g}: {named} (mean of {seeds} seeds)"
+        lines[scale if len(ranked) > 1 else ""] = text
     return lines
+
+
+def setting_of(trial: Trial) -> str:
+    """The swept settings of a trial without its seed, as JSON: trials that share them form one
+    setting."""
+    return json.dumps({key: value for key, value in trial.overrides.items() if key != SEED})

@@ -24,10 +24,10 @@ from orchestrator.sweeps.intervals import (
     Resamples,
     Sample,
 )
-from orchestrator.sweeps.ranking import metric_of, scale_of
+from orchestrator.sweeps.ranking import SEED, metric_of, scale_of, setting_of
 from orchestrator.sweeps.records import Records
 
-STEPS, SEED, MODEL, SOLVER = "sampling.steps", "seed", "sampling.model", "sampling.solver"
+STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
 RATIOS = ("fid", "w2")  # distances, which are compared by their ratios
 SECOND = {"fid": "fid_second"}
 LISTED = 3  # ties that a line names; the others are counted
@@ -322,8 +322,7 @@ def _settings(records: Records, metric: str) -> Iterator[tuple[str, Setting]]:
     for trial in records.plan.trials:
         value = records.measured(trial).get(metric)
         if isinstance(value, int | float) and math.isfinite(value):
-            own = {k: v for k, v in trial.overrides.items() if k != SEED}
-            key = (scale_of(records, trial), json.dumps(own))
+            key = (scale_of(records, trial), setting_of(trial))
             members.setdefault(key, []).append(trial)
     second = SECOND.get(metric)
     for (scale, _), trials in members.items():

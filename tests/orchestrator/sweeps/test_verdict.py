@@ -12,6 +12,7 @@ from orchestrator.console import conclusion
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import Trial
 from orchestrator.store import layout
+from orchestrator.sweeps.ranking import best_so_far
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.verdict import Verdict, to_json, verdicts
 
@@ -179,6 +180,16 @@ def test_numbers_on_different_scales_have_verdicts_of_their_own(tmp_path):
     )
     assert [found.scale for found in verdicts(records)] == ["of digits", "of mnist"]
     assert all(len(found.answers) == 2 for found in verdicts(records))
+
+
+def test_the_best_so_far_is_the_mean_of_the_seeds_of_a_setting(tmp_path):
+    fids = {(9.0, 0): 1.0, (9.0, 1): 5.0, (25.0, 0): 2.0, (25.0, 1): 2.5}
+    planned = plan({"path.damping": [9.0, 25.0], "seed": [0, 1]})
+    records = made(tmp_path, planned, lambda t: measured(t) | {
+        "fid": fids[t.config.path.damping, t.config.seed]})  # fmt: skip
+    assert best_so_far(records) == {"": "fid 2.25: damping 25.0 (mean of 2 seeds)"}
+    (found,) = verdicts(records)
+    assert found.answers[0].setting == "teacher euler, damping 25"
 
 
 def test_without_measurements_there_is_none(tmp_path):

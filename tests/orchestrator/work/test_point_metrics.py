@@ -119,7 +119,6 @@ def test_a_sweep_draws_the_ways_of_its_paths_and_lists_what_points_have(root):
     assert names == {
         "w2_vs_nfe",
         "parallel",
-        "pareto",
         "energy",
         "losses",
         "samples_by_nfe",
