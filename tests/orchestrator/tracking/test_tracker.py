@@ -109,6 +109,16 @@ def test_what_a_training_took_of_its_machine_is_logged_by_step_and_time(fabricat
             assert found == [(p["step"], p[name], 1000 * p["seconds"]) for p in POINTS]
 
 
+def test_the_sweeps_own_run_has_the_verdict_and_the_best_of_each_number_of_steps(fabricated_sweep):
+    (run,) = runs(fabricated_sweep, "sweep")
+    note = run.data.tags["mlflow.note.content"]
+    assert "fid on digits-cnn-v1" in note and "1 step: student, 2.00" in note
+    assert "yardstick: teacher euler, 2 steps, 1.00" in note
+    assert run.data.metrics == {"best_fid_1_step": 2.0, "best_fid_2_steps": 1.0}
+    (registered,) = fabricated.versions(fabricated_sweep)
+    assert "; fid 2.00" in registered.description
+
+
 def test_an_empty_database_gets_the_same_from_the_store_alone(fabricated_sweep, copied):
     fabricated.publish(copied)
     assert content(copied) == content(fabricated_sweep)
