@@ -1,4 +1,4 @@
-"""`python -m orchestrator.report EXPECTED_SWEEP`: write the table, figures and report of a sweep again, from
+"""`python -m orchestrator.report SWEEP`: write the table, figures and report of a sweep again, from
 the store."""
 
 import argparse
@@ -19,9 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     what = "Write the table, figures and report of a sweep again, from the results in the store."
     parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument(
-        "sweep", metavar="EXPECTED_SWEEP", type=argument_types.path, help=EXPECTED_SWEEP
-    )
+    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=EXPECTED_SWEEP)
     command_line.add_storage(parser, "the store of names: a folder or s3://bucket/prefix")
     parser.add_argument(
         "--publish", action="store_true", help="also log to MLflow what is missing there"
