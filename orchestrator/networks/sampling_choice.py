@@ -36,12 +36,13 @@ def with_sampling(run: TrainedRun, given: Mapping[str, Any]) -> Experiment:
     """The configuration with those settings of `sampling` that are `given` and not None; raises
     ConfigError.
 
-    A run's solver, guidance, grid and noise belong to the network that it samples: for the other
-    network the defaults replace them."""
+    A run's solver, guidance, grid, noise and average belong to the network that it samples: for the
+    other network the defaults replace them."""
     model = run.choose_network(given.get("steps"), given.get("solver"), given.get("guidance"))
     values = {"model": model, **{name: value for name, value in given.items() if value is not None}}
     if values["model"] != run.config.sampling.model:
-        values = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, **values}
+        defaults = {"solver": "euler", "guidance": 1.0, "times": None, "gamma": 0.0, "ema": None}
+        values = defaults | values
     changed = {f"sampling.{name}": value for name, value in values.items()}
     return loading.override(run.config, {"sweep": None, **changed})
 

@@ -115,6 +115,8 @@ def test_the_chosen_average_is_sampled_exported_and_served(sweep, tmp_path, caps
     network_folder.write(tmp_path / "folder", trial.config, stage, result, sizes)
     served = NetworkSampler(tmp_path / "folder").draw({"count": 4, "labels": [3, 7]})
     assert np.array_equal(np.array(served["images"]), wanted)
+    assert sample.main([str(file), *drawn, "--model", "teacher"]) == 0  # which has no such average
+    assert "average of decay" not in capsys.readouterr().out
     plain = [*drawn, "--set", "sampling.ema=null"]
     assert sample.main([str(file), *plain]) == 0
     with np.load(out) as archive:
