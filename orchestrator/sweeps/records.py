@@ -102,6 +102,7 @@ class Records:
         self._set_aside: set[str] = set()
         self._lock = threading.RLock()
         self._measured: dict[str, dict[str, Any]] = {}
+        self._resampled: dict[str, dict[str, list[float]]] = {}
         # the sample grids that are in this folder
         self._copied: set[str] = set()
         # when it was last saved (monotonic), and how many seconds that took
@@ -381,6 +382,22 @@ class Records:
             return {}
         self.damaged.pop(key, None)
         return self._measured[key]
+
+    def resampled(self, trial: Trial) -> dict[str, list[float]]:
+        """The measures of resampled images of a finished evaluation, by name; empty where it has
+        none or is damaged."""
+        key = trial.key
+        if key not in self._resampled:
+            try:
+                result = self.store.result(key)
+                known = result.has(layout.BOOTSTRAP)
+                self._resampled[key] = result.json(layout.BOOTSTRAP) if known else {}
+            except DamagedError as e:
+                self.damaged |= e.problems
+                return {}
+            except (KeyError, FileNotFoundError):  # set aside meanwhile
+                return {}
+        return self._resampled[key]
 
     def _samples(self, trial: Trial) -> str:
         """Copy the trial's sample grid from the store into this folder; its path relative to the

@@ -13,7 +13,6 @@ import numpy as np
 from orchestrator.host import machine
 from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.store import layout
-from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.intervals import (
     IMAGES,
     LEVEL,
@@ -352,13 +351,7 @@ def _sample(records: Records, trials: Sequence[Trial], metric: str) -> Sample:
 
 
 def _resamples(records: Records, trial: Trial, metric: str) -> Resamples | None:
-    result = records.store.result(trial.key)
-    try:
-        if not result.has(layout.BOOTSTRAP):
-            return None
-        content = result.json(layout.BOOTSTRAP)
-    except (DamagedError, FileNotFoundError):
-        return None
+    content = records.resampled(trial)
     names = (metric, f"{metric}{layout.OWN_SUFFIX}")
     if not all(name in content for name in names):
         return None
