@@ -105,7 +105,7 @@ def _verdict(found: Verdict) -> str:
         if by_second:
             cells += [_text(answer.second), _text(answer.second_ratio)]
         remarks = [line for line in answer.remarks() if not line.startswith("cannot be told")]
-        cells.append("; ".join([", ".join(answer.ties), *remarks]).strip("; "))
+        cells.append("; ".join([*answer.ties, *remarks]))
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -94,9 +94,9 @@ class Answer:
         """What limits the answer: ties, and features that disagree."""
         lines = []
         if self.ties:
-            named = ", ".join(self.ties[:LISTED])
+            named = "; ".join(self.ties[:LISTED])
             more = len(self.ties) - LISTED
-            rest = f" and {more} more" if more > 0 else ""
+            rest = f"; and {more} more" if more > 0 else ""
             lines.append(f"cannot be told from it: {named}{rest} (of {self.compared} compared)")
         if self.second_prefers:
             lines.append(f"the second features prefer {self.second_prefers}")

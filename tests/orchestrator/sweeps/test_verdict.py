@@ -136,7 +136,7 @@ def test_other_settings_stand_in_the_name_and_many_ties_are_counted(tmp_path):
     (answer,) = only(records).answers
     assert answer.question == "4 steps" and answer.setting.startswith("teacher euler, damping ")
     assert len(answer.ties) == answer.compared == 5
-    assert answer.remarks()[0].endswith(" and 2 more (of 5 compared)")
+    assert answer.remarks()[0].endswith("; and 2 more (of 5 compared)")
 
 
 def test_a_measure_that_is_no_distance_is_compared_by_differences(tmp_path):
