@@ -65,12 +65,14 @@ class ParallelAxis(NamedTuple):
 
 def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
     """The metric against NFE, a line for every network: teachers first, then in the order of the
-    trials. Only the best lines are prominent."""
+    trials. Only the best lines are prominent. None if all have the same NFE: one column of dots."""
     by_label: dict[str, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     for trial in results.records.plan.trials:
         numbers = results.numbers(trial)
         if metric in numbers and "nfe" in numbers and results.features_of(trial) == features:
             by_label[results.line_label(trial)][int(numbers["nfe"])].append(trial)
+    if len({nfe for by_nfe in by_label.values() for nfe in by_nfe}) < 2:
+        return []
     lines = []
     for label, by_nfe in by_label.items():
         points = []

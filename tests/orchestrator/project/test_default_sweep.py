@@ -171,9 +171,12 @@ def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_s
         "fid_of_real",
         "training_nfe",
     ]
-    assert [row["trial"] for row in rows] == [str(i) for i in range(18)]
+    assert [row["trial"] for row in rows] == [str(i) for i in range(16)]
     wanted = {
-        ("teacher", solver, n) for solver in ("euler", "ab2") for n in (1, 2, 4, 10, 20, 50, 100)
+        ("teacher", solver, n)
+        for solver in ("euler", "ab2")
+        for n in (1, 2, 4, 10, 20, 50, 100)
+        if solver == "euler" or n <= 20
     }
     wanted |= {("student", "euler", n) for n in (1, 2, 4, 20)}
     assert {
@@ -203,7 +206,7 @@ def test_the_sweeps_folder_has_what_is_promised(default_sweep):
     folder = default_sweep.folder
     plan = json.loads((folder / "plan.json").read_text())
     assert plan["id"] == folder.name
-    assert len(plan["trials"]) == 18
+    assert len(plan["trials"]) == 16
     assert set(plan["stages"]) == {p.name for p in (default_sweep.storage / "stages").iterdir()}
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["teacher"]["steps"], config["cluster"]["workers"]) == (40, 2)
@@ -230,7 +233,7 @@ def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
         assert f'<td data-value="{float(row["fid"])}">{float(row["fid"]):.4g}</td>' in table
     ours = "".join(part for part in page.split("<script") if "plotly.js v" not in part)
     assert (
-        ours.count('src="data:image/png;base64,') == 18 + 1
+        ours.count('src="data:image/png;base64,') == 16 + 1
     )  # the same seeds at every NFE; training images
     assert not re.search(r'(?:src|href)="(?!data:)', ours)
     made_by = json.loads((default_sweep.folder / "plan.json").read_text())["made_by"]
@@ -248,7 +251,7 @@ def test_every_stage_has_a_manifest_with_its_files_checksums(default_sweep):
         assert all((stages / parent / "manifest.json").exists() for parent in manifest["parents"])
         kinds[manifest["kind"]] += 1
     training = {"teacher": 1, "pairs": 1, "student": 5}
-    assert kinds == {**training, "reference": 2, "evaluation": 18}
+    assert kinds == {**training, "reference": 2, "evaluation": 16}
 
 
 def test_nothing_unfinished_and_nothing_of_rays_stays_behind(default_sweep):
@@ -261,7 +264,7 @@ def test_mlflow_has_one_finished_run_for_the_sweep_each_trial_and_each_training(
     found = runs_of(default_sweep.storage)
     assert Counter(r.data.tags["kind"] for r in found) == {
         "sweep": 1,
-        "trial": 18,
+        "trial": 16,
         "teacher": 1,
         "student": 5,
     }

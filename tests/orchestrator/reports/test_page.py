@@ -28,7 +28,8 @@ def test_the_page_has_plotly_once_and_loads_nothing(tmp_path):
 
 
 def test_a_student_is_called_by_its_distiller_wherever_it_is_shown(tmp_path):
-    space = {"distill.kind": ["endpoint", "consistency"], "path.damping": [9.0, 25.0]}
+    space = {"distill.kind": ["endpoint", "consistency"], "path.damping": [9.0, 25.0],
+             "sampling.steps": [1, 4]}  # fmt: skip
     charts = page(made(tmp_path, plan(space, sampling={"model": "student"}, **STUDENTS))).charts
     students = {"student 100-4-2-1", "student consistency 100-any"}
     assert set(lines(charts["energy"])) == students

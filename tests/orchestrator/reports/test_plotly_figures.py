@@ -9,6 +9,13 @@ from PIL import Image
 from orchestrator.console import conclusion
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
+SEEDS_AND_STEPS = {"seed": [0, 1], "sampling.steps": [4, 1]}
+
+
+def by_seed(trial):
+    """FID 1 and 3 at 4 steps, ten times as much at one."""
+    fid = 1.0 + 2.0 * trial.config.seed
+    return measured(trial) | {"fid": fid if trial.config.sampling.steps == 4 else 10 * fid}
 
 
 def test_each_network_has_a_line_from_its_first_to_its_last_nfe(tmp_path):
@@ -22,13 +29,14 @@ def test_each_network_has_a_line_from_its_first_to_its_last_nfe(tmp_path):
 
 
 def test_trials_that_differ_in_their_seed_alone_are_one_point_and_one_row(tmp_path):
-    records = made(tmp_path, plan({"seed": [0, 1]}), said_by({0: {"fid": 1.0}, 1: {"fid": 3.0}}))
+    records = made(tmp_path, plan(SEEDS_AND_STEPS), by_seed)
     found = page(records)
     (line,) = found.charts["fid_vs_nfe"]["data"]
-    assert (line["y"], line["error_y"]["array"]) == ([2.0], [pytest.approx(math.sqrt(2))])
-    (row,), (value,) = found.rows, found.values
+    assert line["y"] == [20.0, 2.0]
+    assert line["error_y"]["array"] == pytest.approx([10 * math.sqrt(2), math.sqrt(2)])
+    (row, _), (value, _) = found.rows, found.values
     assert (row["trial"], row["seed"], row["FID"], value["FID"]) == (
-        "0, 1",
+        "0, 2",
         "0, 1",
         "2 ± 1.4",
         "2.0",
@@ -37,21 +45,28 @@ def test_trials_that_differ_in_their_seed_alone_are_one_point_and_one_row(tmp_pa
 
 
 def test_a_single_trial_has_the_spread_of_its_samplings(tmp_path):
-    records = made(tmp_path, plan(), lambda trial: measured(trial) | {"fid_std": 0.25})
-    found = page(records)
-    assert found.charts["fid_vs_nfe"]["data"][0]["error_y"]["array"] == [0.25]
-    assert [row["FID"] for row in found.rows] == ["2 ± 0.25"]
-    assert "parallel" not in found.charts and "damping_speed" not in found.charts
+    planned = plan({"sampling.steps": [4, 1]})
+    found = page(made(tmp_path, planned, lambda trial: measured(trial) | {"fid_std": 0.25}))
+    assert found.charts["fid_vs_nfe"]["data"][0]["error_y"]["array"] == [0.25, 0.25]
+    assert [row["FID"] for row in found.rows] == ["2 ± 0.25", "8 ± 0.25"]
+    assert "damping_speed" not in found.charts
+
+
+def test_where_all_have_one_nfe_no_figure_is_a_column_of_dots(tmp_path):
+    found = page(made(tmp_path, plan({"path.damping": [9.0, 25.0]})))
+    assert not [name for name in found.charts if name.endswith("_vs_nfe")]
+    assert "parallel" in found.charts
 
 
 def test_trials_that_share_one_evaluation_are_one_line_and_no_spread(tmp_path):
     records = made(
         tmp_path,
-        plan({"distill.batch_size": [16, 32]}),
+        plan({"distill.batch_size": [16, 32], "sampling.steps": [1, 4]}),
         lambda trial: measured(trial) | {"fid_std": 0.5},
     )
     (line,) = page(records).charts["fid_vs_nfe"]["data"]
-    assert (line["name"], line["y"], line["error_y"]["array"]) == ("teacher, euler", [2.0], [0.5])
+    assert (line["name"], line["y"]) == ("teacher, euler", [8.0, 2.0])
+    assert line["error_y"]["array"] == [0.5, 0.5]
 
 
 def test_a_cell_of_the_heat_map_is_the_best_of_its_settings(tmp_path):
@@ -129,8 +144,7 @@ def test_every_fid_figure_has_what_a_perfect_model_would_score(tmp_path):
 def test_a_caption_speaks_of_bars_where_there_are_some(tmp_path):
     one = page(made(tmp_path / "one", plan({"sampling.steps": [1, 2]})))
     assert "No bars: one training seed" in one.said and "Bars:" not in one.said.partition("KID")[0]
-    several = page(made(tmp_path / "two", plan({"seed": [0, 1]}),
-                        said_by({0: {"fid": 1.0}, 1: {"fid": 3.0}})))  # fmt: skip
+    several = page(made(tmp_path / "two", plan(SEEDS_AND_STEPS), by_seed))
     assert "Bars: standard deviation between seeds" in several.said
 
 
@@ -185,7 +199,8 @@ def test_loss_curves_are_named_by_what_tells_their_stages_apart(tmp_path):
 
 
 def test_many_networks_are_gray_but_for_the_best(tmp_path):
-    found = page(made(tmp_path, plan({"teacher.batch_size": list(range(1, 41))}),
+    space = {"teacher.batch_size": list(range(1, 41)), "sampling.steps": [1, 4]}
+    found = page(made(tmp_path, plan(space),
                       lambda trial: measured(trial) | {"fid": float(trial.config.teacher.batch_size)}))  # fmt: skip
     told = [t["y"][0] for t in found.charts["fid_vs_nfe"]["data"] if t["showlegend"]]
     assert sorted(told) == [float(i) for i in range(1, 15)]

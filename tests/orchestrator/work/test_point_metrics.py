@@ -117,7 +117,6 @@ def test_a_sweep_draws_the_ways_of_its_paths_and_lists_what_points_have(root):
         assert figure.width > 2.5 * figure.height  # three panels side by side
     names = {path.stem for path in (records.folder / "figures").iterdir()}
     assert names == {
-        "w2_vs_nfe",
         "parallel",
         "energy",
         "losses",
