@@ -154,7 +154,7 @@ def test_a_trial_that_the_sweep_has_not_is_refused(in_the_sweeps_folder, tmp_pat
         sample.main([f"{in_the_sweeps_folder.folder}:{number}", "--out", str(tmp_path / "x.png")])
         == 2
     )
-    assert "0 to 17" in capsys.readouterr().err
+    assert "0 to 15" in capsys.readouterr().err
 
 
 def rows(sweep):

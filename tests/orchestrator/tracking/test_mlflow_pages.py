@@ -47,7 +47,7 @@ def test_compare_draws_the_swept_settings_against_fid(page, server, experiment, 
     )
     assert {"model", "nfe", "fid"} <= set(written), written
     assert FID_WHILE_TRAINING not in written
-    details = page.get_by_text("Comparing 18 Runs from 1 Experiment")
+    details = page.get_by_text("Comparing 16 Runs from 1 Experiment")
     assert details.is_visible()
 
 
