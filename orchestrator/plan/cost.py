@@ -4,9 +4,8 @@ together as one."""
 
 from typing import Any
 
+from orchestrator.methods.generated import BACKWARD
 from orchestrator.plan.stage import Stage
-
-BACKWARD = 3  # cost of a forward and a backward pass, in forward passes
 
 
 def passes(stage: Stage) -> float:

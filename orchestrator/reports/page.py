@@ -20,11 +20,6 @@ from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.verdict import Verdict, verdicts
 
 CLASSES_LISTED = 20  # of a data set, by name
-BELOW = (
-    "yardstick",
-    "a perfect model",
-    "intervals",
-)  # lines of a verdict that stand below its table
 # plotly's buttons that need a network connection or make no sense here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
@@ -104,13 +99,11 @@ def _verdict(found: Verdict) -> str:
         cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
         if by_second:
             cells += [_text(answer.second), _text(answer.second_ratio)]
-        remarks = [line for line in answer.remarks() if not line.startswith("cannot be told")]
-        cells.append("; ".join([*answer.ties, *remarks]))
+        cells.append("; ".join([*answer.ties, *answer.doubts()]))
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    notes = [line.strip() for line in found.lines()[1:] if line.strip().startswith(BELOW)]
-    notes += found.missing
+    notes = [*found.notes(), *found.missing]
     title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return (

@@ -27,7 +27,9 @@ PAIRS = "pairs.safetensors"  # where a teacher arrives from noise
 LOSSES = "losses.json"
 SYSTEM = "system.json"
 METRICS = "metrics.json"
-BOOTSTRAP = "bootstrap.json"  # FIDs of resampled images, by metric; with OWN_SUFFIX against themselves
+BOOTSTRAP = (
+    "bootstrap.json"  # FIDs of resampled images, by metric; with OWN_SUFFIX against themselves
+)
 OWN_SUFFIX = "_own"
 SAMPLES = "samples.png"
 FIDS = "fids.json"  # FIDs of a teacher during its training
@@ -52,6 +54,7 @@ FIGURES, SAMPLE_GRIDS = "figures", "samples"
 ANY_PLAN = f"*/*/{PLAN}"  # below `SWEEPS`
 
 
-def average(decay: float) -> str:
-    """The file of the network with the average of the weights of this decay, beside NETWORK."""
-    return f"average-{decay!r}.safetensors"
+def network(decay: float | None) -> str:
+    """The file of the network with the further average of the weights of this decay; None: with its
+    first one."""
+    return NETWORK if decay is None else f"average-{decay!r}.safetensors"

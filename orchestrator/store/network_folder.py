@@ -27,8 +27,7 @@ def write(
     """Write the folder of `stage` from its `result`; `trial_config` has the settings of sampling,
     `sizes` the sizes of the data."""
     folder.mkdir(parents=True, exist_ok=True)
-    decay = stage.average(trial_config.sampling.ema)
-    file = layout.NETWORK if decay is None else layout.average(decay)
+    file = layout.network(stage.average(trial_config.sampling.ema))
     shutil.copyfile(result.path(file), folder / WEIGHTS)
     config = override(trial_config, {"sweep": None}).to_yaml()
     (folder / CONFIG).write_text(config, encoding="utf-8")

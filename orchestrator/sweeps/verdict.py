@@ -92,17 +92,23 @@ class Answer:
 
     def remarks(self) -> list[str]:
         """What limits the answer: ties, and features that disagree."""
+        return [*self._named_ties(), *self.doubts()]
+
+    def doubts(self) -> list[str]:
+        """Where the two feature extractors disagree."""
         lines = []
-        if self.ties:
-            named = "; ".join(self.ties[:LISTED])
-            more = len(self.ties) - LISTED
-            rest = f"; and {more} more" if more > 0 else ""
-            lines.append(f"cannot be told from it: {named}{rest} (of {self.compared} compared)")
         if self.second_prefers:
             lines.append(f"the second features prefer {self.second_prefers}")
         if self._one_sided():
             lines.append("below 1 by one of the two feature extractors alone: not a result")
         return lines
+
+    def _named_ties(self) -> Iterator[str]:
+        if self.ties:
+            named = "; ".join(self.ties[:LISTED])
+            more = len(self.ties) - LISTED
+            rest = f"; and {more} more" if more > 0 else ""
+            yield f"cannot be told from it: {named}{rest} (of {self.compared} compared)"
 
     def _one_sided(self) -> bool:
         if not self.ratios or self.ratio is None or self.second_ratio is None:
@@ -131,14 +137,19 @@ class Verdict:
         for answer in self.answers:
             lines.append(f"  {answer.text()}")
             lines += [f"    {remark}" for remark in answer.remarks()]
-        if self.yardstick is not None:
-            name, value = self.yardstick
-            lines.append(f"  yardstick: {name}, {value.text()}")
-        if self.of_real is not None:
-            lines.append(f"  a perfect model would score {self.of_real:.3g} with as many images")
-        lines.append(f"  intervals: {self.source}")
+        lines += [f"  {note}" for note in self.notes()]
         lines += [f"    {missing}" for missing in self.missing]
         return lines
+
+    def notes(self) -> list[str]:
+        """What the answers are compared with, and where their intervals come from."""
+        notes = []
+        if self.yardstick is not None:
+            name, value = self.yardstick
+            notes.append(f"yardstick: {name}, {value.text()}")
+        if self.of_real is not None:
+            notes.append(f"a perfect model would score {self.of_real:.3g} with as many images")
+        return [*notes, f"intervals: {self.source}"]
 
 
 def verdicts(records: Records) -> list[Verdict]:

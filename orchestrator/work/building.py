@@ -89,9 +89,7 @@ def of_student(stage: Stage) -> Student:
 def finished(store: Store, stage: Stage, ema: float | None = None) -> dict[str, torch.Tensor]:
     """The averaged weights of a finished teacher or student, and its tone curve if it has one;
     `ema` as for `trained`."""
-    decay = stage.average(ema)
-    file = layout.NETWORK if decay is None else layout.average(decay)
-    return store.result(stage.key).tensors(file)
+    return store.result(stage.key).tensors(layout.network(stage.average(ema)))
 
 
 def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:

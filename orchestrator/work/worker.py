@@ -88,18 +88,18 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
                 fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, fid)
     if group.rank == 0:
-        log.publish(finished(stage, training, data), dataset_info.sizes(data))
+        log.publish(networks_of(stage, training, data), dataset_info.sizes(data))
     if group.world > 1:
         dist.barrier()
 
 
-def finished(
+def networks_of(
     stage: Stage, training: Training, data: ImageData
 ) -> dict[str, dict[str, torch.Tensor]]:
     """The networks of a finished training, by file: one for each average of the weights, with a tone
     curve of its own if the stage is calibrated."""
     averages = {layout.NETWORK: training.ema.model}
-    averages |= {layout.average(decay): ema.model for decay, ema in training.averages.items()}
+    averages |= {layout.network(decay): ema.model for decay, ema in training.averages.items()}
     networks = {file: sampled(dict(model.state_dict())) for file, model in averages.items()}
     if stage.training_spec.optimise.calibrate:
         from orchestrator.work import calibration
