@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from kaccore.nfe import EVALUATIONS as EVALUATIONS
 from kaccore.tensors import left_broadcast
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -103,4 +104,3 @@ SOLVERS: dict[str, Solver] = {
     "ab2": ab2,
     "rk4": rk4,
 }
-EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 1, "rk4": 4}

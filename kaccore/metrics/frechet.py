@@ -19,6 +19,8 @@ from torch_fidelity.metric_fid import (
     fid_statistics_to_metric,
 )
 
+from kaccore.metrics.resampled import resampled_variance
+
 
 class Moments(NamedTuple):
     """The moments of features that FID uses: `mean` (D,) and unbiased `covariance` (D, D), float64
@@ -210,18 +212,6 @@ class Resampled(NamedTuple):
     def variance(self) -> float:
         """The variance of FID over new images, see `resampled_variance`."""
         return resampled_variance(self.values, self.own)
-
-
-def resampled_variance(values: Tensor, own: Tensor) -> float:
-    """The variance over new images of a FID, or of a linear combination of several FIDs whose
-    resamples are combined likewise: var(values) - 2 var(own), and at least a sixth of var(values).
-
-    Near its minimum FID is a quadratic form in the errors of the moments. If its slope at the truth
-    is zero and its own variance 2 q, resampling finds 6 q, since resampled errors come on top of
-    those of the images; against the images themselves it finds 2 q. Far from the minimum the slope
-    decides, and resampling alone is right. Both agree with samples of known law within 15 %."""
-    found = float(values.double().var())
-    return max(found - 2 * float(own.double().var()), found / 6)
 
 
 def bootstrap_fid(

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from kaccore.metrics.resampled import resampled_variance
+
 LEVEL = 0.95
 NEAR = 4.0  # settings that are worse than the best by more have no part in the pooled spread
 
@@ -163,17 +165,13 @@ class Intervals:
 
     def _variance(self, sides: Sequence[tuple[Sample, int, float]]) -> float:
         """The variance over new images of a sum of measures (sample, seed, sign), see
-        `kaccore.metrics.frechet.resampled_variance`."""
-        import torch
-
-        from kaccore.metrics.frechet import resampled_variance
-
+        `kaccore.metrics.resampled`."""
         total = [np.zeros(1), np.zeros(1)]
         for sample, seed, sign in sides:
             scale = sign / self._unit(sample.values[seed])
             for k, part in enumerate(sample.resamples[seed]):
                 total[k] = total[k] + scale * part
-        return resampled_variance(*(torch.from_numpy(part) for part in total))
+        return resampled_variance(*total)
 
     def _unit(self, value: float) -> float:
         """What a small change of the measure is divided by on the scale on which it is compared."""

@@ -7,7 +7,7 @@ def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(de
     said = run(default_sweep.cwd, "status")
     assert said.returncode == 0, said.stderr
     (line,) = [line for line in said.stdout.splitlines() if default_sweep.folder.name in line]
-    assert "ended" in line and " 18 " in line and "fid" in line
+    assert "ended" in line and " 16 " in line and "fid" in line
     for name in ("nfe-sweep", f"nfe-sweep/{default_sweep.folder.name}", default_sweep.folder):
         said = run_here(default_sweep.cwd, "status", name)
         assert said.returncode == 0, said.stderr
