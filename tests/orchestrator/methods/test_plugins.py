@@ -153,7 +153,7 @@ def test_without_the_plugin_its_kind_is_refused_as_any_unknown_one(tmp_path):
     file = write(tmp_path)
     file.write_text(file.read_text().replace("plugins: [trigonometric.py]\n", ""))
     assert refusal(file) == [
-        f'{file}: path.kind: got "trigonometric", expected one of "kac", "diffusion", "flow_matching"'
+        f'{file}: path.kind: got "trigonometric", expected one of "kac", "diffusion", "flow_matching", "quantile"'
     ]
 
 
