@@ -124,11 +124,7 @@ class Host:
     def processes(self) -> list[psutil.Process]:
         """What runs on the host beside its first process and the sshd."""
         found = self.first.children(recursive=True)
-        return [
-            p
-            for p in found
-            if not named(p).startswith("sshd") and p.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [p for p in found if runs(p) and not named(p).startswith("sshd")]
 
     def command(self, *arguments: str, **environment: str) -> list[str]:
         """`arguments` as a command that, given to this machine, runs on the host without going
@@ -246,6 +242,14 @@ class Hosts(Mapping[str, Host]):
 def ip(*arguments: str) -> None:
     """Debian's `ip`."""
     subprocess.run(["ip", *arguments], check=True)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process, found a moment ago, has not ended meanwhile."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def named(process: psutil.Process) -> str:

@@ -79,8 +79,11 @@ def test_beside_a_worker_group_there_are_few_processes_and_none_with_torch(tmp_p
 
 
 def called(process: psutil.Process) -> str:
-    """What Ray calls a process; empty where it is none of its Python processes."""
-    said = process.cmdline()
+    """What Ray calls a process; empty where it is none of its Python processes, or has ended."""
+    try:
+        said = process.cmdline()
+    except psutil.NoSuchProcess:
+        return ""
     return said[0].split()[0] if said and said[0].startswith("ray::") else ""
 
 
