@@ -3,7 +3,6 @@
 import subprocess
 
 import psutil
-
 from hosts import named, runs
 
 

@@ -19,7 +19,9 @@ def test_it_lists_every_command_with_what_it_does(capsys):
     said = capsys.readouterr().out
     modules = {path.stem for path in (REPOSITORY / "orchestrator").glob("*.py")}
     assert set(kacflow.commands()) == modules - {"__init__", "kacflow"}
-    assert all(f"  {name} " in said and what[-1] == "." for name, what in kacflow.commands().items())
+    assert all(
+        f"  {name} " in said and what[-1] == "." for name, what in kacflow.commands().items()
+    )
     assert "  sweep       Run every trial of an experiment's sweep" in said
     assert kacflow.main(["--help"]) == 0 and capsys.readouterr().out == said
 
