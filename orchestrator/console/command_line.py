@@ -172,6 +172,8 @@ def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
     from orchestrator.work import preflight
 
     console = make_console()
+    if experiment.bases:
+        notes.append(f"{args.file} builds on {', then on '.join(experiment.bases)}")
     notes += experiment.left_out
     notes += overrides.set_without_effect(plan, args.file, args.overrides)
     notes += overrides.only_without_effect(plan, args.only)

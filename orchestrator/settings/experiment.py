@@ -61,12 +61,18 @@ class Experiment(Block):
 
     # messages about keys of the file that a kind set with --set does not have
     _left_out: tuple[str, ...] = PrivateAttr(default=())
+    _bases: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Messages about keys of the file that were ignored because the kinds set with --set do not
-        have them."""
+        """Messages about keys of the file, or of its base, that were ignored because the kinds set
+        with --set, or in the file, do not have them."""
         return self._left_out
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The files on which the experiment's file builds, the nearest first."""
+        return self._bases
 
     def has(self, key: str) -> bool:
         """Whether there is a setting of this dotted key: False for one of another kind."""

@@ -16,7 +16,8 @@ from orchestrator.fields.faults import ConfigError, Fault, describe, unknown_key
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.fields.messages import translate
 from orchestrator.fields.schema import inner_block, leaves
-from orchestrator.settings import written, yaml_reader
+from orchestrator.settings import base_file, written, yaml_reader
+from orchestrator.settings.base_file import Written
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.rules import broken
 from orchestrator.settings.space import left_out, names_kind, space_faults, with_values
@@ -28,6 +29,7 @@ STAND_INS: dict[str, Any] = {
     **{f"{block}.{family.key}": family.names()[0] for block, family in FAMILIES.items()},
 }
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
+NO_BASE = Written({})
 
 
 def minimal(name: str) -> dict[str, Any]:
@@ -51,11 +53,11 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
         values.append((key, value))
         origins.append((key, f"--set {text}"))
     try:
-        data = yaml_reader.read(path)
+        file = base_file.read(path)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
     folder = File(path).absolute().parent
-    return _checked(data, str(path), values, origins, faults, typed=True, folder=folder)
+    return _checked(file.data, str(path), values, origins, faults, True, folder, file=file)
 
 
 def parse(
@@ -103,10 +105,12 @@ def _checked(
     typed: bool = False,
     folder: File | None = None,
     kept: Mapping[str, str] | None = None,
+    file: Written = NO_BASE,
 ) -> Experiment:
     """The experiment in `data` with `values` set; `origins` gives the source of each dotted key.
     `typed`: `data` was written by a user and not by this project. `folder`: where its plugins are
-    searched; None: they are imported already. `kept`: sources that replace files of plugins."""
+    searched; None: they are imported already. `kept`: sources that replace files of plugins. `file`:
+    what of `data` comes from a base."""
     all_faults = list(faults)
     sources = dict(origins)  # if a key is set twice, the last value applies
     values = list(values)
@@ -116,10 +120,12 @@ def _checked(
     plugin_faults: list[Fault] = []
     if folder is not None or plugins.KEY in sources:
         data, plugin_faults = _with_plugins(data, folder or File(), kept)
+    places = {**sources, **file.origins}
     if plugin_faults:  # a missing plugin may cause all other faults
-        raise ConfigError([_from(fault, source, sources) for fault in plugin_faults])
+        raise ConfigError([_from(fault, source, places) for fault in plugin_faults])
     values = [(key, value) for key, value in values if key != plugins.KEY]
-    ignored = left_out(data, dict(values))
+    data, ignored = base_file.without_foreign_keys(data, file.origins)
+    ignored += left_out(data, dict(values))
     for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
         problem = _key_problem(key, data)
         if problem is not None:
@@ -133,15 +139,16 @@ def _checked(
         experiment, value_faults = examine(data)
     except ConfigError as error:
         found = [*place_faults, *error.faults]
-        raise ConfigError([_from(fault, source, sources) for fault in found]) from None
+        raise ConfigError([_from(fault, source, places) for fault in found]) from None
     reported = {fault.key for fault in place_faults}
     # each key is reported once
     value_faults = [fault for fault in value_faults if fault.key not in reported]
-    all_faults += [_from(fault, source, sources) for fault in (*place_faults, *value_faults)]
+    all_faults += [_from(fault, source, places) for fault in (*place_faults, *value_faults)]
     if all_faults:
         raise ConfigError(all_faults)
     if typed:
         experiment._left_out = tuple(ignored)
+        experiment._bases = file.bases
     return experiment
 
 
