@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
         description="Write one of the shipped experiments, to be changed and run, and beside it the JSON Schema by "
         "which editors complete and check its keys. Without a name: list the experiments.",
     )
-    p.add_argument("name", metavar="NAME", nargs="?", help="a shipped experiment, such as nfe_sweep")
+    p.add_argument(
+        "name", metavar="NAME", nargs="?", help="a shipped experiment, such as nfe_sweep"
+    )
     what = "the file to write (default: NAME.yaml in this folder)"
     p.add_argument("--out", metavar="FILE", type=argument_types.path, help=what)
     return p

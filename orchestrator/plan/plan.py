@@ -32,7 +32,14 @@ from orchestrator.settings.loading import override
 # where and how a run is executed, not what it computes
 UNHASHED = ("plugins", "storage", "tracking", "cluster", "checkpoint")
 # how much of a sweep is run
-EXTENT = ("baseline", "num_trials", "learn_from", "max_concurrent_trials", "max_minutes", "max_core_hours")
+EXTENT = (
+    "baseline",
+    "num_trials",
+    "learn_from",
+    "max_concurrent_trials",
+    "max_minutes",
+    "max_core_hours",
+)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,14 @@ def schema() -> Schema:
     entry = {"anyOf": [{"$ref": "#/$defs/SpaceEntry"}, {"type": "null"}]}
     whole["properties"] = {base_file.KEY: _base(), **whole["properties"]}
     space.pop("additionalProperties", None)
-    space["properties"] = {key: entry for key in sweepable(Experiment)}
+    space["properties"] = dict.fromkeys(sweepable(Experiment), entry)
     space["patternProperties"] = {ELEMENT: entry}
     space["additionalProperties"] = False
     definitions["Sweep"].pop("required", None)
     of_base = {name: value for name, value in whole["properties"].items() if name not in loose}
-    of_base |= {name: {**value, **_about(whole["properties"][name])} for name, value in loose.items()}
+    of_base |= {
+        name: {**value, **_about(whole["properties"][name])} for name, value in loose.items()
+    }
     alone = {"properties": whole.pop("properties"), "required": required}
     return {
         "$schema": DIALECT,

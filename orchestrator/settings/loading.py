@@ -120,7 +120,7 @@ def _checked(
     plugin_faults: list[Fault] = []
     if folder is not None or plugins.KEY in sources:
         data, plugin_faults = _with_plugins(data, folder or File(), kept)
-    places = {**sources, **file.origins}
+    places = {**sources, **{k: v for k, v in file.origins.items() if k not in sources}}
     if plugin_faults:  # a missing plugin may cause all other faults
         raise ConfigError([_from(fault, source, places) for fault in plugin_faults])
     values = [(key, value) for key, value in values if key != plugins.KEY]

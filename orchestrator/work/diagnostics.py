@@ -23,12 +23,12 @@ GAP_SAMPLES = 256
 GAP_SUBSTEPS = 32
 TRAINING_IMAGES = 50_000  # samples are compared with at most this many, the first ones
 NEAREST_SHOWN = 16
-FAR = 1.5  # pixels of data lie in [-1, 1], and a sound network's images end within a few tenths of it
+FAR = (
+    1.5  # pixels of data lie in [-1, 1], and a sound network's images end within a few tenths of it
+)
 
 
-def of_trajectories(
-    energy: Tensor, summary: TrajectorySummary, bounded: bool
-) -> dict[str, float]:
+def of_trajectories(energy: Tensor, summary: TrajectorySummary, bounded: bool) -> dict[str, float]:
     """The kinetic path energy in total, early and late; the largest velocity of a coordinate; the
     share of light cone violations, which is left out for a path without a speed limit; and, if
     images are `bounded`, the share of those with a pixel beyond FAR before they are clamped."""
