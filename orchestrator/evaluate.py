@@ -1,6 +1,7 @@
 """`python -m orchestrator.evaluate FILE`: Train what the base run needs, sample it and measure the
 images."""
 
+from orchestrator import callable_command
 from orchestrator.console import command_line
 
 WHAT = "Train what the base run needs, sample it and measure the images."
@@ -10,6 +11,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     return command_line.run_command("evaluate", WHAT, "evaluation", argv)
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     command_line.exit_process(main())

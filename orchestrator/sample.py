@@ -12,15 +12,14 @@ from orchestrator.console import argument_types, command_line, network_arguments
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
-from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Sampling
-from orchestrator.settings.experiment import Experiment
+from orchestrator.networks.trained_sampler import TrainedSampler
 from orchestrator.sweeps.inventory import size_text
 
 if TYPE_CHECKING:  # importing torch takes time, and a refusal does not need it
     from torch import Tensor
 
     from kaccore.data import ImageData
+    from kaccore.sampling import Samples
 
 ENDINGS = (".png", ".npz", ".gif")
 
@@ -58,37 +57,26 @@ def _sample(args: argparse.Namespace) -> int:
     classes = None if args.labels is None else sampling_choice.class_numbers(source, args.labels)
     config = sampling_choice.from_options(source, args, classes)
     output_file.check_outside_images(Path(args.out), config.data)
-    stage = sampling_choice.stage_to_sample(source, config)
+    sampler = TrainedSampler(source, config)
     from kaccore.data import PointData
-    from orchestrator.networks import animation
-    from orchestrator.work import building
-    from orchestrator.work.drawing import device, draw, labels_for
 
-    machine.limit_threads()
-    data = source.data()
+    data = sampler.data
     out = Path(args.out)
-    setting = config.sampling
     if _is_folder(args.out) and isinstance(data, PointData):
         what = f"got {args.out}, but points cannot be written as single images"
         expected = "expected a name that ends in .png, .npz or .gif"
         raise ConfigError([Fault("--out", "", f"{what}: {expected}")])
-    sampling_choice.check_classes(source, config, data)
     _check_memory(args, config.sampling.steps, data)
-    trained = building.trained(source.store, stage, data, setting.ema)
-    model = animation.InputRecorder(trained.to(device()))
-    numbers = range(args.count)
-    labels = labels_for(stage, setting.labels, data, args.seed, numbers)
-    network = model if out.suffix == ".gif" else model.network
-    samples = draw(stage, setting, network, data, numbers, args.seed, labels)
+    machine.limit_threads()
     if out.suffix == ".gif" and not _is_folder(args.out):
-        _save_animation(out, setting, model, samples, data, labels)
+        samples = _save_animation(out, sampler, args)
     else:
-        about = {**_about(config, stage, data), "nfe": samples.nfe, "seed": args.seed}
+        samples, labels = sampler.draw(args.count, args.seed)
+        about = {**_about(sampler), "nfe": samples.nfe, "seed": args.seed}
         _save(args.out, data.from_floats(samples.images), data, labels, about)
     what = "points" if isinstance(data, PointData) else "images"
-    how = sampling_choice.sampling_text(config, stage, samples.nfe)
-    print(f"{args.count} {what} of {how}, seed {args.seed}: {args.out}")
-    print(sampling_choice.origin_text(source, stage))
+    print(f"{args.count} {what} of {sampler.text(samples.nfe)}, seed {args.seed}: {args.out}")
+    print(sampler.origin())
     return 0
 
 
@@ -144,31 +132,30 @@ def _save(
         pictures.save_samples(Path(out), images, data, names, mark=True)
 
 
-def _save_animation(
-    out: Path,
-    setting: Sampling,
-    model: Any,
-    samples: Any,
-    data: "ImageData",
-    labels: "Tensor | None",
-) -> None:
+def _save_animation(out: Path, sampler: TrainedSampler, args: argparse.Namespace) -> "Samples":
+    """Write the trajectories from noise to image; returns the samples."""
     from kaccore.solvers import EVALUATIONS
     from orchestrator.networks import animation
     from orchestrator.work import pictures
 
+    recorder = animation.InputRecorder(sampler.network)
+    samples, labels = sampler.draw(args.count, args.seed, recorder)
+    setting = sampler.config.sampling
     evaluations = EVALUATIONS[setting.solver]
     guided = setting.guidance != 1 and labels is not None
-    positions = model.positions(samples.nfe, evaluations, guided, samples.images)
-    animation.save_animation(out, positions, data, pictures.names_of(labels, data))
+    positions = recorder.positions(samples.nfe, evaluations, guided, samples.images)
+    names = pictures.names_of(labels, sampler.data)
+    animation.save_animation(out, positions, sampler.data, names)
+    return samples
 
 
-def _about(config: Experiment, stage: Stage, data: "ImageData") -> dict[str, Any]:
+def _about(sampler: TrainedSampler) -> dict[str, Any]:
     """Facts about samples, for their file."""
     return {
-        "experiment": config.name,
-        "stage": {"label": stage.label, "key": stage.key},
-        "sampling": config.sampling.model_dump(mode="json"),
-        "class_names": list(data.class_names),
+        "experiment": sampler.config.name,
+        "stage": {"label": sampler.stage.label, "key": sampler.stage.key},
+        "sampling": sampler.config.sampling.model_dump(mode="json"),
+        "class_names": list(sampler.data.class_names),
     }
 
 

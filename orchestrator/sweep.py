@@ -1,6 +1,7 @@
 """`python -m orchestrator.sweep FILE`: Run every trial of an experiment's sweep, and compare
 them."""
 
+from orchestrator import callable_command
 from orchestrator.console import command_line
 
 WHAT = "Run every trial of an experiment's sweep, and compare them."
@@ -10,6 +11,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     return command_line.run_command("sweep", WHAT, "sweep", argv)
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     command_line.exit_process(main())

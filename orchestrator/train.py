@@ -1,5 +1,6 @@
 """`python -m orchestrator.train FILE`: Train the teacher of an experiment."""
 
+from orchestrator import callable_command
 from orchestrator.console import command_line
 
 WHAT = "Train the teacher of an experiment."
@@ -9,6 +10,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     return command_line.run_command("train", WHAT, "teacher", argv)
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     command_line.exit_process(main())

@@ -52,8 +52,13 @@ def address_of(given: str | None) -> str | None:
     return None if address == "local" else address
 
 
+# whether `connect` has connected this process, and not its user
+_connected_here = False
+
+
 def connect(address: str | None) -> None:
-    """Join the cluster at `address` or at RAY_ADDRESS, or start one on this machine.
+    """Join the cluster at `address` or at RAY_ADDRESS, or start one on this machine. A connection
+    that this process has already is used.
 
     Raises ConnectionError where nothing answers at the address, or the cluster refuses access.
     """
@@ -62,6 +67,7 @@ def connect(address: str | None) -> None:
 
     if ray.is_initialized():
         return
+    global _connected_here
     commit = export_commit()
     address = address_of(address)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -90,6 +96,7 @@ def connect(address: str | None) -> None:
             raise ConnectionError(f"--address {address}: {e}") from None
         except ConnectionError:  # the port answers: `_check_reachable` has tried it
             raise ConnectionError(f"--address {address}: {REFUSED}") from None
+    _connected_here = True
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         # failures are reported by the coordinators
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -133,7 +140,10 @@ def dashboard() -> str:
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt within this context, like Ctrl-C. `connect` replaces the
-    handler by Ray's own."""
+    handler by Ray's own. Another thread than the main one cannot set a handler: nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -146,9 +156,14 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """Leave the cluster; a cluster that was started here ends with all its processes."""
+    """Leave the cluster that `connect` has joined; one that it has started ends with all its
+    processes. The connection that a user has made before stays."""
+    global _connected_here
+    if not _connected_here:
+        return
     import ray
 
+    _connected_here = False
     # if the garbage collector frees an actor's handle in the view's or the publisher's thread
     # during the shutdown, Ray aborts the process
     gc.collect()

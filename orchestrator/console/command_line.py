@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
-from orchestrator.cluster import resources
-from orchestrator.console import argument_types, overrides
+from orchestrator.cluster import connection
+from orchestrator.console import argument_types
+from orchestrator.console.start import Request, start
 from orchestrator.fields import plugins
 from orchestrator.fields.addresses import no_name
 from orchestrator.fields.faults import ConfigError, describe
@@ -18,7 +19,7 @@ from orchestrator.host import invocation, terminal
 from orchestrator.settings import loading
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.opening import STORAGE, check_storage, check_store, make_plan, parse_place
+from orchestrator.sweeps.opening import STORAGE, check_store, parse_place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,45 +152,14 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 
 
 def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
-    from orchestrator.cluster import connection
-
     connection.prepare_environment(args.address)
-    experiment = loading.load(args.file, args.overrides)
-    if goal == "sweep":
-        overrides.refuse_swept(experiment, args.file, args.overrides)
-    check_storage(experiment, args.file)
-    address = connection.address_of(args.address)
-    notes: list[str] = []
-    if address is None and not args.dry_run:
-        notes = resources.check_this_machine(experiment, args.file)
-    plan = make_plan(experiment, args.file, goal, dry=args.dry_run)
-    only = overrides.selected_trials(plan, args.only)
-    from orchestrator.cluster.nodes import examination
-    from orchestrator.console import dry_run, run
-    from orchestrator.store.store import Store
-    from orchestrator.sweeps.earlier import earlier_points
-    from orchestrator.sweeps.records import Records
-    from orchestrator.work import preflight
-
-    console = make_console()
-    if experiment.bases:
-        notes.append(f"{args.file} builds on {', then on '.join(experiment.bases)}")
-    notes += experiment.left_out
-    notes += overrides.set_without_effect(plan, args.file, args.overrides)
-    notes += overrides.only_without_effect(plan, args.only)
-    for line in notes:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    records = Records(plan, Store(experiment.storage))
-    if experiment.sweep is not None and goal == "sweep":
-        records.earlier = earlier_points(records, args.file)
-    trials = plan.trials if only is None else plan.part(only).trials
-    weights = preflight.before_start(trials, records.store, args.file, dry=args.dry_run)
-    if args.dry_run:
-        dry_run.print_plan(plan, console, only, preflight.left_to_fetch(weights))
-        return 0
-    if address is not None:
-        connection.connect(address)
-        resources.check_cluster(experiment, args.file)
-        known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
-        examination.check_before_start(experiment, args.file, known, weights)
-    return run.run(records, address, console, only, resume_command)
+    request = Request(
+        loading.load(args.file, args.overrides),
+        args.file,
+        goal,
+        args.overrides,
+        args.only,
+        args.address,
+        resume_command,
+    )
+    return start(request, make_console, args.dry_run)[0]

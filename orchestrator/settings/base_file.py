@@ -37,6 +37,12 @@ def read(path: str | Path) -> Written:
     return _read(str(path), [])
 
 
+def of(settings: Mapping[str, Any], source: str, folder: Path) -> Written:
+    """What `settings`, as a file in `folder` would have them, and their bases say; raises ConfigError
+    with this `source`."""
+    return _on_base(dict(settings), source, folder, [])
+
+
 def without_foreign_keys(data: Any, origins: Mapping[str, str]) -> tuple[Any, list[str]]:
     """`data` without the keys of a base (see `Written.origins`) that the kinds in `data` do not have,
     and a message for each kind about them. All plugins must be imported."""
@@ -63,11 +69,14 @@ def without_foreign_keys(data: Any, origins: Mapping[str, str]) -> tuple[Any, li
 def _read(source: str, above: list[Path]) -> Written:
     """`above`: the files that build on this one."""
     path = Path(source)
-    own = yaml_reader.read(path)
+    return _on_base(yaml_reader.read(path), source, path.parent, [*above, path.resolve()])
+
+
+def _on_base(own: dict[str, Any], source: str, folder: Path, chain: list[Path]) -> Written:
+    """The settings `own` of a file in `folder`, the last of `chain`, and of its bases."""
     if KEY not in own:
         return Written(own)
-    chain = [*above, path.resolve()]
-    base_path = _file_of(own.pop(KEY), source, path.parent)
+    base_path = _file_of(own.pop(KEY), source, folder)
     if base_path.resolve() in chain:
         circle = " -> ".join(each.name for each in (*chain, base_path))
         raise ConfigError([Fault(source, KEY, f"a circle of files: {circle}")])

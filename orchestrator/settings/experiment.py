@@ -92,6 +92,17 @@ class Experiment(Block):
         plain = self.model_dump(mode="json", include={block})[block]
         return plain.get(field) if field else plain
 
+    def flat(self) -> dict[str, Any]:
+        """All settings by dotted key, as JSON has them; `sweep` by its own keys."""
+        plain = self.model_dump(mode="json")
+        settings: dict[str, Any] = {}
+        for name, value in plain.items():
+            if isinstance(value, dict):
+                settings |= {f"{name}.{key}": inner for key, inner in value.items()}
+            else:
+                settings[name] = value
+        return settings
+
     def item(self, where: Element) -> Any:
         """An element of a list of blocks, which has `setting_names()`; None if there is none."""
         items: Any = getattr(getattr(self, where.block, None), where.field, None)

@@ -60,6 +60,16 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
     return _checked(file.data, str(path), values, origins, faults, True, folder, file=file)
 
 
+def build(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Experiment:
+    """The experiment in `settings`, written by a user as a file in this folder would have them, with
+    the dotted keys `values`; raises ConfigError with all faults."""
+    origins = [(key, f"set {key}={describe(value)}") for key, value in values.items()]
+    file = base_file.of(settings, "experiment", File())
+    return _checked(
+        file.data, "experiment", list(values.items()), origins, (), True, File(), file=file
+    )
+
+
 def parse(
     data: Any, source: str = "experiment", kept: Mapping[str, str] | None = None
 ) -> Experiment:

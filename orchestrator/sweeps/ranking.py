@@ -3,6 +3,7 @@ are never ranked together."""
 
 import json
 from collections import defaultdict
+from collections.abc import Container, Sequence
 from statistics import mean
 
 from orchestrator.plan.plan import Trial, programme, short_key
@@ -47,29 +48,49 @@ def rankings(records: Records) -> dict[str, list[tuple[int, float]]]:
 def best_so_far(records: Records) -> dict[str, str]:
     """The best measured setting of each scale, as a line of text: the mean over its training seeds;
     if there is one scale only, as in most sweeps, its name is empty."""
-    metric, small_is_good = metric_of(records)
+    metric, _ = metric_of(records)
     ranked = rankings(records)
     lines = {}
     for scale, trials in ranked.items():
-        by_setting: dict[str, list[tuple[Trial, float]]] = defaultdict(list)
-        for index, value in trials:
-            trial = records.plan.trials[index]
-            by_setting[setting_of(trial)].append((trial, value))
-        means = {key: mean(value for _, value in of) for key, of in by_setting.items()}
-        best = (min if small_is_good else max)(means, key=lambda key: means[key])
-        trial = by_setting[best][0][0]
-        seeds = len(by_setting[best])
-        text = f"{metric} {means[best]:.4g}: {trial.title}"
-        if seeds > 1:
+        best, value = _best_of(records, [index for index, _ in trials])
+        trial = best[0]
+        text = f"{metric} {value:.4g}: {trial.title}"
+        if len(best) > 1:
             others = [
-                f"{short_key(key)} {programme(value) or value}"
-                for key, value in trial.own_overrides.items()
+                f"{short_key(key)} {programme(setting) or setting}"
+                for key, setting in trial.own_overrides.items()
                 if key != SEED
             ]
             named = ", ".join(others) or records.plan.experiment.name
-            text = f"{metric} {means[best]:.4g}: {named} (mean of {seeds} seeds)"
+            text = f"{metric} {value:.4g}: {named} (mean of {len(best)} seeds)"
         lines[scale if len(ranked) > 1 else ""] = text
     return lines
+
+
+def best_setting(records: Records, among: Container[int]) -> list[Trial]:
+    """The trials of the best setting of those `among`, one a seed, on the scale with most of them;
+    none if none is measured."""
+    by_scale = [
+        [index for index, _ in trials if index in among] for trials in rankings(records).values()
+    ]
+    chosen = max(by_scale, key=len, default=[])
+    return _best_of(records, chosen)[0] if chosen else []
+
+
+def _best_of(records: Records, indices: Sequence[int]) -> tuple[list[Trial], float]:
+    """The trials of the setting with the best mean over its seeds, those with the best value first,
+    and the mean. `indices`: measured trials of one scale, best first."""
+    metric, small_is_good = metric_of(records)
+    by_setting: dict[str, list[Trial]] = defaultdict(list)
+    for index in indices:
+        trial = records.plan.trials[index]
+        by_setting[setting_of(trial)].append(trial)
+    means = {
+        key: mean(records.measured(trial)[metric] for trial in trials)
+        for key, trials in by_setting.items()
+    }
+    best = (min if small_is_good else max)(means, key=lambda key: means[key])
+    return by_setting[best], means[best]
 
 
 def setting_of(trial: Trial) -> str:

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from orchestrator.fields.schema import leaves
 from orchestrator.plan import cost, plan_file
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.points import Known
+from orchestrator.settings.experiment import Experiment
 from orchestrator.store import layout
 from orchestrator.store.last_run import BEGUN
 from orchestrator.store.place import Place
@@ -44,6 +46,8 @@ OF_POINTS = ("w2", "log_likelihood")
 # the last columns of results.csv: by a second extractor, and what training took
 SECOND = ("fid_second", "fid_second_features", "fid_of_real")
 TRAINING_NFE = "training_nfe"
+# blocks of settings that change no result: where and how it is computed
+NOT_OF_RESULTS = ("name", "storage", "plugins", "checkpoint", "cluster", "tracking", "sweep")
 
 
 @dataclass(frozen=True)
@@ -362,6 +366,32 @@ class Records:
                     TRAINING_NFE: round(cost.with_parents(trial.chain[-1])),
                 }
             )
+        return self._with_the_rest(rows)
+
+    def _with_the_rest(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """`rows` with further columns at their end: the other measures, the seconds of training, the
+        keys of the stages, and the settings that were not swept."""
+        entries = self.entries()
+        measured = [self.measured(trial) for trial, _ in entries]
+        others = sorted(
+            {name for found in measured for name, value in found.items() if _plain(value)}
+        )
+        settings = [trial.config.flat() for trial, _ in entries]
+        keys = [
+            key
+            for key in leaves(Experiment)
+            if key.partition(".")[0] not in NOT_OF_RESULTS and any(key in own for own in settings)
+        ]
+        for row, (trial, _), found, own in zip(rows, entries, measured, settings, strict=True):
+            seconds = sum(self.store.seconds(stage.key) for stage in trial.chain[-1].training())
+            row |= {name: found.get(name, "") for name in others if name not in row}
+            row["training_seconds"] = round(seconds, 1)
+            row["teacher_stage"] = trial.chain[0].key
+            row["network_stage"] = trial.chain[-1].key
+            row["evaluation_stage"] = "" if trial.evaluation is None else trial.evaluation.key
+            row |= {
+                key: _cell(values[key]) if key in values else "" for key in keys if key not in row
+            }
         return rows
 
     def measured(self, trial: Trial) -> dict[str, Any]:
@@ -422,6 +452,11 @@ class Records:
         (self.folder / layout.PLAN).put_json(
             {"made_by": made_by(), BEGUN: self.began, **plan_file.to_plain(self.plan)}
         )
+
+
+def _plain(value: Any) -> bool:
+    """Whether a measure is a single number or text."""
+    return isinstance(value, int | float | str)
 
 
 def _cell(value: Any) -> Any:

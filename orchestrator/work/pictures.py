@@ -34,11 +34,15 @@ def save_samples(
 ) -> None:
     """Write `samples`, with the shape and type of `data.images`, as PNG. `captions`: the text below
     each image, if any. `mark`: adds the mark with which this project recognises its pictures."""
-    if isinstance(data, PointData):
-        file = scatter_png(samples.flatten(1), data.points)
-    else:
-        file = grid_png(samples, captions=captions)
+    file = samples_png(samples, data, captions)
     write_bytes(path, marked(file) if mark else file)
+
+
+def samples_png(samples: Tensor, data: ImageData, captions: Sequence[str] = ()) -> bytes:
+    """The PNG file of `save_samples`, as bytes: a grid, or for points a scatter plot."""
+    if isinstance(data, PointData):
+        return scatter_png(samples.flatten(1), data.points)
+    return grid_png(samples, captions=captions)
 
 
 def names_of(labels: Tensor | None, data: ImageData) -> list[str]:

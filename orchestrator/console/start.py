@@ -1,0 +1,80 @@
+"""From an experiment to its finished run: all checks, then the run. The commands and the Python
+functions both start here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.cluster import connection, resources
+from orchestrator.console import overrides
+from orchestrator.settings.experiment import Experiment
+from orchestrator.sweeps.opening import check_storage, make_plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.sweeps.records import Records
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run: an `experiment`, up to `goal`, one of sweep, teacher, student, evaluation.
+
+    `source`: its file, which messages name. `sets` and `only`: the texts of `--set`, which are in
+    the experiment already, and of `--only`. `address`: a Ray cluster; None: this machine.
+    `resume_command`: what is printed after an interrupt."""
+
+    experiment: Experiment
+    source: str
+    goal: str
+    sets: Sequence[str] = ()
+    only: Sequence[str] = ()
+    address: str | None = None
+    resume_command: str = ""
+
+
+def start(
+    request: Request, make_console: "Callable[[], Console]", dry_run: bool = False
+) -> "tuple[int, Records]":
+    """Check and run the plan of `request`; returns the exit status and the records. `dry_run`: print
+    what would run, and run nothing. Raises ConfigError where it cannot run."""
+    experiment, source = request.experiment, request.source
+    if request.goal == "sweep":
+        overrides.refuse_swept(experiment, source, request.sets)
+    check_storage(experiment, source)
+    address = connection.address_of(request.address)
+    notes: list[str] = []
+    if address is None and not dry_run:
+        notes = resources.check_this_machine(experiment, source)
+    plan = make_plan(experiment, source, request.goal, dry=dry_run)
+    only = overrides.selected_trials(plan, request.only)
+    from orchestrator.cluster.nodes import examination
+    from orchestrator.console import dry_run as dry
+    from orchestrator.console import run
+    from orchestrator.store.store import Store
+    from orchestrator.sweeps.earlier import earlier_points
+    from orchestrator.sweeps.records import Records
+    from orchestrator.work import preflight
+
+    console = make_console()
+    if experiment.bases:
+        notes.append(f"{source} builds on {', then on '.join(experiment.bases)}")
+    notes += experiment.left_out
+    notes += overrides.set_without_effect(plan, source, request.sets)
+    notes += overrides.only_without_effect(plan, request.only)
+    for line in notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    records = Records(plan, Store(experiment.storage))
+    if experiment.sweep is not None and request.goal == "sweep":
+        records.earlier = earlier_points(records, source)
+    trials = plan.trials if only is None else plan.part(only).trials
+    weights = preflight.before_start(trials, records.store, source, dry=dry_run)
+    if dry_run:
+        dry.print_plan(plan, console, only, preflight.left_to_fetch(weights))
+        return 0, records
+    if address is not None:
+        connection.connect(address)
+        resources.check_cluster(experiment, source)
+        known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
+        examination.check_before_start(experiment, source, known, weights)
+    return run.run(records, address, console, only, request.resume_command), records

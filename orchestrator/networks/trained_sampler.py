@@ -1,0 +1,68 @@
+"""A trained network with what it takes to draw images from it."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.networks import sampling_choice
+from orchestrator.networks.locate import TrainedRun
+from orchestrator.settings.experiment import Experiment
+
+if TYPE_CHECKING:  # a refusal does not wait for torch
+    from torch import Tensor, nn
+
+    from kaccore.sampling import Samples
+
+
+class TrainedSampler:
+    """The network of `run` that `config` samples, and the data set as sampling needs it. Raises
+    ConfigError if it is not trained yet, or its classes do not suit the settings."""
+
+    def __init__(self, run: TrainedRun, config: Experiment) -> None:
+        self.run = run
+        self.config = config
+        self.stage = sampling_choice.stage_to_sample(run, config)
+        self.data = run.data()
+        sampling_choice.check_classes(run, config, self.data)
+
+    @cached_property
+    def network(self) -> "nn.Module":
+        """The network with its trained weights, on the device that evaluates networks here."""
+        from orchestrator.work import building
+        from orchestrator.work.drawing import device
+
+        decay = self.config.sampling.ema
+        trained = building.trained(self.run.store, self.stage, self.data, decay)
+        return trained.to(device())
+
+    def with_labels(self, labels: list[int]) -> "TrainedSampler":
+        """The same network, sampled with these classes."""
+        config = sampling_choice.with_sampling(self.run, {**self._stated(), "labels": labels})
+        sampler = TrainedSampler(self.run, config)
+        sampler.__dict__["network"] = self.network
+        return sampler
+
+    def _stated(self) -> dict[str, Any]:
+        own = self.config.sampling.model_dump()
+        return {name: own[name] for name in ("model", "steps", "solver", "guidance")}
+
+    def draw(
+        self, count: int, seed: int, network: "nn.Module | None" = None
+    ) -> "tuple[Samples, Tensor | None]":
+        """The first `count` images of `seed` as floats, and their labels, if the network has any.
+        `network`: what is sampled in place of the own one."""
+        from orchestrator.work.drawing import draw, labels_for
+
+        setting = self.config.sampling
+        numbers = range(count)
+        labels = labels_for(self.stage, setting.labels, self.data, seed, numbers)
+        sampled = self.network if network is None else network
+        samples = draw(self.stage, setting, sampled, self.data, numbers, seed, labels)
+        return samples, labels
+
+    def text(self, nfe: int) -> str:
+        """The network and its settings, as a text; `nfe`: what an image costs."""
+        return sampling_choice.sampling_text(self.config, self.stage, nfe)
+
+    def origin(self) -> str:
+        """Where the network comes from, as a text."""
+        return sampling_choice.origin_text(self.run, self.stage)

@@ -1,0 +1,189 @@
+"""A trained network that draws images, and the images, which show themselves in a notebook."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.host import machine
+from orchestrator.networks import sampling_choice
+from orchestrator.networks.locate import TrainedRun, locate
+from orchestrator.networks.trained_sampler import TrainedSampler
+from orchestrator.settings.experiment import Experiment
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.verdict import count_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from kaccore.data import ImageData
+
+
+class Images:
+    """Images that a network drew. `numpy.asarray` gives uint8 (N, H, W, C), or for points float32
+    (N, 2).
+
+    `labels`: the class of each, None without classes; `nfe`: network evaluations an image."""
+
+    def __init__(
+        self, drawn: "Tensor", labels: "Tensor | None", data: "ImageData", nfe: int, text: str
+    ) -> None:
+        """`drawn`: with the shape and type of `data.images`; `text`: what drew them."""
+        self._drawn = drawn
+        self._labels = labels
+        self._data = data
+        self.nfe = nfe
+        self.text = text
+
+    @property
+    def array(self) -> "np.ndarray[Any, Any]":
+        """uint8 (N, H, W, C), or for points float32 (N, 2)."""
+        if self._drawn.is_floating_point():
+            return self._drawn.flatten(1).numpy()
+        return self._drawn.permute(0, 2, 3, 1).contiguous().numpy()
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The name of the class of each image; None if the network has no classes."""
+        from orchestrator.work import pictures
+
+        return None if self._labels is None else pictures.names_of(self._labels, self._data)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write them as one PNG, a grid, or as an .npz of arrays; returns the path."""
+        from orchestrator.work import pictures
+
+        file = Path(path)
+        if file.suffix == ".npz":
+            pictures.save_npz(file, self._drawn, self._labels)
+        elif file.suffix == ".png":
+            pictures.save_samples(file, self._drawn, self._data, self.labels or (), mark=True)
+        else:
+            raise ConfigError([Fault(str(file), "", "expected a name that ends in .png or .npz")])
+        return file
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        array = self.array
+        return array if dtype is None else array.astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def __getitem__(self, index: Any) -> "np.ndarray[Any, Any]":
+        return self.array[index]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `array`."""
+        return tuple(self.array.shape)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} images {self.shape[1:]} of {self.text}"
+
+    def _repr_png_(self) -> bytes:
+        from orchestrator.work import pictures
+
+        return pictures.samples_png(self._drawn, self._data, self.labels or ())
+
+
+class Network:
+    """A trained network with its settings of sampling: `network(labels=["3"], count=16)`."""
+
+    def __init__(self, run: TrainedRun, config: Experiment) -> None:
+        self._run = run
+        self._sampler = TrainedSampler(run, config)
+
+    @property
+    def config(self) -> Experiment:
+        """The settings with which it was trained and is sampled."""
+        return self._sampler.config
+
+    @property
+    def module(self) -> Any:
+        """The PyTorch module: (x, t, labels) -> velocity."""
+        return self._sampler.network
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes that `labels` takes; empty if it has none."""
+        return list(self._sampler.data.class_names)
+
+    def sample(
+        self,
+        count: int = 16,
+        *,
+        seed: int = 0,
+        labels: Sequence[str | int] | str | int | None = None,
+    ) -> Images:
+        """`count` images of `seed`, of which image k is always the same. `labels`: classes, by names
+        or numbers, in turn; None: as often as in the data. Raises ValueError for a class that does
+        not exist, and for a network without classes."""
+        if not isinstance(count, int) or count < 1:
+            raise ConfigError([Fault("count", "", f"got {describe(count)}, expected at least 1")])
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            expected = "expected a number from 0 to 2^63 - 1"
+            raise ConfigError([Fault("seed", "", f"got {describe(seed)}, {expected}")])
+        sampler = self._sampler
+        if labels is not None:
+            sampler = sampler.with_labels(self._numbers(labels))
+        machine.limit_threads()
+        samples, drawn_labels = sampler.draw(count, seed)
+        drawn = sampler.data.from_floats(samples.images)
+        return Images(drawn, drawn_labels, sampler.data, samples.nfe, sampler.text(samples.nfe))
+
+    def __call__(
+        self,
+        labels: Sequence[str | int] | str | int | None = None,
+        *,
+        count: int = 16,
+        seed: int = 0,
+    ) -> Images:
+        """`sample` with the labels first."""
+        return self.sample(count, seed=seed, labels=labels)
+
+    def _numbers(self, labels: Sequence[str | int] | str | int) -> list[int]:
+        words = [labels] if isinstance(labels, str | int) else list(labels)
+        if not words:
+            raise ConfigError([Fault("labels", "", "got an empty list, expected classes")])
+        try:
+            return [sampling_choice.class_number(self._run, str(word)) for word in words]
+        except ConfigError as error:
+            faults = [replace(fault, source="labels") for fault in error.faults]
+            raise ConfigError(faults) from None
+
+    def __repr__(self) -> str:
+        own = self.config.sampling
+        network = own.model if own.model == "student" else f"teacher by {own.solver}"
+        return f"{self.config.name}: {network}, {count_text(own.steps)}\n{self._sampler.origin()}"
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    steps: int | None = None,
+    model: str | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+) -> Network:
+    """A trained network: `load("nfe-sweep", steps=1)(labels=["3"], count=16)`.
+
+    `source`: a sweep by its name (or name/id, or name:TRIAL), a folder of a sweep or stage, an
+    experiment's file, an MLflow run id, or a registered model, models:/NAME/VERSION; names are looked
+    up in `storage` (default: runs), MLflow's in `tracking_uri`. `steps`: selects the student with as
+    many, or else the teacher; `model`: teacher or student; `solver` and `guidance`: the teacher's.
+    Raises ValueError if there is no such network, or it is not trained yet."""
+    place = None if storage is None else opening.parse_place(storage, "storage")
+    run = locate(str(source), place, tracking_uri)
+    given = {"steps": steps, "model": model, "solver": solver, "guidance": guidance}
+    return load_run(run, given)
+
+
+def load_run(run: TrainedRun, given: dict[str, Any] | None = None) -> Network:
+    """The network of a run that was found; `given`: settings of its sampling, None: those of the
+    run."""
+    return Network(run, sampling_choice.with_sampling(run, given or {}))

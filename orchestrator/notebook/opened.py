@@ -1,0 +1,237 @@
+"""A sweep that was run: its verdict, its results as data frames, and its networks."""
+
+import html
+import os
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.networks.locate import locate, sweep_folder
+from orchestrator.notebook.network import Network, load_run
+from orchestrator.store import layout
+from orchestrator.sweeps import opening
+from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.verdict import Verdict, verdicts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUSES = {0: "done", 1: "failed", 130: "interrupted"}
+
+
+class Text(str):
+    """A text that shows itself as it is, line for line."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Run:
+    """A run of an experiment, as its folder has it: `open` reads it, `sweep` returns it."""
+
+    def __init__(self, records: Records, status: int | None = None) -> None:
+        """`records`: those of the folder. `status`: the exit status of the run; None: it was read
+        from its folder."""
+        self._records = records
+        self._status = status
+
+    @property
+    def name(self) -> str:
+        """The name of the sweep, under which commands find it: name/id."""
+        plan = self._records.plan
+        return f"{plan.experiment.name}/{plan.id}"
+
+    @property
+    def folder(self) -> str:
+        """The folder with report.html, results.csv, config.yaml and figures."""
+        return str(self._records.folder)
+
+    @property
+    def status(self) -> str:
+        """done, failed (a trial has an error), or interrupted."""
+        if self._status is not None:
+            return STATUSES[self._status]
+        endings = self._records.endings
+        if all(ending.status.well for ending in endings):
+            return "done"
+        over = (Status.DONE, Status.STOPPED, Status.FAILED)
+        return "failed" if all(e.status in over for e in endings) else "interrupted"
+
+    @property
+    def config(self) -> Text:
+        """All settings of the experiment, as its file."""
+        return Text(self._records.plan.experiment.to_yaml())
+
+    @property
+    def report(self) -> str:
+        """The file of the report."""
+        return str(self._records.folder / layout.REPORT)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict on each scale, with its numbers and intervals."""
+        return verdicts(self._records)
+
+    @property
+    def verdict(self) -> Text:
+        """The verdict: for each number of steps the best setting, with its interval."""
+        lines = [line for found in self.verdicts for line in found.lines()]
+        return Text("\n".join(lines) or "nothing is measured yet")
+
+    @property
+    def results(self) -> "pd.DataFrame":
+        """One row a trial, the columns of results.csv: how it ended, the swept settings, all
+        measures, the time and cost of its training, the keys of its stages, all other settings."""
+        import pandas as pd
+
+        rows = [
+            {name: None if value in ("", "null") else value for name, value in row.items()}
+            for row in self._records.rows()
+        ]
+        return pd.DataFrame(rows).set_index("trial")
+
+    @property
+    def stages(self) -> "pd.DataFrame":
+        """One row a stage, by its key: what it is, whether it is done, and the seconds it took."""
+        import pandas as pd
+
+        records = self._records
+        rows = [
+            {
+                "key": stage.key,
+                "name": records.plan.names[stage.key],
+                "kind": str(stage.kind),
+                "done": records.store.done(stage.key),
+                "seconds": records.store.seconds(stage.key),
+            }
+            for stage in records.plan.stages()
+        ]
+        return pd.DataFrame(rows, columns=["key", "name", "kind", "done", "seconds"]).set_index(
+            "key"
+        )
+
+    @property
+    def losses(self) -> "pd.DataFrame":
+        """The loss curves of all finished trainings, a row a point: the stage's key and name, the
+        step, and the loss there."""
+        return self._curves(layout.LOSSES)
+
+    @property
+    def fids(self) -> "pd.DataFrame":
+        """The FIDs of teachers during their training (`evaluation.every`), a row a measurement."""
+        return self._curves(layout.FIDS)
+
+    def best(
+        self, *, steps: int | None = None, model: str | None = None, solver: str | None = None
+    ) -> Network:
+        """The network of the best setting: the lowest mean of the sweep's metric over the seeds
+        (highest, where the sweep says so), among those with these `steps`, of this `model` (teacher
+        or student) and `solver`. Of several seeds the first. Raises ValueError if none is measured."""
+        given = {"steps": steps, "model": model, "solver": solver}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        best = self._best_trial(wanted)
+        if best is None:
+            named = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            what = f"no measured trial{' with ' if named else ''}{named}"
+            measured = sorted({t.config.sampling.steps for t in self._measured()})
+            counts = ", ".join(map(str, measured))
+            raise ConfigError(
+                [Fault(self.name, "", f"{what}; there are those of {counts or 'no'} steps")]
+            )
+        return self.trial(best)
+
+    def trial(self, number: int) -> Network:
+        """The network of trial `number`, sampled as it was measured."""
+        return load_run(locate(f"{self.folder}:{number}"))
+
+    def _measured(self) -> list[Any]:
+        from orchestrator.sweeps.ranking import metric_of
+
+        metric, _ = metric_of(self._records)
+        trials = self._records.plan.trials
+        return [t for t in trials if self._records.measured(t).get(metric) is not None]
+
+    def _best_trial(self, wanted: dict[str, Any]) -> int | None:
+        from orchestrator.sweeps.ranking import best_setting
+
+        chosen = {
+            trial.index
+            for trial in self._measured()
+            if all(getattr(trial.config.sampling, name) == v for name, v in wanted.items())
+        }
+        best = best_setting(self._records, chosen)
+        return min((trial.index for trial in best), default=None)
+
+    def _curves(self, name: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        records = self._records
+        rows = []
+        for stage in records.plan.stages():
+            if not records.store.done(stage.key):
+                continue
+            result = records.store.result(stage.key)
+            for point in result.json(name) if result.has(name) else ():
+                rows.append({"key": stage.key, "name": records.plan.names[stage.key], **point})
+        return pd.DataFrame(rows, columns=None if rows else ["key", "name", "step"])
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.status}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        heading = f"<b>{html.escape(self.name)}</b>: {self.status}"
+        report = html.escape(self.report)
+        return f"<p>{heading}</p><pre>{html.escape(self.verdict)}</pre><p>{report}</p>"
+
+
+class Comparison:
+    """Several runs side by side."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+
+    @property
+    def settings(self) -> "pd.DataFrame":
+        """The settings in which the experiments differ: a row a dotted key, a column a run."""
+        import pandas as pd
+
+        flat = [run._records.plan.experiment.flat() for run in self.runs]
+        keys = list(dict.fromkeys(key for settings in flat for key in settings))
+        differing = [k for k in keys if any(s.get(k) != flat[0].get(k) for s in flat)]
+        rows = [[settings.get(key) for settings in flat] for key in differing]
+        return pd.DataFrame(rows, index=differing, columns=[run.name for run in self.runs])
+
+    @property
+    def results(self) -> "pd.DataFrame":
+        """The results of all runs, a row a trial, by the name of the run and the trial."""
+        import pandas as pd
+
+        return pd.concat({run.name: run.results for run in self.runs}, names=["run"])
+
+    @property
+    def verdict(self) -> Text:
+        """The verdicts of the runs, one after the other."""
+        return Text("\n".join(f"{run.name}\n{run.verdict}" for run in self.runs))
+
+    def __repr__(self) -> str:
+        return f"{self.settings}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        table = self.settings.to_html()
+        return f"{table}<pre>{html.escape(self.verdict)}</pre>"
+
+
+def open_run(source: str | os.PathLike[str], *, storage: str | None = None) -> Run:
+    """A run that was made earlier, or that another process is making: the folder of a sweep, or its
+    name or name/id in `storage`, a folder or s3:// address (default: runs). Raises ValueError if there
+    is none."""
+    place = opening.parse_place(storage or opening.STORAGE, "storage")
+    return Run(opening.records_of(sweep_folder(str(source), place)))
+
+
+def compare(*runs: "Run | str | os.PathLike[str]", storage: str | None = None) -> Comparison:
+    """Two or more runs side by side; names and folders are opened as by `open`."""
+    if len(runs) < 2:
+        raise ValueError(f"compare: got {len(runs)} runs, expected at least two")
+    opened = [run if isinstance(run, Run) else open_run(run, storage=storage) for run in runs]
+    return Comparison(opened)

@@ -1,0 +1,101 @@
+"""Running experiments from Python: `sweep`, `train`, `distill`, `evaluate`, and `experiment`, which
+builds one."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.cluster import connection
+from orchestrator.console.command_line import make_console
+from orchestrator.console.start import Request, start
+from orchestrator.fields.faults import ConfigError, Fault, describe, nearest
+from orchestrator.host.printed import command
+from orchestrator.notebook.opened import Run
+from orchestrator.settings import base_file, loading, shipped
+from orchestrator.settings.experiment import Experiment
+
+Source = str | os.PathLike[str] | Experiment
+
+
+def sweep(
+    source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
+) -> Run:
+    """Run every trial of an experiment's sweep, and compare them; finished stages are found again.
+
+    `source`: the path of an experiment's file, the name of a shipped experiment, or an Experiment.
+    `set`: values for dotted keys, such as {"path.damping": 9.0}. `address`: a Ray cluster, such as
+    "auto"; None: the cluster that this process is connected to, else one on this machine.
+
+    Prints the progress. Ctrl-C keeps what is done, and the same call resumes. Raises ValueError with
+    the faults of the experiment, ConnectionError if the cluster does not answer. A trial that fails
+    is in `results`, with its error; `Run.status` is then "failed"."""
+    return _run("sweep", "sweep", source, set or {}, address)
+
+
+def train(
+    source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
+) -> Run:
+    """Train the teacher of an experiment; arguments and errors as for `sweep`."""
+    return _run("train", "teacher", source, set or {}, address)
+
+
+def distill(
+    source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
+) -> Run:
+    """Train the teacher and the students of an experiment; arguments and errors as for `sweep`."""
+    return _run("distill", "student", source, set or {}, address)
+
+
+def evaluate(
+    source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
+) -> Run:
+    """Train what an experiment samples, and measure it; arguments and errors as for `sweep`."""
+    return _run("evaluate", "evaluation", source, set or {}, address)
+
+
+def experiment(set: Mapping[str, Any] | None = None, **blocks: Any) -> Experiment:
+    """An experiment built in Python: `experiment(name="mine", data={"name": "digits"}, ...)`, with the
+    blocks and keys of a file. `base`: a shipped experiment or a file that it builds on. `set`: values
+    for dotted keys. Its `to_yaml()` is a file. Raises ValueError with all faults."""
+    return loading.build(blocks, set or {})
+
+
+def _run(
+    name: str, goal: str, source: Source, values: Mapping[str, Any], address: str | None
+) -> Run:
+    connection.prepare_environment(address)
+    if isinstance(source, Experiment):
+        chosen = loading.override(source, values) if values else source
+        request = Request(chosen, chosen.name, goal, address=address)
+    else:
+        file = str(_file_of(source))
+        texts = [f"{key}={_yaml(value)}" for key, value in values.items()]
+        words = [file, *(word for text in texts for word in ("--set", text))]
+        resume = command(name, *words)
+        request = Request(
+            loading.load(file, texts), file, goal, texts, address=address, resume_command=resume
+        )
+    status, records = start(request, make_console)
+    return Run(records, status)
+
+
+def _file_of(source: str | os.PathLike[str]) -> Path:
+    """The file of an experiment that a path or the name of a shipped one means."""
+    path = Path(source)
+    if path.suffix in base_file.ENDINGS or path.exists():
+        return path
+    found = shipped.file_of(str(source))
+    if found is None:
+        close = nearest(str(source), shipped.names())
+        hint = f"; did you mean {describe(close)}?" if close else ""
+        expected = f"a .yaml file, or one of {', '.join(shipped.names())}"
+        raise ConfigError([Fault(str(source), "", f"expected {expected}{hint}")])
+    return found
+
+
+def _yaml(value: Any) -> str:
+    """A value as `--set` takes it."""
+    return yaml.safe_dump([value], default_flow_style=True, width=10**9).strip()[1:-1]
