@@ -389,9 +389,7 @@ class Records:
             row["teacher_stage"] = trial.chain[0].key
             row["network_stage"] = trial.chain[-1].key
             row["evaluation_stage"] = "" if trial.evaluation is None else trial.evaluation.key
-            row |= {
-                key: _cell(values[key]) if key in values else "" for key in keys if key not in row
-            }
+            row |= {key: _cell(own[key]) if key in own else "" for key in keys if key not in row}
         return rows
 
     def measured(self, trial: Trial) -> dict[str, Any]:
