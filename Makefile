@@ -14,7 +14,7 @@ BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # and the processes that they start: on two cores, threads of several processes wait for each other
 check test test-random coverage: export OMP_NUM_THREADS := 1
 
-.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures clean help
+.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures notebook clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
@@ -30,6 +30,7 @@ help:
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000; make ui PORT=5001 STORAGE=folder"
 	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
 	@echo "make figures  the figures of docs/method.md and docs/architecture.md again"
+	@echo "make notebook docs/notebook.ipynb again, with its outputs"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 install: $(READY)
@@ -96,6 +97,9 @@ bench: $(READY)
 figures: $(READY)
 	$(BIN)/python docs/figures/method_figures.py
 	$(BIN)/python docs/figures/rooms_figure.py
+
+notebook: $(READY)
+	$(BIN)/python docs/figures/notebook.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

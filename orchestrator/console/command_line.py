@@ -111,10 +111,14 @@ def missing_modules(modules: Iterable[str]) -> str:
 
 
 def make_console() -> "Console":
-    """The console of a command: as wide as the terminal; wide enough for a table in a log."""
+    """The console of a command: as wide as the terminal; wide enough for a table in a log. In a
+    notebook, whose output is neither, it prints lines as in a log."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    if in_notebook or not sys.stdout.isatty():
+        return Console(width=LOG_WIDTH, force_terminal=False, force_jupyter=False)
+    return Console()
 
 
 def run_parser(command: str, about: str) -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.host import figure as figures
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
 from orchestrator.reports import figure_data, png_panels, training_images
@@ -18,9 +19,6 @@ STRIPS = 24  # strips of samples in one figure, at most
 
 def write_figures(records: Records) -> list[Path]:
     """Write all figures that the results allow into the sweep's figures/; returns their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     with (records.folder / layout.FIGURES).staged() as folder:
         return _write_figures(Results(records), folder) + _write_training_images(records, folder)
 
@@ -67,15 +65,13 @@ def _write_training_images(records: Records, folder: Path) -> list[Path]:
 
 def _save_panels(results: Results, path: Path, plot: png_panels.PlotPanel) -> bool:
     """Save a panel for each feature extractor: their numbers do not compare."""
-    import matplotlib.pyplot as plt
-
     count = len(results.features)
     if not count:
         return False
-    figure, panels = plt.subplots(1, count, figsize=(7.2 * count, 4.6), dpi=150, squeeze=False)
+    figure, panels = figures.panels(count, (7.2 * count, 4.6))
     name = results.records.plan.experiment.name
     plotted = []
-    for axes, features in zip(panels[0], results.features, strict=True):
+    for axes, features in zip(panels, results.features, strict=True):
         plotted.append(plot(axes, results, features))
         axes.set_title(f"{name} ({features})", fontsize=10, parse_math=False)
         if not plotted[-1]:
@@ -84,16 +80,12 @@ def _save_panels(results: Results, path: Path, plot: png_panels.PlotPanel) -> bo
 
 
 def _losses(results: Results, path: Path) -> bool:
-    import matplotlib.pyplot as plt
-
     curves = {kind: figure_data.loss_curves(results, kind)[0] for kind in ("teacher", "student")}
     curves = {kind: lines for kind, lines in curves.items() if lines}
     if not curves:
         return False
-    figure, panels = plt.subplots(
-        1, len(curves), figsize=(7.2 * len(curves), 4.6), dpi=150, squeeze=False
-    )
-    for axes, (kind, lines) in zip(panels[0], curves.items(), strict=True):
+    figure, panels = figures.panels(len(curves), (7.2 * len(curves), 4.6))
+    for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
         png_panels.plot_lines(axes, lines, markers=False)
         if all(p.mean > 0 for line in lines for _, p in line.points):
             axes.set_yscale("log")
@@ -103,15 +95,11 @@ def _losses(results: Results, path: Path) -> bool:
 
 
 def _fid_while_training(results: Results, path: Path) -> bool:
-    import matplotlib.pyplot as plt
-
     curves = figure_data.fid_curves(results)
     if not curves:
         return False
-    figure, panels = plt.subplots(
-        1, len(curves), figsize=(7.2 * len(curves), 4.6), dpi=150, squeeze=False
-    )
-    for axes, (scale, (lines, _)) in zip(panels[0], curves.items(), strict=True):
+    figure, panels = figures.panels(len(curves), (7.2 * len(curves), 4.6))
+    for axes, (scale, (lines, _)) in zip(panels, curves.items(), strict=True):
         png_panels.plot_lines(axes, lines, markers=True)
         png_panels.label_metric_axis(
             axes, "fid", [p.mean for line in lines for _, p in line.points]
@@ -122,8 +110,6 @@ def _fid_while_training(results: Results, path: Path) -> bool:
 
 
 def _samples(results: Results, path: Path) -> bool:
-    import matplotlib.pyplot as plt
-
     from orchestrator.reports.sample_strips import strips
 
     every = [strip for features in results.features for strip in strips(results, features)[0]]
@@ -133,7 +119,7 @@ def _samples(results: Results, path: Path) -> bool:
     height, width = (max(strip.pixels.shape[i] for strip in shown) for i in (0, 1))
     row = height + max(2, height // 6)
     canvas = np.full((row * len(shown), width, 3), 255, np.uint8)
-    figure, axes = plt.subplots(figsize=(9, max(1.0, 9 * len(canvas) / width)), dpi=150)
+    figure, (axes,) = figures.panels(1, (9, max(1.0, 9 * len(canvas) / width)))
     style: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 7, "parse_math": False}
     for i, strip in enumerate(shown):
         top = i * row
@@ -152,18 +138,14 @@ def trajectories_of_points(results: Results, path: Path) -> bool:
     teachers = finished_teachers(records)
     if not teachers:
         return False
-    import matplotlib.pyplot as plt
-
     from orchestrator.host import machine
 
     machine.limit_threads()
-    figure, panels = plt.subplots(
-        1, len(teachers), figsize=(4 * len(teachers), 4.3), dpi=150, squeeze=False
-    )
-    for axes, (kind, trial) in zip(panels[0], teachers.items(), strict=True):
+    figure, panels = figures.panels(len(teachers), (4 * len(teachers), 4.3))
+    for axes, (kind, trial) in zip(panels, teachers.items(), strict=True):
         _plot_trajectories(axes, records, trial)
         axes.set_title(kind.replace("_", " "))
-    panels[0][0].legend(frameon=False, fontsize=8, loc="upper left")
+    panels[0].legend(frameon=False, fontsize=8, loc="upper left")
     return _save(figure, path)
 
 
@@ -196,8 +178,6 @@ def finished_teachers(records: Records) -> dict[str, Trial]:
 
 
 def _save(figure: Any, path: Path, wanted: bool = True) -> bool:
-    import matplotlib.pyplot as plt
-
     if wanted:
         legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
         for legend in legends:  # a legend below the axes enlarges the figure, not shrinks the axes
@@ -206,5 +186,4 @@ def _save(figure: Any, path: Path, wanted: bool = True) -> bool:
         for legend in legends:
             legend.set_in_layout(True)
         figure.savefig(path, bbox_inches="tight")
-    plt.close(figure)
     return wanted

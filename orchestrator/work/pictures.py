@@ -19,6 +19,7 @@ from kaccore.data import ImageData, PointData
 from kaccore.data.undecoded import evenly_spaced
 from kaccore.diagnostics.gap import Gap
 from kaccore.files import write_bytes
+from orchestrator.host import figure as figures
 from orchestrator.work.marks import marked
 
 TILE = 48  # pixels: a small image is enlarged by a whole factor to about this size
@@ -98,12 +99,7 @@ def png(image: Tensor) -> bytes:
 def scatter_png(points: Tensor, real: Tensor) -> bytes:
     """A scatter plot of points (N, 2) over the `real` points (M, 2), in gray, as a PNG file; at most
     SCATTERED of each."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(4, 4), dpi=120)
+    figure, (axes,) = figures.panels(1, (4, 4), dpi=120)
     for (x, y), colour in ((real[:SCATTERED].T, "#BBBBBB"), (points[:SCATTERED].T, "#0072B2")):
         axes.scatter(x, y, s=3, color=colour, linewidths=0)
     axes.set_xlim(-1.1, 1.1)
@@ -217,12 +213,7 @@ def save_npz(
 def save_gap(path: Path, gap: Gap) -> None:
     """Plot the distance of student and teacher along the path as PNG: root mean square and W2, each
     with its bound."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 4), dpi=150)
+    figure, (axes,) = figures.panels(1, (6.4, 4))
     for name, curve, colour in (("RMS", gap.rms, "#0072B2"), ("W2", gap.w2, "#D55E00")):
         if curve is not None:
             axes.plot(gap.times, curve.distance, color=colour, label=f"{name} distance")
@@ -244,10 +235,7 @@ def save_gap(path: Path, gap: Gap) -> None:
 
 
 def _drawn(figure: Any) -> bytes:
-    import matplotlib.pyplot as plt
-
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    plt.close(figure)
     return buffer.getvalue()

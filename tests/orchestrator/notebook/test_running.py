@@ -89,7 +89,9 @@ def test_an_interrupt_keeps_what_is_done_and_returns_the_run(tmp_path, on_shared
     assert said.splitlines()[-1] == "interrupted" and "the same command resumes" in said
 
 
-def test_a_fault_of_the_user_is_a_value_error_and_a_failed_trial_is_in_the_results(tmp_path, on_shared_ray):
+def test_a_fault_of_the_user_is_a_value_error_and_a_failed_trial_is_in_the_results(
+    tmp_path, on_shared_ray
+):
     finished(
         script(
             tmp_path,
