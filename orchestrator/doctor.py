@@ -2,17 +2,15 @@
 once."""
 
 import argparse
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.cluster import connection, local_ray, resources
-from orchestrator.console import argument_types, command_line
+from orchestrator.console import argument_types, command_line, json_output
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps import opening
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         help="override one setting of it",
     )
     p.add_argument("--address", help="a Ray cluster, such as auto or ray://head:10001")
+    p.add_argument("--json", action="store_true", help="print it as JSON")
     return p
 
 
@@ -44,10 +43,59 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.overrides and args.file is None:
         p.error("--set overrides a setting of FILE: name one")
-    return command_line.guarded(lambda: _examine(args))
+    return command_line.guarded(lambda: _show_json(args) if args.json else _show(args))
 
 
-def _examine(args: argparse.Namespace) -> int:
+@dataclass
+class Examined:
+    """What was found: limits of this machine, one a line; a row of facts for each node; faults."""
+
+    limits: list[str] = field(default_factory=list)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    console, examined = command_line.make_console(), Examined()
+    try:
+        _examine(args, examined)
+    finally:
+        for line in examined.limits:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if examined.nodes:
+        table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
+        for node in examined.nodes:
+            named = [node[name] for name in ("host", "address", "python", "torch", "ray")]
+            free = f"{node['disk_free_bytes'] / 1e9:.0f} GB"
+            table.add_row(*named, f"{node['gpus']:g}", free)
+        console.print(table)
+    if examined.faults:
+        raise ConfigError(examined.faults)
+    console.print("all is well", highlight=False)
+    return 0
+
+
+def _show_json(args: argparse.Namespace) -> int:
+    examined = Examined()
+    try:
+        _examine(args, examined)
+    except ConfigError as error:
+        examined.faults += error.faults
+    json_output.print_json(
+        {
+            "well": not examined.faults,
+            "faults": json_output.of_faults(examined.faults),
+            "nodes": examined.nodes,
+            "limits": examined.limits,
+        }
+    )
+    return command_line.BAD_INPUT if examined.faults else 0
+
+
+def _examine(args: argparse.Namespace, examined: Examined) -> None:
+    """Add what is found to `examined`. Raises ConfigError if the experiment cannot be read."""
     connection.prepare_environment(args.address)
     source = args.file or "this cluster"
     if args.file:
@@ -55,8 +103,6 @@ def _examine(args: argparse.Namespace) -> int:
     else:
         experiment = loading.parse(loading.minimal("doctor"), source)
     opening.check_storage(experiment, source)
-    from rich.table import Table
-
     from orchestrator.cluster.nodes import examination, missing_hosts
     from orchestrator.cluster.nodes.tracking_server import tracking_faults
     from orchestrator.plan.expand import expand
@@ -64,40 +110,41 @@ def _examine(args: argparse.Namespace) -> int:
 
     trials = [spec.config for spec in expand(experiment, source).trials] or [experiment]
     needed = preflight.weights_needed(trials) if args.file else []
-    console, address = command_line.make_console(), connection.address_of(args.address)
+    address = connection.address_of(args.address)
+    faults = examined.faults
     if address is None:
-        faults = _examine_this_machine(experiment, source, console)
+        faults += _examine_this_machine(experiment, source, examined)
         if faults:  # Ray cannot start here: check what does not need it
             faults += examination.faults_without_a_cluster(experiment, source)
             faults += preflight.weights_faults(needed, source)
-            raise ConfigError(faults)
+            return
     connection.connect(address)
     try:
         joined = {node.address for node in examination.alive_nodes()}
-        faults = missing_hosts.not_joined(joined)
+        faults += missing_hosts.not_joined(joined)
         findings = examination.examine_cluster(experiment, source, weights=needed)
     finally:
         connection.disconnect()
-    table = Table("host", "address", "python", "torch", "ray", "GPUs", "disk free")
     for node, report in findings.reports.items():
-        versions = [report.versions.get(name, "") for name in ("python", "torch", "ray")]
-        free = f"{report.free[1] / 1e9:.0f} GB"
-        table.add_row(node.host, node.address, *versions, f"{node.gpus:g}", free)
-    console.print(table)
+        versions = {name: report.versions.get(name, "") for name in ("python", "torch", "ray")}
+        examined.nodes.append(
+            {
+                "host": node.host,
+                "address": node.address,
+                **versions,
+                "gpus": node.gpus,
+                "disk_free_bytes": report.free[1],
+            }
+        )
     faults += [*tracking_faults(experiment, source), *findings.faults]
     faults += preflight.weights_faults(needed, source)
     faults += preflight.unreachable(needed, source)
-    if faults:
-        raise ConfigError(faults)
-    console.print("all is well", highlight=False)
-    return 0
 
 
-def _examine_this_machine(experiment: Experiment, source: str, console: "Console") -> list[Fault]:
-    """Print what a run may use of this machine; returns the faults."""
+def _examine_this_machine(experiment: Experiment, source: str, examined: Examined) -> list[Fault]:
+    """Note what a run may use of this machine; returns the faults."""
     findings = resources.inspect_this_machine(experiment, source)
-    for line in [*local_ray.limits_text(), *findings.warnings]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    examined.limits += [*local_ray.limits_text(), *findings.warnings]
     return findings.faults
 
 

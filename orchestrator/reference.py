@@ -31,10 +31,10 @@ Every key, made of the program's own settings by `python -m orchestrator.referen
 and `path.kind`; everything else has the default that stands here. `--set KEY=VALUE` sets a dotted key from the command
 line. Any key can be swept but {} and those of {}.
 
-`base: nfe_sweep` builds on a shipped experiment (`kacflow new` lists them), `base: other.yaml` on a file, relative to this
-one: all its settings hold but those that this file gives. Blocks are merged key by key, and so are `sweep.space` and
-`sweep.conditions`, where null removes a key; other lists are replaced, plugins added. Keys of the base that a kind of this
-file does not have are left out, which is said."""
+`base: nfe_sweep` builds on a shipped experiment (`kacflow new` lists them), `base: other.yaml` on a file, relative to
+this one: all its settings hold but those that this file gives. Blocks are merged key by key, and so are `sweep.space`
+and `sweep.conditions`, where null removes a key; other lists are replaced, plugins added. Keys of the base that a kind
+of this file does not have are left out, which is said."""
 
 
 def markdown() -> str:

@@ -3,9 +3,10 @@ terminal."""
 
 import argparse
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line
+from orchestrator.console import argument_types, command_line, json_output
 from orchestrator.fields.faults import ConfigError
 from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import layout
@@ -38,12 +39,16 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="update it every two seconds until Ctrl-C, or until the sweep ends",
     )
+    p.add_argument("--json", action="store_true", help="print it as JSON")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = parser().parse_args(argv)
+    p = parser()
+    args = p.parse_args(argv)
+    if args.json and args.watch:
+        p.error("--json prints once: leave out --watch")
     return command_line.guarded(lambda: _show(args))
 
 
@@ -57,11 +62,19 @@ def _show(args: argparse.Namespace) -> int:
     if args.sweep is None:
         opening.check_store(storage)
         damaged: dict[str, str] = {}
-        console.print(_all(storage, damaged))
+        rows = list(_all(storage, damaged))
+        if args.json:
+            json_output.print_json({"sweeps": rows})
+        else:
+            console.print(_table(rows))
         if damaged:
             raise DamagedError(str(storage), damaged)
         return 0
     followed = Followed(sweep_folder(args.sweep, storage))
+    if args.json:
+        json_output.print_json(json_output.of_records(followed.records, _state(followed.records)))
+        integrity.check(followed.records.store, followed.records.plan.stages())
+        return 0
     view = View(followed.records, console, ours=False)
     state = _state(followed.records)
     if not args.watch:
@@ -117,33 +130,45 @@ def _state(records: "Records", running_sweeps: set[str] | None = None) -> str:
     return "not running" if records.unfinished() or records.interrupted() else "ended"
 
 
-def _all(storage: Place, damaged: dict[str, str]) -> "Table":
+def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
     """A row for each sweep, the latest first; damaged results that are found are added to
     `damaged`."""
-    from rich.table import Table
-
-    from orchestrator.sweeps.inventory import age_text, running
+    from orchestrator.sweeps.inventory import running
     from orchestrator.sweeps.ranking import best_so_far
 
     running_sweeps = running(storage)
-    table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
     plans = (storage / layout.SWEEPS).find(layout.ANY_PLAN)
     times = {plan: last_run(plan) for plan in plans}
     for plan in sorted(times, key=lambda plan: -times[plan]):
         folder = plan.parent
-        name = f"{folder.parent.name}/{folder.name}"
-        began = age_text(time.time() - times[plan]) + " ago"
+        named = {"sweep": f"{folder.parent.name}/{folder.name}", "begun": times[plan]}
         try:
             records = opening.records_of(folder)
         except ConfigError as e:
-            table.add_row(name, "cannot be read", "", "", "", str(e.faults[0].message), began)
+            yield {**named, "state": "cannot be read", "best": str(e.faults[0].message)}
             continue
         statuses = [ending.status for ending in records.endings]
-        counts = [len(statuses), statuses.count(Status.DONE), statuses.count(Status.FAILED)]
-        best = "; ".join(best_so_far(records).values())
-        state = _state(records, running_sweeps)
-        table.add_row(name, state, *map(str, counts), best, began)
+        yield {
+            **named,
+            "state": _state(records, running_sweeps),
+            "trials": len(statuses),
+            "done": statuses.count(Status.DONE),
+            "failed": statuses.count(Status.FAILED),
+            "best": "; ".join(best_so_far(records).values()),
+        }
         damaged |= records.damaged
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    from orchestrator.sweeps.inventory import age_text
+
+    table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
+    for row in rows:
+        began = age_text(time.time() - row["begun"]) + " ago"
+        counts = (str(row.get(name, "")) for name in ("trials", "done", "failed"))
+        table.add_row(row["sweep"], row["state"], *counts, row["best"], began)
     return table
 
 

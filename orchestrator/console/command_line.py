@@ -142,6 +142,7 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would run, and run nothing"
     )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print it as JSON")
     parser.add_argument(
         "--address",
         help="a Ray cluster to run on, such as auto or ray://head:10001; default: this machine",
@@ -151,7 +152,10 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
 
 def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> int:
     """Parse `argv` and run the plan of its file up to `goal`."""
-    args = run_parser(command, what).parse_args(argv)
+    parser = run_parser(command, what)
+    args = parser.parse_args(argv)
+    if args.json and not args.dry_run:
+        parser.error("--json prints a dry run: give --dry-run too; of a run see status --json")
     return guarded(lambda: _run(args, goal, invocation.typed(command, argv)))
 
 
@@ -166,4 +170,4 @@ def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
         args.address,
         resume_command,
     )
-    return start(request, make_console, args.dry_run)[0]
+    return start(request, make_console, args.dry_run, args.json)[0]

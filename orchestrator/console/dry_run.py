@@ -1,12 +1,13 @@
 """What a dry run prints: trials, stages, and an estimate of the time and memory."""
 
 from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cluster import resources
-from orchestrator.console import conclusion
+from orchestrator.console import conclusion, json_output
 from orchestrator.execution.trials import concurrent_trials
 from orchestrator.fields import plugins
 from orchestrator.host import machine
@@ -15,6 +16,9 @@ from orchestrator.plan.stage import TRAINING
 from orchestrator.store import integrity
 from orchestrator.store.store import Store
 from orchestrator.sweeps.feature_notes import own_features
+
+if TYPE_CHECKING:
+    from orchestrator.work.forecast import Forecast
 
 EXAMPLES = 3  # the minimum number of points of a sweep by optuna that a dry run shows
 
@@ -78,13 +82,31 @@ def _print_estimate(plan: Plan, store: Store, console: Console, copies: float) -
     """`copies`: how many times as many trials the sweep will have."""
     from orchestrator.work import forecast
 
+    estimate, concurrent, workers = _estimate(plan, store, copies)
+    for line in forecast.in_words(estimate, concurrent, workers):
+        conclusion.print_line(console, line)
+
+
+def _estimate(plan: Plan, store: Store, copies: float) -> "tuple[Forecast, int, int]":
+    """The estimate, how many trials run at once, and how many workers share the CPUs."""
+    from orchestrator.work import forecast
+
     experiment = plan.experiment
     available = {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()}
     concurrent = concurrent_trials(experiment, available)
     workers = 0 if experiment.cluster.gpus_per_worker else concurrent * experiment.cluster.workers
-    estimate = forecast.forecast(plan, store, concurrent, copies)
-    for line in forecast.in_words(estimate, concurrent, workers):
-        conclusion.print_line(console, line)
+    return forecast.forecast(plan, store, concurrent, copies), concurrent, workers
+
+
+def print_json(plan: Plan, only: Container[int] | None, notes: Iterable[str]) -> None:
+    """Print what `print_plan` prints as JSON; of a sweep whose points are chosen while it runs, the
+    trials that are chosen already."""
+    store = Store(plan.experiment.storage)
+    part = plan if only is None else plan.part(only)
+    estimate, _, _ = _estimate(part, store, 1.0)
+    data_notes = [note for info in plan.datasets() for note in info.notes]
+    said = dict.fromkeys([*notes, *data_notes, *own_features(plan, store)])
+    json_output.print_json(json_output.of_plan(plan, store, only, estimate, said))
 
 
 def with_examples(plan: Plan) -> Plan:

@@ -34,10 +34,13 @@ class Request:
 
 
 def start(
-    request: Request, make_console: "Callable[[], Console]", dry_run: bool = False
+    request: Request,
+    make_console: "Callable[[], Console]",
+    dry_run: bool = False,
+    as_json: bool = False,
 ) -> "tuple[int, Records]":
     """Check and run the plan of `request`; returns the exit status and the records. `dry_run`: print
-    what would run, and run nothing. Raises ConfigError where it cannot run."""
+    what would run, `as_json` or as tables, and run nothing. Raises ConfigError where it cannot run."""
     experiment, source = request.experiment, request.source
     if request.goal == "sweep":
         overrides.refuse_swept(experiment, source, request.sets)
@@ -62,7 +65,7 @@ def start(
     notes += experiment.left_out
     notes += overrides.set_without_effect(plan, source, request.sets)
     notes += overrides.only_without_effect(plan, request.only)
-    for line in notes:
+    for line in () if as_json else notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))
     if experiment.sweep is not None and request.goal == "sweep":
@@ -70,7 +73,11 @@ def start(
     trials = plan.trials if only is None else plan.part(only).trials
     weights = preflight.before_start(trials, records.store, source, dry=dry_run)
     if dry_run:
-        dry.print_plan(plan, console, only, preflight.left_to_fetch(weights))
+        to_fetch = preflight.left_to_fetch(weights)
+        if as_json:
+            dry.print_json(plan, only, [*notes, *to_fetch])
+        else:
+            dry.print_plan(plan, console, only, to_fetch)
         return 0, records
     if address is not None:
         connection.connect(address)
