@@ -168,7 +168,8 @@ def test_the_run_says_where_everything_lies(default_sweep):
 
 def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_sweep):
     rows = rows_of(default_sweep)
-    assert list(rows[0]) == [
+    columns = list(rows[0])
+    promised = [
         "trial",
         "status",
         *SWEPT,
@@ -182,6 +183,9 @@ def test_results_csv_has_the_promised_columns_and_a_row_for_each_trial(default_s
         "fid_of_real",
         "training_nfe",
     ]
+    assert columns[: len(promised)] == promised
+    further = {"memorisation_fraction", "training_seconds", "evaluation_stage", "path.damping"}
+    assert further <= set(columns) and len(set(columns)) == len(columns)
     assert [row["trial"] for row in rows] == [str(i) for i in range(16)]
     wanted = {
         ("teacher", solver, n)
