@@ -2,6 +2,7 @@
 name, list them."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     p = parser()
     args = p.parse_args(argv)
-    if args.out and args.name is None:
+    if args.out is not None and args.name is None:
         p.error("--out is where an experiment is written: name one")
     return command_line.guarded(lambda: _write(args.name, args.out))
 
@@ -69,6 +70,8 @@ def _check(path: Path) -> None:
         problem = "is there already: give another name with --out, or remove it"
     elif not path.parent.is_dir():
         problem = f"there is no folder {path.parent}"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"{path.parent} cannot be written"
     elif path.suffix not in (".yaml", ".yml"):
         problem = "expected a name that ends with .yaml"
     else:

@@ -40,6 +40,9 @@ def guarded(command: Callable[[], int]) -> int:
         from orchestrator.store.integrity import remedy
 
         return _bad_input(e, remedy(e))
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ConfigError, ConnectionError, CorruptFileError) as e:
         return _bad_input(e)
     except OSError as e:  # before a run has started: it handles its own errors

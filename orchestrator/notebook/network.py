@@ -11,6 +11,7 @@ from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.networks.locate import TrainedRun, locate
 from orchestrator.networks.trained_sampler import TrainedSampler
+from orchestrator.notebook.plain import plain
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.verdict import count_text
@@ -57,9 +58,12 @@ class Images:
         from orchestrator.work import pictures
 
         file = Path(path)
-        if file.suffix == ".npz":
+        if not file.absolute().parent.is_dir():
+            raise ConfigError([Fault(str(file), "", f"there is no folder {file.parent}")])
+        ending = file.suffix.lower()
+        if ending == ".npz":
             pictures.save_npz(file, self._drawn, self._labels)
-        elif file.suffix == ".png":
+        elif ending == ".png":
             pictures.save_samples(file, self._drawn, self._data, self.labels or (), mark=True)
         else:
             raise ConfigError([Fault(str(file), "", "expected a name that ends in .png or .npz")])
@@ -81,7 +85,8 @@ class Images:
         return tuple(self.array.shape)
 
     def __repr__(self) -> str:
-        return f"{len(self)} images {self.shape[1:]} of {self.text}"
+        what = "points" if self._drawn.is_floating_point() else "images"
+        return f"{len(self)} {what} {self.shape[1:]} of {self.text}"
 
     def _repr_png_(self) -> bytes:
         from orchestrator.work import pictures
@@ -121,10 +126,12 @@ class Network:
         """`count` images of `seed`, of which image k is always the same. `labels`: classes, by names
         or numbers, in turn; None: as often as in the data. Raises ValueError for a class that does
         not exist, and for a network without classes."""
-        if not isinstance(count, int) or count < 1:
-            raise ConfigError([Fault("count", "", f"got {describe(count)}, expected at least 1")])
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            expected = "expected a number from 0 to 2^63 - 1"
+        count, seed = plain(count), plain(seed)
+        if not _whole(count) or count < 1:
+            expected = "expected a whole number, at least 1"
+            raise ConfigError([Fault("count", "", f"got {describe(count)}, {expected}")])
+        if not _whole(seed) or not 0 <= seed < 2**63:
+            expected = "expected a whole number from 0 to 2^63 - 1"
             raise ConfigError([Fault("seed", "", f"got {describe(seed)}, {expected}")])
         sampler = self._sampler
         if labels is not None:
@@ -145,6 +152,7 @@ class Network:
         return self.sample(count, seed=seed, labels=labels)
 
     def _numbers(self, labels: Sequence[str | int] | str | int) -> list[int]:
+        labels = plain(labels)
         words = [labels] if isinstance(labels, str | int) else list(labels)
         if not words:
             raise ConfigError([Fault("labels", "", "got an empty list, expected classes")])
@@ -167,7 +175,7 @@ def load(
     model: str | None = None,
     solver: str | None = None,
     guidance: float | None = None,
-    storage: str | None = None,
+    storage: str | os.PathLike[str] | None = None,
     tracking_uri: str | None = None,
 ) -> Network:
     """A trained network: `load("nfe-sweep", steps=1)(labels=["3"], count=16)`.
@@ -177,10 +185,17 @@ def load(
     up in `storage` (default: runs), MLflow's in `tracking_uri`. `steps`: selects the student with as
     many, or else the teacher; `model`: teacher or student; `solver` and `guidance`: the teacher's.
     Raises ValueError if there is no such network, or it is not trained yet."""
-    place = None if storage is None else opening.parse_place(storage, "storage")
-    run = locate(str(source), place, tracking_uri)
+    place = None if storage is None else opening.parse_place(os.fspath(storage), "storage")
+    if not isinstance(source, str | os.PathLike):
+        expected = "expected a name, a folder or a model; a run has best() and trial()"
+        raise ConfigError([Fault("source", "", f"got a {type(source).__name__}, {expected}")])
+    run = locate(os.fspath(source), place, tracking_uri)
     given = {"steps": steps, "model": model, "solver": solver, "guidance": guidance}
     return load_run(run, given)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def load_run(run: TrainedRun, given: dict[str, Any] | None = None) -> Network:

@@ -4,9 +4,10 @@ import html
 import os
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
+from orchestrator.notebook.plain import plain
 from orchestrator.store import layout
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -114,12 +115,12 @@ class Run:
     def losses(self) -> "pd.DataFrame":
         """The loss curves of all finished trainings, a row a point: the stage's key and name, the
         step, and the loss there."""
-        return self._curves(layout.LOSSES)
+        return self._curves(layout.LOSSES, ["step", "loss", "lr"])
 
     @property
     def fids(self) -> "pd.DataFrame":
         """The FIDs of teachers during their training (`evaluation.every`), a row a measurement."""
-        return self._curves(layout.FIDS)
+        return self._curves(layout.FIDS, ["step", "fid"])
 
     def best(
         self, *, steps: int | None = None, model: str | None = None, solver: str | None = None
@@ -128,21 +129,28 @@ class Run:
         (highest, where the sweep says so), among those with these `steps`, of this `model` (teacher
         or student) and `solver`. Of several seeds the first. Raises ValueError if none is measured."""
         given = {"steps": steps, "model": model, "solver": solver}
-        wanted = {name: value for name, value in given.items() if value is not None}
+        wanted = {name: plain(value) for name, value in given.items() if value is not None}
         best = self._best_trial(wanted)
         if best is None:
-            named = ", ".join(f"{name} {value}" for name, value in wanted.items())
-            what = f"no measured trial{' with ' if named else ''}{named}"
-            measured = sorted({t.config.sampling.steps for t in self._measured()})
-            counts = ", ".join(map(str, measured))
-            raise ConfigError(
-                [Fault(self.name, "", f"{what}; there are those of {counts or 'no'} steps")]
-            )
+            raise ConfigError([Fault(self.name, "", self._not_measured(wanted))])
         return self.trial(best)
 
     def trial(self, number: int) -> Network:
-        """The network of trial `number`, sampled as it was measured."""
-        return load_run(locate(f"{self.folder}:{number}"))
+        """The network of trial `number`, sampled as it was measured; of a run of `train` the
+        teacher."""
+        given = {"model": "teacher"} if self._records.plan.goal == "teacher" else {}
+        return load_run(locate(f"{self.folder}:{number}"), given)
+
+    def _not_measured(self, wanted: dict[str, Any]) -> str:
+        """Why there is no best network."""
+        samplings = [trial.config.sampling for trial in self._measured()]
+        if not samplings:
+            return "nothing is measured yet: trial(0) is a network that is trained"
+        named = ", ".join(f"{name} {describe(value)}" for name, value in wanted.items())
+        known = dict.fromkeys(f"{s.model} {s.solver} {s.steps}" for s in samplings)
+        return (
+            f"no measured trial with {named}; there are (model, solver, steps) {', '.join(known)}"
+        )
 
     def _measured(self) -> list[Any]:
         from orchestrator.sweeps.ranking import metric_of
@@ -162,7 +170,7 @@ class Run:
         best = best_setting(self._records, chosen)
         return min((trial.index for trial in best), default=None)
 
-    def _curves(self, name: str) -> "pd.DataFrame":
+    def _curves(self, name: str, columns: list[str]) -> "pd.DataFrame":
         import pandas as pd
 
         records = self._records
@@ -173,7 +181,7 @@ class Run:
             result = records.store.result(stage.key)
             for point in result.json(name) if result.has(name) else ():
                 rows.append({"key": stage.key, "name": records.plan.names[stage.key], **point})
-        return pd.DataFrame(rows, columns=None if rows else ["key", "name", "step"])
+        return pd.DataFrame(rows, columns=None if rows else ["key", "name", *columns])
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.status}\n{self.verdict}"
@@ -221,17 +229,22 @@ class Comparison:
         return f"{table}<pre>{html.escape(self.verdict)}</pre>"
 
 
-def open_run(source: str | os.PathLike[str], *, storage: str | None = None) -> Run:
+def open_run(
+    source: "Run | str | os.PathLike[str]", *, storage: str | os.PathLike[str] | None = None
+) -> Run:
     """A run that was made earlier, or that another process is making: the folder of a sweep, or its
     name or name/id in `storage`, a folder or s3:// address (default: runs). Raises ValueError if there
     is none."""
-    place = opening.parse_place(storage or opening.STORAGE, "storage")
+    if isinstance(source, Run):
+        return source
+    place = opening.parse_place(os.fspath(storage or opening.STORAGE), "storage")
     return Run(opening.records_of(sweep_folder(str(source), place)))
 
 
-def compare(*runs: "Run | str | os.PathLike[str]", storage: str | None = None) -> Comparison:
+def compare(
+    *runs: "Run | str | os.PathLike[str]", storage: str | os.PathLike[str] | None = None
+) -> Comparison:
     """Two or more runs side by side; names and folders are opened as by `open`."""
     if len(runs) < 2:
-        raise ValueError(f"compare: got {len(runs)} runs, expected at least two")
-    opened = [run if isinstance(run, Run) else open_run(run, storage=storage) for run in runs]
-    return Comparison(opened)
+        raise ValueError(f"compare: got {len(runs)} runs, expected at least two: compare(a, b)")
+    return Comparison([open_run(run, storage=storage) for run in runs])

@@ -14,6 +14,7 @@ from orchestrator.console.start import Request, start
 from orchestrator.fields.faults import ConfigError, Fault, describe, nearest
 from orchestrator.host.printed import command
 from orchestrator.notebook.opened import Run
+from orchestrator.notebook.plain import plain
 from orchestrator.settings import base_file, loading, shipped
 from orchestrator.settings.experiment import Experiment
 
@@ -32,40 +33,47 @@ def sweep(
     Prints the progress. Ctrl-C keeps what is done, and the same call resumes. Raises ValueError with
     the faults of the experiment, ConnectionError if the cluster does not answer. A trial that fails
     is in `results`, with its error; `Run.status` is then "failed"."""
-    return _run("sweep", "sweep", source, set or {}, address)
+    return _run("sweep", "sweep", source, set, address)
 
 
 def train(
     source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
 ) -> Run:
     """Train the teacher of an experiment; arguments and errors as for `sweep`."""
-    return _run("train", "teacher", source, set or {}, address)
+    return _run("train", "teacher", source, set, address)
 
 
 def distill(
     source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
 ) -> Run:
     """Train the teacher and the students of an experiment; arguments and errors as for `sweep`."""
-    return _run("distill", "student", source, set or {}, address)
+    return _run("distill", "student", source, set, address)
 
 
 def evaluate(
     source: Source, set: Mapping[str, Any] | None = None, *, address: str | None = None
 ) -> Run:
     """Train what an experiment samples, and measure it; arguments and errors as for `sweep`."""
-    return _run("evaluate", "evaluation", source, set or {}, address)
+    return _run("evaluate", "evaluation", source, set, address)
 
 
 def experiment(set: Mapping[str, Any] | None = None, **blocks: Any) -> Experiment:
     """An experiment built in Python: `experiment(name="mine", data={"name": "digits"}, ...)`, with the
     blocks and keys of a file. `base`: a shipped experiment or a file that it builds on. `set`: values
     for dotted keys. Its `to_yaml()` is a file. Raises ValueError with all faults."""
-    return loading.build(blocks, set or {})
+    return loading.build(plain(blocks), _values(set))
 
 
 def _run(
-    name: str, goal: str, source: Source, values: Mapping[str, Any], address: str | None
+    name: str, goal: str, source: Source, set: Mapping[str, Any] | None, address: str | None
 ) -> Run:
+    values = _values(set)
+    if not isinstance(source, str | os.PathLike | Experiment):
+        expected = "expected the path of a file, the name of a shipped experiment, or an Experiment"
+        raise ConfigError([Fault("source", "", f"got {describe(source)}, {expected}")])
+    if not isinstance(address, str | None):
+        expected = 'expected the address of a Ray cluster, such as "auto"'
+        raise ConfigError([Fault("address", "", f"got {describe(address)}, {expected}")])
     connection.prepare_environment(address)
     if isinstance(source, Experiment):
         chosen = loading.override(source, values) if values else source
@@ -94,6 +102,16 @@ def _file_of(source: str | os.PathLike[str]) -> Path:
         expected = f"a .yaml file, or one of {', '.join(shipped.names())}"
         raise ConfigError([Fault(str(source), "", f"expected {expected}{hint}")])
     return found
+
+
+def _values(set: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The dotted keys of an argument `set`; raises ConfigError if it is none."""
+    if set is None:
+        return {}
+    if not isinstance(set, Mapping) or not all(isinstance(key, str) for key in set):
+        expected = 'expected a mapping of dotted keys, such as {"path.damping": 9.0}'
+        raise ConfigError([Fault("set", "", f"got {describe(set)}, {expected}")])
+    return {key: plain(value) for key, value in set.items()}
 
 
 def _yaml(value: Any) -> str:

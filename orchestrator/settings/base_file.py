@@ -169,5 +169,8 @@ def _merged_block(block: str, base: Mapping[str, Any], own: Mapping[str, Any]) -
     for name in MERGED_IN_SWEEP if block == "sweep" else ():
         if isinstance(base.get(name), dict) and isinstance(own.get(name), dict):
             both = {**base[name], **own[name]}
-            merged[name] = {key: value for key, value in both.items() if value is not None}
+            removed = {
+                key for key, value in own[name].items() if value is None and key in base[name]
+            }
+            merged[name] = {key: value for key, value in both.items() if key not in removed}
     return merged

@@ -26,7 +26,11 @@ from orchestrator.settings.space import left_out, names_kind, space_faults, with
 # settings can still be checked.
 STAND_INS: dict[str, Any] = {
     "name": "unnamed",
-    **{f"{block}.{family.key}": family.names()[0] for block, family in FAMILIES.items()},
+    **{
+        f"{block}.{family.key}": family.names()[0]
+        for block, family in FAMILIES.items()
+        if family.default is None
+    },
 }
 STAND_IN_SPACE = {"seed": {"grid": [0]}}
 NO_BASE = Written({})
@@ -135,6 +139,7 @@ def _checked(
         raise ConfigError([_from(fault, source, places) for fault in plugin_faults])
     values = [(key, value) for key, value in values if key != plugins.KEY]
     data, ignored = base_file.without_foreign_keys(data, file.origins)
+    dropped = [Fault("", "", line) for line in ignored]  # may explain faults, and is none itself
     ignored += left_out(data, dict(values))
     for key, value in sorted(values, key=lambda item: not names_kind(item[0])):
         problem = _key_problem(key, data)
@@ -149,13 +154,13 @@ def _checked(
         experiment, value_faults = examine(data)
     except ConfigError as error:
         found = [*place_faults, *error.faults]
-        raise ConfigError([_from(fault, source, places) for fault in found]) from None
+        raise ConfigError([_from(fault, source, places) for fault in found] + dropped) from None
     reported = {fault.key for fault in place_faults}
     # each key is reported once
     value_faults = [fault for fault in value_faults if fault.key not in reported]
     all_faults += [_from(fault, source, places) for fault in (*place_faults, *value_faults)]
     if all_faults:
-        raise ConfigError(all_faults)
+        raise ConfigError(all_faults + dropped)
     if typed:
         experiment._left_out = tuple(ignored)
         experiment._bases = file.bases
@@ -243,7 +248,7 @@ def _keep(
         if name in FAMILIES and isinstance(value, dict):
             family = FAMILIES[name]
             if family.chosen(value) is None:  # then the other keys cannot be checked
-                value = {family.key: STAND_INS[f"{key}.{family.key}"]}
+                value = {family.key: family.names()[0]}
             block = family.chosen(value)
             value = without_foreign(value, name)[0]
         if block is not None and isinstance(value, dict):

@@ -88,7 +88,8 @@ def test_the_best_network_is_that_of_the_best_setting(run):
     assert run.best(model="student").config.sampling.steps == 1
     assert run.best(steps=2, model="student").config.sampling.steps == 2
     with pytest.raises(
-        ValueError, match=r"no measured trial with steps 3; there are those of 1, 2"
+        ValueError,
+        match=r"no measured trial with steps 3; there are .* teacher euler 2, student euler 1",
     ):
         run.best(steps=3)
 
@@ -129,8 +130,9 @@ def test_images_are_an_array_and_a_picture(run, tmp_path):
         ({"labels": ["x"]}, "labels: got x, expected classes of digits"),
         ({"labels": [11]}, "labels"),
         ({"labels": []}, "labels: got an empty list"),
-        ({"count": 0}, "count: got 0, expected at least 1"),
-        ({"seed": -1}, "seed: got -1, expected a number from 0"),
+        ({"count": 0}, "count: got 0, expected a whole number, at least 1"),
+        ({"count": 2.5}, "count: got 2.5, expected a whole number"),
+        ({"seed": -1}, "seed: got -1, expected a whole number from 0"),
     ],
 )
 def test_bad_wishes_are_refused(run, settings, message):
@@ -194,3 +196,36 @@ def test_both_names_have_the_same_functions():
         orchestrator.sweep("nfe_swep")
     with pytest.raises(AttributeError):
         orchestrator.nothing  # noqa: B018
+
+
+def test_numbers_of_numpy_and_paths_are_taken(run, records):
+    images = run.best(steps=np.int64(1)).sample(np.int64(2), seed=np.int64(1), labels=np.array([1]))
+    assert images.labels == ["1", "1"]
+    built = kf.experiment(
+        base="nfe_sweep", model={"channels": np.int64(3)}, set={"teacher.lr": np.float64(0.5)}
+    )
+    assert (built.model.channels, built.teacher.lr) == (3, 0.5)
+    assert kf.open(records.folder.path if hasattr(records.folder, "path") else run.folder)
+    assert kf.open(run) is run
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kf.sweep("nfe_sweep", set=["a=1"]), 'set: got ["a=1"], expected a mapping'),
+        (lambda: kf.experiment("nfe_sweep"), 'set: got "nfe_sweep", expected a mapping'),
+        (lambda: kf.experiment(set={3: 3}), "set: got {3: 3}, expected a mapping"),
+        (lambda: kf.sweep("nfe_sweep", address=3), "address: got 3"),
+        (lambda: kf.sweep(3), "source: got 3, expected the path of a file"),
+        (lambda: kf.load(3), "source: got a int"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(call, message):
+    with pytest.raises(ValueError) as raised:
+        call()
+    assert message in str(raised.value)
+
+
+def test_empty_curves_have_their_columns(tmp_path):
+    records = fabricated.sweep(tmp_path / "runs")
+    assert list(kf.Run(records).fids.columns) == ["key", "name", "step", "fid"]

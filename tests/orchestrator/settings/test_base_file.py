@@ -161,3 +161,22 @@ def test_a_value_set_in_the_command_is_blamed_before_the_base(folder):
     own = write(folder, "base: first.yaml\n")
     with pytest.raises(ConfigError, match=r"--set teacher\.steps=0: teacher\.steps: got 0"):
         loading.load(own, ["teacher.steps=0"])
+
+
+def test_null_for_a_swept_key_that_the_base_does_not_sweep_is_a_fault(folder):
+    own = write(folder, "base: first.yaml\nsweep: {space: {sampling.sovler: null}}\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml: sweep\.space\.sampling\.sovler"):
+        loading.load(own)
+
+
+def test_what_was_left_out_is_said_beside_the_faults_that_it_causes(folder):
+    write(
+        folder,
+        BASE.replace("sampling: {", "distill: {intervals: [4], teacher_solver: heun}\nsampling: {"),
+        "b.yaml",
+    )
+    own = write(folder, "base: b.yaml\ndistill: {kind: matching, steps: 0}\nsweep: null\n")
+    with pytest.raises(ConfigError) as raised:
+        loading.load(own)
+    assert "x.yaml: distill.steps: got 0" in str(raised.value)
+    assert "left out distill.teacher_solver of" in str(raised.value)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import REPOSITORY
 
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
+from orchestrator.settings.yaml_reader import load_text
 
 FILE = """\
 name: x
@@ -257,3 +259,12 @@ def test_steps_and_rates_of_the_block_may_be_one_for_each_stage(tmp_path):
     assert any(
         "distill.steps: got [1, 2], expected one value, or 4: one for each of" in f for f in faults
     )
+
+
+def test_a_fault_elsewhere_brings_no_fault_of_a_programme_that_names_no_kind():
+    text = (REPOSITORY / "experiments" / "nfe_sweep.yaml").read_text()
+    data = load_text(text, "x.yaml")
+    data["teacher"]["stepz"] = 3
+    with pytest.raises(ConfigError) as raised:
+        loading.parse(data, "x.yaml")
+    assert [fault.key for fault in raised.value.faults] == ["teacher.stepz"]
