@@ -172,11 +172,11 @@ def test_null_for_a_swept_key_that_the_base_does_not_sweep_is_a_fault(folder):
 def test_what_was_left_out_is_said_beside_the_faults_that_it_causes(folder):
     write(
         folder,
-        BASE.replace("sampling: {", "distill: {intervals: [4], teacher_solver: heun}\nsampling: {"),
+        BASE.replace("sampling: {", "distill: {intervals: [4], target: endpoint}\nsampling: {"),
         "b.yaml",
     )
     own = write(folder, "base: b.yaml\ndistill: {kind: matching, steps: 0}\nsweep: null\n")
     with pytest.raises(ConfigError) as raised:
         loading.load(own)
     assert "x.yaml: distill.steps: got 0" in str(raised.value)
-    assert "left out distill.teacher_solver of" in str(raised.value)
+    assert "left out distill.target of" in str(raised.value)
