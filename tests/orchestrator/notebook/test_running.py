@@ -64,7 +64,7 @@ def test_the_ray_of_this_process_is_used_and_stays(tmp_path):
             tmp_path,
             """
             import ray
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
             before = ray.get_runtime_context().get_job_id()
             import kacflow as kf
             assert kf.sweep("x.yaml").status == "done"
