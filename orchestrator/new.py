@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.console import argument_types, command_line
 from orchestrator.fields import plugins
-from orchestrator.fields.faults import ConfigError, Fault, describe, nearest
+from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.settings import json_schema, shipped
 
 if TYPE_CHECKING:
@@ -47,12 +47,8 @@ def _write(name: str | None, out: str | None) -> int:
         return 0
     source = shipped.file_of(name.removesuffix(".yaml"))
     if source is None:
-        close = nearest(name, shipped.names())
-        hint = f"; did you mean {describe(close)}?" if close else ""
-        expected = ", ".join(shipped.names())
-        raise ConfigError(
-            [Fault("NAME", "", f"got {describe(name)}, expected one of {expected}{hint}")]
-        )
+        what = f"got {describe(name)}, expected one of {shipped.choices(name)}"
+        raise ConfigError([Fault("NAME", "", what)])
     path = Path(out) if out else Path(f"{source.stem}.yaml")
     _check(path)
     schema = path.parent / SCHEMA

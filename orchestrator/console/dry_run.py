@@ -12,7 +12,6 @@ from orchestrator.execution.trials import concurrent_trials
 from orchestrator.fields import plugins
 from orchestrator.host import machine
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.stage import TRAINING
 from orchestrator.store import integrity
 from orchestrator.store.store import Store
 from orchestrator.sweeps.feature_notes import own_features
@@ -32,8 +31,7 @@ def print_plan(
     console.print(f"{experiment.name} {plan.id}: {len(plan.trials)} trials", highlight=False)
     for plugin in plugins.all_loaded():
         conclusion.print_line(console, f"runs the code of the plugin {plugin}")
-    data_notes = [note for info in plan.datasets() for note in info.notes]
-    for note in dict.fromkeys([*data_notes, *own_features(plan, store), *notes]):
+    for note in _all_notes(plan, store, notes):
         conclusion.print_line(console, note)
     part, copies = plan if only is None else plan.part(only), 1.0
     if plan.grows and experiment.sweep is not None and experiment.sweep.num_trials is not None:
@@ -64,14 +62,9 @@ def _print_stages(plan: Plan, names: Mapping[str, str], store: Store, console: C
     columns = ("stage", "key", "training steps", "state")
     table = Table(*columns, title="stages, each run once", title_justify="left")
     for stage in plan.stages():
-        steps = str(stage.steps) if stage.kind in TRAINING else ""
-        key = stage.key if stage.known else "unknown"
-        state = "to do"
-        if stage.key in damaged:
-            state = "damaged"
-        elif store.done(stage.key):
-            state = "done"
-        table.add_row(names[stage.key], key, steps, state)
+        row = json_output.stage_row(stage, names, store, damaged)
+        steps = "" if row["training_steps"] is None else str(row["training_steps"])
+        table.add_row(row["name"], row["key"] or "unknown", steps, row["state"])
     console.print(table)
     for key, what in damaged.items():
         effect = "a run sets it aside and computes it again, which the estimate does not include"
@@ -104,9 +97,14 @@ def print_json(plan: Plan, only: Container[int] | None, notes: Iterable[str]) ->
     store = Store(plan.experiment.storage)
     part = plan if only is None else plan.part(only)
     estimate, _, _ = _estimate(part, store, 1.0)
+    said = _all_notes(plan, store, notes)
+    json_output.print_json(json_output.of_plan(plan, part, store, estimate, said))
+
+
+def _all_notes(plan: Plan, store: Store, notes: Iterable[str]) -> list[str]:
+    """The notes about data and features, and `notes`, each once."""
     data_notes = [note for info in plan.datasets() for note in info.notes]
-    said = dict.fromkeys([*notes, *data_notes, *own_features(plan, store)])
-    json_output.print_json(json_output.of_plan(plan, store, only, estimate, said))
+    return list(dict.fromkeys([*data_notes, *own_features(plan, store), *notes]))
 
 
 def with_examples(plan: Plan) -> Plan:

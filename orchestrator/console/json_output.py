@@ -1,7 +1,7 @@
 """What commands print with `--json`: one JSON object, for programs."""
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +23,17 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def of_plan(
     plan: Plan,
+    part: Plan,
     store: Store,
-    only: Container[int] | None,
     estimate: "Forecast",
     notes: Iterable[str],
 ) -> dict[str, Any]:
-    """What would run: the trials, or those of `only`, their stages, and the estimate."""
-    part = plan if only is None else plan.part(only)
+    """What would run: the trials of `part` of the plan, their stages, and the estimate."""
     damaged = {stage.key: what for stage, what in integrity.find_damaged(store, part.stages())}
     return {
         "sweep": f"{plan.experiment.name}/{plan.id}",
         "trials": [_trial(trial) for trial in part.trials],
-        "stages": [_stage(stage, plan, store, damaged) for stage in part.stages()],
+        "stages": [stage_row(stage, plan.names, store, damaged) for stage in part.stages()],
         "left_out": list(skipped_lines(plan)),
         "estimate": asdict(estimate),
         "notes": list(notes),
@@ -60,7 +59,9 @@ def of_records(records: "Records", state: str) -> dict[str, Any]:
     stages = []
     for stage in plan.stages():
         progress = None if store.done(stage.key) else store.progress(stage.key)
-        stages.append({**_stage(stage, plan, store, records.damaged), "progress": progress})
+        stages.append(
+            {**stage_row(stage, plan.names, store, records.damaged), "progress": progress}
+        )
     return {
         "sweep": f"{plan.experiment.name}/{plan.id}",
         "folder": str(records.folder),
@@ -89,11 +90,14 @@ def _trial(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _stage(stage: Stage, plan: Plan, store: Store, damaged: Mapping[str, str]) -> dict[str, Any]:
+def stage_row(
+    stage: Stage, names: Mapping[str, str], store: Store, damaged: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a stage is, and whether it is done; `names` and `damaged` by key."""
     state = "damaged" if stage.key in damaged else "done" if store.done(stage.key) else "to do"
     return {
         "key": stage.key if stage.known else None,
-        "name": plan.names[stage.key],
+        "name": names[stage.key],
         "kind": str(stage.kind),
         "training_steps": stage.steps if stage.kind in TRAINING else None,
         "state": state,

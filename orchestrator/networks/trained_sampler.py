@@ -1,10 +1,12 @@
 """A trained network with what it takes to draw images from it."""
 
+from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.networks import sampling_choice
 from orchestrator.networks.locate import TrainedRun
+from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
@@ -35,15 +37,13 @@ class TrainedSampler:
         return trained.to(device())
 
     def with_labels(self, labels: list[int]) -> "TrainedSampler":
-        """The same network, sampled with these classes."""
-        config = sampling_choice.with_sampling(self.run, {**self._stated(), "labels": labels})
-        sampler = TrainedSampler(self.run, config)
-        sampler.__dict__["network"] = self.network
+        """The same network and data, sampled with these classes."""
+        config = loading.override(self.config, {"sampling.labels": labels})
+        sampling_choice.check_classes(self.run, config, self.data)
+        _ = self.network  # the copy has it, too
+        sampler = copy(self)
+        sampler.config = config
         return sampler
-
-    def _stated(self) -> dict[str, Any]:
-        own = self.config.sampling.model_dump()
-        return {name: own[name] for name in ("model", "steps", "solver", "guidance")}
 
     def draw(
         self, count: int, seed: int, network: "nn.Module | None" = None

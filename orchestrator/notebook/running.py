@@ -11,7 +11,7 @@ import yaml
 from orchestrator.cluster import connection
 from orchestrator.console.command_line import make_console
 from orchestrator.console.start import Request, start
-from orchestrator.fields.faults import ConfigError, Fault, describe, nearest
+from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.host.printed import command
 from orchestrator.notebook.opened import Run
 from orchestrator.notebook.plain import plain
@@ -97,10 +97,8 @@ def _file_of(source: str | os.PathLike[str]) -> Path:
         return path
     found = shipped.file_of(str(source))
     if found is None:
-        close = nearest(str(source), shipped.names())
-        hint = f"; did you mean {describe(close)}?" if close else ""
-        expected = f"a .yaml file, or one of {', '.join(shipped.names())}"
-        raise ConfigError([Fault(str(source), "", f"expected {expected}{hint}")])
+        expected = f"expected a .yaml file, or one of {shipped.choices(str(source))}"
+        raise ConfigError([Fault(str(source), "", expected)])
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.fields import plugins
-from orchestrator.fields.faults import ConfigError, Fault, describe, nearest
+from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.settings import shipped, yaml_reader
 
@@ -102,10 +102,8 @@ def _file_of(name: Any, source: str, folder: Path) -> Path:
         return path
     found = shipped.file_of(name)
     if found is None:
-        close = nearest(name, shipped.names())
-        hint = f"; did you mean {describe(close)}?" if close else ""
-        known = ", ".join(shipped.names())
-        problem = f"got {describe(name)}, expected {EXPECTED}; shipped are {known}{hint}"
+        choices = shipped.choices(name)
+        problem = f"got {describe(name)}, expected {EXPECTED}; shipped are {choices}"
         raise ConfigError([Fault(source, KEY, problem)])
     return found
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from orchestrator.fields.faults import describe, nearest
+
 # a link to the repository's folder; in an installed package a folder of its own
 FOLDER = Path(__file__).parents[1] / "experiments"
 SCHEMA = "schema.json"  # the JSON Schema of all of them
@@ -17,6 +19,14 @@ def names() -> list[str]:
 def file_of(name: str) -> Path | None:
     """The file of an experiment; None if none has this name."""
     return FOLDER / f"{name}.yaml" if name in names() else None
+
+
+def choices(name: str) -> str:
+    """The names of all experiments, for the message about a `name` that is none of them, and the
+    nearest."""
+    close = nearest(name, names())
+    hint = f"; did you mean {describe(close)}?" if close else ""
+    return f"{', '.join(names())}{hint}"
 
 
 def about(path: Path) -> str:

@@ -107,6 +107,7 @@ class Records:
         self._lock = threading.RLock()
         self._measured: dict[str, dict[str, Any]] = {}
         self._resampled: dict[str, dict[str, list[float]]] = {}
+        self._finished_seconds: dict[str, float] = {}
         # the sample grids that are in this folder
         self._copied: set[str] = set()
         # when it was last saved (monotonic), and how many seconds that took
@@ -383,7 +384,7 @@ class Records:
             if key.partition(".")[0] not in NOT_OF_RESULTS and any(key in own for own in settings)
         ]
         for row, (trial, _), found, own in zip(rows, entries, measured, settings, strict=True):
-            seconds = sum(self.store.seconds(stage.key) for stage in trial.chain[-1].training())
+            seconds = sum(self._seconds(stage.key) for stage in trial.chain[-1].training())
             row |= {name: found.get(name, "") for name in others if name not in row}
             row["training_seconds"] = round(seconds, 1)
             row["teacher_stage"] = trial.chain[0].key
@@ -391,6 +392,15 @@ class Records:
             row["evaluation_stage"] = "" if trial.evaluation is None else trial.evaluation.key
             row |= {key: _cell(own[key]) if key in own else "" for key in keys if key not in row}
         return rows
+
+    def _seconds(self, key: str) -> float:
+        """The seconds of work on a stage; those of a finished one are read once."""
+        if key in self._finished_seconds:
+            return self._finished_seconds[key]
+        seconds = self.store.seconds(key)
+        if self.store.done(key):
+            self._finished_seconds[key] = seconds
+        return seconds
 
     def measured(self, trial: Trial) -> dict[str, Any]:
         """The metrics of a finished evaluation; empty where there is none or it is damaged."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import fabricated
 import kacflow as kf
@@ -205,7 +206,7 @@ def test_numbers_of_numpy_and_paths_are_taken(run, records):
         base="nfe_sweep", model={"channels": np.int64(3)}, set={"teacher.lr": np.float64(0.5)}
     )
     assert (built.model.channels, built.teacher.lr) == (3, 0.5)
-    assert kf.open(records.folder.path if hasattr(records.folder, "path") else run.folder)
+    assert kf.open(Path(run.folder)).folder == run.folder
     assert kf.open(run) is run
 
 
