@@ -40,6 +40,7 @@ EXTENT = (
     "max_minutes",
     "max_core_hours",
 )
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Trial:
     evaluation: Stage | None = None
     second: Stage | None = None
     point: int = 0  # the number of the drawn point that the trial belongs to
+    # swept keys that titles leave out: others of the sweep imply their values
+    implied: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -97,8 +100,12 @@ class Trial:
 
     @property
     def own_overrides(self) -> dict[str, Any]:
-        """The overrides of settings that the trial's kinds have."""
-        return {key: value for key, value in self.overrides.items() if self.config.has(key)}
+        """The overrides of settings that the trial's kinds have, without those that others imply."""
+        return {
+            key: value
+            for key, value in self.overrides.items()
+            if self.config.has(key) and key not in self.implied
+        }
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages of the trial in the order of execution, parents first: the references, the
@@ -352,7 +359,37 @@ def _planned(
 ) -> Plan:
     new_specs = expansion.trials[len(known) :]
     new = tuple(_trial(spec, facts_of(spec.config), goal) for spec in new_specs)
-    return Plan(experiment, goal, known + new, tuple(expansion.skipped), expansion, facts_of)
+    trials = with_implied(experiment, known + new)
+    return Plan(experiment, goal, trials, tuple(expansion.skipped), expansion, facts_of)
+
+
+def with_implied(experiment: Experiment, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """The trials of a grid, with the swept keys whose value a swept key before them decides, or
+    that have one value in all trials. Trials that are drawn keep all of theirs: values seldom
+    repeat."""
+    sweep = experiment.sweep
+    if sweep is None or sweep.search != "grid" or len(trials) < 2:
+        return trials
+    told: list[list[str]] = []  # the values of each key that titles show, as JSON
+    implied = set[str]()
+    for key in trials[0].overrides:
+        values = [json.dumps(t.overrides[key]) if t.config.has(key) else "" for t in trials]
+        if key == SEED:
+            continue
+        if len(set(values)) == 1 or any(_decides(known, values) for known in told):
+            implied.add(key)
+        else:
+            told.append(values)
+    if not implied:
+        return trials
+    return tuple(replace(trial, implied=frozenset(implied)) for trial in trials)
+
+
+def _decides(known: Sequence[str], values: Sequence[str]) -> bool:
+    """Whether equal entries of `known` have equal entries of `values`. Entries of `known` that are
+    all different decide nothing: no two trials compare."""
+    pairs = set(zip(known, values, strict=True))
+    return len(pairs) == len(set(known)) < len(known)
 
 
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.plan.data import DatasetInfo, of_plain
-from orchestrator.plan.plan import Facts, Plan, Trial
+from orchestrator.plan.plan import Facts, Plan, Trial, with_implied
 from orchestrator.plan.points import Expansion, Skipped, TrialSpec
 from orchestrator.plan.specs import of_content
 from orchestrator.plan.stage import CHAIN, Stage
@@ -72,7 +72,8 @@ def of_noted(noted: Mapping[str, Any], experiment: Experiment) -> Plan:
     for key in written:
         _restore(key, written, stages)
     base = {**experiment.model_dump(mode="json"), "sweep": None}
-    trials = tuple(_trial(row, noted, base, stages, datasets) for row in noted["trials"])
+    rows = tuple(_trial(row, noted, base, stages, datasets) for row in noted["trials"])
+    trials = with_implied(experiment, rows)
     specs = [TrialSpec(t.index, t.overrides, t.config, t.point) for t in trials]
     skipped = [Skipped(row["overrides"], row["reason"]) for row in noted["skipped"]]
     expansion = Expansion(specs, skipped, list(noted["points"]))

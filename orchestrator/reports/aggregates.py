@@ -18,6 +18,7 @@ from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.sweeps.ranking import metric_of, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.verdict import BEST, TIE, Verdict, verdicts
 
 LOGARITHMIC = ("fid", "kid", "w2")  # distances: their ratios matter
 
@@ -60,6 +61,20 @@ class Results:
     def __init__(self, records: Records) -> None:
         self.records = records
         self.metric, self.small_is_good = metric_of(records)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict on each scale."""
+        return verdicts(self.records)
+
+    @cached_property
+    def ranks(self) -> dict[int, str]:
+        """By the index of a trial: BEST where its setting is the best of its number of steps, TIE
+        where it cannot be told from that."""
+        ranks: dict[int, str] = {}
+        for answer in (answer for found in self.verdicts for answer in found.answers):
+            ranks |= dict.fromkeys(answer.tied_trials, TIE) | dict.fromkeys(answer.trials, BEST)
+        return ranks
 
     @cached_property
     def groups(self) -> list[SeedGroup]:

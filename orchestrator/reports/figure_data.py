@@ -14,12 +14,14 @@ from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD
 from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.sweeps.verdict import STEPS, TIE
 
 # a setting with more values than this has a numeric axis instead of one tick for each value
 TICKS = 12
+DAMPING_SPEED = ("path.damping", "path.speed")
 LINES = 14  # coloured lines; all further ones are gray
 CURVES = 40  # loss curves of one kind at most
-CURVE_POINTS = 100
+CURVE_POINTS = 50  # of a loss curve: each is a mean, so that noise does not hide the course
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; markers distinguish them in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -44,13 +46,21 @@ class ParetoFront(NamedTuple):
     best: list[SeedGroup]
 
 
-class DampingSpeed(NamedTuple):
-    """The best value of the metric for each pair (damping, speed), and the largest number of groups
-    with one pair. `grid`: whether the pairs form a grid."""
+class TwoSettings(NamedTuple):
+    """The best value of the metric for each pair of values of two swept settings, `names`, and the
+    largest number of groups with one pair. `grid`: whether the pairs form a grid. `ties`: the pairs
+    whose best cannot be told from the best of all, with as many steps."""
 
+    names: tuple[str, str]
     values: dict[tuple[float, float], float]
     group_count: int
     grid: bool
+    ties: frozenset[tuple[float, float]]
+
+    @property
+    def figure(self) -> str:
+        """The name of the figure, such as damping_speed."""
+        return "_".join(self.names)
 
 
 class ParallelAxis(NamedTuple):
@@ -91,29 +101,71 @@ def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
     return [replace(line, prominent=line.label in prominent) for line in lines]
 
 
-def damping_speed(results: Results, features: str) -> DampingSpeed | None:
-    """The best value of the metric by damping and speed; None unless both are swept."""
-    keys, sweep = ("path.damping", "path.speed"), results.records.plan.experiment.sweep
+def two_settings(results: Results, features: str) -> TwoSettings | None:
+    """The best value of the metric by damping and speed or, where these are not swept, by the only
+    two swept numbers beside seed and steps; None if there are no two."""
+    sweep = results.records.plan.experiment.sweep
     measured = results.measured(features)
-    if sweep is None or not measured or not all(key in measured[0].overrides for key in keys):
+    keys = _two_keys(measured)
+    if sweep is None or keys is None:
         return None
-    cells: dict[tuple[float, float], list[float]] = defaultdict(list)
+    cells: dict[tuple[float, float], list[SeedGroup]] = defaultdict(list)
     for group in measured:
-        damping, speed = (group.overrides[key] for key in keys)
-        if damping is not None and speed is not None:  # other kinds of paths may have neither
-            cells[damping, speed].append(group.values[results.metric].mean)
+        one, two = (group.overrides[key] for key in keys)
+        if one is not None and two is not None:  # other kinds may have neither
+            cells[one, two].append(group)
     if not cells:
         return None
-    best = {pair: results.better(values) for pair, values in cells.items()}
+    best = {pair: groups[0] for pair, groups in cells.items()}  # groups are ranked
+    values = {pair: group.values[results.metric].mean for pair, group in best.items()}
+    steps = measured[0].trials[0].config.sampling.steps
+    ties = frozenset(
+        pair
+        for pair, group in best.items()
+        if group is not measured[0]
+        and group.trials[0].config.sampling.steps == steps
+        and results.ranks.get(group.trials[0].index) == TIE
+    )
     grid = all(sweep.space[key].kind in ("grid", "choice") for key in keys)
-    return DampingSpeed(best, max(map(len, cells.values())), grid)
+    one, two = (results.names[key] for key in keys)
+    return TwoSettings((one, two), values, max(map(len, cells.values())), grid, ties)
+
+
+def _two_keys(groups: list[SeedGroup]) -> tuple[str, str] | None:
+    if not groups:
+        return None
+    swept = groups[0].overrides
+    if all(key in swept for key in DAMPING_SPEED):
+        return DAMPING_SPEED
+    numbers = [key for key in swept if key != STEPS and _varying_numbers(groups, key)]
+    if len(numbers) != 2:
+        return None
+    one, two = numbers
+    return one, two
+
+
+def _varying_numbers(groups: list[SeedGroup], key: str) -> bool:
+    """Whether the groups have several values of `key`, all of them numbers, that nothing implies."""
+    values = [g.overrides[key] for g in groups if key in g.trials[0].own_overrides]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numbers and len(set(values)) > 1
 
 
 def parallel_axes(results: Results, features: str) -> list[ParallelAxis]:
     """The axes of parallel coordinates, the metric last; none if nothing varies."""
     measured = results.measured(features)
     keys = [k for k in (measured[0].overrides if measured else ()) if k in results.names]
-    swept = [_axis(results.names[key], [s.overrides[key] for s in measured]) for key in keys]
+    sweep = results.records.plan.experiment.sweep
+    space = {} if sweep is None else sweep.space
+    swept = [
+        _axis(
+            results.names[key],
+            [s.overrides[key] for s in measured],
+            key in space and space[key].kind == "loguniform",
+        )
+        for key in keys
+        if any(key not in s.trials[0].implied for s in measured)
+    ]
     swept = [axis for axis in swept if len(set(axis.values)) > 1]
     if not swept:
         return []
@@ -223,12 +275,15 @@ def spans_decades(values: Iterable[float]) -> bool:
     return low > 0 and high >= 30 * low
 
 
-def _axis(name: str, values: list[Any]) -> ParallelAxis:
-    """More than TICKS numbers get a numeric axis; otherwise each value gets a tick of its own."""
+def _axis(name: str, values: list[Any], drawn_log: bool = False) -> ParallelAxis:
+    """Numbers get a numeric axis, logarithmic where they were drawn so (`drawn_log`) or span
+    decades; of other values each gets a tick of its own."""
     distinct = list({json.dumps(v): v for v in values}.values())
     numbers = [v for v in distinct if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) == len(distinct) > TICKS:
-        return _numeric_axis(name, values, spans_decades(numbers))
+    if len(numbers) == len(distinct):
+        return _numeric_axis(
+            name, values, min(numbers) > 0 and (drawn_log or spans_decades(numbers))
+        )
     others = [v for v in distinct if v not in numbers or isinstance(v, bool)]
     order = [json.dumps(v) for v in (*sorted(numbers), *others)]
     every = -(-len(order) // (2 * TICKS))  # more texts would overlap
@@ -239,13 +294,19 @@ def _axis(name: str, values: list[Any]) -> ParallelAxis:
 
 
 def _numeric_axis(name: str, values: list[float], log: bool) -> ParallelAxis:
-    """An axis from the lowest to the highest of `values`, with a tick at both ends."""
+    """An axis from the lowest to the highest of `values`: a tick at each of few values, else at both
+    ends and at round numbers between."""
     low, high = float(min(values)), float(max(values))
     position = math.log10 if log else float
-    between = ticks(low, high) if log else [low + (high - low) * i / 5 for i in range(1, 5)]
+    few = sorted({float(v) for v in values})
+    if len(few) > TICKS:
+        few = ticks(low, high) if log else [low + (high - low) * i / 5 for i in range(1, 5)]
     margin = 0.05 * (position(high) - position(low))
-    inner = [t for t in between if position(low) + margin < position(t) < position(high) - margin]
-    at = sorted({low, *inner, high})
+    at = [low]
+    for tick in few:  # texts that are nearer would overlap
+        if position(at[-1]) + margin < position(tick) < position(high) - margin:
+            at.append(tick)
+    at = sorted({*at, high})
     texts = [f"{t:.3g}" for t in at]
     return ParallelAxis(name, [position(v) for v in values], [position(t) for t in at], texts)
 
@@ -262,10 +323,12 @@ def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
         return ()
     except (OSError, ValueError, KeyError):
         return ()
-    every = max(1, len(points) // CURVE_POINTS)
-    thinned = [*points[:-1:every], *points[-1:]]
-    return tuple(
-        (float(p["step"]), Spread(float(f"{p['loss']:.4g}")))
-        for p in thinned
-        if math.isfinite(p["loss"])
-    )
+    every = -(-len(points) // CURVE_POINTS)
+    curve = []
+    for i in range(0, len(points), every):
+        part = points[i : i + every]
+        losses = [p["loss"] for p in part if math.isfinite(p["loss"])]
+        if losses:
+            mean = sum(losses) / len(losses)
+            curve.append((float(part[-1]["step"]), Spread(float(f"{mean:.4g}"))))
+    return tuple(curve)

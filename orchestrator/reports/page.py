@@ -17,14 +17,15 @@ from orchestrator.sweeps.feature_notes import calibrated, own_features, second_f
 from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.verdict import Verdict, verdicts
+from orchestrator.sweeps.verdict import BEST, ValueRow, Verdict, count_text
 
 CLASSES_LISTED = 20  # of a data set, by name
 # plotly's buttons that need a network connection or make no sense here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{margin-bottom:0}h2{margin:2.2rem 0 .3rem}.note{color:#555;margin:.2rem 0 .6rem;max-width:75ch}
+h1{margin-bottom:0}h2{margin:2.2rem 0 .3rem}h3{margin:1rem 0 .3rem;font-size:1rem}
+.note{color:#555;margin:.2rem 0 .6rem;max-width:75ch}
 section.chart{break-inside:avoid}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
@@ -35,7 +36,7 @@ tr.failed td{color:#a00}tr.open td{color:#666}
 table.verdict :is(td,th){text-align:left}table.verdict td:last-child{white-space:normal;min-width:12em}
 table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
 table.strips td:first-child{white-space:normal;min-width:9em}
-table.strips img{display:block;max-width:none}img.pixels{width:680px;image-rendering:pixelated}
+table.strips img{display:block;max-width:none}img.pixels{width:960px;image-rendering:pixelated}
 img.figure{max-width:100%}pre{background:#f5f5f5;padding:.8rem;overflow:auto;white-space:pre-wrap}
 @media print{body{max-width:none;margin:0;color:#000}.scroll{overflow:visible}table{font-size:9px}
 th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{width:100%}}
@@ -48,7 +49,7 @@ def page(records: Records) -> str:
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
         _summary(results),
-        *(_verdict(found) for found in verdicts(records)),
+        *(_verdict(found) for found in results.verdicts),
         *_figures(results),
         *(_strips(results, features) for features in results.features),
         *(_data(panel) for panel in panels(records)),
@@ -108,8 +109,50 @@ def _verdict(found: Verdict) -> str:
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return (
         f'<section class="verdict"><h2>{html.escape(title)}</h2><div class="scroll"><table class="verdict">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}</section>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"
+        f"{_by_values(found)}</section>"
     )
+
+
+def _by_values(found: Verdict) -> str:
+    """A table for each swept setting: the best of the others at each of its values, by the number of
+    steps."""
+    tables = []
+    for key in dict.fromkeys(part.key for part in found.by_value):
+        parts = [part for part in found.by_value if part.key == key]
+        cells = {(row.value, part.steps): _cell(row) for part in parts for row in part.rows}
+        values = dict.fromkeys(value for value, _ in cells)
+        heads = "".join(f"<th>{html.escape(count_text(part.steps))}</th>" for part in parts)
+        rows = "".join(
+            f"<tr><td>{html.escape(value)}</td>"
+            + "".join(cells.get((value, part.steps), "<td></td>") for part in parts)
+            + "</tr>"
+            for value in values
+        )
+        name = html.escape(parts[0].name)
+        tables.append(
+            f'<h3>By {name}</h3><div class="scroll"><table class="verdict">'
+            f"<thead><tr><th>{name}</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+    if not tables:
+        return ""
+    note = (
+        "Each cell is the best of the settings with this value. <b>Best</b>: of its column. "
+        "Tie: it cannot be told from the best, corrected for the number of values."
+    )
+    return f'<p class="note">{note}</p>{"".join(tables)}'
+
+
+def _cell(row: ValueRow) -> str:
+    text = html.escape(row.measure.text())
+    if row.rank:
+        text = f"<b>{text}, {row.rank}</b>" if row.rank == BEST else f"{text}, {row.rank}"
+    if row.setting:
+        text += f"<br>{html.escape(row.setting)}"
+    if row.ties:
+        hint = html.escape("; ".join(row.ties), quote=True)
+        text += f' <span title="{hint}">({len(row.ties)} more cannot be told from it)</span>'
+    return f"<td>{text}</td>"
 
 
 def _ratios(found: Verdict) -> bool:
@@ -201,7 +244,8 @@ def _tables(results: Results) -> list[str]:
     if not results.groups:
         return []
     grouped = any(len(group.trials) > 1 for group in results.groups)
-    note = "Click a column name to sort by it."
+    note = "Click a column name to sort by it. <i>Of its steps</i>: the best of those with as many steps, or a tie "
+    note += "with it."
     if grouped:
         note += " Trials that differ only in their seed share a row: mean ± standard deviation between them."
     parts = []

@@ -14,6 +14,7 @@ from orchestrator.reports.aggregates import Results, SeedGroup, display_name, is
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+DASHES = ("solid", "dash", "dot", "dashdot")
 SCALE = "Cividis"  # monotone in lightness: readable for colour-blind readers and in gray print
 NFE = "network evaluations per image (NFE)"
 WIDTH = 960  # pixels, roughly, for the names in a legend
@@ -71,11 +72,11 @@ def _of_features(results: Results, features: str) -> Iterator[Chart]:
             title = f"{display_name(name)} against NFE"
             figure = _with_floor(against_nfe(lines, name, features), results, name, features)
             yield Chart(f"{name}_vs_nfe", title, _nfe_note(lines, name), figure)
-    best = figure_data.damping_speed(results, features)
+    best = figure_data.two_settings(results, features)
     if best is not None:
-        title = f"{metric} by damping and speed"
-        figure = damping_speed(best, results.metric)
-        yield Chart("damping_speed", title, _damping_speed_note(best), figure)
+        title = f"{metric} by {' and '.join(best.names)}"
+        figure = two_settings(best, results.metric)
+        yield Chart(best.figure, title, _two_settings_note(best), figure)
     axes = figure_data.parallel_axes(results, features)
     if axes:
         note = "One line for each configuration. Drag along an axis to keep only the lines that pass there."
@@ -120,12 +121,16 @@ def _nfe_note(lines: list[Line], metric: str) -> str:
     return f"{note}."
 
 
-def _damping_speed_note(best: figure_data.DampingSpeed) -> str:
+def _two_settings_note(best: figure_data.TwoSettings) -> str:
     mark = "cell" if best.grid else "point"
     which = "the one configuration"
     if best.group_count > 1:
         which = f"the best of up to {best.group_count} configurations"
-    return f"Each {mark} is {which} with this damping and speed, a mean over seeds."
+    note = f"Each {mark} is {which} with this {' and '.join(best.names)}, a mean over seeds."
+    if best.ties:
+        what = "Hatched cells" if best.grid else "Points with a cross"
+        note += f" {what} cannot be told from the best."
+    return note
 
 
 def against_nfe(lines: list[Line], metric: str, features: str) -> go.Figure:
@@ -144,7 +149,11 @@ def against_nfe(lines: list[Line], metric: str, features: str) -> go.Figure:
 def by_step(lines: list[Line], name: str) -> go.Figure:
     """The measure `name`, such as the loss, by training step; logarithmic if all values are positive."""
     figure = _curves(lines, name)
-    figure.update_traces(mode="lines", error_y=None, line_dash="solid")
+    figure.update_traces(mode="lines", error_y=None)
+    count = 0
+    for trace in figure.data:  # without markers, dashes tell lines of one colour apart
+        trace.line.dash = DASHES[count // len(COLOURS) % len(DASHES)]
+        count += trace.showlegend is not False
     _layout(figure, "training step", display_name(name))
     values = [p.mean for line in lines for _, p in line.points]
     if min(values) > 0:
@@ -152,8 +161,9 @@ def by_step(lines: list[Line], name: str) -> go.Figure:
     return figure
 
 
-def damping_speed(best: figure_data.DampingSpeed, metric: str) -> go.Figure:
-    """A heat map if the pairs form a grid, else a point for each pair."""
+def two_settings(best: figure_data.TwoSettings, metric: str) -> go.Figure:
+    """A heat map if the pairs form a grid, else a point for each pair; what ties with the best is
+    hatched or crossed."""
     values = best.values
     bar: dict[str, Any] = {"title": {"text": _escaped(display_name(metric))}}
     shade = dict(values)
@@ -162,14 +172,16 @@ def damping_speed(best: figure_data.DampingSpeed, metric: str) -> go.Figure:
         at = figure_data.ticks(min(values.values()), max(values.values()))
         bar |= {"tickvals": [math.log10(t) for t in at], "ticktext": [f"{t:g}" for t in at]}
     if best.grid:
-        figure = go.Figure(_heat_map(values, shade, bar))
-        _layout(figure, "damping", "speed")
+        figure = go.Figure(_heat_map(best, shade, bar))
+        _layout(figure, *best.names)
+        for line in _hatching(best):
+            figure.add_shape(type="line", line={"color": "white", "width": 1.5}, **line)
         # with another type, texts such as 25 would be read as numbers
         figure.update_xaxes(type="category")
         figure.update_yaxes(type="category")
         return figure
-    figure = go.Figure(_coloured_points(values, shade, bar))
-    _layout(figure, "damping", "speed")
+    figure = go.Figure(_coloured_points(best, shade, bar))
+    _layout(figure, *best.names)
     for i, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
         coordinates = [pair[i] for pair in values]
         if figure_data.spans_decades(coordinates):
@@ -177,14 +189,31 @@ def damping_speed(best: figure_data.DampingSpeed, metric: str) -> go.Figure:
     return figure
 
 
-def _heat_map(values: Pairs, shade: Pairs, bar: dict[str, Any]) -> go.Heatmap:
-    damping, speed = (sorted({pair[i] for pair in values}) for i in (0, 1))
-    table = [[values.get((d, s)) for d in damping] for s in speed]
+def _axes(best: figure_data.TwoSettings) -> tuple[list[float], list[float]]:
+    """The values of each setting, in order."""
+    one, two = (sorted({pair[i] for pair in best.values}) for i in (0, 1))
+    return one, two
+
+
+def _hatching(best: figure_data.TwoSettings) -> Iterator[dict[str, float]]:
+    """The ends of the lines that hatch tied cells, in cells from the first; plotly's heat maps have
+    no hatching."""
+    one, two = _axes(best)
+    for pair in best.ties:
+        x, y = one.index(pair[0]), two.index(pair[1])
+        for shift in (-0.6, -0.3, 0.0, 0.3, 0.6):
+            low, high = max(-0.48, shift - 0.48), min(0.48, shift + 0.48)
+            yield {"x0": x + low, "y0": y + low - shift, "x1": x + high, "y1": y + high - shift}
+
+
+def _heat_map(best: figure_data.TwoSettings, shade: Pairs, bar: dict[str, Any]) -> go.Heatmap:
+    one, two = _axes(best)
+    table = [[best.values.get((d, s)) for d in one] for s in two]
     return go.Heatmap(
-        x=[f"{d:g}" for d in damping],
-        y=[f"{s:g}" for s in speed],
+        x=[f"{d:g}" for d in one],
+        y=[f"{s:g}" for s in two],
         customdata=table,
-        z=[[shade.get((d, s)) for d in damping] for s in speed],
+        z=[[shade.get((d, s)) for d in one] for s in two],
         text=[["" if v is None else f"{v:.3g}" for v in row] for row in table],
         texttemplate="%{text}",
         colorscale=SCALE,
@@ -192,12 +221,15 @@ def _heat_map(values: Pairs, shade: Pairs, bar: dict[str, Any]) -> go.Heatmap:
         xgap=2,
         ygap=2,
         hoverongaps=False,
-        hovertemplate="damping %{x}, speed %{y}: %{text}<extra></extra>",
+        hovertemplate=f"{_escaped(best.names[0])} %{{x}}, {_escaped(best.names[1])} %{{y}}: "
+        "%{text}<extra></extra>",
     )
 
 
-def _coloured_points(values: Pairs, shade: Pairs, bar: dict[str, Any]) -> go.Scatter:
-    pairs = list(values)
+def _coloured_points(
+    best: figure_data.TwoSettings, shade: Pairs, bar: dict[str, Any]
+) -> go.Scatter:
+    pairs, values = list(best.values), best.values
     return go.Scatter(
         x=[p[0] for p in pairs],
         y=[p[1] for p in pairs],
@@ -205,12 +237,14 @@ def _coloured_points(values: Pairs, shade: Pairs, bar: dict[str, Any]) -> go.Sca
         customdata=[values[p] for p in pairs],
         marker={
             "size": 11,
+            "symbol": ["circle-cross" if p in best.ties else "circle" for p in pairs],
             "color": [shade[p] for p in pairs],
             "colorscale": SCALE,
             "colorbar": bar,
             "line": {"color": "black", "width": 0.5},
         },
-        hovertemplate="damping %{x:.4g}, speed %{y:.4g}: %{customdata:.4g}<extra></extra>",
+        hovertemplate=f"{_escaped(best.names[0])} %{{x:.4g}}, {_escaped(best.names[1])} %{{y:.4g}}: "
+        "%{customdata:.4g}<extra></extra>",
     )
 
 

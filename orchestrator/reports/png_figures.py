@@ -28,7 +28,7 @@ def _write_figures(results: Results, folder: Path) -> list[Path]:
         f"{metric}_vs_nfe": png_panels.against_nfe(metric) for metric in results.metrics
     }
     by_features |= {
-        "damping_speed": png_panels.damping_speed,
+        **dict.fromkeys(_two_settings(results), png_panels.two_settings),
         "parallel": png_panels.parallel,
         "pareto": png_panels.pareto,
         "energy": png_panels.energy,
@@ -49,6 +49,12 @@ def _write_figures(results: Results, folder: Path) -> list[Path]:
         if save(results, path):
             written.append(path)
     return written
+
+
+def _two_settings(results: Results) -> list[str]:
+    """The name of the figure of two swept settings, if there is one."""
+    found = (figure_data.two_settings(results, features) for features in results.features)
+    return list(dict.fromkeys(best.figure for best in found if best is not None))
 
 
 def _write_training_images(records: Records, folder: Path) -> list[Path]:

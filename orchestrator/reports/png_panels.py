@@ -9,6 +9,7 @@ from orchestrator.reports.aggregates import Results, SeedGroup, display_name, is
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
 SCALE = "cividis"
 
 # plots on axes the results on some features; returns False if there is nothing to plot
@@ -32,10 +33,10 @@ def against_nfe(metric: str) -> PlotPanel:
     return plot
 
 
-def damping_speed(axes: Any, results: Results, features: str) -> bool:
+def two_settings(axes: Any, results: Results, features: str) -> bool:
     from matplotlib.colors import LogNorm, Normalize
 
-    best = figure_data.damping_speed(results, features)
+    best = figure_data.two_settings(results, features)
     if best is None:
         return False
     numbers = list(best.values.values())
@@ -43,12 +44,14 @@ def damping_speed(axes: Any, results: Results, features: str) -> bool:
     highest = max(numbers) * (1.01 if len(set(numbers)) == 1 else 1)
     norm = (LogNorm if log else Normalize)(min(numbers), highest)
     if best.grid:
-        plotted = _heat_map(axes, best.values, norm)
+        plotted = _heat_map(axes, best, norm)
     else:
         x, y = zip(*best.values, strict=True)
         plotted = axes.scatter(
             x, y, c=numbers, norm=norm, cmap=SCALE, edgecolors="black", linewidths=0.5
         )
+        if best.ties:
+            axes.scatter(*zip(*best.ties, strict=True), marker="+", color="black", linewidths=0.8)
         for set_scale, at in ((axes.set_xscale, x), (axes.set_yscale, y)):
             set_scale("log" if figure_data.spans_decades(at) else "linear")
     label = f"{display_name(results.metric)}, the best with this pair"
@@ -61,19 +64,30 @@ def damping_speed(axes: Any, results: Results, features: str) -> bool:
         ]
         bar.set_ticks(marks, labels=[f"{t:g}" for t in marks])
         bar.minorticks_off()
-    axes.set_xlabel("damping")
-    axes.set_ylabel("speed")
+    axes.set_xlabel(best.names[0])
+    axes.set_ylabel(best.names[1])
     return True
 
 
-def _heat_map(axes: Any, values: dict[tuple[float, float], float], norm: Any) -> Any:
-    damping, speed = (sorted({pair[i] for pair in values}) for i in (0, 1))
-    table = [[values.get((d, s), math.nan) for d in damping] for s in speed]
+def _heat_map(axes: Any, best: figure_data.TwoSettings, norm: Any) -> Any:
+    """A cell for each pair; hatched where it cannot be told from the best."""
+    from matplotlib.patches import Rectangle
+
+    one, two = (sorted({pair[i] for pair in best.values}) for i in (0, 1))
+    table = [[best.values.get((d, s), math.nan) for d in one] for s in two]
     image = axes.imshow(table, norm=norm, cmap=SCALE, origin="lower", aspect="auto")
-    axes.set_xticks(range(len(damping)), [f"{d:g}" for d in damping])
-    axes.set_yticks(range(len(speed)), [f"{s:g}" for s in speed])
-    for (d, s), value in values.items():
-        x, y = damping.index(d), speed.index(s)
+    axes.set_xticks(range(len(one)), [f"{d:g}" for d in one])
+    axes.set_yticks(range(len(two)), [f"{s:g}" for s in two])
+    for (d, s), value in best.values.items():
+        x, y = one.index(d), two.index(s)
+        if (d, s) in best.ties:
+            hatched: dict[str, Any] = {
+                "fill": False,
+                "hatch": "//",
+                "edgecolor": "white",
+                "linewidth": 0,
+            }
+            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **hatched))
         colour = "white" if norm(value) < 0.5 else "black"
         axes.text(x, y, f"{value:.3g}", ha="center", va="center", color=colour)
     return image
@@ -155,16 +169,18 @@ def plot_lines(axes: Any, lines: list[Line], markers: bool) -> None:
         if line.prominent:
             label = line.label.replace("$", r"\$")
             style = {"color": COLOURS[count % len(COLOURS)], "linewidth": 1.6, "label": label}
+            turn = count // len(COLOURS)  # colours are used again with another marker or dash
             if markers:
-                style |= {"marker": MARKERS[count // len(COLOURS) % len(MARKERS)], "markersize": 5}
+                style |= {"marker": MARKERS[turn % len(MARKERS)], "markersize": 5}
+            else:
+                style["linestyle"] = DASHES[turn % len(DASHES)]
             count += 1
         axes.errorbar(
             x,
             [p.mean for _, p in line.points],
             yerr=spread if any(spread) else None,
             capsize=3,
-            linestyle="-" if line.student or not markers else "--",
-            **style,
+            **({"linestyle": "-" if line.student or not markers else "--"} | style),
         )
     axes.grid(True, which="major", alpha=0.3)
     position: dict[str, Any] = {}

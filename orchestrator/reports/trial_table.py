@@ -64,6 +64,8 @@ def _row(results: Results, group: SeedGroup) -> dict[str, tuple[str, Any]]:
         "trial": (", ".join(map(str, indices)), indices[0]),
         "status": (group.status, group.status),
     }
+    rank = results.ranks.get(indices[0], "")
+    row["of its steps"] = (rank, rank)
     for key, value in group.overrides.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         row[results.names[key]] = (plain(value), repr(value) if number else plain(value))

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from statistics import mean
 
-from orchestrator.plan.plan import Trial, programme, short_key
+from orchestrator.plan.plan import SEED, Trial, programme, short_key
 from orchestrator.sweeps.records import Records
 
-SEED = "seed"
 SMALL_IS_GOOD = ("fid", "kid", "w2")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.host import machine
-from orchestrator.plan.plan import Trial, plain, short_key
+from orchestrator.plan.plan import SEED, Trial, plain, short_key
 from orchestrator.store import layout
 from orchestrator.sweeps.intervals import (
     IMAGES,
@@ -23,13 +23,17 @@ from orchestrator.sweeps.intervals import (
     Resamples,
     Sample,
 )
-from orchestrator.sweeps.ranking import SEED, metric_of, scale_of, setting_of
+from orchestrator.sweeps.ranking import metric_of, scale_of, setting_of
 from orchestrator.sweeps.records import Records
 
+LISTS = ("grid", "choice")
+BEST, TIE = "best", "tie"
 STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
 RATIOS = ("fid", "w2")  # distances, which are compared by their ratios
 SECOND = {"fid": "fid_second"}
 LISTED = 3  # ties that a line names; the others are counted
+VALUES = 12  # of a swept setting: with more, its best ones alone say something
+LINES = 8  # about single values, in the terminal
 SEEDS = 3  # training seeds that are proposed where there is one
 
 
@@ -77,6 +81,7 @@ class Answer:
     compared: int
     ties: list[str]
     ratios: bool
+    tied_trials: list[int] = field(default_factory=list)
 
     def text(self) -> str:
         """The answer in one sentence."""
@@ -118,6 +123,42 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class ValueRow:
+    """The best of the settings that share a `value` of a swept setting. `rank`: BEST, TIE where it
+    cannot be told from the best value, or empty. `ties`: the settings with this value that cannot be
+    told from their best."""
+
+    value: str
+    setting: str  # what varies beside the value
+    trials: list[int]
+    measure: Interval
+    rank: str
+    ties: list[str]
+
+    def text(self) -> str:
+        """Such as 25 (speed 2) 0.41 [0.39, 0.43], best."""
+        beside = f" ({self.setting})" if self.setting else ""
+        rank = f", {self.rank}" if self.rank else ""
+        return f"{self.value}{beside} {self.measure.text()}{rank}"
+
+
+@dataclass(frozen=True)
+class ByValue:
+    """A swept setting at one number of steps: the best of the others at each of its values, in the
+    order of the file."""
+
+    name: str
+    key: str
+    steps: int
+    rows: list[ValueRow]
+
+    def text(self) -> str:
+        """All rows in one line."""
+        rows = "; ".join(row.text() for row in self.rows)
+        return f"by {self.name}, {count_text(self.steps)}: {rows}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a sweep answers on one scale. `yardstick`: what others are compared with, and its measure;
     None: nothing. `of_real`: the FID of a perfect model. `source`: where the intervals come from.
@@ -130,6 +171,7 @@ class Verdict:
     of_real: float | None
     source: str
     missing: list[str] = field(default_factory=list)
+    by_value: list[ByValue] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The verdict as text, one thought a line."""
@@ -137,6 +179,11 @@ class Verdict:
         for answer in self.answers:
             lines.append(f"  {answer.text()}")
             lines += [f"    {remark}" for remark in answer.remarks()]
+        lines += [f"  {part.text()}" for part in self.by_value[:LINES]]
+        if len(self.by_value) > LINES:
+            lines.append(
+                f"  {len(self.by_value) - LINES} more such lines: report.html, verdict.json"
+            )
         lines += [f"  {note}" for note in self.notes()]
         lines += [f"    {missing}" for missing in self.missing]
         return lines
@@ -171,13 +218,24 @@ def to_json(found: Sequence[Verdict]) -> str:
 
 def name_of(trial: Trial) -> str:
     """The network of a trial and its swept settings, without seed and number of steps."""
+    settings = [f"{short_key(key)} {plain(value)}" for key, value in concerning(trial).items()]
+    return ", ".join([_network(trial), *settings])
+
+
+def concerning(trial: Trial) -> dict[str, Any]:
+    """The swept settings that concern the network of a trial, without those that say which network
+    it is, seed and number of steps."""
+    student = trial.config.sampling.model == "student"
+    return {
+        key: value
+        for key, value in trial.own_overrides.items()
+        if key not in (STEPS, SEED, MODEL, SOLVER) and (student or not key.startswith("distill."))
+    }
+
+
+def _network(trial: Trial) -> str:
     sampling = trial.config.sampling
-    parts = ["student" if sampling.model == "student" else f"teacher {sampling.solver}"]
-    for key, value in trial.own_overrides.items():
-        concerns = sampling.model == "student" or not key.startswith("distill.")
-        if key not in (STEPS, SEED, MODEL, SOLVER) and concerns:
-            parts.append(f"{short_key(key)} {plain(value)}")
-    return ", ".join(parts)
+    return "student" if sampling.model == "student" else f"teacher {sampling.solver}"
 
 
 def count_text(steps: int) -> str:
@@ -224,7 +282,49 @@ class _Judge:
             self._of_real(),
             self._source(),
             list(self._missing()),
+            [part for n in steps for part in self._by_value(n)],
         )
+
+    def _by_value(self, steps: int) -> Iterator[ByValue]:
+        """For each swept setting with few values the best at each of them."""
+        settings = [setting for setting in self.settings if setting.steps == steps]
+        own = {id(setting): concerning(setting.trials[0]) for setting in settings}
+        several = len({_network(setting.trials[0]) for setting in settings}) > 1
+        for key in dict.fromkeys(key for values in own.values() for key in values):
+            groups: dict[str, list[Setting]] = defaultdict(list)
+            for setting in settings:
+                if key in own[id(setting)]:
+                    groups[plain(own[id(setting)][key])].append(setting)
+            if not 1 < len(groups) <= VALUES or not self._listed(key):
+                continue
+            others = [k for k in dict.fromkeys(k for v in own.values() for k in v) if k != key]
+            yield ByValue(short_key(key), key, steps, self._rows(groups, others, named=several))
+
+    def _listed(self, key: str) -> bool:
+        """Whether the sweep lists the values of `key`, instead of drawing numbers between limits."""
+        sweep = self.records.plan.experiment.sweep
+        return sweep is not None and key in sweep.space and sweep.space[key].kind in LISTS
+
+    def _rows(
+        self, groups: Mapping[str, Sequence[Setting]], others: Sequence[str], named: bool
+    ) -> list[ValueRow]:
+        """A row for each value; `others`: the settings that vary beside it, `named`: networks too."""
+        bests = {value: self._best(settings) for value, settings in groups.items()}
+        first = self._best(list(bests.values()))
+        rows = []
+        for value, best in bests.items():
+            values = concerning(best.trials[0])
+            beside = [_network(best.trials[0])] if named else []
+            beside += [f"{short_key(k)} {plain(values[k])}" for k in others if k in values]
+            rank = BEST if best is first else ""
+            if best is not first and self.first.tied(best.sample, first.sample, len(bests) - 1):
+                rank = TIE
+            rest = [setting for setting in groups[value] if setting is not best]
+            ties = [s.name for s in rest if self.first.tied(s.sample, best.sample, len(rest))]
+            measure = self.first.level(best.sample)
+            trials = [trial.index for trial in best.trials]
+            rows.append(ValueRow(value, ", ".join(beside), trials, measure, rank, ties))
+        return rows
 
     def _best(self, settings: Sequence[Setting], by_second: bool = False) -> Setting:
         sign = 1 if self.small_is_good else -1
@@ -262,6 +362,7 @@ class _Judge:
             len(others),
             [setting.name for setting in tied],
             self.first.ratios,
+            [trial.index for setting in tied for trial in setting.trials],
         )
 
     def _second_prefers(self, best: Setting, settings: Sequence[Setting]) -> str:

@@ -1,6 +1,9 @@
 import pytest
 from planned import experiment, plan
 
+from orchestrator.plan.plan_file import of_noted, to_plain
+from orchestrator.settings.loading import override
+
 
 def test_the_seven_points_of_an_nfe_sweep_share_one_teacher():
     points = [1, 2, 4, 10, 20, 50, 100]
@@ -123,3 +126,25 @@ def test_equal_plans_have_one_id_and_different_ones_have_others():
     ]
     ids = [one.id, *(p.id for p in others)]
     assert len(set(ids)) == len(ids)
+
+
+def test_titles_leave_out_what_another_swept_setting_decides():
+    """One list of steps for each distiller, and one number of pairs for all."""
+    space = {
+        "distill.kind": ["endpoint", "progressive"],
+        "distill.steps": [[10, 20], [30, 40]],
+        "distill.ema": [0.9],
+        "sampling.steps": [2, 1],
+        "seed": [0, 1],
+    }
+    config = experiment(space, distill__intervals=[2, 1], distill__teacher_steps=4, sampling__steps=2)
+    config = override(
+        config,
+        {"sweep.constraints": ['(distill.kind == "endpoint") == (distill.steps == [10, 20])']},
+    )
+    trials = plan(config).trials
+    assert len(trials) == 8
+    assert trials[0].title == "distill endpoint, steps 2, seed 0"
+    assert trials[0].overrides["distill.steps"] == [10, 20]  # a table has all
+    assert len({trial.title for trial in trials}) == 8
+    assert of_noted(to_plain(plan(config)), config).trials[0].title == trials[0].title

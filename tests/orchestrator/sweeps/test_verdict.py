@@ -139,6 +139,43 @@ def test_other_settings_stand_in_the_name_and_many_ties_are_counted(tmp_path):
     assert answer.remarks()[0].endswith("; and 2 more (of 5 compared)")
 
 
+def test_each_value_of_a_swept_setting_has_the_best_of_the_others(tmp_path):
+    space = {
+        "path.damping": [9.0, 25.0],
+        "path.speed": [1.0, 2.0],
+        "sampling.steps": [1, 4],
+        "seed": [0, 1, 2],
+    }
+    random = np.random.default_rng(5)
+    noise = [float(np.exp(0.02 * random.standard_normal())) for _ in range(24)]
+    of = {(9.0, 1.0): 1.0, (9.0, 2.0): 0.5, (25.0, 1.0): 0.51, (25.0, 2.0): 0.9}
+    records = made(tmp_path, plan(space), lambda t: measured(t) | {
+        "fid": of[t.config.path.damping, t.config.path.speed] * noise[t.index]})  # fmt: skip
+    found = only(records)
+    assert [(part.key, part.steps) for part in found.by_value] == [
+        ("path.damping", 1), ("path.speed", 1), ("path.damping", 4), ("path.speed", 4),
+    ]  # fmt: skip
+    rows = found.by_value[0].rows
+    assert [(row.value, row.setting) for row in rows] == [("9", "speed 2"), ("25", "speed 1")]
+    assert sorted(row.rank for row in rows) == ["best", "tie"]
+    assert all(row.ties == [] and row.measure.known for row in rows)
+    (line,) = [line for line in found.lines() if "by damping, 1 step:" in line]
+    assert "9 (speed 2) 0.498 [" in line and "25 (speed 1) 0.513 [" in line
+    assert json.loads(to_json([found]))[0]["by_value"][0]["rows"][0]["value"] == "9"
+    conclusion.write(records)
+    page = (records.folder / layout.REPORT).read_text()
+    assert "<h3>By damping</h3>" in page and "<br>speed 1" in page
+
+
+def test_settings_that_are_drawn_or_have_many_values_have_no_lines_of_their_own(tmp_path):
+    drawn = plan(
+        {"path.damping": {"loguniform": [4.0, 40.0]}}, sweep={"search": "random", "num_trials": 5}
+    )
+    assert only(made(tmp_path / "drawn", drawn)).by_value == []
+    many = plan({"path.damping": [float(k) for k in range(1, 14)]})
+    assert only(made(tmp_path / "many", many)).by_value == []
+
+
 def test_a_measure_that_is_no_distance_is_compared_by_differences(tmp_path):
     planned = plan(
         {"sampling.steps": [1, 4], "seed": [0, 1, 2]}, metric="precision",
