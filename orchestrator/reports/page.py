@@ -17,7 +17,7 @@ from orchestrator.sweeps.feature_notes import calibrated, own_features, second_f
 from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.verdict import BEST, ValueRow, Verdict, count_text
+from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_text
 
 CLASSES_LISTED = 20  # of a data set, by name
 # plotly's buttons that need a network connection or make no sense here
@@ -94,13 +94,14 @@ def _verdict(found: Verdict) -> str:
     metric = display_name(found.metric)
     names = ["", "best", metric, "times the yardstick" if _ratios(found) else "less the yardstick"]
     names += ["second", "times the yardstick"] if by_second else []
-    names.append("cannot be told from")
+    names += ["cannot be told from", "the next"]
     rows = []
     for answer in found.answers:
         cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
         if by_second:
             cells += [_text(answer.second), _text(answer.second_ratio)]
         cells.append("; ".join([*answer.ties, *answer.doubts()]))
+        cells.append(_next(answer))
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -153,6 +154,14 @@ def _cell(row: ValueRow) -> str:
         hint = html.escape("; ".join(row.ties), quote=True)
         text += f' <span title="{hint}">({len(row.ties)} more cannot be told from it)</span>'
     return f"<td>{text}</td>"
+
+
+def _next(answer: Answer) -> str:
+    """The next best setting where it is not a tie, and its ratio to the best."""
+    ratio = answer.next_ratio
+    if ratio is None or answer.ties:
+        return ""
+    return f"{answer.next_best}, {ratio.text()} {'times it' if answer.ratios else 'from it'}"
 
 
 def _ratios(found: Verdict) -> bool:

@@ -82,6 +82,8 @@ class Answer:
     ties: list[str]
     ratios: bool
     tied_trials: list[int] = field(default_factory=list)
+    next_best: str = ""
+    next_ratio: Interval | None = None  # of the next best to the best; None: it is the only one
 
     def text(self) -> str:
         """The answer in one sentence."""
@@ -114,6 +116,9 @@ class Answer:
             more = len(self.ties) - LISTED
             rest = f"; and {more} more" if more > 0 else ""
             yield f"cannot be told from it: {named}{rest} (of {self.compared} compared)"
+        elif self.next_ratio is not None and self.next_ratio.known:
+            than = "times it" if self.ratios else "from it"
+            yield f"next: {self.next_best}, {self.next_ratio.text()} {than} (of {self.compared} compared)"
 
     def _one_sided(self) -> bool:
         if not self.ratios or self.ratio is None or self.second_ratio is None:
@@ -341,6 +346,7 @@ class _Judge:
         best = self._best(settings)
         others = [setting for setting in settings if setting is not best]
         tied = [s for s in others if self.first.tied(s.sample, best.sample, len(others))]
+        following = self._best(others) if others else None
         yardstick = self.yardstick
         ratio = second = second_ratio = None
         against = yardstick is not None and yardstick is not best
@@ -363,6 +369,8 @@ class _Judge:
             [setting.name for setting in tied],
             self.first.ratios,
             [trial.index for setting in tied for trial in setting.trials],
+            "" if following is None else following.name,
+            None if following is None else self.first.against(following.sample, best.sample),
         )
 
     def _second_prefers(self, best: Setting, settings: Sequence[Setting]) -> str:

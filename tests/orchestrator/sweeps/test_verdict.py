@@ -67,6 +67,9 @@ def test_each_number_of_steps_has_its_best_network_and_its_ratio_to_the_best_tea
     assert one.ties == [] and one.compared == 1
     assert twenty.ratio is None  # the yardstick itself
     assert four.ties == ["teacher euler"]
+    # the teacher of one step is far from the student, and no tie
+    (after,) = one.remarks()
+    assert after.startswith("next: teacher euler, 3") and after.endswith("times it (of 1 compared)")
     assert "95 %, from 3 training seeds" in found.source and found.missing == []
     assert found.of_real == pytest.approx(0.24)
 
