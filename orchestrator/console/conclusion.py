@@ -16,7 +16,7 @@ from orchestrator.sweeps.feature_notes import calibrated, own_features, second_f
 from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.verdict import Verdict, to_json, verdicts
+from orchestrator.sweeps.verdict import to_json, verdicts
 from orchestrator.tracking.hints import best_filters, database_location_note, ui_command
 
 SHOWN = (
@@ -56,8 +56,8 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
         what = f"{short(records.folder)} could not be written: {records.problem}"
         remedy = "then run the same command again: what is finished is kept"
         print_line(console, f"{what}; {remedy}", "red")
-    lines = [line for found in verdicts(records) for line in _verdict_lines(found)]
-    lines += [*second_features(records), *calibrated(records)]
+    print_verdicts(records, console)
+    lines = [*second_features(records), *calibrated(records)]
     if features := Results(records).features:
         lines.append(f"features  {', '.join(sorted(features))}")
         lines += [f"          {note}" for note in own_features(records.plan, records.store)]
@@ -76,9 +76,12 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
         print_line(console, line)
 
 
-def _verdict_lines(found: Verdict) -> list[str]:
-    first, *others = found.lines()
-    return [f"verdict   {first}", *(f"        {line}" for line in others)]
+def print_verdicts(records: Records, console: Console) -> None:
+    """Print the verdict on each scale."""
+    for found in verdicts(records):
+        first, *others = found.lines()
+        for line in (f"verdict   {first}", *(f"        {line}" for line in others)):
+            print_line(console, line)
 
 
 def _print_endings(records: Records, console: Console) -> None:

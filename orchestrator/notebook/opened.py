@@ -8,6 +8,7 @@ from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
+from orchestrator.settings.differences import differing
 from orchestrator.store import layout
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -203,11 +204,9 @@ class Comparison:
         """The settings in which the experiments differ: a row a dotted key, a column a run."""
         import pandas as pd
 
-        flat = [run._records.plan.experiment.flat() for run in self.runs]
-        keys = list(dict.fromkeys(key for settings in flat for key in settings))
-        differing = [k for k in keys if any(s.get(k) != flat[0].get(k) for s in flat)]
-        rows = [[settings.get(key) for settings in flat] for key in differing]
-        return pd.DataFrame(rows, index=differing, columns=[run.name for run in self.runs])
+        found = differing([run._records.plan.experiment for run in self.runs])
+        names = [run.name for run in self.runs]
+        return pd.DataFrame(list(found.values()), index=list(found), columns=names)
 
     @property
     def results(self) -> "pd.DataFrame":

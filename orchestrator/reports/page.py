@@ -3,30 +3,36 @@
 import base64
 import html
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
+from orchestrator.reports.costs import costs
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
+from orchestrator.reports.verdict_section import verdict_section
 from orchestrator.store import layout, notices, provenance
 from orchestrator.sweeps.feature_notes import calibrated, own_features, second_features
-from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_text
+
+if TYPE_CHECKING:
+    from orchestrator.reports.plotly_figures import Chart
 
 CLASSES_LISTED = 20  # of a data set, by name
 # plotly's buttons that need a network connection or make no sense here
+MADE = "made by kacflow"  # a file with it may be written again
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
 h1{margin-bottom:0}h2{margin:2.2rem 0 .3rem}h3{margin:1rem 0 .3rem;font-size:1rem}
 .note{color:#555;margin:.2rem 0 .6rem;max-width:75ch}
-section.chart{break-inside:avoid}.scroll{overflow-x:auto}
+section.chart{break-inside:avoid}summary{font-size:1.3rem;font-weight:600;cursor:pointer;margin:1.6rem 0 .3rem}
+.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
 th{border-bottom:2px solid #888;vertical-align:bottom}
@@ -41,6 +47,14 @@ img.figure{max-width:100%}pre{background:#f5f5f5;padding:.8rem;overflow:auto;whi
 @media print{body{max-width:none;margin:0;color:#000}.scroll{overflow:visible}table{font-size:9px}
 th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{width:100%}}
 """
+# figures get their size when they are seen; a printed page has everything
+FOLDING = """
+const details = [...document.querySelectorAll("details")];
+details.forEach(one => one.addEventListener("toggle", () => {
+  one.querySelectorAll(".js-plotly-plot").forEach(figure => Plotly.Plots.resize(figure));
+}));
+addEventListener("beforeprint", () => details.forEach(one => one.open = true));
+"""
 
 
 def page(records: Records) -> str:
@@ -49,18 +63,25 @@ def page(records: Records) -> str:
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
         _summary(results),
-        *(_verdict(found) for found in results.verdicts),
+        *(verdict_section(found) for found in results.verdicts),
         *_figures(results),
-        *(_strips(results, features) for features in results.features),
+        _costs(results),
+        *(strips_section(results, features) for features in results.features),
         *(_data(panel) for panel in panels(records)),
-        *_tables(results),
+        fold("All trials, best first", _tables(results)),
         _unmeasured(results),
         _warnings(records),
         _left_out(plan),
         _reproduce(records),
-        f"<script>{SCRIPT}</script>",
+        f"<script>{SCRIPT}{FOLDING}</script>",
     ]
-    head = f'<meta charset="utf-8"><title>{html.escape(plan.experiment.name)}</title>'
+    return document(plan.experiment.name, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole HTML page."""
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    head += f'<meta name="generator" content="{MADE}">'
     head += (
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
     )
@@ -88,115 +109,15 @@ def _summary(results: Results) -> str:
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
-def _verdict(found: Verdict) -> str:
-    """The verdict as a table, with what it leaves out below it."""
-    by_second = any(answer.second is not None for answer in found.answers)
-    metric = display_name(found.metric)
-    names = ["", "best", metric, "times the yardstick" if _ratios(found) else "less the yardstick"]
-    names += ["second", "times the yardstick"] if by_second else []
-    names += ["cannot be told from", "the next"]
-    rows = []
-    for answer in found.answers:
-        cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
-        if by_second:
-            cells += [_text(answer.second), _text(answer.second_ratio)]
-        cells.append("; ".join([*answer.ties, *answer.doubts()]))
-        cells.append(_next(answer))
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    notes = [*found.notes(), *found.missing]
-    title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
-    below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
-    return (
-        f'<section class="verdict"><h2>{html.escape(title)}</h2><div class="scroll"><table class="verdict">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"
-        f"{_by_values(found)}</section>"
-    )
-
-
-def _by_values(found: Verdict) -> str:
-    """A table for each swept setting: the best of the others at each of its values, by the number of
-    steps."""
-    tables = []
-    for key in dict.fromkeys(part.key for part in found.by_value):
-        parts = [part for part in found.by_value if part.key == key]
-        cells = {(row.value, part.steps): _cell(row) for part in parts for row in part.rows}
-        values = dict.fromkeys(value for value, _ in cells)
-        heads = "".join(f"<th>{html.escape(count_text(part.steps))}</th>" for part in parts)
-        rows = "".join(
-            f"<tr><td>{html.escape(value)}</td>"
-            + "".join(cells.get((value, part.steps), "<td></td>") for part in parts)
-            + "</tr>"
-            for value in values
-        )
-        name = html.escape(parts[0].name)
-        tables.append(
-            f'<h3>By {name}</h3><div class="scroll"><table class="verdict">'
-            f"<thead><tr><th>{name}</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
-    if not tables:
-        return ""
-    note = (
-        "Each cell is the best of the settings with this value. <b>Best</b>: of its column. "
-        "Tie: it cannot be told from the best, corrected for the number of values."
-    )
-    return f'<p class="note">{note}</p>{"".join(tables)}'
-
-
-def _cell(row: ValueRow) -> str:
-    text = html.escape(row.measure.text())
-    if row.rank:
-        text = f"<b>{text}, {row.rank}</b>" if row.rank == BEST else f"{text}, {row.rank}"
-    if row.setting:
-        text += f"<br>{html.escape(row.setting)}"
-    if row.ties:
-        hint = html.escape("; ".join(row.ties), quote=True)
-        text += f' <span title="{hint}">({len(row.ties)} more cannot be told from it)</span>'
-    return f"<td>{text}</td>"
-
-
-def _next(answer: Answer) -> str:
-    """The next best setting where it is not a tie, and its ratio to the best."""
-    ratio = answer.next_ratio
-    if ratio is None or answer.ties:
-        return ""
-    return f"{answer.next_best}, {ratio.text()} {'times it' if answer.ratios else 'from it'}"
-
-
-def _ratios(found: Verdict) -> bool:
-    return all(answer.ratios for answer in found.answers)
-
-
-def _text(interval: Interval | None) -> str:
-    return "" if interval is None else interval.text()
-
-
 def _figures(results: Results) -> list[str]:
-    """The interactive figures, preceded once by plotly's code, and the figures that only exist as
-    PNG."""
+    """The figures that answer what the sweep asked, then the others, folded; preceded once by
+    plotly's code."""
     from orchestrator.reports.plotly_figures import charts
 
-    parts = []
-    interactive = list(charts(results))
-    if interactive:
-        from plotly.offline import get_plotlyjs
-
-        parts = [
-            f"<script>{get_plotlyjs()}</script>",
-            "<noscript>The figures need JavaScript.</noscript>",
-        ]
-    for chart in interactive:
-        figure = chart.figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"chart-{chart.name}",
-            config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": UNUSED},
-        )
-        title, note = html.escape(chart.title), html.escape(chart.note)
-        parts.append(
-            f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{figure}</section>'
-        )
+    found = list(charts(results))
+    parts = plotly_code() if found else []
+    parts += [chart_section(chart) for chart in found if chart.answers]
+    folded = [chart_section(chart) for chart in found if not chart.answers and not chart.training]
     trajectories = results.records.folder / layout.FIGURES / "trajectories.png"
     if trajectories.exists():
         source = _inline("image/png", trajectories.read_bytes())
@@ -204,10 +125,71 @@ def _figures(results: Results) -> list[str]:
         parts.append(
             f'<section class="chart"><h2>Trajectories from noise to data</h2>{image}</section>'
         )
+    parts.append(fold("More figures", folded))
+    parts.append(fold("Training", [chart_section(chart) for chart in found if chart.training]))
     return parts
 
 
-def _strips(results: Results, features: str) -> str:
+def plotly_code() -> list[str]:
+    """What figures need on the page, once."""
+    from plotly.offline import get_plotlyjs
+
+    return [
+        f"<script>{get_plotlyjs()}</script>",
+        "<noscript>The figures need JavaScript.</noscript>",
+    ]
+
+
+def chart_section(chart: "Chart") -> str:
+    """A figure with its title and its caption."""
+    figure = chart.figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"chart-{chart.name}",
+        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": UNUSED},
+    )
+    title, note = html.escape(chart.title), html.escape(chart.note)
+    return f'<section class="chart"><h2>{title}</h2><p class="note">{note}</p>{figure}</section>'
+
+
+def fold(title: str, parts: list[str]) -> str:
+    """Parts of the page that a click opens; nothing if there are none."""
+    if not parts:
+        return ""
+    return f"<details><summary>{html.escape(title)}</summary>{''.join(parts)}</details>"
+
+
+def _costs(results: Results) -> str:
+    """What the best network of each number of steps cost, beside its measure."""
+    rows = costs(results)
+    if not rows:
+        return ""
+    heads = (
+        "",
+        "network",
+        "parameters",
+        "training NFE",
+        "core-hours",
+        display_name(results.metric),
+    )
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) + "</tr>"
+        for row in rows
+    )
+    note = (
+        "The training of the best network of each number of steps with all that it needs: its teacher, pairs and the "
+        "students before it. Training NFE: network evaluations for one image, a forward and a backward pass counted as "
+        "three. Core-hours are those of this sweep's machines."
+    )
+    return (
+        f'<h2>What each number of steps cost</h2><p class="note">{note}</p><div class="scroll">'
+        f'<table class="verdict"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def strips_section(results: Results, features: str) -> str:
+    """Samples of the best networks at each NFE, from the same seeds."""
     shown, count = strips(results, features)
     if not shown:
         return ""
@@ -341,8 +323,9 @@ def _reproduce(records: Records) -> str:
         ),
         ("Configuration, defaults included", plan.experiment.to_yaml()),
     )
-    return "<h2>How to reproduce</h2>" + "".join(
-        f"<p>{html.escape(title)}:</p><pre>{html.escape(text)}</pre>" for title, text in blocks
+    return fold(
+        "How to reproduce",
+        [f"<p>{html.escape(title)}:</p><pre>{html.escape(text)}</pre>" for title, text in blocks],
     )
 
 

@@ -24,12 +24,15 @@ FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222222"}
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its unique name on the page, its title and its caption."""
+    """A figure with its unique name on the page, its title and its caption. `answers`: it shows what
+    the sweep asked. `training`: it is of trainings."""
 
     name: str
     title: str
     note: str
     figure: go.Figure
+    answers: bool = False
+    training: bool = False
 
 
 def charts(results: Results) -> Iterator[Chart]:
@@ -47,7 +50,8 @@ def charts(results: Results) -> Iterator[Chart]:
             note = "Each point is the mean over the steps since the point before. "
             note += "Click a name to hide its line, double-click to show it alone."
             note += _limit_note(lines, count)
-            yield Chart(f"losses_{kind}", f"Loss of the {kind}s", note, by_step(lines, "loss"))
+            figure = by_step(lines, "loss")
+            yield Chart(f"losses_{kind}", f"Loss of the {kind}s", note, figure, training=True)
     curves = figure_data.fid_curves(results)
     for number, (scale, (lines, count)) in enumerate(curves.items()):
         name, title = "fid_while_training", "FID of the teachers during training"
@@ -55,7 +59,7 @@ def charts(results: Results) -> Iterator[Chart]:
             name, title = f"{name}-{number}", f"{title} ({scale})"
         note = "These FIDs are of few images and so biased up. Lines that end early were stopped early."
         note += _limit_note(lines, count)
-        yield Chart(name, title, note, by_step(lines, "fid"))
+        yield Chart(name, title, note, by_step(lines, "fid"), training=True)
 
 
 def _limit_note(lines: list[Line], count: int) -> str:
@@ -66,22 +70,26 @@ def _limit_note(lines: list[Line], count: int) -> str:
 
 def _of_features(results: Results, features: str) -> Iterator[Chart]:
     metric = display_name(results.metric)
+    several = False  # numbers of steps
     for name in results.metrics:
         lines = figure_data.nfe_lines(results, name, features)
         if lines:
             title = f"{display_name(name)} against NFE"
             figure = _with_floor(against_nfe(lines, name, features), results, name, features)
-            yield Chart(f"{name}_vs_nfe", title, _nfe_note(lines, name), figure)
+            answers = name == results.metric
+            yield Chart(f"{name}_vs_nfe", title, _nfe_note(lines, name), figure, answers)
+            several |= answers
     best = figure_data.two_settings(results, features)
     if best is not None:
         title = f"{metric} by {' and '.join(best.names)}"
         figure = two_settings(best, results.metric)
-        yield Chart(best.figure, title, _two_settings_note(best), figure)
+        yield Chart(best.figure, title, _two_settings_note(best), figure, answers=True)
     axes = figure_data.parallel_axes(results, features)
     if axes:
         note = "One line for each configuration. Drag along an axis to keep only the lines that pass there."
         figure = parallel(axes, results.small_is_good)
-        yield Chart("parallel", f"Swept settings and {metric}", note, figure)
+        answers = best is None and not several
+        yield Chart("parallel", f"Swept settings and {metric}", note, figure, answers)
     front = figure_data.pareto_front(results, features)
     if front is not None:
         note = "The line is the Pareto front: the configurations that no other beats in both."

@@ -22,6 +22,7 @@ RAY, PUBLISHING = "ray", "publishing"
 
 # of a finished stage
 MANIFEST = "manifest.json"
+TONE = ("tone.inputs", "tone.outputs")  # tensors of a tone curve among the weights of a network
 NETWORK, BEST_NETWORK = "model.safetensors", "best.safetensors"
 PAIRS = "pairs.safetensors"  # where a teacher arrives from noise
 LOSSES = "losses.json"

@@ -18,8 +18,6 @@ from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
 from orchestrator.store.store import Store
 
-TONE = ("tone.inputs", "tone.outputs")  # among the weights of a network
-
 
 def network(teacher: Stage, data: ImageData, two_times: bool = False) -> nn.Module:
     """The network of a chain with random initial weights, which depend only on the teacher's seed.
@@ -56,7 +54,7 @@ def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]
     CPU; `Calibrated` if they have a tone curve."""
     model = network(stage.teacher, data, two_times=stage.jumps)
     model.load_state_dict(_of_network(weights))
-    curve = [weights[name] for name in TONE if name in weights]
+    curve = [weights[name] for name in layout.TONE if name in weights]
     if curve:
         model = Calibrated(model, ToneCurve(*curve))
     return model.eval().requires_grad_(False)
@@ -99,11 +97,11 @@ def averaged(store: Store, stage: Stage) -> dict[str, torch.Tensor]:
 
 def tone_tensors(tone: ToneCurve) -> dict[str, torch.Tensor]:
     """A tone curve as it is stored with the weights of its network."""
-    return dict(zip(TONE, (tone.inputs, tone.outputs), strict=True))
+    return dict(zip(layout.TONE, (tone.inputs, tone.outputs), strict=True))
 
 
 def _of_network(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in weights.items() if name not in TONE}
+    return {name: value for name, value in weights.items() if name not in layout.TONE}
 
 
 def distiller(

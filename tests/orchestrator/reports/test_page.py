@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from made_up import made, plan, said_by, samples
 from page_reader import lines, page, strips_of
 from PIL import Image
 
 from orchestrator.console import conclusion
+from orchestrator.plan.cost import with_parents
 from orchestrator.store.stage_result import Result
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -209,3 +211,35 @@ def test_commands_import_plotly_when_there_is_something_to_draw():
     code = f"import sys, {modules}; print('plotly' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
+
+
+def test_what_each_number_of_steps_cost_stands_on_the_page(tmp_path):
+    space = {"sampling.model": ["teacher", "student"], "sampling.steps": [1, 4]}
+    planned = plan(space, distill={"intervals": [4, 1]}, cluster={"cpus_per_worker": 2.0})
+    records = made(tmp_path, planned)
+    found = page(records)
+    rows = re.search(r"What each number of steps cost.*?<tbody>(.*?)</tbody>", found.text, re.S)
+    assert rows is not None
+    cells = [re.findall("<td>(.*?)</td>", row) for row in rows[1].split("<tr>")[1:]]
+    assert [row[0] for row in cells] == ["1 step", "4 steps"]
+    by_steps = {
+        t.config.sampling.steps: t for t in planned.trials if t.title.startswith("model teacher")
+    }
+    for row, steps in zip(cells, (1, 4), strict=True):
+        assert row[1] == "teacher euler"  # of equal measures the first
+        assert float(row[3].removesuffix(" million")) == pytest.approx(
+            with_parents(by_steps[steps].chain[-1]) / 1e6, rel=0.01
+        )
+        assert float(row[4]) == pytest.approx(2 / 3600, rel=0.1)  # one second on two cores
+
+
+def test_what_answers_the_question_is_open_and_the_rest_is_folded(tmp_path):
+    space = {"path.damping": [9.0, 25.0], "path.speed": [1.0, 2.0], "sampling.steps": [1, 2]}
+    text = page(made(tmp_path, plan(space))).text
+    first = text.index("<details>")
+    assert text.index("chart-fid_vs_nfe") < text.index("chart-damping_speed") < first
+    assert all(
+        text.index(f"chart-{name}") > first for name in ("kid_vs_nfe", "pareto", "losses_teacher")
+    )
+    titles = re.findall("<summary>(.*?)</summary>", text)
+    assert titles[:2] == ["More figures", "Training"] and titles[-1] == "How to reproduce"

@@ -13,7 +13,7 @@ from orchestrator.fields.faults import ConfigError
 from orchestrator.plan import data as data_info
 from orchestrator.plan.plan import Plan
 from orchestrator.settings.loading import parse
-from orchestrator.store import network_folder
+from orchestrator.store import layout, network_folder
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.work import building
@@ -92,7 +92,7 @@ def test_each_average_of_a_calibrated_network_has_a_tone_curve_of_its_own(sweep)
     plan, root = sweep
     student = trials(plan, "student")[None].chain[-1]
     one, other = (building.finished(Store(root), student, ema) for ema in (None, 0.25))
-    assert not torch.equal(one[building.TONE[0]], other[building.TONE[0]])
+    assert not torch.equal(one[layout.TONE[0]], other[layout.TONE[0]])
 
 
 def test_the_chosen_average_is_sampled_exported_and_served(sweep, tmp_path, capsys):

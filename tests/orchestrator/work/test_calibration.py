@@ -16,7 +16,7 @@ from orchestrator.console.conclusion import print_conclusion
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import Plan
 from orchestrator.settings.loading import parse
-from orchestrator.store import network_folder
+from orchestrator.store import layout, network_folder
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
@@ -60,7 +60,7 @@ def test_the_weights_are_those_of_the_same_training_without_a_curve(root):
     for one, other in zip(toned.chain, plain.chain, strict=True):
         assert one.key != other.key
         with_curve, without = building.finished(store, one), building.finished(store, other)
-        assert with_curve.keys() - without.keys() == {*building.TONE}
+        assert with_curve.keys() - without.keys() == {*layout.TONE}
         weights = building.averaged(store, one)
         assert all(torch.equal(weights[name], value) for name, value in without.items())
 

@@ -1,0 +1,91 @@
+"""The verdict of a sweep as HTML: its answers, and the best at each value of a swept setting."""
+
+import html
+
+from orchestrator.reports.aggregates import display_name
+from orchestrator.sweeps.intervals import Interval
+from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_text
+
+
+def verdict_section(found: Verdict) -> str:
+    """The verdict as a table, with what it leaves out below it."""
+    by_second = any(answer.second is not None for answer in found.answers)
+    metric = display_name(found.metric)
+    names = ["", "best", metric, "times the yardstick" if _ratios(found) else "less the yardstick"]
+    names += ["second", "times the yardstick"] if by_second else []
+    names += ["cannot be told from", "the next"]
+    rows = []
+    for answer in found.answers:
+        cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
+        if by_second:
+            cells += [_text(answer.second), _text(answer.second_ratio)]
+        cells.append("; ".join([*answer.ties, *answer.doubts()]))
+        cells.append(_next(answer))
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    notes = [*found.notes(), *found.missing]
+    title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
+    below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return (
+        f'<section class="verdict"><h2>{html.escape(title)}</h2><div class="scroll"><table class="verdict">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"
+        f"{_by_values(found)}</section>"
+    )
+
+
+def _by_values(found: Verdict) -> str:
+    """A table for each swept setting: the best of the others at each of its values, by the number of
+    steps."""
+    tables = []
+    for key in dict.fromkeys(part.key for part in found.by_value):
+        parts = [part for part in found.by_value if part.key == key]
+        cells = {(row.value, part.steps): _cell(row) for part in parts for row in part.rows}
+        values = dict.fromkeys(value for value, _ in cells)
+        heads = "".join(f"<th>{html.escape(count_text(part.steps))}</th>" for part in parts)
+        rows = "".join(
+            f"<tr><td>{html.escape(value)}</td>"
+            + "".join(cells.get((value, part.steps), "<td></td>") for part in parts)
+            + "</tr>"
+            for value in values
+        )
+        name = html.escape(parts[0].name)
+        tables.append(
+            f'<h3>By {name}</h3><div class="scroll"><table class="verdict">'
+            f"<thead><tr><th>{name}</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+    if not tables:
+        return ""
+    note = (
+        "Each cell is the best of the settings with this value. <b>Best</b>: of its column. "
+        "Tie: it cannot be told from the best, corrected for the number of values."
+    )
+    return f'<p class="note">{note}</p>{"".join(tables)}'
+
+
+def _cell(row: ValueRow) -> str:
+    text = html.escape(row.measure.text())
+    if row.rank:
+        text = f"<b>{text}, {row.rank}</b>" if row.rank == BEST else f"{text}, {row.rank}"
+    if row.setting:
+        text += f"<br>{html.escape(row.setting)}"
+    if row.ties:
+        hint = html.escape("; ".join(row.ties), quote=True)
+        text += f' <span title="{hint}">({len(row.ties)} more cannot be told from it)</span>'
+    return f"<td>{text}</td>"
+
+
+def _next(answer: Answer) -> str:
+    """The next best setting where it is not a tie, and its ratio to the best."""
+    ratio = answer.next_ratio
+    if ratio is None or answer.ties:
+        return ""
+    return f"{answer.next_best}, {ratio.text()} {'times it' if answer.ratios else 'from it'}"
+
+
+def _ratios(found: Verdict) -> bool:
+    return all(answer.ratios for answer in found.answers)
+
+
+def _text(interval: Interval | None) -> str:
+    return "" if interval is None else interval.text()
