@@ -17,6 +17,15 @@ from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
 
 
+@pytest.fixture(scope="module")
+def quick_measures() -> Iterator[None]:
+    """What an evaluation measures is measured by few samples."""
+    import in_process  # here: it imports torchvision, which takes seconds, and most tests need none
+
+    with in_process.quick_measures():
+        yield
+
+
 @dataclass(frozen=True)
 class SweepRun:
     """The default sweep, run once with tiny numbers: where, by which arguments, and what it

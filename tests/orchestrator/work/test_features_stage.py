@@ -28,6 +28,7 @@ from orchestrator.work.evaluation import data_of
 from orchestrator.work.job import FeatureWeights, Watch
 from orchestrator.work.teacher_fid import fid
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 ONLY = "numbers compare within this data set alone"
 SMALL: dict[str, Any] = {
     "name": "own",
