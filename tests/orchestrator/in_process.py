@@ -16,7 +16,7 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
-from orchestrator.work import diagnostics, evaluation, pictures
+from orchestrator.work import diagnostics, evaluation, pictures, point_metrics
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.work.job import FeatureWeights, Job, Saving
@@ -28,9 +28,10 @@ ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 @contextmanager
 def quick_measures() -> Iterator[None]:
     """All that an evaluation measures is measured, by fewer samples: the gap of a student to its
-    teacher, the interval of FID and the FID of real images. With all of them they take most of the
-    evaluation of a tiny network. The figure of the gap is drawn once with each set of curves, which
-    takes as long as the rest, and copied for later evaluations."""
+    teacher, the interval of FID, the FID of real images, and the likelihood of points, which is
+    integrated in fewer steps. With all of them they take most of the evaluation of a tiny network.
+    The figure of the gap takes as long: it is drawn once with each set of curves, and copied for
+    later evaluations."""
     drawn: dict[bool, bytes] = {}
     draw = pictures.save_gap
 
@@ -44,6 +45,7 @@ def quick_measures() -> Iterator[None]:
         patch.setattr(diagnostics, "GAP_SAMPLES", 16)
         patch.setattr(evaluation, "RESAMPLES", 10)
         patch.setattr(evaluation, "REAL_SPLITS", 3)
+        patch.setattr(point_metrics, "LIKELIHOOD_STEPS", 25)
         patch.setattr(pictures, "save_gap", draw_once)
         yield
 

@@ -116,9 +116,7 @@ def test_little_room_for_ray_and_its_objects_is_told_and_too_little_for_both_is_
 @as_root
 def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
     theirs = "mkdir -p /tmp/ray && mount -t tmpfs -o mode=755 tmpfs /tmp/ray"
-    faults, warnings = look(
-        *MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp"
-    )
+    faults, warnings = look(*MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp")
     assert faults == []
     assert about("Ray's own files are in", warnings) == (
         "note: Ray's own files are in /tmp/kacflow-54321/ray, not in /tmp/ray (of TMPDIR), which cannot be used: "
