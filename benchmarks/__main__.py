@@ -1,12 +1,14 @@
 """`python -m benchmarks [PART ...]`: runs each part in a process of its own, one after the other, and
 prints a table for each.
 
-`--json FILE` also writes the measurements there. Without a part: all except `gpu`.
+`--json FILE` also writes the measurements there. `--once` shows in short what is measured: the
+figures say little. Without a part: all except `gpu`.
 """
 
 import argparse
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Measurement
+from benchmarks.measure import ONCE, Measurement
 
 WIDTH = 110  # columns: the 80 of a file or a pipe would wrap the table
 PARTS = {
@@ -41,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the measurements to this file"
     )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="time each call once, without a warm-up: quick, and rough",
+    )
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if unknown := [part for part in given.parts if part not in PARTS]:
@@ -50,11 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         module = importlib.import_module(f"benchmarks.{part}")
         given.json.write_text(json.dumps([asdict(m) for m in module.measurements()]))
         return 0
-    return _run(given.parts or [part for part in PARTS if part != "gpu"], given.json)
+    return _run(given.parts or [part for part in PARTS if part != "gpu"], given.json, given.once)
 
 
-def _run(parts: list[str], output: Path | None) -> int:
+def _run(parts: list[str], output: Path | None, once: bool = False) -> int:
     console = Console()
+    environment = {**os.environ, **({ONCE: "1"} if once else {})}
     status = 0
     every: list[Measurement] = []
     console.width = max(console.width, WIDTH)
@@ -63,7 +71,7 @@ def _run(parts: list[str], output: Path | None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "measurements.json"
             command = [sys.executable, "-m", "benchmarks", part, "--here", "--json", str(file)]
-            process = subprocess.run(command, check=False)
+            process = subprocess.run(command, check=False, env=environment)
             status = process.returncode or status
             entries = json.loads(file.read_text()) if file.exists() else []
         measurements = [Measurement(**entry) for entry in entries]

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = ROOT / "experiments" / "nfe_sweep.yaml"
 WARM_UP = 3
+ONCE = "BENCHMARKS_ONCE"  # if set, calls are timed once and without a warm-up
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def in_turns(
     *calls: Callable[[], object], repeats: int = 15, warm_up: int = WARM_UP
 ) -> list[list[float]]:
     """Seconds of each call, measured in turns so that other load affects all calls alike."""
+    if ONCE in os.environ:
+        repeats, warm_up = 1, 0
     for _ in range(warm_up):
         for call in calls:
             call()

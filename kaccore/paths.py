@@ -116,11 +116,9 @@ class KacPath:
         )
         return kept * x0.to(noise.device) + noise
 
-    def renoise(
-        self, x: Tensor, s: Tensor, t: Tensor, generator: Generator | None = None
-    ) -> Tensor:
+    def renoise(self, x: Tensor, s: Tensor, t: Tensor, generator: Generators = None) -> Tensor:
         """See `Path.renoise`: x_t = r x + k K_{g(t)-g(s)}, r = f(t)/f(s), with k for the variance
-        of K_{g(t)}.
+        of K_{g(t)}. A list of `len(x)` generators draws each image as its own would alone.
 
         Exact from s = 0, where r x = f(t) x_0 and k = 1. From s > 0 the mean and the variance are
         exact and the law is not: x does not tell which way its particles move, so the fresh noise

@@ -19,7 +19,7 @@ from kaccore.distill.endpoint import EndpointDistiller
 from kaccore.energy import KineticEnergy, light_cone_bound
 from kaccore.guidance import Model
 from kaccore.losses import distance
-from kaccore.paths import Path
+from kaccore.paths import KacPath, Path
 from kaccore.sampling import Samples, sample_in_batches
 from kaccore.solvers import uniform_times
 from kaccore.tensors import ALL, generator_for, left_broadcast, of_shard
@@ -145,5 +145,7 @@ def _renoised(
 ) -> Tensor:
     """`x` taken from `s` to `t`, each image with a generator of its own, on the CPU as the prior is
     drawn."""
+    if isinstance(path, KacPath):  # whose draws are many small operations, the same for all at once
+        return path.renoise(x.cpu(), s.cpu(), t.cpu(), list(generators)).to(x.device)
     images = zip(x.cpu().split(1), generators, strict=True)
     return torch.cat([path.renoise(image, s.cpu(), t.cpu(), g) for image, g in images]).to(x.device)

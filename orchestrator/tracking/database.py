@@ -133,17 +133,23 @@ def _create(file: Path) -> None:
     """Create a database in a temporary file and move it into place atomically: MLflow cannot use
     one that a full disk or a killed process left incomplete. If another process is faster, its
     database stays."""
-    from mlflow import MlflowClient
-
     file.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_file(file) as temporary:
-        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
+        make_tables(temporary)
         try:
             os.link(temporary, file)
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
             temporary.replace(file)
+
+
+def make_tables(file: Path) -> None:
+    """Make MLflow's tables in the database `file`, which is missing or empty. MLflow applies all of
+    its migrations one after the other, which takes a second."""
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri=sqlite_uri(file)).search_experiments(max_results=1)
 
 
 def _upgrade(file: Path, revision: str, newest: str) -> list[str]:

@@ -15,6 +15,32 @@ from stages import kinds_restored
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking import database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_are_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow takes a second to make the tables of a new database. In this process it makes them
+    once, and further databases begin as a copy of that one."""
+    made, make = tmp_path_factory.mktemp("tables") / "mlflow.db", database.make_tables
+
+    def copy(file: Path) -> None:
+        if not made.exists():
+            make(made)
+        shutil.copyfile(made, file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "make_tables", copy)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_measures() -> Iterator[None]:
+    """What an evaluation measures is measured by few samples."""
+    import in_process  # here: it imports torchvision, which takes seconds, and most tests need none
+
+    with in_process.quick_measures():
+        yield
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,53 @@
 """A trial's stages run in this process, as its workers and tasks would run them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from stages import data_block
 
+from kaccore.files import write_bytes
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
+from orchestrator.work import diagnostics, evaluation, pictures, point_metrics
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.work.job import FeatureWeights, Job, Saving
 from orchestrator.work.worker import run_stage
 
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
+
+
+@contextmanager
+def quick_measures() -> Iterator[None]:
+    """All that an evaluation measures is measured, by fewer samples: the gap of a student to its
+    teacher, the interval of FID, the FID of real images, and the likelihood of points, which is
+    integrated in fewer steps. With all of them they take most of the evaluation of a tiny network.
+    The figure of the gap takes as long: it is drawn once with each set of curves, and copied for
+    later evaluations."""
+    drawn: dict[bool, bytes] = {}
+    draw = pictures.save_gap
+
+    def draw_once(path: Path, gap: Any) -> None:
+        if (gap.w2 is None) not in drawn:
+            draw(path, gap)
+            drawn[gap.w2 is None] = path.read_bytes()
+        write_bytes(path, drawn[gap.w2 is None])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnostics, "GAP_SAMPLES", 16)
+        patch.setattr(evaluation, "RESAMPLES", 10)
+        patch.setattr(evaluation, "REAL_SPLITS", 3)
+        patch.setattr(point_metrics, "LIKELIHOOD_STEPS", 25)
+        patch.setattr(pictures, "save_gap", draw_once)
+        yield
 
 
 def measure_by(trial: Trial, root: Path) -> None:

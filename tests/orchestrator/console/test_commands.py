@@ -1,4 +1,5 @@
 import importlib
+import json
 import subprocess
 import sys
 from typing import NamedTuple
@@ -63,15 +64,42 @@ def call(tmp_path, monkeypatch, capsys):
     return called
 
 
-@pytest.mark.parametrize("name, argument", [*((n, "FILE") for n in RUNNING), ("sample", "RUN"), ("export", "RUN"),
-                                            ("playground", "RUN"), ("status", "SWEEP"),
-                                            ("report", "SWEEP")])  # fmt: skip
-def test_every_command_explains_itself(name, argument, tmp_path):
-    said = run(tmp_path, name, "--help")
-    assert said.returncode == 0, said.stderr
-    assert argument in said.stdout
-    assert said.stderr == ""
-    assert list(tmp_path.iterdir()) == []
+ARGUMENTS = {
+    **dict.fromkeys(RUNNING, "FILE"),
+    **dict.fromkeys(["sample", "export", "playground"], "RUN"),
+    **dict.fromkeys(["status", "report"], "SWEEP"),
+}
+HELP = """
+import contextlib, io, json, runpy, sys
+told = {}
+for name in sys.argv[1:]:
+    sys.argv = [name, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            told[name] = [ended.code, out.getvalue()]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+    """What each command says of itself, one after the other in one process: an empty folder is
+    where they run, and stays as it is."""
+    folder = tmp_path_factory.mktemp("help")
+    said = subprocess.run(
+        [sys.executable, "-c", HELP, *ARGUMENTS], cwd=folder, capture_output=True, text=True,
+        timeout=300, check=True,
+    )  # fmt: skip
+    assert list(folder.iterdir()) == []
+    return {name: Said(*both, said.stderr) for name, both in json.loads(said.stdout).items()}
+
+
+@pytest.mark.parametrize("name, argument", ARGUMENTS.items())
+def test_every_command_explains_itself(name, argument, told):
+    assert told[name].status == 0 and told[name].err == ""
+    assert argument in told[name].out
 
 
 @pytest.mark.parametrize("text, words", BAD_FILES.values(), ids=BAD_FILES.keys())

@@ -28,6 +28,7 @@ from orchestrator.sweeps.records import Records
 from orchestrator.tracking import registry
 from orchestrator.work import pictures
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 TINY: dict[str, Any] = {
     "name": "data",
     "path": {"kind": "kac"},

@@ -15,6 +15,7 @@ from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 SMALL: dict[str, Any] = {
     "name": "fitted",
     "data": {"name": "digits"},

@@ -1,7 +1,6 @@
 """Every path, network and distiller through the same training, sampling and scoring: each run for a
 few steps."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from kaccore.data import load
 from orchestrator.plan.plan import Trial, alike, make
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
-from orchestrator.work import diagnostics, evaluation
+from orchestrator.work import evaluation
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 UNET = {"channels": 8, "multipliers": [1], "patch": 4}
 BASE: dict[str, Any] = {
     "name": "rivals",
@@ -67,12 +67,10 @@ def planned(blocks: dict[str, dict[str, Any]]) -> Trial:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all: what they share is trained once."""
     evaluation.network.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnostics, "GAP_SAMPLES", 16)
-        yield tmp_path_factory.mktemp("rivals")
+    return tmp_path_factory.mktemp("rivals")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import sampling, scaling, table_sampler, training
-from benchmarks.measure import Measurement, in_turns, ratio
+from benchmarks import draws, sampling, scaling, table_sampler, training
+from benchmarks.measure import ONCE, Measurement, in_turns, ratio
 from benchmarks.table_sampler import TableSampler
 from kaccore.process import KacProcess
 from kaccore.tensors import generator_for
@@ -23,6 +23,11 @@ def small_table(monkeypatch):
 
 @pytest.fixture
 def small_calls(monkeypatch):
+    narrow = training.Network(8, 1, 8, {**training.DIGITS, "channels": 32})
+    papers = {**training.KF, "channels": 32, "multipliers": (1, 2), "blocks": 1}
+    monkeypatch.setitem(training.NETWORKS, "128 channels", narrow)
+    monkeypatch.setitem(training.NETWORKS, "34 M, KF", training.Network(8, 3, 2, papers))
+    monkeypatch.setattr(draws, "BATCH", 8)
     monkeypatch.setattr(training, "SAME", 2)
     monkeypatch.setattr(sampling, "IMAGES", 4)
     monkeypatch.setattr(sampling, "STEPS", 3)
@@ -62,9 +67,7 @@ def test_the_table_that_is_compared_with_draws_the_same_law(small_table):
 def test_a_part_gives_figures(part, small_table, small_calls, monkeypatch):
     module = importlib.import_module(f"benchmarks.{part}")
     threads = torch.get_num_threads()
-    monkeypatch.setattr(
-        module, "in_turns", lambda *calls, **_: in_turns(*calls, repeats=1, warm_up=0)
-    )
+    monkeypatch.setenv(ONCE, "1")
     monkeypatch.setattr(
         module, "_in_new_process", lambda draw: [{"first": 0.1, "memory": 1.0}], raising=False
     )
@@ -95,7 +98,7 @@ def test_every_part_can_be_named_and_others_are_refused(capsys):
 def test_the_command_measures_a_part_in_a_process_of_its_own_and_keeps_its_measurements(
     tmp_path, capfd
 ):
-    assert command.main(["metrics", "--json", str(tmp_path / "measurements.json")]) == 0
+    assert command.main(["metrics", "--once", "--json", str(tmp_path / "measurements.json")]) == 0
     assert "FID of 5,000 MNIST images" in capfd.readouterr().out
     (entry,) = json.loads((tmp_path / "measurements.json").read_text())
     assert entry["part"] == "metrics" and entry["value"] > 0

@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fabricated
@@ -32,8 +32,8 @@ from orchestrator.store.stage_result import DamagedError
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
-from orchestrator.work import diagnostics
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 TEACHER = any_stage("teacher", {"seed": 0}, label="teacher")
 STUDENT = any_stage("student", {"intervals": 4}, (TEACHER,), "student 4")
 
@@ -59,15 +59,6 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 FILES = [("teacher", "model.safetensors"), ("student", "losses.json"), ("reference", "reference.safetensors"),
          ("evaluation", "metrics.json"), ("evaluation", "samples.npz"), ("evaluation", "manifest.json")]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_gaps() -> Iterator[None]:
-    """The gap of a student to its teacher is measured, by fewer samples: with all of them it takes
-    most of an evaluation."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnostics, "GAP_SAMPLES", 16)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from orchestrator.work import building
 from orchestrator.work.evaluation import data_of
 from orchestrator.work.network_sampler import NetworkSampler
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 SMALL: dict[str, Any] = {
     "name": "averaged",
     "data": {"name": "digits"},

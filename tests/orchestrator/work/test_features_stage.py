@@ -28,6 +28,7 @@ from orchestrator.work.evaluation import data_of
 from orchestrator.work.job import FeatureWeights, Watch
 from orchestrator.work.teacher_fid import fid
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 ONLY = "numbers compare within this data set alone"
 SMALL: dict[str, Any] = {
     "name": "own",
@@ -54,6 +55,12 @@ def images(root: Path, count: int, classes: int) -> Path:
 @pytest.fixture(autouse=True)
 def without_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for those that measure: a data set's own features take a second to train."""
+    return tmp_path_factory.mktemp("own")
 
 
 @pytest.fixture(scope="module")
@@ -124,22 +131,22 @@ def test_auto_takes_inception_as_soon_as_its_weights_are_here_and_asking_for_own
 
 
 @pytest.mark.parametrize("kind, task", [("labelled", "classes"), ("unlabelled", "views")])
-def test_a_trial_is_trained_and_measured_with_them(kind, task, tmp_path, request):
+def test_a_trial_is_trained_and_measured_with_them(kind, task, root, request):
     plan = planned(request.getfixturevalue(kind))
     (trial,) = plan.trials
-    metrics, _ = run_trial(trial, tmp_path)
+    metrics, _ = run_trial(trial, root)
     own = own_of(trial)
     assert metrics["fid"] > 0 and metrics["fid_features"] == own_name(own.key)
     about = read_facts(
-        Store(tmp_path).result(own.key).path("network.safetensors"), own_name(own.key)
+        Store(root).result(own.key).path("network.safetensors"), own_name(own.key)
     )
     assert about.task == task and about.data_fingerprint == trial.facts.fingerprint
-    records = Records(plan, Store(tmp_path))
+    records = Records(plan, Store(root))
     records.open()
     assert f"{about.held_out_accuracy:.1%} of 12 held-out images" in shown(
         records, View(records, Console()).table()
     )
-    for text in (page(records), dry_run(override(plan.experiment, {"storage": str(tmp_path)}))):
+    for text in (page(records), dry_run(override(plan.experiment, {"storage": str(root)}))):
         assert (
             f"{about.held_out_accuracy:.1%} of" in text
             and ONLY in text
@@ -160,13 +167,13 @@ def dry_run(experiment: Any) -> str:
     return console.file.getvalue()
 
 
-def test_a_teacher_is_watched_by_them(labelled, tmp_path):
+def test_a_teacher_is_watched_by_them(labelled, root):
     (trial,) = planned(labelled, evaluation={**SMALL["evaluation"], "every": 1}).trials
-    measure_by(trial, tmp_path)
-    train(trial.chain, trial.config.data, tmp_path)
+    measure_by(trial, root)
+    train(trial.chain, trial.config.data, root)
     from orchestrator.work import building
 
-    store = Store(tmp_path)
+    store = Store(root)
     teacher = trial.chain[0]
     data = data_of(trial.chain[0], trial.config.data)
     watch = Watch(1, 16, trial.reference, FeatureWeights())

@@ -16,6 +16,7 @@ from orchestrator.sweeps import opening
 from orchestrator.work import building, pairs
 from orchestrator.work.forecast import forecast
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 SETTINGS = {
     "name": "x",
     "data": {"name": "digits"},

@@ -1,7 +1,6 @@
 """Points in the plane through training, sampling, scoring and the report, in this process."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from orchestrator.settings.loading import override, parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
-from orchestrator.work import diagnostics, evaluation
+from orchestrator.work import evaluation
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 MLP = {"kind": "mlp", "channels": 32, "depth": 2}
 BASE: dict[str, Any] = {
     "name": "plane",
@@ -43,15 +43,6 @@ DISTILLERS = ("endpoint", "progressive", "consistency", "flow_map", "matching")
 def planned(**blocks: dict[str, Any]) -> Plan:
     config = {**BASE, **{name: {**BASE.get(name, {}), **block} for name, block in blocks.items()}}
     return opening.make_plan(parse(own_keys(config)), "plane")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_gaps() -> Iterator[None]:
-    """The gap of a student to its teacher is measured, by fewer samples: with all of them it takes
-    most of an evaluation."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnostics, "GAP_SAMPLES", 16)
-        yield
 
 
 @pytest.fixture(scope="module")

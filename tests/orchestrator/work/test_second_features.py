@@ -24,6 +24,7 @@ from orchestrator.sweeps.records import Records
 from orchestrator.tracking.tracker import comparability_tags
 from orchestrator.work.preflight import weights_needed
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
 SMALL: dict[str, Any] = {
     "name": "second",
     "data": {"name": "digits"},

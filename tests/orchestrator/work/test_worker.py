@@ -30,7 +30,7 @@ from orchestrator.work.worker import last_words, run_stage
 
 PATIENCE = 300.0
 ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
-TEACHER_STEPS, STUDENT_STEPS = 120, 60
+TEACHER_STEPS, STUDENT_STEPS = 60, 30
 
 
 def chain(**settings: object) -> tuple[Stage, ...]:
@@ -69,7 +69,7 @@ def job(stages: tuple[Stage, ...], root: str | Path, every: int) -> Job:
     )
 
 
-def train(root: str, every: int = 40, stages: tuple[Stage, ...] | None = None) -> None:
+def train(root: str, every: int = 20, stages: tuple[Stage, ...] | None = None) -> None:
     """Train `stages`, by default the whole chain, with a checkpoint `every` so many steps."""
     torch.set_num_threads(1)
     stages = stages or chain()
@@ -81,9 +81,23 @@ def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
     return (place_of(root) / "work" / stage.key / "checkpoints").find("step-*.json")
 
 
+def train_up_to(root: str, key: str) -> None:
+    """Train with a checkpoint every five steps, and wait in the stage `key` once it has two: to be
+    killed there, however short its training is."""
+    after = TrainingLog.after
+
+    def waiting(log: TrainingLog, *arguments: Any) -> None:
+        after(log, *arguments)
+        if log.stage.key == key and len(log.checkpoints.find("step-*.json")) == 2:
+            time.sleep(PATIENCE)
+
+    TrainingLog.after = waiting  # type: ignore[method-assign]  # of this process, which is killed
+    train(root, 5)
+
+
 def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
-    process = beside(root).Process(target=train, args=(str(root), 5))
+    process = beside(root).Process(target=train_up_to, args=(str(root), stage.key))
     process.start()
     until = time.monotonic() + PATIENCE
     while len(checkpoints(root, stage)) < 2:
@@ -235,14 +249,14 @@ def test_the_best_checkpoint_stays_however_old_and_its_weights_are_kept_beside_t
         for step, metrics in run(self, *arguments):
             yield (
                 step,
-                {**metrics, "loss": float(step) if step > 20 else 100.0 - step},
-            )  # best around step 20
+                {**metrics, "loss": float(step) if step > 10 else 100.0 - step},
+            )  # best around step 10
             kept[step] = [p.stem for p in checkpoints(tmp_path, stage)]
 
     run = Training.run
     monkeypatch.setattr(Training, "run", rising)
     train(str(tmp_path), 10, (stage,))
-    assert kept[TEACHER_STEPS - 1] == ["step-00000030", "step-00000100", "step-00000110"]
+    assert kept[TEACHER_STEPS - 1] == ["step-00000020", "step-00000040", "step-00000050"]
     result = Store(tmp_path).result(stage.key)
     assert {"model.safetensors", "best.safetensors"} <= set(result.manifest["files"])
     best, last = (result.tensors(f"{name}.safetensors") for name in ("best", "model"))
