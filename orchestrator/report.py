@@ -67,7 +67,7 @@ def _write(folder: Place, publish: bool) -> int:
     if publish:
         done = all(ending.status == Status.DONE for ending in records.endings)
         publisher.finish("FINISHED" if done else "FAILED")
-    conclusion.print_conclusion(records, console, publisher.problem)
+    conclusion.print_conclusion(records, console, publisher.problem, publisher.experiment_id)
     if records.damaged:  # found in larger files, which the check skips and the report reads
         raise DamagedError(str(records.store.root), records.damaged)
     return 1 if publisher.problem else 0

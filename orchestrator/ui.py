@@ -5,17 +5,22 @@ import argparse
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.console import command_line
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host.printed import command, short
+from orchestrator.store import layout
 from orchestrator.store.folder import Folder
+from orchestrator.store.last_run import last_run
 from orchestrator.sweeps import opening
+from orchestrator.tracking.hints import HOST, PORT
 from orchestrator.tracking.runs import truncated
 from orchestrator.tracking.uri import embedded
+from orchestrator.tracking.views import views
 
-HOST, PORT = "127.0.0.1", 5000
+LATEST = 3  # sweeps whose pages are named at the start
 COMMAND = 200  # the maximum length of another process's command in a message, in characters
 
 
@@ -59,10 +64,38 @@ def _open(args: argparse.Namespace) -> int:
     quieten()
     for line in (*create_or_upgrade(database.file), *relocate_artifacts(database.file)):
         print(line)
+    for line in _links(root, database.uri, f"http://{HOST}:{args.port}"):
+        print(line)
     sys.stdout.flush()
     address = ["--host", HOST, "--port", str(args.port)]
     words = ["-m", "mlflow", "ui", *address, "--backend-store-uri", database.uri]
     os.execv(sys.executable, [sys.executable, *words])
+
+
+def _links(root: Folder, uri: str, address: str) -> Iterator[str]:
+    """For each of the LATEST sweeps of the store that this database has, the page of its trials, best
+    first."""
+    from mlflow import MlflowClient
+
+    client, count = MlflowClient(tracking_uri=uri), 0
+    plans = (root / layout.SWEEPS).find(layout.ANY_PLAN)
+    for plan in sorted(plans, key=last_run, reverse=True):
+        experiment = client.get_experiment_by_name(plan.parent.parent.name)
+        query = f"tags.kind = 'sweep' and tags.sweep_id = '{plan.parent.name}'"
+        if experiment is None or not client.search_runs([experiment.experiment_id], query):
+            continue
+        try:
+            records = opening.records_of(plan.parent)
+        except ConfigError:  # of another version, say; MLflow shows what it has of it all the same
+            continue
+        if records.plan.goal == "sweep":
+            name = f"{plan.parent.parent.name}/{plan.parent.name}"
+            page = f"{address}/#/experiments/{experiment.experiment_id}"
+            for view in views(records):
+                yield f"open {name}: {view.link(page, view.tag in experiment.tags)}"
+            count += 1
+        if count == LATEST:
+            return
 
 
 def listener(port: int) -> str:

@@ -17,7 +17,13 @@ from orchestrator.sweeps.ranking import rankings
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.verdict import to_json, verdicts
-from orchestrator.tracking.hints import best_filters, database_location_note, ui_command
+from orchestrator.tracking.hints import (
+    best_filters,
+    database_location_note,
+    ui_address,
+    ui_command,
+)
+from orchestrator.tracking.views import views
 
 SHOWN = (
     "nfe",
@@ -42,9 +48,12 @@ def write(records: Records) -> None:
     (records.folder / layout.VERDICT).put(to_json(verdicts(records)).encode())
 
 
-def print_conclusion(records: Records, console: Console, problem: str = "") -> None:
+def print_conclusion(
+    records: Records, console: Console, problem: str = "", experiment_id: str = ""
+) -> None:
     """Print the trials best first, what went wrong, the verdict, where the results are, and how to
-    open the MLflow UI. `problem`: why MLflow could not be written."""
+    open the MLflow UI. `problem`: why MLflow could not be written; `experiment_id`: MLflow's id of
+    the experiment, empty where it is not known."""
     for table in _tables(records):
         console.print(table)
     _print_endings(records, console)
@@ -65,6 +74,9 @@ def print_conclusion(records: Records, console: Console, problem: str = "") -> N
     lines.append(f"report    {quoted(records.folder / layout.REPORT)}")
     lines.append(f"MLflow    {ui_command(records)}")
     if records.plan.goal == "sweep":
+        if experiment_id:
+            address = f"{ui_address(records)}/#/experiments/{experiment_id}"
+            lines += [f"open      {v.link(address, saved=not problem)}" for v in views(records)]
         lines += [f"filter    {text}" for text in best_filters(records)]
     if line := database_location_note(records):
         lines.append(line)

@@ -53,7 +53,7 @@ def run(
     _write(records)
     publisher.finish({DONE: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}[status])
     records.try_save()
-    conclusion.print_conclusion(records, console, publisher.problem)
+    conclusion.print_conclusion(records, console, publisher.problem, publisher.experiment_id)
     if status == INTERRUPTED:
         conclusion.print_resume(records, console, resume_command)
     if status == DONE and (records.problem or records.damaged):

@@ -3,10 +3,13 @@ functions both start here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cluster import connection, resources
 from orchestrator.console import overrides
+from orchestrator.host.invocation import COMMANDS, portable
+from orchestrator.host.printed import short
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps.opening import check_storage, make_plan
 
@@ -68,6 +71,9 @@ def start(
     for line in () if as_json else notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     records = Records(plan, Store(experiment.storage))
+    if request.resume_command:
+        sets = [word for text in request.sets for word in ("--set", text)]
+        records.started_by = portable(COMMANDS[request.goal], short(Path(source)), *sets)
     if experiment.sweep is not None and request.goal == "sweep":
         records.earlier = earlier_points(records, source)
     trials = plan.trials if only is None else plan.part(only).trials

@@ -41,6 +41,7 @@ MEASURES = (
     "kinetic_path_energy",
 )
 
+COMMAND = "command"  # the key in plan.json
 NOT_BEGUN = "interrupted before it began"  # why a trial was not started
 OF_POINTS = ("w2", "log_likelihood")
 # the last columns of results.csv: by a second extractor, and what training took
@@ -88,6 +89,8 @@ class Records:
         self.store = store
         # points of other sweeps, for `sweep.learn_from`
         self.earlier: list[Known] = []
+        # the command line that runs it; empty where it was started from Python
+        self.started_by = ""
         # when this run began, in seconds since 1970
         self.began = time.time()
         # the URL of Ray's dashboard, where the cluster has one
@@ -456,10 +459,14 @@ class Records:
         wrote it."""
         return json.loads((self.folder / layout.PLAN).read_text()).get("made_by", {})
 
+    def command(self) -> str:
+        """The command line of this sweep's latest run, from plan.json, for any machine; empty where
+        Python code or an earlier version ran it."""
+        return str(json.loads((self.folder / layout.PLAN).read_text()).get(COMMAND, ""))
+
     def _write_plan(self) -> None:
-        (self.folder / layout.PLAN).put_json(
-            {"made_by": made_by(), BEGUN: self.began, **plan_file.to_plain(self.plan)}
-        )
+        facts = {"made_by": made_by(), BEGUN: self.began, COMMAND: self.started_by}
+        (self.folder / layout.PLAN).put_json({**facts, **plan_file.to_plain(self.plan)})
 
 
 def _plain(value: Any) -> bool:

@@ -6,11 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.data import DatasetInfo
+from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout
 from orchestrator.store.layout import FIDS
 from orchestrator.store.provenance import DIRTY, PACKAGES
 from orchestrator.store.stage_result import Result
+from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:
@@ -103,6 +105,16 @@ def dataset_input(data: DatasetInfo, context: str) -> "DatasetInput":
         profile=json.dumps(profile, ensure_ascii=False),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def comparability_tags(records: Records, trial: Trial) -> dict[str, str]:
+    """The tags that are equal for trials whose numbers compare: `data`, the name of the data set
+    and 8 digits of its fingerprint, and for a measured trial `fid_features`, and
+    `fid_second_features` where it has them."""
+    data, measured = trial.facts.data, records.measured(trial)
+    tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
+    names = ("fid_features", "fid_second_features")
+    return tags | {name: str(measured[name]) for name in names if name in measured}
 
 
 def _tensor(dtype: str, shape: list[int]) -> str:

@@ -2,12 +2,14 @@
 
 import math
 
+from orchestrator.fields.addresses import expanded_uri
 from orchestrator.fields.faults import masked
 from orchestrator.host.printed import command, python, short
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
 
+HOST, PORT = "127.0.0.1", 5000  # where the MLflow UI of a database listens by default
 COMPARED = 100  # trials that MLflow's comparison page can still plot at once
 
 
@@ -25,6 +27,14 @@ def ui_command(records: Records) -> str:
         "--backend-store-uri",
         masked(uri) if file is None else sqlite_uri(short(file)),
     )
+
+
+def ui_address(records: Records, port: int = PORT) -> str:
+    """The address of the MLflow UI of this sweep: its server, or the one that `ui_command` starts."""
+    uri = records.plan.experiment.tracking.uri
+    if uri is not None and is_server(uri):
+        return masked(expanded_uri(uri)).rstrip("/")
+    return f"http://{HOST}:{port}"
 
 
 def database_location_note(records: Records) -> str:
@@ -52,7 +62,7 @@ def best_filters(records: Records) -> list[str]:
     the best COMPARED of them. There is one query for each data set and feature extractor, because
     their numbers do not compare."""
     from orchestrator.sweeps.ranking import metric_of, rankings
-    from orchestrator.tracking.tracker import comparability_tags
+    from orchestrator.tracking.entities import comparability_tags
 
     metric, small_is_good = metric_of(records)
     query = f"tags.kind = 'trial' and tags.sweep_id = '{records.plan.id}'"

@@ -25,6 +25,8 @@ class Publisher:
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
         self.problem = ""
+        # MLflow's id of the experiment; empty before anything was published
+        self.experiment_id = ""
         self.say = say
         self._tracker: Any = None
         self.lease_folder = records.store.root / layout.PUBLISHING / records.plan.experiment.name
@@ -77,6 +79,7 @@ class Publisher:
 
             self._tracker = Tracker(self.records, self.say)
         self._lease_number = lease_number
+        self.experiment_id = self._tracker.experiment
         self._tracker.publish()
         if status is not None:
             self._tracker.close(status)

@@ -21,6 +21,20 @@ def truncated(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def add_params(
+    client: Any, run_id: str, values: dict[str, Any], logged: dict[str, str]
+) -> dict[str, str]:
+    """Log the settings `values` of a run whose parameters are `logged`. MLflow's parameters cannot
+    change: returns those that have other values now."""
+    from mlflow.entities import Param
+
+    texts = {truncated(k, KEY): truncated(str(v), PARAM) for k, v in values.items()}
+    new = [Param(k, text) for k, text in texts.items() if k not in logged]
+    for i in range(0, len(new), PARAMS):
+        client.log_batch(run_id, params=new[i : i + PARAMS])
+    return {k: text for k, text in texts.items() if logged.get(k, text) != text}
+
+
 class NewRun:
     """A new run, created by the constructor; `start` in milliseconds since 1970, by default now."""
 

@@ -7,9 +7,8 @@ no duplicates."""
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from orchestrator.plan import cost
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
@@ -18,35 +17,41 @@ from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids
 from orchestrator.sweeps.verdict import verdicts
-from orchestrator.tracking import registry, uri
+from orchestrator.tracking import parameters, registry, uri
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import (
     MADE_BY,
     begin_and_end_ms,
+    comparability_tags,
     curve_metrics,
     dataset_input,
     fid_metrics,
     made_by_tags,
 )
-from orchestrator.tracking.runs import TAG, NewRun, truncated
+from orchestrator.tracking.links import NOTE, STUDENT, TEACHER, source_tags, trial_tags
+from orchestrator.tracking.means import KIND as AGGREGATE
+from orchestrator.tracking.means import MeanRuns
+from orchestrator.tracking.names import trial_names
+from orchestrator.tracking.runs import RUN_NAME, TAG, NewRun, add_params, truncated
+from orchestrator.tracking.views import views
 
 PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"  # the description of a run
 STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
 }  # of trials that have ended
-HEADLINE = {  # the settings that every trial logs, besides the swept ones; config.yaml has the rest
-    "damping": "path.damping",
-    "speed": "path.speed",
-    "clock": "path.clock",
-    "nfe": "sampling.steps",
-    "solver": "sampling.solver",
-    "guidance": "sampling.guidance",
-    "path": "path.kind",
-    "distiller": "distill.kind",
-}
+
+
+# settings that a sweep has now, and that its parameters, which cannot change, have otherwise
+LATER = "later_settings"
+
+
+class Shown(NamedTuple):
+    """The name of a run and those of its tags that may change after it was logged."""
+
+    name: str
+    tags: dict[str, str]
 
 
 def tracking_uri(records: Records) -> str:
@@ -69,7 +74,13 @@ class Tracker:
             for line in relocate_artifacts(self._file):
                 say(line)
         self.experiment = self._experiment()
+        self.source = source_tags(records)
         self.parent = self._parent()
+        self.means = MeanRuns(self.client, records, self.experiment, self.parent)
+        # by the keys of `published`, of this sweep's own runs: what MLflow shows
+        self._shown: dict[str, Shown] = {}
+        # the parameters of the runs that were there before
+        self._logged_params: dict[str, dict[str, str]] = {}
         self.published: dict[str, str] = self._find_published()
 
     def publish(self) -> None:
@@ -80,6 +91,7 @@ class Tracker:
                     self._publish_stage(stage)
                 except DamagedError as e:  # the next run computes it again, and publishes it
                     self.records.damaged |= e.problems
+        names = trial_names(self.records.plan)
         for trial, ending in self.records.entries():
             name = f"trial:{trial.index}"
             self.records.measured(trial)
@@ -88,15 +100,23 @@ class Tracker:
                 and name not in self.published
                 and trial.key not in self.records.damaged
             ):
-                self.published[name] = self._publish_trial(trial, ending.status, ending.error)
+                shown = self._trial_shown(trial, names)
+                run_id = self._publish_trial(trial, shown, ending.status, ending.error)
+                self.published[name], self._shown[name] = run_id, shown
             if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
                 self.records.update(trial.index, mlflow_run_id=run_id)
+        self._refresh(names)
+        if self.records.plan.goal == "sweep":
+            self.means.publish(PARENT, self.source)
 
     def close(self, status: str) -> None:
         """Attach the sweep's report, verdict and table, end its run with `status` (FINISHED, FAILED
         or KILLED), and, unless it was killed, register its best network."""
         folder = self.records.folder
         self._log_verdict()
+        if self.records.plan.goal == "sweep":
+            for view in views(self.records):
+                self.client.set_experiment_tag(self.experiment, view.tag, view.state())
         for file in (
             folder / layout.REPORT,
             folder / layout.RESULTS,
@@ -154,14 +174,19 @@ class Tracker:
         if runs:
             run_id = str(runs[0].info.run_id)
             self.client.update_run(run_id, status="RUNNING")
-            self._update_tags(run_id, runs[0].data.tags, made_by)
+            logged = runs[0].data
+            other = add_params(self.client, run_id, parameters.of_sweep(plan), logged.params)
+            later = {LATER: ", ".join(f"{k} {v}" for k, v in other.items())} if other else {}
+            self._update_tags(run_id, logged.tags, made_by | self.source | later)
             return run_id
-        tags = {"kind": "sweep", "sweep_id": plan.id, **made_by}
-        return NewRun(self.client, self.experiment, f"sweep {plan.id}", tags).id
+        tags = {"kind": "sweep", "sweep_id": plan.id, **made_by, **self.source}
+        run = NewRun(self.client, self.experiment, f"sweep {plan.id}", tags)
+        run.params(parameters.of_sweep(plan))
+        return run.id
 
     def _update_tags(self, run_id: str, logged: dict[str, str], made_by: dict[str, str]) -> None:
-        """Set the versions of a resumed sweep to those of its last run."""
-        for name in logged.keys() & MADE_BY - made_by.keys():
+        """Set the versions and the source of a resumed sweep to those of its last run."""
+        for name in logged.keys() & (MADE_BY | {LATER}) - made_by.keys():
             self.client.delete_tag(run_id, name)
         for name, value in made_by.items():
             if logged.get(name) != value:
@@ -175,15 +200,65 @@ class Tracker:
             tags = run.data.tags
             if run.info.status != "RUNNING":
                 run_ids[tags["stage_key"]] = run.info.run_id
+                if tags.get(PARENT) == self.parent:
+                    self._note(tags["stage_key"], run)
             elif tags[PARENT] == self.parent:  # publishing it was interrupted
                 self.client.delete_run(run.info.run_id)
         for run in self._all_runs(f"tags.kind = 'trial' and tags.`{PARENT}` = '{self.parent}'"):
             index = int(run.data.tags["trial"])
             if STATUSES.get(self.records.endings[index].status) == run.info.status:
                 run_ids[f"trial:{index}"] = run.info.run_id
+                self._note(f"trial:{index}", run)
             else:  # it was interrupted or failed then, and has run again since or will
                 self.client.delete_run(run.info.run_id)
+        query = f"tags.kind = '{AGGREGATE}' and tags.`{PARENT}` = '{self.parent}'"
+        for run in self._all_runs(query):
+            self.means.found(run)
         return run_ids
+
+    def _note(self, name: str, run: Any) -> None:
+        """Take notice of what MLflow shows of a run."""
+        self._shown[name] = Shown(run.info.run_name, dict(run.data.tags))
+        self._logged_params[name] = dict(run.data.params)
+
+    def _trial_shown(self, trial: Trial, names: dict[int, str]) -> Shown:
+        links = trial_tags(self.records.plan, trial, self.experiment, self.parent, self.published)
+        return Shown(names[trial.index], links | self.source)
+
+    def _refresh(self, names: dict[int, str]) -> None:
+        """Update the runs whose names or links have changed: trials were added to the sweep, stages
+        were published after them, or an earlier version logged them."""
+        plan, wanted = self.records.plan, dict[str, Shown]()
+        for stage in plan.stages(TRAINING):
+            wanted[stage.key] = Shown(plan.names[stage.key], self.source)
+        for trial in plan.trials:
+            wanted[f"trial:{trial.index}"] = self._trial_shown(trial, names)
+        for name in wanted.keys() & self._shown.keys() & self.published.keys():
+            self._update(self.published[name], self._shown[name], wanted[name])
+            self._shown[name] = wanted[name]
+        self._complete_params()
+
+    def _update(self, run_id: str, shown: Shown, wanted: Shown) -> None:
+        if shown.name != (name := truncated(wanted.name, RUN_NAME)) and shown.name != wanted.name:
+            self.client.update_run(run_id, name=name)
+        for tag, value in wanted.tags.items():
+            if shown.tags.get(tag) not in (value, text := truncated(value, TAG)):
+                self.client.set_tag(run_id, tag, text)
+        for tag in (TEACHER, STUDENT):
+            if tag in shown.tags and tag not in wanted.tags:
+                self.client.delete_tag(run_id, tag)
+
+    def _complete_params(self) -> None:
+        """Log the parameters that runs of an earlier version lack."""
+        plan, logged = self.records.plan, self._logged_params
+        users = {stage.key: (stage, trial) for trial in plan.trials for stage in trial.chain}
+        for name, params in logged.items():
+            if name in users:
+                wanted = parameters.of_training(*users[name])
+            else:
+                wanted = parameters.of_trial(plan.trials[int(name.removeprefix("trial:"))])
+            add_params(self.client, self.published[name], wanted, params)
+        self._logged_params = {}
 
     def _all_runs(self, query: str) -> list[Any]:
         runs, token = [], None
@@ -201,29 +276,16 @@ class Tracker:
         start, end = begin_and_end_ms(result.manifest)
         tags = {"kind": stage.kind, "stage_key": stage.key, PARENT: self.parent}
         tags |= made_by_tags(result.manifest.get("made_by", {}))
-        run = NewRun(self.client, self.experiment, self.records.plan.names[stage.key], tags, start)
-        data = next(
-            t.facts.data
-            for t in self.records.plan.trials
-            if stage.key in (s.key for s in t.stages())
-        )
-        self.client.log_inputs(run.id, [dataset_input(data, "training")])
-        path = stage.teacher_spec.path.content()
-        optimise = stage.content["optimise"]
-        settings = {
-            "path": path["kind"],
-            **{k: v for k, v in path.items() if k in HEADLINE},
-            **optimise,
-        }
-        run.params(
-            settings
-            | {k: stage.content[k] for k in ("intervals", "distiller") if k in stage.content}
-        )
+        shown = Shown(self.records.plan.names[stage.key], self.source)
+        run = NewRun(self.client, self.experiment, shown.name, tags | shown.tags, start)
+        trial = next(t for t in self.records.plan.trials if stage in t.chain)
+        self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "training")])
+        run.params(parameters.of_training(stage, trial))
         run.metrics(curve_metrics(stage, result))
         run.end("FINISHED", end)
-        self.published[stage.key] = run.id
+        self.published[stage.key], self._shown[stage.key] = run.id, shown
 
-    def _publish_trial(self, trial: Trial, status: Status, error: str) -> str:
+    def _publish_trial(self, trial: Trial, shown: Shown, status: Status, error: str) -> str:
         from mlflow.entities import Metric
 
         store, measured = self.records.store, self.records.measured(trial)
@@ -243,7 +305,8 @@ class Tracker:
             tags["data.size"] = str(trial.facts.data.size)
         if error:
             tags["error"] = error
-        run = NewRun(self.client, self.experiment, trial.title, tags | made_by, start)
+        tags |= made_by | shown.tags
+        run = NewRun(self.client, self.experiment, shown.name, tags, start)
         self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "evaluation")])
         metrics = [
             Metric(k, float(v), end, 0)
@@ -252,7 +315,7 @@ class Tracker:
         ]
         if status == Status.STOPPED:
             metrics += fid_metrics(fids(store, trial), start, end)
-        run.params(run_parameters(trial, measured))
+        run.params(parameters.of_trial(trial))
         run.metrics(metrics)
         self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)
         for picture in (layout.SAMPLES, "nearest.png", "gap.png") if measured else ():
@@ -260,25 +323,3 @@ class Tracker:
                 self.client.log_artifact(run.id, str(result.path(picture)))
         run.end(STATUSES[status], end)
         return run.id
-
-
-def comparability_tags(records: Records, trial: Trial) -> dict[str, str]:
-    """The tags that are equal for trials whose numbers compare: `data`, the name of the data set
-    and 8 digits of its fingerprint, and for a measured trial `fid_features`, and
-    `fid_second_features` where it has them."""
-    data, measured = trial.facts.data, records.measured(trial)
-    tags = {"data": f"{data.name} {data.fingerprint[:8]}"}
-    names = ("fid_features", "fid_second_features")
-    return tags | {name: str(measured[name]) for name in names if name in measured}
-
-
-def run_parameters(trial: Trial, measured: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a trial's run: the headline settings, and the other swept settings under
-    their dotted keys."""
-    values = {name: trial.config.value(key) for name, key in HEADLINE.items()}
-    values["intervals"] = trial.config.distill.chain_text()
-    if "nfe" in measured:
-        values["nfe"] = measured["nfe"]
-    values["training_nfe"] = round(cost.with_parents(trial.chain[-1]))
-    values |= {k: v for k, v in trial.overrides.items() if k not in HEADLINE.values()}
-    return values | {"model": trial.config.sampling.model, "steps": trial.config.sampling.steps}

@@ -21,7 +21,7 @@ from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
-from orchestrator.tracking.tracker import comparability_tags
+from orchestrator.tracking.entities import comparability_tags
 from orchestrator.work.preflight import weights_needed
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
