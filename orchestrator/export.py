@@ -51,14 +51,10 @@ TRACED = 2  # batch size of the example inputs with which a model is traced
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.export", description=lines[0].split(": ")[1]
-    )
+    p = command_line.make_parser("export", lines[0].split(": ")[1])
     network_arguments.add_arguments(p)
     p.add_argument("--format", choices=FORMATS, required=True, help="the kind of file")
-    p.add_argument(
-        "--out", type=lambda text: Path(argument_types.path(text)), required=True, help="the file"
-    )
+    p.add_argument("--out", type=argument_types.file, required=True, help="the file")
     return p
 
 

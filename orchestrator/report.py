@@ -15,16 +15,21 @@ from orchestrator.sweeps.status import Status
 from orchestrator.tracking.publisher import Publisher
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
     what = "Write the table, figures and report of a sweep again, from the results in the store."
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=EXPECTED_SWEEP)
-    command_line.add_storage(parser, "the store of names: a folder or s3://bucket/prefix")
-    parser.add_argument(
+    p = command_line.make_parser("report", what)
+    p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, help=EXPECTED_SWEEP)
+    command_line.add_storage(p, "the store of names: a folder or s3://bucket/prefix")
+    p.add_argument(
         "--publish", action="store_true", help="also log to MLflow what is missing there"
     )
-    args = parser.parse_args(argv)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
     return command_line.guarded(
         lambda: _write(sweep_folder(args.sweep, command_line.storage(args)), args.publish)
     )

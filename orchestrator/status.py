@@ -27,9 +27,9 @@ WATCH_SECONDS = 2.0
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.status",
-        description="Show the progress of sweeps, running or not; runs are not disturbed.",
+    p = command_line.make_parser(
+        "status",
+        "Show the progress of sweeps, running or not; runs are not disturbed.",
     )
     what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
