@@ -55,4 +55,6 @@ def test_its_version_is_that_of_the_package(capsys):
 def test_another_word_is_refused_with_the_nearest_command(capsys):
     assert kacflow.main(["swep", "x.yaml"]) == 2
     said = capsys.readouterr().err
-    assert 'got "swep", expected one of completion, data' in said and 'did you mean "sweep"?' in said
+    assert (
+        'got "swep", expected one of completion, data' in said and 'did you mean "sweep"?' in said
+    )
