@@ -31,7 +31,8 @@ PIXELS_PER_BATCH = (
 class Samples:
     """`images` (N, C, H, W) float in about [-1, 1]; `nfe` network evaluations per image, counted at
     the network; `kinetic_path_energy` (N,), see `diagnostics.KineticEnergy`, and `trajectory`, what
-    else it saw of each image's way (None for no images). Unpacks as `images, nfe = sample(...)`."""
+    else it saw of each image's way (None for no images, and where nothing watched). Unpacks as `images,
+    nfe = sample(...)`."""
 
     images: Tensor
     nfe: int
@@ -107,9 +108,10 @@ def sample_in_batches(
         ]  # fmt: skip
     if not batches:
         return Samples(torch.zeros(tuple(shape)), 0, torch.zeros(0))
+    watched = [b.trajectory for b in batches if b.trajectory]
     return Samples(torch.cat([b.images for b in batches]), batches[0].nfe,
                    torch.cat([b.kinetic_path_energy for b in batches]),
-                   TrajectorySummary.join([b.trajectory for b in batches if b.trajectory]))  # fmt: skip
+                   TrajectorySummary.join(watched) if watched else None)  # fmt: skip
 
 
 @contextmanager

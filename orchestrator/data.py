@@ -26,11 +26,9 @@ LISTED = 20  # how many classes, formats or sizes a line lists
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.data", description=lines[0].split(": ")[1]
-    )
+    p = command_line.make_parser("data", lines[0].split(": ")[1])
     what = "an experiment, such as experiments/nfe_sweep.yaml"
-    p.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
+    p.add_argument("file", metavar="FILE", type=argument_types.experiment, help=what)
     p.add_argument(
         "--set",
         metavar="KEY=VALUE",

@@ -15,15 +15,15 @@ from orchestrator.sweeps import opening
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.doctor",
-        description="Check a Ray cluster: shared storage, host names, versions, devices, data, disks, clocks, the "
+    p = command_line.make_parser(
+        "doctor",
+        "Check a Ray cluster: shared storage, host names, versions, devices, data, disks, clocks, the "
         "tracking server, and machines that have not joined. Without --address: check this machine, and the limits of "
         "a process on it: CPUs, memory, threads, open files, room for Ray.",
-        epilog="Exit status: 0 all is well; 2 there are faults, each with its remedy.",
+        "Exit status: 0 all is well; 2 there are faults, each with its remedy.",
     )
     what = "an experiment (default: one with default settings)"
-    p.add_argument("file", metavar="FILE", type=argument_types.path, nargs="?", help=what)
+    p.add_argument("file", metavar="FILE", type=argument_types.experiment, nargs="?", help=what)
     p.add_argument(
         "--set",
         metavar="KEY=VALUE",

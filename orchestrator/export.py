@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.console import argument_types, command_line, network_arguments, output_file
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host import machine
-from orchestrator.networks import locate, sampling_choice
+from orchestrator.networks import exported, locate, sampling_choice
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
 
@@ -28,12 +28,7 @@ if TYPE_CHECKING:  # importing torch takes time, and a refusal does not need it
 FORMATS = ("onnx", "torchscript", "safetensors")
 # what a file's ending means to people and programs; other endings mean nothing
 ENDINGS = {
-    ".onnx": "onnx",
-    ".pt": "torchscript",
-    ".pth": "torchscript",
-    ".ts": "torchscript",
-    ".torchscript": "torchscript",
-    ".safetensors": "safetensors",
+    **exported.ENDINGS,
     ".png": "a picture",
     ".gif": "a picture",
     ".npz": "arrays",
@@ -51,14 +46,10 @@ TRACED = 2  # batch size of the example inputs with which a model is traced
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.export", description=lines[0].split(": ")[1]
-    )
+    p = command_line.make_parser("export", lines[0].split(": ")[1])
     network_arguments.add_arguments(p)
     p.add_argument("--format", choices=FORMATS, required=True, help="the kind of file")
-    p.add_argument(
-        "--out", type=lambda text: Path(argument_types.path(text)), required=True, help="the file"
-    )
+    p.add_argument("--out", type=argument_types.file, required=True, help="the file")
     return p
 
 

@@ -2,15 +2,13 @@
 
 Without a command it lists them. No command is imported but the one that runs."""
 
-import ast
-import pkgutil
 import runpy
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
-import orchestrator
+from orchestrator.console.commands import commands
 from orchestrator.fields.faults import describe, nearest
+from orchestrator.host import invocation
 
 USAGE = "usage: kacflow COMMAND ..., or kacflow --version; kacflow COMMAND --help says more"
 
@@ -32,26 +30,13 @@ def main(argv: list[str] | None = None) -> int:
         expected = ", ".join(known)
         print(f"error: got {describe(name)}, expected one of {expected}{hint}", file=sys.stderr)
         return 2
-    sys.argv = [f"kacflow {name}", *others]
+    sys.argv = [invocation.one_name(name), *others]
     try:
-        runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
+        # alter_sys would put the module's file in the place of the name in sys.argv
+        runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=False)
     except SystemExit as e:
         return int(e.code or 0)
     return 0
-
-
-def commands() -> dict[str, str]:
-    """What each command does, by its name: from the docstrings, without importing anything."""
-    own = Path(__file__).stem
-    names = [m.name for m in pkgutil.iter_modules(orchestrator.__path__) if not m.ispkg]
-    folder = Path(__file__).parent
-    found = {}
-    for name in names:
-        if name != own:
-            text = ast.get_docstring(ast.parse((folder / f"{name}.py").read_bytes())) or ""
-            _, _, what = " ".join(text.split("\n\n")[0].split()).partition("`: ")
-            found[name] = what[:1].upper() + what[1:]
-    return found
 
 
 if __name__ == "__main__":

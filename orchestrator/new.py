@@ -19,13 +19,17 @@ SCHEMA = "kacflow.schema.json"  # beside the written file
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.new",
-        description="Write one of the shipped experiments, to be changed and run, and beside it the JSON Schema by "
+    p = command_line.make_parser(
+        "new",
+        "Write one of the shipped experiments, to be changed and run, and beside it the JSON Schema by "
         "which editors complete and check its keys. Without a name: list the experiments.",
     )
     p.add_argument(
-        "name", metavar="NAME", nargs="?", help="a shipped experiment, such as nfe_sweep"
+        "name",
+        metavar="NAME",
+        type=argument_types.shipped,
+        nargs="?",
+        help="a shipped experiment, such as nfe_sweep",
     )
     what = "the file to write (default: NAME.yaml in this folder)"
     p.add_argument("--out", metavar="FILE", type=argument_types.path, help=what)
@@ -45,7 +49,7 @@ def _write(name: str | None, out: str | None) -> int:
     if name is None:
         command_line.make_console().print(_listed())
         return 0
-    source = shipped.file_of(name.removesuffix(".yaml"))
+    source = shipped.file_of(name)
     if source is None:
         what = f"got {describe(name)}, expected one of {shipped.choices(name)}"
         raise ConfigError([Fault("NAME", "", what)])

@@ -26,9 +26,7 @@ NEEDED = ("fastapi", "grpc", "grpc_reflection", "starlette", "uvicorn", "watchfi
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.playground", description=lines[0].split(": ")[1]
-    )
+    p = command_line.make_parser("playground", lines[0].split(": ")[1])
     network_arguments.add_arguments(p)
     p.add_argument("--port", type=int, default=PORT, help=f"of the page on {HOST} (default {PORT})")
     return p

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.console import command_line
+from orchestrator.console import argument_types, command_line
 from orchestrator.fields import plugins
 from orchestrator.fields.faults import ConfigError
 from orchestrator.fields.kind import FAMILIES, Family, Kind, meaning
@@ -97,12 +97,12 @@ def _values(field: FieldInfo) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.reference",
-        description="Print the reference of the experiment file as Markdown.",
+    p = command_line.make_parser(
+        "reference",
+        "Print the reference of the experiment file as Markdown.",
     )
     what = "a plugin whose kinds are part of it: a module or a .py file"
-    p.add_argument("plugins", metavar="PLUGIN", nargs="*", help=what)
+    p.add_argument("plugins", metavar="PLUGIN", type=argument_types.plugin, nargs="*", help=what)
     return p
 
 

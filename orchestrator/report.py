@@ -22,29 +22,35 @@ from orchestrator.tracking.publisher import Publisher
 COMPARISON = "comparison.html"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
     what = "Write the table, figures and report of a sweep again, from the results in the store; with several sweeps "
     what += "write one page that compares them."
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description=what)
-    parser.add_argument(
+    p = command_line.make_parser("report", what)
+    p.add_argument(
         "sweeps", metavar="SWEEP", nargs="+", type=argument_types.path, help=EXPECTED_SWEEP
     )
-    command_line.add_storage(parser, "the store of names: a folder or s3://bucket/prefix")
-    parser.add_argument(
+    command_line.add_storage(p, "the store of names: a folder or s3://bucket/prefix")
+    p.add_argument(
         "--publish", action="store_true", help="also log to MLflow what is missing there"
     )
-    parser.add_argument(
+    p.add_argument(
         "--out",
         metavar="FILE",
         type=argument_types.path,
         help=f"the page of several sweeps (default: {COMPARISON})",
     )
-    args = parser.parse_args(argv)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    p = parser()
+    args = p.parse_args(argv)
     if len(args.sweeps) == 1 and args.out is not None:
-        parser.error("--out is for several sweeps: the report of one lies in its folder")
+        p.error("--out is for several sweeps: the report of one lies in its folder")
     if len(args.sweeps) > 1 and args.publish:
-        parser.error("--publish is for one sweep: run it for each")
+        p.error("--publish is for one sweep: run it for each")
 
     def run() -> int:
         storage = command_line.storage(args)

@@ -27,9 +27,7 @@ ENDINGS = (".png", ".npz", ".gif")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     lines = (__doc__ or "").splitlines()
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.sample", description=lines[0].split(": ")[1]
-    )
+    p = command_line.make_parser("sample", lines[0].split(": ")[1])
     network_arguments.add_arguments(p)
     p.add_argument("--count", type=int, default=64, help="how many images (default 64)")
     p.add_argument(

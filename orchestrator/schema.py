@@ -13,13 +13,13 @@ from orchestrator.settings import json_schema, loading
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.schema",
-        description="Print the JSON Schema of an experiment file, by which editors complete and check its keys. "
+    p = command_line.make_parser(
+        "schema",
+        "Print the JSON Schema of an experiment file, by which editors complete and check its keys. "
         "`kacflow new` writes it beside an experiment.",
     )
     what = "an experiment, whose plugins add their kinds to the schema"
-    p.add_argument("file", metavar="FILE", type=argument_types.path, nargs="?", help=what)
+    p.add_argument("file", metavar="FILE", type=argument_types.experiment, nargs="?", help=what)
     return p
 
 

@@ -23,9 +23,9 @@ from orchestrator.sweeps.inventory import (
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.stages",
-        description="List the finished stages of a store, or free (gc) those that no kept sweep needs.",
+    p = command_line.make_parser(
+        "stages",
+        "List the finished stages of a store, or free (gc) those that no kept sweep needs.",
     )
     command_line.add_storage(p, "the store: a folder or s3://bucket/prefix")
     commands = p.add_subparsers(dest="command", metavar="{list,gc}")

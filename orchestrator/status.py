@@ -14,22 +14,22 @@ from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
-from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.state import state_of
+from orchestrator.sweeps.status import State, Status
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.sweeps.records import Records
 
-RUNNING = "running"
 WATCH_SECONDS = 2.0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.status",
-        description="Show the progress of sweeps, running or not; runs are not disturbed.",
+    p = command_line.make_parser(
+        "status",
+        "Show the progress of sweeps, running or not; runs are not disturbed.",
     )
     what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
@@ -72,11 +72,12 @@ def _show(args: argparse.Namespace) -> int:
         return 0
     followed = Followed(sweep_folder(args.sweep, storage))
     if args.json:
-        json_output.print_json(json_output.of_records(followed.records, _state(followed.records)))
+        state = followed.state()
+        json_output.print_json(json_output.of_records(followed.records, state))
         integrity.check(followed.records.store, followed.records.plan.stages())
         return 0
+    state = followed.state()
     view = View(followed.records, console, ours=False)
-    state = _state(followed.records)
     if not args.watch:
         console.print(view.table(state))
         for line in notices.lines(notices.of_plan(view.records.plan, view.records.store.root)):
@@ -84,23 +85,30 @@ def _show(args: argparse.Namespace) -> int:
         integrity.check(followed.records.store, followed.records.plan.stages())
         return 0
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
-        while state == RUNNING:
+        while state == State.RUNNING:
             time.sleep(WATCH_SECONDS)
-            view.records = followed.refresh()
-            state = _state(view.records)
+            state = followed.state()
+            view.records = followed.records
             live.update(view.table(state))
     integrity.check(followed.records.store, followed.records.plan.stages())
     return 0
 
 
 class Followed:
-    """The `records` of a sweep that another process may be running. `refresh` reads how its trials
-    ended; it reads the plan again only if that was rewritten, and finished results never."""
+    """The `records` of a sweep that another process may be running. `refresh`, and with it `state`,
+    reads how its trials ended; it reads the plan again only if that was rewritten, and finished results never."""
 
     def __init__(self, folder: Place) -> None:
         self.folder = folder
         self._read_times, self._settled = self._times(), False
         self.records = opening.records_of(folder)
+
+    def state(self) -> State:
+        """The present state, and the records of that moment or later."""
+        from orchestrator.sweeps.inventory import running
+
+        running_sweeps = running(self.records.store.root, self.records.plan.name)
+        return state_of(self.refresh(), running_sweeps)
 
     def refresh(self) -> "Records":
         """The present records."""
@@ -117,17 +125,6 @@ class Followed:
 
     def _times(self) -> list[float]:
         return [(self.folder / name).modified() for name in (layout.PLAN, layout.CONFIG)]
-
-
-def _state(records: "Records", running_sweeps: set[str] | None = None) -> str:
-    """Whether a sweep is running, has ended, or was left unfinished."""
-    from orchestrator.sweeps.inventory import running
-
-    if running_sweeps is None:
-        running_sweeps = running(records.store.root)
-    if f"{records.plan.experiment.name}/{records.plan.id}" in running_sweeps:
-        return RUNNING
-    return "not running" if records.unfinished() or records.interrupted() else "ended"
 
 
 def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -150,7 +147,7 @@ def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
         statuses = [ending.status for ending in records.endings]
         yield {
             **named,
-            "state": _state(records, running_sweeps),
+            "state": state_of(records, running_sweeps),
             "trials": len(statuses),
             "done": statuses.count(Status.DONE),
             "failed": statuses.count(Status.FAILED),

@@ -26,9 +26,9 @@ COMMAND = 200  # the maximum length of another process's command in a message, i
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="python -m orchestrator.ui",
-        description=f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
+    p = command_line.make_parser(
+        "ui",
+        f"Open the MLflow UI on a store's own database, on http://{HOST}:{PORT}; Ctrl-C ends it. "
         "It upgrades tables of an older MLflow, and corrects the paths of artifacts in a store that was moved.",
     )
     command_line.add_storage(p, "the store: a folder")

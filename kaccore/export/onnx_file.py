@@ -1,6 +1,6 @@
 """A sampler as an ONNX file. Needs onnx and onnxscript, and onnxruntime to run it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,21 @@ def to_onnx(sampler: Sampler, examples: Sequence[Tensor], metadata: str) -> byte
 
 def run_onnx(file: Path, inputs: Sequence[Tensor]) -> Tensor:
     """The images that an ONNX file computes from `inputs`. Needs onnxruntime."""
+    return open_onnx(file)[0](inputs)
+
+
+def open_onnx(file: Path) -> tuple[Callable[[Sequence[Tensor]], Tensor], str]:
+    """The sampler in an ONNX file as a function of its inputs, and the metadata. Needs onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    arrays = [value.numpy() for value in inputs]
-    feed = dict(zip(("noise", "labels"), arrays, strict=False))
-    return torch.from_numpy(session.run(["images"], feed)[0])
+
+    def run(inputs: Sequence[Tensor]) -> Tensor:
+        arrays = [value.numpy() for value in inputs]
+        feed = dict(zip(("noise", "labels"), arrays, strict=False))
+        return torch.from_numpy(session.run(["images"], feed)[0])
+
+    return run, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
 
 
 class Placeholder(nn.Module):

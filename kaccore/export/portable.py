@@ -143,8 +143,8 @@ def from_safetensors(
             f"; it was made with the plugin {text}" for text in about.get("plugins", [])
         )
         raise ValueError(
-            f"{file}: its network {name} is not one of {', '.join(NETWORKS)}: give its class as "
-            f"networks={{{name!r}: ...}}{needs}"
+            f"{file}: its network {name} is not one of {', '.join(NETWORKS)}: give its class to "
+            f"from_safetensors as networks={{{name!r}: ...}}{needs}"
         )
     network = known[name](**about["network"]["arguments"])
     curve = {name: weights.pop(name) for name in [*weights] if name.startswith(TONE)}

@@ -1,7 +1,10 @@
-"""Types of command-line arguments for argparse, with this project's error messages."""
+"""Types of command-line arguments for argparse, with this project's error messages.
+
+By an argument's type a shell knows what completes it: see the command `completion`."""
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from orchestrator.fields.addresses import as_path
 from orchestrator.settings.tracking_address import as_uri
@@ -11,6 +14,31 @@ def path(text: str) -> str:
     """A path or s3:// address, with ~ and environment variables expanded: a shell expands ~ only at
     the beginning of a word, not in --out=~/x.png."""
     return _expanded(text, as_path)
+
+
+def file(text: str) -> Path:
+    """The path of a file."""
+    return Path(path(text))
+
+
+def folder(text: str) -> str:
+    """A folder or s3:// address."""
+    return path(text)
+
+
+def experiment(text: str) -> str:
+    """The path of an experiment's YAML."""
+    return path(text)
+
+
+def plugin(text: str) -> str:
+    """A module's name or the path of a .py file, as it is."""
+    return text
+
+
+def shipped(text: str) -> str:
+    """The name of a shipped experiment, also with the ending of its file."""
+    return text.removesuffix(".yaml")
 
 
 def uri(text: str) -> str:

@@ -86,9 +86,16 @@ def exit_process(status: int) -> NoReturn:
     raise SystemExit(status)
 
 
+def make_parser(command: str, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `command`, without arguments yet; usage lines name it as the user has called it."""
+    return argparse.ArgumentParser(
+        prog=invocation.program(command), description=about, epilog=epilog
+    )
+
+
 def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     """`--storage`, of commands that read a store."""
-    parser.add_argument("--storage", type=argument_types.path, help=f"{what} (default {STORAGE})")
+    parser.add_argument("--storage", type=argument_types.folder, help=f"{what} (default {STORAGE})")
 
 
 def storage(args: argparse.Namespace) -> Place:
@@ -126,14 +133,14 @@ def make_console() -> "Console":
 
 def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     """The parser of sweep, train, distill and evaluate."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m orchestrator.{command}",
-        description=about,
-        epilog="Exit status: 0 all done; 1 some trial failed; 2 bad input, nothing started; 130 interrupted. "
+    parser = make_parser(
+        command,
+        about,
+        "Exit status: 0 all done; 1 some trial failed; 2 bad input, nothing started; 130 interrupted. "
         "Running the same command again resumes: finished stages are found, unfinished ones continue.",
     )
     what = "an experiment, such as experiments/nfe_sweep.yaml"
-    parser.add_argument("file", metavar="FILE", type=argument_types.path, help=what)
+    parser.add_argument("file", metavar="FILE", type=argument_types.experiment, help=what)
     add_set(parser, "override one setting")
     parser.add_argument(
         "--only",
@@ -153,9 +160,10 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> int:
-    """Parse `argv` and run the plan of its file up to `goal`."""
-    parser = run_parser(command, what)
+def run_command(
+    command: str, parser: argparse.ArgumentParser, goal: str, argv: list[str] | None
+) -> int:
+    """Parse `argv` and run the plan of its file up to `goal`. `parser`: see `run_parser`."""
     args = parser.parse_args(argv)
     if args.json and not args.dry_run:
         parser.error("--json prints a dry run: give --dry-run too; of a run see status --json")

@@ -31,7 +31,7 @@ def of_plan(
     """What would run: the trials of `part` of the plan, their stages, and the estimate."""
     damaged = {stage.key: what for stage, what in integrity.find_damaged(store, part.stages())}
     return {
-        "sweep": f"{plan.experiment.name}/{plan.id}",
+        "sweep": plan.name,
         "trials": [_trial(trial) for trial in part.trials],
         "stages": [stage_row(stage, plan.names, store, damaged) for stage in part.stages()],
         "left_out": list(skipped_lines(plan)),
@@ -63,7 +63,7 @@ def of_records(records: "Records", state: str) -> dict[str, Any]:
             {**stage_row(stage, plan.names, store, records.damaged), "progress": progress}
         )
     return {
-        "sweep": f"{plan.experiment.name}/{plan.id}",
+        "sweep": plan.name,
         "folder": str(records.folder),
         "state": state,
         "trials": trials,

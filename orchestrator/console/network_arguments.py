@@ -11,7 +11,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("source", metavar="RUN", type=argument_types.path, help=EXPECTED_RUN)
     command_line.add_set(p, "override one setting of a FILE, as when it was trained")
     storage = "the store of names (default runs); for a FILE: instead of its own storage"
-    p.add_argument("--storage", type=argument_types.path, help=storage)
+    p.add_argument("--storage", type=argument_types.folder, help=storage)
     tracking = "the MLflow store to search (default: mlflow.db in --storage)"
     p.add_argument("--tracking-uri", type=argument_types.uri, help=tracking)
     steps = "steps from noise to image; without --model it selects the student with as many, or else the teacher"

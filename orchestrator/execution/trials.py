@@ -27,7 +27,7 @@ def run_trials(records: Records, address: str | None, publish_soon: Callable[[],
     experiment, budget = records.plan.experiment, Budget(records)
     run = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
     with (
-        RunFolder(run.folder, f"{experiment.name}/{records.plan.id}"),
+        RunFolder(run.folder, records.plan.name),
         _removed_afterwards(run.ray_folder),
     ):
         connection.connect(address)

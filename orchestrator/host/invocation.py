@@ -14,6 +14,17 @@ COMMANDS = {
 }  # by a plan's goal
 
 
+def program(command: str) -> str:
+    """The words with which the user named `command`, for its usage line."""
+    by_one_name = one_name(command)
+    return by_one_name if sys.argv[:1] == [by_one_name] else f"python -m orchestrator.{command}"
+
+
+def one_name(command: str) -> str:
+    """`command` as the program `kacflow` has it."""
+    return f"kacflow {command}"
+
+
 def typed(command: str, argv: Sequence[str] | None) -> str:
     """The command line that started this process, quoted for a shell; if the command was called as
     a function with `argv`, an equivalent command line."""

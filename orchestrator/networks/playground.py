@@ -130,7 +130,7 @@ class Playground:
         if not isinstance(labels, str):
             return labels
         try:
-            return sampling_choice.class_number(self.run, labels)
+            return sampling_choice.class_number(self.run.trial.facts.data, labels)
         except ConfigError as e:
             raise RequestError(f"labels: {e.faults[0].message}") from None
 

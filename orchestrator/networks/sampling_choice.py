@@ -13,6 +13,7 @@ from orchestrator.fields.faults import ConfigError, Fault, nearest
 from orchestrator.fields.plugins import KEY
 from orchestrator.host.printed import command
 from orchestrator.networks.locate import TrainedRun
+from orchestrator.plan.data import DatasetInfo
 from orchestrator.plan.stage import Stage
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
@@ -51,12 +52,12 @@ def class_numbers(run: TrainedRun, text: str) -> list[int]:
     """The numbers of the classes that `text` lists, by names or numbers, separated by commas (a name
     with a comma in double quotes). A name has priority over a number. Raises ConfigError."""
     words = next(csv.reader([text], skipinitialspace=True), []) or [""]
-    return [class_number(run, word.strip()) for word in words]
+    return [class_number(run.trial.facts.data, word.strip()) for word in words]
 
 
-def class_number(run: TrainedRun, word: str) -> int:
-    """The number of the class with the name `word`, or with that number; raises ConfigError."""
-    info = run.trial.facts.data
+def class_number(info: DatasetInfo, word: str) -> int:
+    """The number of the class of `info` with the name `word`, or with that number; raises
+    ConfigError."""
     if word in info.class_names:
         return info.class_names.index(word)
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.networks import sampling_choice
 from orchestrator.networks.locate import TrainedRun
+from orchestrator.plan.data import DatasetInfo
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 
@@ -35,6 +36,11 @@ class TrainedSampler:
         decay = self.config.sampling.ema
         trained = building.trained(self.run.store, self.stage, self.data, decay)
         return trained.to(device())
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The data set on which it was trained, without its images."""
+        return self.run.trial.facts.data
 
     def with_labels(self, labels: list[int]) -> "TrainedSampler":
         """The same network and data, sampled with these classes."""

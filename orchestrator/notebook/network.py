@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
+from orchestrator.networks.exported import ExportedSampler, is_exported
 from orchestrator.networks.locate import TrainedRun, locate
 from orchestrator.networks.trained_sampler import TrainedSampler
 from orchestrator.notebook.plain import plain
@@ -97,18 +98,22 @@ class Images:
 class Network:
     """A trained network with its settings of sampling: `network(labels=["3"], count=16)`."""
 
-    def __init__(self, run: TrainedRun, config: Experiment) -> None:
-        self._run = run
-        self._sampler = TrainedSampler(run, config)
+    def __init__(self, sampler: TrainedSampler | ExportedSampler) -> None:
+        self._sampler = sampler
 
     @property
     def config(self) -> Experiment:
-        """The settings with which it was trained and is sampled."""
+        """The settings with which it was trained and is sampled. Raises ValueError for an exported
+        file, which does not have them."""
+        if isinstance(self._sampler, ExportedSampler):
+            what = "an exported file has no experiment: load the run that it was exported from"
+            raise ConfigError([Fault(self._sampler.file, "", what)])
         return self._sampler.config
 
     @property
     def module(self) -> Any:
-        """The PyTorch module: (x, t, labels) -> velocity."""
+        """The PyTorch module: (x, t, labels) -> velocity. Raises ValueError for an ONNX or
+        TorchScript file, which has none."""
         return self._sampler.network
 
     @property
@@ -124,8 +129,8 @@ class Network:
         labels: Sequence[str | int] | str | int | None = None,
     ) -> Images:
         """`count` images of `seed`, of which image k is always the same. `labels`: classes, by names
-        or numbers, in turn; None: as often as in the data. Raises ValueError for a class that does
-        not exist, and for a network without classes."""
+        or numbers, in turn; None: as often as in the data, of an exported file each equally often.
+        Raises ValueError for a class that does not exist, and for a network without classes."""
         count, seed = plain(count), plain(seed)
         if not _whole(count) or count < 1:
             expected = "expected a whole number, at least 1"
@@ -157,12 +162,14 @@ class Network:
         if not words:
             raise ConfigError([Fault("labels", "", "got an empty list, expected classes")])
         try:
-            return [sampling_choice.class_number(self._run, str(word)) for word in words]
+            return [sampling_choice.class_number(self._sampler.info, str(word)) for word in words]
         except ConfigError as error:
             faults = [replace(fault, source="labels") for fault in error.faults]
             raise ConfigError(faults) from None
 
     def __repr__(self) -> str:
+        if isinstance(self._sampler, ExportedSampler):
+            return f"{self._sampler.text(self._sampler.about['nfe'])}\n{self._sampler.origin()}"
         own = self.config.sampling
         network = own.model if own.model == "student" else f"teacher by {own.solver}"
         return f"{self.config.name}: {network}, {count_text(own.steps)}\n{self._sampler.origin()}"
@@ -181,16 +188,28 @@ def load(
     """A trained network: `load("nfe-sweep", steps=1)(labels=["3"], count=16)`.
 
     `source`: a sweep by its name (or name/id, or name:TRIAL), a folder of a sweep or stage, an
-    experiment's file, an MLflow run id, or a registered model, models:/NAME/VERSION; names are looked
-    up in `storage` (default: runs), MLflow's in `tracking_uri`. `steps`: selects the student with as
-    many, or else the teacher; `model`: teacher or student; `solver` and `guidance`: the teacher's.
-    Raises ValueError if there is no such network, or it is not trained yet."""
+    experiment's file, an MLflow run id, or a registered model, models:/NAME/VERSION or
+    models:/NAME@ALIAS; names are looked up in `storage` (default: runs), MLflow's in `tracking_uri`.
+    `steps`: selects the student with as many, or else the teacher; `model`: teacher or student;
+    `solver` and `guidance`: the teacher's.
+
+    Also a file that `kacflow export` wrote (ONNX, TorchScript or safetensors), which needs neither
+    store nor data. Its steps, solver and guidance are those with which it was exported.
+
+    Raises ValueError if there is no such network, it is not trained yet, or a file cannot do what is
+    asked."""
     place = None if storage is None else opening.parse_place(os.fspath(storage), "storage")
     if not isinstance(source, str | os.PathLike):
         expected = "expected a name, a folder or a model; a run has best() and trial()"
         raise ConfigError([Fault("source", "", f"got a {type(source).__name__}, {expected}")])
-    run = locate(os.fspath(source), place, tracking_uri)
     given = {"steps": steps, "model": model, "solver": solver, "guidance": guidance}
+    file = os.path.expanduser(os.fspath(source))
+    if is_exported(file):
+        if place is not None or tracking_uri is not None:
+            what = "an exported file needs no store: leave storage and tracking_uri out"
+            raise ConfigError([Fault(file, "", what)])
+        return Network(ExportedSampler(file, given))
+    run = locate(os.fspath(source), place, tracking_uri)
     return load_run(run, given)
 
 
@@ -201,4 +220,4 @@ def _whole(value: Any) -> bool:
 def load_run(run: TrainedRun, given: dict[str, Any] | None = None) -> Network:
     """The network of a run that was found; `given`: settings of its sampling, None: those of the
     run."""
-    return Network(run, sampling_choice.with_sampling(run, given or {}))
+    return Network(TrainedSampler(run, sampling_choice.with_sampling(run, given or {})))

@@ -12,13 +12,12 @@ from orchestrator.settings.differences import differing
 from orchestrator.store import layout
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
-from orchestrator.sweeps.status import Status
+from orchestrator.sweeps.state import state_of
+from orchestrator.sweeps.status import State
 from orchestrator.sweeps.verdict import Verdict, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STATUSES = {0: "done", 1: "failed", 130: "interrupted"}
 
 
 class Text(str):
@@ -31,17 +30,16 @@ class Text(str):
 class Run:
     """A run of an experiment, as its folder has it: `open` reads it, `sweep` returns it."""
 
-    def __init__(self, records: Records, status: int | None = None) -> None:
-        """`records`: those of the folder. `status`: the exit status of the run; None: it was read
-        from its folder."""
+    def __init__(self, records: Records, state: State | None = None) -> None:
+        """`records`: those of the folder. `state`: that of the run; None: it is looked up when it is
+        asked for."""
         self._records = records
-        self._status = status
+        self._state = state
 
     @property
     def name(self) -> str:
         """The name of the sweep, under which commands find it: name/id."""
-        plan = self._records.plan
-        return f"{plan.experiment.name}/{plan.id}"
+        return self._records.plan.name
 
     @property
     def folder(self) -> str:
@@ -50,14 +48,14 @@ class Run:
 
     @property
     def status(self) -> str:
-        """done, failed (a trial has an error), or interrupted."""
-        if self._status is not None:
-            return STATUSES[self._status]
-        endings = self._records.endings
-        if all(ending.status.well for ending in endings):
-            return "done"
-        over = (Status.DONE, Status.STOPPED, Status.FAILED)
-        return "failed" if all(e.status in over for e in endings) else "interrupted"
+        """running, done, failed (a trial has an error), or interrupted, as the command `status` says
+        it; when it is first asked for. `open` it again for the present state of one that runs."""
+        if self._state is None:
+            self._state = state_of(self._records)
+            if self._state == State.INTERRUPTED:  # or it has ended since it was opened
+                self._records = opening.records_of(self._records.folder, self._records)
+                self._state = state_of(self._records, running_sweeps=())
+        return str(self._state)
 
     @property
     def config(self) -> Text:

@@ -17,6 +17,7 @@ from orchestrator.notebook.opened import Run
 from orchestrator.notebook.plain import plain
 from orchestrator.settings import base_file, loading, shipped
 from orchestrator.settings.experiment import Experiment
+from orchestrator.sweeps.state import state_of
 
 Source = str | os.PathLike[str] | Experiment
 
@@ -86,8 +87,8 @@ def _run(
         request = Request(
             loading.load(file, texts), file, goal, texts, address=address, resume_command=resume
         )
-    status, records = start(request, make_console)
-    return Run(records, status)
+    _, records = start(request, make_console)
+    return Run(records, state_of(records, running_sweeps=()))
 
 
 def _file_of(source: str | os.PathLike[str]) -> Path:

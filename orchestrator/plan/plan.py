@@ -169,6 +169,11 @@ class Plan:
                 content[2].append(base.second)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
+    @property
+    def name(self) -> str:
+        """The name by which commands find it and MLflow shows it: name/id."""
+        return f"{self.experiment.name}/{self.id}"
+
     def drawn(self, known: Sequence[Known]) -> "Plan | None":
         """The plan with one more point, chosen with the results in `known`; None if there is no new
         point."""

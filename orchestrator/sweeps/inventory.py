@@ -84,10 +84,12 @@ def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
     return names
 
 
-def running(root: Place) -> set[str]:
-    """The sweeps (name/id) that are running: those with a new heartbeat. Waits some seconds for it
-    where a run has not released its lease."""
+def running(root: Place, only: str | None = None) -> set[str]:
+    """The sweeps (name/id) that are running, or of them the one of the name `only`: those with a new
+    heartbeat. Waits some seconds for it where a run has not released its lease."""
     folders = [folder for folder in (root / layout.RAY).find("*") if folder.is_dir()]
+    if only is not None:
+        folders = [folder for folder in folders if only in _sweep_of(folder)]
     first = {folder: _heartbeat(folder) for folder in folders}
     undecided = {folder for folder, heartbeat in first.items() if heartbeat}
     sweeps: set[str] = set()

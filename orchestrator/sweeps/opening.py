@@ -98,7 +98,7 @@ def facts_reader(source: str, dry: bool = False) -> "FactsOf":
 def _points_of_earlier_runs(plan: "Plan") -> list[dict[str, Any]]:
     """The points that earlier runs of the same sweep have added to its plan."""
     experiment = plan.experiment
-    folder = place_of(experiment.storage) / layout.SWEEPS / experiment.name / plan.id
+    folder = place_of(experiment.storage) / layout.SWEEPS / plan.name
     try:
         return list(json.loads((folder / layout.PLAN).read_text())["points"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -147,7 +147,7 @@ class Records:
     @property
     def folder(self) -> Place:
         """The sweep's folder."""
-        return self.store.root / layout.SWEEPS / self.plan.experiment.name / self.plan.id
+        return self.store.root / layout.SWEEPS / self.plan.name
 
     def open(self) -> None:
         """Create the folder with the plan and the configuration, and set trials that are not over

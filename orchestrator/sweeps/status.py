@@ -1,4 +1,4 @@
-"""The status of a trial, in one word."""
+"""The status of a trial, and the state of a sweep, in one word."""
 
 from enum import StrEnum
 
@@ -17,3 +17,12 @@ class Status(StrEnum):
     def well(self) -> bool:
         """Whether a sweep is a success if all its trials have such a status."""
         return self in (Status.DONE, Status.STOPPED, Status.NOT_STARTED)
+
+
+class State(StrEnum):
+    """The state of a sweep; `state.state_of` decides it."""
+
+    RUNNING = "running"  # by a process, somewhere
+    DONE = "done"
+    FAILED = "failed"  # a trial has an error
+    INTERRUPTED = "interrupted"  # or killed: the same command runs what is left

@@ -7,11 +7,11 @@ def test_a_finished_sweep_is_listed_with_its_best_trial_and_shown_by_its_name(de
     said = run(default_sweep.cwd, "status")
     assert said.returncode == 0, said.stderr
     (line,) = [line for line in said.stdout.splitlines() if default_sweep.folder.name in line]
-    assert "ended" in line and " 16 " in line and "fid" in line
+    assert " done " in line and " 16 " in line and "fid" in line
     for name in ("nfe-sweep", f"nfe-sweep/{default_sweep.folder.name}", default_sweep.folder):
         said = run_here(default_sweep.cwd, "status", name)
         assert said.returncode == 0, said.stderr
-        assert "16 of 16 trials  ended" in said.stdout and "16 of 16" in said.stdout
+        assert "16 of 16 trials  done" in said.stdout and "16 of 16" in said.stdout
         assert (
             next(line.split()[-1] for line in said.stdout.splitlines() if "student " in line)
             == "done"
@@ -22,7 +22,7 @@ def test_a_sweep_that_is_being_run_says_so(copied):
     with RunFolder(copied.storage / "ray" / "abc", f"nfe-sweep/{copied.folder.name}"):
         assert "16 of 16 trials  running" in run_here(copied.cwd, "status", "nfe-sweep").stdout
         assert " running " in run_here(copied.cwd, "status").stdout
-    assert "16 of 16 trials  ended" in run_here(copied.cwd, "status", "nfe-sweep", "--watch").stdout
+    assert "16 of 16 trials  done" in run_here(copied.cwd, "status", "nfe-sweep", "--watch").stdout
 
 
 def test_a_sweep_that_is_not_there_is_refused_with_those_that_are(default_sweep, tmp_path):

@@ -51,7 +51,7 @@ def test_status_of_a_sweep_and_of_all(tmp_path, capsys):
     storage = ["--storage", str(records.store.root)]
     assert status.main(["fabricated", "--json", *storage]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["state"] == "ended" and found["sweep"] == f"fabricated/{records.plan.id}"
+    assert found["state"] == "done" and found["sweep"] == f"fabricated/{records.plan.id}"
     assert [trial["measures"]["fid"] for trial in found["trials"]] == [
         records.measured(trial)["fid"] for trial in records.plan.trials
     ]

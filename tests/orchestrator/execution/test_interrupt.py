@@ -169,13 +169,13 @@ def test_a_sweep_that_was_interrupted_before_any_trial_began_is_not_over(records
     records.save()
     assert {e.status for e in records.endings} == {"done", Status.NOT_STARTED}
     assert status.main([str(records.folder)]) == 0
-    assert "1 of 3 trials  not running" in capsys.readouterr().out
+    assert "1 of 3 trials  interrupted" in capsys.readouterr().out
     records.update_all(
         lambda _, e: replace(e, error="sweep.max_minutes: 1 minutes are used up") if e.error else e
     )
     records.save()
     assert status.main([str(records.folder)]) == 0
-    assert "1 of 3 trials  ended" in capsys.readouterr().out  # a budget is another reason
+    assert "1 of 3 trials  done" in capsys.readouterr().out  # a budget is another reason
 
 
 def test_mlflow_is_told_of_neither_and_of_both_when_they_are_done(records, tmp_path):

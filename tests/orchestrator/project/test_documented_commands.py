@@ -71,6 +71,10 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     ),
     "kacflow new": ("tests/orchestrator/commands/test_new.py", '["new", "nfe_sweep"]'),
     "kacflow sweep": ("tests/orchestrator/commands/test_new.py", '["sweep", "nfe_sweep.yaml"'),
+    'eval "$(kacflow completion bash)"': (
+        "tests/orchestrator/commands/test_completion.py",
+        "source ./script",
+    ),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),

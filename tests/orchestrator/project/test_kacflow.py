@@ -7,6 +7,7 @@ import pytest
 from commands import REPOSITORY
 
 from orchestrator import kacflow
+from orchestrator.console import command_line
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,16 @@ def test_it_runs_a_command_as_python_does(capsys):
     assert "nowhere.yaml: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["sweep", "status"])
+def test_usage_lines_name_a_command_as_it_was_called(name, capsys):
+    assert kacflow.main([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: kacflow {name} [-h]")
+    assert kacflow.main([name, "--nothing"]) == 2
+    assert f"kacflow {name}: error: " in capsys.readouterr().err
+    sys.argv = ["elsewhere"]
+    assert command_line.make_parser(name, "").prog == f"python -m orchestrator.{name}"
+
+
 def test_its_version_is_that_of_the_package(capsys):
     assert kacflow.main(["--version"]) == 0
     assert capsys.readouterr().out == "kacflow 0.1.0\n"
@@ -44,4 +55,6 @@ def test_its_version_is_that_of_the_package(capsys):
 def test_another_word_is_refused_with_the_nearest_command(capsys):
     assert kacflow.main(["swep", "x.yaml"]) == 2
     said = capsys.readouterr().err
-    assert 'got "swep", expected one of data, distill' in said and 'did you mean "sweep"?' in said
+    assert (
+        'got "swep", expected one of completion, data' in said and 'did you mean "sweep"?' in said
+    )
