@@ -17,32 +17,20 @@ from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.leases import StopRequest
 from orchestrator.store.store import Store
-from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, fids
+from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, STD_WHILE_TRAINING, fids
 
 
 def scheduler(plan: Plan) -> Any:
-    """Ray Tune's scheduler for early stopping; None where the sweep has none.
-
-    Asynchronous successive halving (Li et al. 2018): after `grace_steps` teacher steps, and again
-    each time the number of steps has grown by `reduction_factor`, a trial continues if it is among
-    the best 1/`reduction_factor` of the trials that have reached this step."""
-    from ray.tune.schedulers import ASHAScheduler
-
+    """Ray Tune's scheduler for early stopping, see `SuccessiveHalving`; None where the sweep has
+    none."""
     sweep, every = plan.experiment.sweep, plan.experiment.evaluation.every
     if sweep is None or sweep.scheduler == "none":
         return None
     assert every is not None, "refused by a rule"
     longest = max((t.chain[0].steps for t in plan.trials), default=plan.experiment.teacher.steps)
-    return ASHAScheduler(
-        time_attr="step",
-        metric=FID_WHILE_TRAINING,
-        mode="min",
-        max_t=longest,
-        grace_period=sweep.grace_steps or every,
-        reduction_factor=sweep.reduction_factor,
-        # after the teacher's last step the trial still has students and an evaluation to complete
-        stop_last_trials=False,
-    )
+    from orchestrator.execution.successive_halving import SuccessiveHalving
+
+    return SuccessiveHalving(sweep.grace_steps or every, longest, sweep.reduction_factor)
 
 
 def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
@@ -72,7 +60,8 @@ def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
             over = not thread.is_alive()
             scores = fids(store, trial)
             for score in scores[reported:]:
-                tune.report({"step": score["step"], FID_WHILE_TRAINING: score["fid"]})
+                report = {"step": score["step"], FID_WHILE_TRAINING: score["fid"]}
+                tune.report(report | {STD_WHILE_TRAINING: score.get("std", 0.0)})
             reported = len(scores)
     except SystemExit:
         stop.request()

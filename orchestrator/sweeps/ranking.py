@@ -51,7 +51,7 @@ def best_so_far(records: Records) -> dict[str, str]:
     ranked = rankings(records)
     lines = {}
     for scale, trials in ranked.items():
-        best, value = _best_of(records, [index for index, _ in trials])
+        best, value = best_of(records, [index for index, _ in trials])
         trial = best[0]
         text = f"{metric} {value:.4g}: {trial.title}"
         if len(best) > 1:
@@ -73,10 +73,10 @@ def best_setting(records: Records, among: Container[int]) -> list[Trial]:
         [index for index, _ in trials if index in among] for trials in rankings(records).values()
     ]
     chosen = max(by_scale, key=len, default=[])
-    return _best_of(records, chosen)[0] if chosen else []
+    return best_of(records, chosen)[0] if chosen else []
 
 
-def _best_of(records: Records, indices: Sequence[int]) -> tuple[list[Trial], float]:
+def best_of(records: Records, indices: Sequence[int]) -> tuple[list[Trial], float]:
     """The trials of the setting with the best mean over its seeds, those with the best value first,
     and the mean. `indices`: measured trials of one scale, best first."""
     metric, small_is_good = metric_of(records)

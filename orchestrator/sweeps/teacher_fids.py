@@ -9,6 +9,7 @@ from orchestrator.store.layout import FIDS
 from orchestrator.store.store import Store
 
 FID_WHILE_TRAINING = "fid_while_training"
+STD_WHILE_TRAINING = "fid_while_training_std"  # of resampled images
 
 
 def fids(store: Store, trial: Trial) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.plan.plan import Trial
 from orchestrator.store import layout, network_folder
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.ranking import rankings, scale_of
+from orchestrator.sweeps.ranking import best_of, rankings, scale_of
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.verdict import verdicts
@@ -48,30 +48,47 @@ def _register(client: Any, records: Records, run: Any, trial: Trial) -> None:
         client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
-    what = f"{stage.label}, the best of sweep {records.plan.id}{within}: {trial.title}"
-    for verdict in verdicts(records):
-        for answer in verdict.answers:
-            if trial.index in answer.trials:
-                what += f"; {verdict.metric} {answer.value.text()}"
-    needed = [str(plugin) for plugin in trial.config.used_plugins()]
-    what += f"; needs the plugin {', '.join(needed)}" if needed else ""
+    description = truncated(description_of(records, trial), DESCRIPTION)
     source = f"{run.info.artifact_uri}/{place}"
     client.create_model_version(
-        name, source, run_id=run.info.run_id, tags=tags, description=truncated(what, DESCRIPTION)
+        name, source, run_id=run.info.run_id, tags=tags, description=description
     )
 
 
+def description_of(records: Records, trial: Trial) -> str:
+    """What a registered network is, its measure with the interval of its setting, what cannot be told
+    from it, and what it needs."""
+    within = f" on {scale_of(records, trial)}" if len(records.plan.data_names) > 1 else ""
+    parts = [f"{trial.chain[-1].label}, the best of sweep {records.plan.id}{within}: {trial.title}"]
+    for verdict in verdicts(records):
+        for answer in verdict.answers:
+            if trial.index not in answer.trials:
+                continue
+            parts.append(f"{verdict.metric} {answer.value.text()}")
+            if len(answer.trials) > 1:
+                own = records.measured(trial)[verdict.metric]
+                parts[-1] += f" over {len(answer.trials)} training seeds, {own:.3g} of this one"
+            if answer.ties:
+                parts.append(f"cannot be told from it: {'; '.join(answer.ties)}")
+    needed = [str(plugin) for plugin in trial.config.used_plugins()]
+    if needed:
+        parts.append(f"needs the plugin {', '.join(needed)}")
+    return "; ".join(parts)
+
+
 def best_trials(records: Records) -> list[Trial]:
-    """For each data set and feature extractor the best measured trial of a student whose network is
-    in the store or, if there are no students, of a teacher."""
+    """For each data set and feature extractor the best network of a student that is in the store or,
+    if there are no students, of a teacher: of the setting with the best mean over its training seeds,
+    so that no single lucky seed decides, the seed with the best measure."""
     best = []
     for ranking in rankings(records).values():
         measured = [records.plan.trials[index] for index, _ in ranking]
         stored = [t for t in measured if records.store.done(t.chain[-1].key)]
         intact = [t for t in stored if _has_network(records, t)]
         students = [t for t in intact if t.config.sampling.model == "student"]
-        best += (students or intact)[:1]
+        among = [trial.index for trial in students or intact]
+        if among:
+            best += best_of(records, among)[0][:1]
     return best
 
 
