@@ -20,6 +20,7 @@ from orchestrator.sweeps.verdict import to_json, verdicts
 from orchestrator.tracking.hints import (
     best_filters,
     database_location_note,
+    mean_filter,
     ui_address,
     ui_command,
 )
@@ -78,6 +79,8 @@ def print_conclusion(
             address = f"{ui_address(records)}/#/experiments/{experiment_id}"
             lines += [f"open      {v.link(address, saved=not problem)}" for v in views(records)]
         lines += [f"filter    {text}" for text in best_filters(records)]
+        if text := mean_filter(records):
+            lines.append(f"means     {text}")
     if line := database_location_note(records):
         lines.append(line)
     if problem:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COMMIT, CHANGED = "mlflow.source.git.commit", "git_dirty"  # MLflow's UI shows the first
 MADE_BY = frozenset((COMMIT, CHANGED, *(f"{name}_version" for name in ("python", *PACKAGES))))
+AGGREGATE = "aggregate"  # the tag `kind` of a run that has the means over seeds
 DIGEST = 36  # characters, MLflow's limit; the profile has the whole fingerprint
 
 

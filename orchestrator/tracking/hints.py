@@ -6,7 +6,10 @@ from orchestrator.fields.addresses import expanded_uri
 from orchestrator.fields.faults import masked
 from orchestrator.host.printed import command, python, short
 from orchestrator.store.folder import Folder
+from orchestrator.sweeps.ranking import SEED
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.entities import AGGREGATE
+from orchestrator.tracking.names import differing
 from orchestrator.tracking.uri import embedded, is_server, sqlite_file, sqlite_uri, tracking_uri
 
 HOST, PORT = "127.0.0.1", 5000  # where the MLflow UI of a database listens by default
@@ -55,6 +58,13 @@ def database_location_note(records: Records) -> str:
         unused = f"; {short(root / database.file.name)} is not used"
     publish = command("report", records.folder, "--publish")
     return f"MLflow's database is {database.file}: {why}{unused}; to rebuild it on another machine: {publish}"
+
+
+def mean_filter(records: Records) -> str:
+    """The query that lists the means over this sweep's training seeds; empty if it has one seed."""
+    if SEED not in differing(records.plan.trials):
+        return ""
+    return f"tags.kind = '{AGGREGATE}' and tags.sweep_id = '{records.plan.id}'"
 
 
 def best_filters(records: Records) -> list[str]:

@@ -10,12 +10,11 @@ from typing import Any
 from orchestrator.plan.plan import Trial
 from orchestrator.sweeps.ranking import SEED, metric_of, scale_of, setting_of
 from orchestrator.sweeps.records import Records
-from orchestrator.tracking.entities import begin_and_end_ms, comparability_tags
+from orchestrator.tracking.entities import AGGREGATE, begin_and_end_ms, comparability_tags
 from orchestrator.tracking.names import Names, differing
 from orchestrator.tracking.parameters import of_trial
 from orchestrator.tracking.runs import RUN_NAME, NewRun, truncated
 
-KIND = "aggregate"  # the tag `kind` of these runs
 SPREAD = ("fid", "fid_second", "kid", "w2", "log_likelihood")  # measures with a `..._std`
 SEEDS = "seeds"  # the metric that counts the seeds, and the tag that lists their trials
 
@@ -87,11 +86,11 @@ def _number(value: Any) -> bool:
 
 
 class MeanRuns:
-    """The runs of the means of one sweep, below `parent`, its own run."""
+    """The runs of the means of one sweep."""
 
-    def __init__(self, client: Any, records: Records, experiment: str, parent: str) -> None:
+    def __init__(self, client: Any, records: Records, experiment: str) -> None:
         self.client, self.records = client, records
-        self.experiment, self.parent = experiment, parent
+        self.experiment = experiment
         self._runs: dict[str, tuple[str, str, str]] = {}  # by setting: run id, seeds, name
 
     def found(self, run: Any) -> None:
@@ -103,7 +102,7 @@ class MeanRuns:
         else:
             self._runs[key] = (run.info.run_id, run.data.tags[SEEDS], run.info.run_name)
 
-    def publish(self, parent_tag: str, tags: dict[str, str]) -> None:
+    def publish(self, tags: dict[str, str]) -> None:
         """Log the means that MLflow does not have yet; `tags`: of every run."""
         for each in means(self.records):
             key, name = each.key, truncated(each.name, RUN_NAME)
@@ -112,7 +111,7 @@ class MeanRuns:
                 self.client.delete_run(run_id)  # a result was lost: its steps would hide the others
                 run_id = ""
             if not run_id:
-                run_id = self._new(each, {parent_tag: self.parent, **tags})
+                run_id = self._new(each, tags)
             elif seeds != each.seeds:
                 self._log(run_id, each)
             if logged_name and logged_name != name:
@@ -121,7 +120,7 @@ class MeanRuns:
 
     def _new(self, each: Mean, tags: dict[str, str]) -> str:
         trial = each.trials[0]
-        own = {"kind": KIND, "sweep_id": self.records.plan.id, "setting_key": each.key}
+        own = {"kind": AGGREGATE, "sweep_id": self.records.plan.id, "setting_key": each.key}
         tags = {**own, **tags, **comparability_tags(self.records, trial)}
         start, _ = self._times(each)
         run = NewRun(self.client, self.experiment, each.name, tags, start)

@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.fields.kind import FAMILIES
 from orchestrator.plan.plan import Plan, Trial, plain, short_key
+from orchestrator.sweeps.ranking import SEED
 
-SEED = "seed"
 STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
 # settings whose value alone says what they are
 KINDS = frozenset(

@@ -20,6 +20,7 @@ from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking import parameters, registry, uri
 from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import (
+    AGGREGATE,
     MADE_BY,
     begin_and_end_ms,
     comparability_tags,
@@ -29,7 +30,6 @@ from orchestrator.tracking.entities import (
     made_by_tags,
 )
 from orchestrator.tracking.links import NOTE, STUDENT, TEACHER, source_tags, trial_tags
-from orchestrator.tracking.means import KIND as AGGREGATE
 from orchestrator.tracking.means import MeanRuns
 from orchestrator.tracking.names import trial_names
 from orchestrator.tracking.runs import RUN_NAME, TAG, NewRun, add_params, truncated
@@ -76,7 +76,7 @@ class Tracker:
         self.experiment = self._experiment()
         self.source = source_tags(records)
         self.parent = self._parent()
-        self.means = MeanRuns(self.client, records, self.experiment, self.parent)
+        self.means = MeanRuns(self.client, records, self.experiment)
         # by the keys of `published`, of this sweep's own runs: what MLflow shows
         self._shown: dict[str, Shown] = {}
         # the parameters of the runs that were there before
@@ -107,7 +107,8 @@ class Tracker:
                 self.records.update(trial.index, mlflow_run_id=run_id)
         self._refresh(names)
         if self.records.plan.goal == "sweep":
-            self.means.publish(PARENT, self.source)
+            made_by = made_by_tags(self.records.made_by())
+            self.means.publish({PARENT: self.parent, **made_by, **self.source})
 
     def close(self, status: str) -> None:
         """Attach the sweep's report, verdict and table, end its run with `status` (FINISHED, FAILED

@@ -8,9 +8,10 @@ import json
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from orchestrator.sweeps.ranking import metric_of
+from orchestrator.sweeps.ranking import SEED, metric_of
 from orchestrator.sweeps.records import Records
-from orchestrator.tracking.hints import best_filters
+from orchestrator.tracking.hints import best_filters, mean_filter
+from orchestrator.tracking.means import SEEDS
 from orchestrator.tracking.names import differing
 from orchestrator.tracking.parameters import name_of
 
@@ -62,19 +63,26 @@ class View:
 
 
 def views(records: Records) -> list[View]:
-    """The trials of a sweep, best first: a view for each of `best_filters`."""
-    queries = best_filters(records)
-    return [
+    """The trials of a sweep, best first: a view for each of `best_filters`; and the means over its
+    training seeds, if it has several."""
+    found = [
         _view(records, f"{records.plan.id}-{number}" if number else records.plan.id, query)
-        for number, query in enumerate(queries)
+        for number, query in enumerate(best_filters(records))
     ]
+    if query := mean_filter(records):
+        found.append(_view(records, f"{records.plan.id}-means", query))
+    return found
 
 
 def _view(records: Records, key: str, query: str) -> View:
     metric, small_is_good = metric_of(records)
-    trials = records.plan.trials
+    trials, of_means = records.plan.trials, query == mean_filter(records)
     measured = {name for trial in trials for name in records.measured(trial)}
     metrics = [name for name in dict.fromkeys((metric, *METRICS)) if name in measured]
-    settings = dict.fromkeys(name_of(key) for key in differing(trials))
+    keys = differing(trials)
+    if of_means:
+        metrics[1:1] = [f"{metric}_std", SEEDS]
+        keys = [key for key in keys if key != SEED]
+    settings = dict.fromkeys(map(name_of, keys))
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in settings]
     return View(key, query, metric, small_is_good, (*columns, "attributes.`Source`"))
