@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    return command_line.run_command("evaluate", parser(), "evaluation", argv)
+    return command_line.run_command("evaluate", WHAT, "evaluation", argv)
 
 
 callable_command(__name__)

@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    return command_line.run_command("sweep", parser(), "sweep", argv)
+    return command_line.run_command("sweep", WHAT, "sweep", argv)
 
 
 callable_command(__name__)

@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    return command_line.run_command("train", parser(), "teacher", argv)
+    return command_line.run_command("train", WHAT, "teacher", argv)
 
 
 callable_command(__name__)

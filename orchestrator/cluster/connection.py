@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from orchestrator.cluster import local_ray, ray_internals
+from orchestrator.fields.options import option
 from orchestrator.host import environment, machine
 from orchestrator.store.provenance import COMMIT, export_commit
 
@@ -93,9 +94,9 @@ def connect(address: str | None) -> None:
         try:
             ray.init(address=address, runtime_env={"env_vars": variables}, **common)
         except ValueError as e:
-            raise ConnectionError(f"--address {address}: {e}") from None
+            raise ConnectionError(f"{_named(address)}: {e}") from None
         except ConnectionError:  # the port answers: `_check_reachable` has tried it
-            raise ConnectionError(f"--address {address}: {REFUSED}") from None
+            raise ConnectionError(f"{_named(address)}: {REFUSED}") from None
     _connected_here = True
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         # failures are reported by the coordinators
@@ -127,7 +128,12 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
     except (OSError, OverflowError) as e:
-        raise ConnectionError(f"--address {address}: no Ray cluster answers there ({e})") from None
+        raise ConnectionError(f"{_named(address)}: no Ray cluster answers there ({e})") from None
+
+
+def _named(address: str) -> str:
+    """An address as it was given, for a message."""
+    return f"{option('address')} {address}"
 
 
 def dashboard() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.cluster import autoscaler, local_ray, ray_internals
 from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.fields.options import option
 from orchestrator.host import machine
 from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
@@ -29,7 +30,7 @@ def inspect_this_machine(experiment: Experiment, source: str) -> local_ray.Findi
 def resource_faults(experiment: Experiment, source: str, cpus: float, gpus: float) -> list[Fault]:
     """A fault for the CPUs and one for the GPUs, where all workers together need more than there
     are."""
-    remedy = "lower it or cluster.workers, or give --address of a cluster"
+    remedy = f"lower it or cluster.workers, or give the {option('address')} of a cluster"
     return [
         Fault(source, f"cluster.{name.lower()}s_per_worker", f"{what}: {remedy}")
         for name, what in _too_few(experiment.cluster, {"CPU": cpus, "GPU": gpus})

@@ -160,10 +160,9 @@ def run_parser(command: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_command(
-    command: str, parser: argparse.ArgumentParser, goal: str, argv: list[str] | None
-) -> int:
-    """Parse `argv` and run the plan of its file up to `goal`. `parser`: see `run_parser`."""
+def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> int:
+    """Parse `argv` and run the plan of its file up to `goal`."""
+    parser = run_parser(command, what)
     args = parser.parse_args(argv)
     if args.json and not args.dry_run:
         parser.error("--json prints a dry run: give --dry-run too; of a run see status --json")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.fields.options import from_python, setting
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.space import NOT_SWEPT, owned, with_values
@@ -44,7 +45,7 @@ def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> N
         }
         if swept and _loaded_without(source, texts, at) is not None:
             for key, value in swept.items():
-                faults.append(Fault(f"--set {text}", key, _swept_message(experiment, key, value)))
+                faults.append(Fault(setting(text), key, _swept_message(experiment, key, value)))
     if faults:
         raise ConfigError(faults)
 
@@ -56,17 +57,17 @@ def set_without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Itera
         other = _loaded_without(source, texts, at)
         if other is None:
             continue  # without it the settings are invalid
-        key, _ = loading.assignment(text, f"--set {text}")
+        key, _ = loading.assignment(text, setting(text))
         if other == plan.experiment:
             overriding = _later_set(texts, at)
             why = f"{_value_text(other, key)} without it"
             if overriding:
-                why = f"--set {overriding} comes after it"
-            yield f"--set {text} changes nothing: {why}"
+                why = f"{setting(overriding)} comes after it"
+            yield f"{setting(text)} changes nothing: {why}"
         elif not _is_used(plan, other):
             sweep = plan.goal == "sweep" and plan.experiment.sweep
             who = "no trial uses" if sweep else "this run does not use"
-            yield f"--set {text} changes nothing: {who} {key}"
+            yield f"{setting(text)} changes nothing: {who} {key}"
 
 
 def _later_set(texts: Sequence[str], at: int) -> str:
@@ -141,7 +142,7 @@ def _listed(values: Sequence[Any]) -> str:
 def _set_by(text: str) -> dict[str, Any]:
     """The dotted keys that one `--set` sets, with their values: of a block all keys that it
     names."""
-    key, value = loading.assignment(text, f"--set {text}")
+    key, value = loading.assignment(text, setting(text))
     if "." not in key and isinstance(value, dict):
         return {f"{key}.{field}": inner for field, inner in value.items()}
     return {key: value}
@@ -165,11 +166,12 @@ def _swept_message(experiment: Experiment, key: str, value: Any) -> str:
         other.kind == "grid" for name, other in sweep.space.items() if name != key
     )
     kind = "choice" if only_sampled else "grid"
-    vary = shlex.quote(f"sweep.space.{key}={{{kind}: [{describe(value)}]}}")
-    remedy = f"give the sweep its values with --set {vary}"
+    vary = f"sweep.space.{key}={{{kind}: [{describe(value)}]}}"
+    given = setting(vary if from_python() else shlex.quote(vary))
+    remedy = f"give the sweep its values with {given}"
     over = ""
     if entry.kind == "grid" and sweep.search != "optuna":
-        if value in entry.values:
+        if value in entry.values and not from_python():  # whose functions run all trials
             only = shlex.quote(f"{key}={describe(value)}")
             remedy = f"run the trials that have it with --only {only}, or {remedy}"
         else:

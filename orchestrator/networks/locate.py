@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.fields.options import option, setting
 from orchestrator.networks.mlflow_lookup import MODELS
 from orchestrator.plan import data as dataset_info
 from orchestrator.plan.plan import Trial
@@ -131,7 +132,7 @@ def locate(
         return _from_file(text, overrides, storage)
     if overrides:
         what = f"got {text}, which is not an experiment file: the settings of a finished run cannot change"
-        raise ConfigError([Fault(f"--set {overrides[0]}", "", what)])
+        raise ConfigError([Fault(setting(overrides[0]), "", what)])
     storage = HERE if storage is None else storage
     if text.startswith(MODELS):
         return _from_mlflow(text, storage, tracking_uri)
@@ -167,7 +168,9 @@ def _from_file(path: str, overrides: Sequence[str], storage: "Place | None") -> 
         raise ConfigError(
             [
                 Fault(
-                    "--storage", "", f"got {storage} and --set {also[0]}: expected only one of them"
+                    option("storage"),
+                    "",
+                    f"got {storage} and {setting(also[0])}: expected only one of them",
                 )
             ]
         )
@@ -229,7 +232,7 @@ def _default_trial(records: "Records") -> tuple[int, str]:
     metric, best = metric_of(records)[0], best_trials(records)
     if best:
         first, *others = best
-        what = "student" if first.config.sampling.model == "student" else "trial"
+        what = "trial of a student" if first.config.sampling.model == "student" else "trial"
         why = f"the best {what}, {metric} {records.measured(first)[metric]:.4g}"
         if others:
             why += f" on {scale_of(records, first)}"
@@ -313,11 +316,12 @@ def _from_mlflow(text: str, storage: Place, uri: str | None) -> TrainedRun:
     run = (find_model if text.startswith(MODELS) else find_run)(text, storage, uri)
     if run.stage_key:
         if not (storage / layout.STAGES / run.stage_key / layout.MANIFEST).exists():
-            what = f"its stage {run.stage_key} is not under {storage}: set --storage to its storage"
+            what = f"its stage {run.stage_key} is not under {storage}: set {option('storage')} to its storage"
             raise ConfigError([Fault(text, "", what)])
         return _from_stage(storage / layout.STAGES / run.stage_key)
     folder = storage / layout.SWEEPS / run.experiment / run.sweep_id
     if not (folder / layout.PLAN).exists():
-        what = f"its sweep {run.experiment}/{run.sweep_id} is not under {storage}: set --storage to its storage"
+        what = f"its sweep {run.experiment}/{run.sweep_id} is not under {storage}"
+        what += f": set {option('storage')} to its storage"
         raise ConfigError([Fault(text, "", what)])
     return _from_sweep(folder, run.trial, run.trial_key or None)

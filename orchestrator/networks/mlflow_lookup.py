@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.fields.faults import ConfigError, Fault
+from orchestrator.fields.options import option
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.tracking.client import connect
@@ -78,8 +79,9 @@ def _tracking_client(what: str, storage: Place, uri: str | None) -> Iterator[Any
     block are raised as a ConfigError that names `what` is looked up."""
     if uri is None and not isinstance(storage, Folder):
         problem = f"{storage} has no MLflow database: set the tracking store that has {what}"
-        raise ConfigError([Fault("--tracking-uri", "", problem)])
-    named, uri = ("--storage" if uri is None else "--tracking-uri"), tracking_uri(uri, storage)
+        raise ConfigError([Fault(option("tracking_uri"), "", problem)])
+    named = option("storage" if uri is None else "tracking_uri")
+    uri = tracking_uri(uri, storage)
     file = local_file(uri)
     if file is not None and not file.exists():  # connecting would create it
         raise ConfigError(

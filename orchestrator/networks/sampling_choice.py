@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.addresses import not_text
 from orchestrator.fields.faults import ConfigError, Fault, nearest
+from orchestrator.fields.options import option
 from orchestrator.fields.plugins import KEY
 from orchestrator.host.printed import command
 from orchestrator.networks.locate import TrainedRun
@@ -65,9 +66,11 @@ def class_number(info: DatasetInfo, word: str) -> int:
     except ValueError:
         pass
     if problem := not_text(word):
-        raise ConfigError([Fault("--labels", "", problem)])
+        raise ConfigError([Fault(option("labels"), "", problem)])
     if not info.class_names:
-        raise ConfigError([Fault("--labels", "", f"got {word}, but {info.name} has no classes")])
+        raise ConfigError(
+            [Fault(option("labels"), "", f"got {word}, but {info.name} has no classes")]
+        )
     close = nearest(word, info.class_names)
     names = ", ".join(info.class_names[:LISTED])
     if len(info.class_names) > LISTED:
@@ -76,7 +79,7 @@ def class_number(info: DatasetInfo, word: str) -> int:
     what = (
         f"got {word}, {meant} classes of {info.name}, by names or by numbers such as 0,1: {names}"
     )
-    raise ConfigError([Fault("--labels", "", what)])
+    raise ConfigError([Fault(option("labels"), "", what)])
 
 
 def sampling_text(config: Experiment, stage: Stage, nfe: int) -> str:

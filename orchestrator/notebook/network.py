@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.fields.options import named_as_arguments
 from orchestrator.host import machine
 from orchestrator.networks import sampling_choice
 from orchestrator.networks.exported import ExportedSampler, is_exported
@@ -121,6 +121,7 @@ class Network:
         """The names of the classes that `labels` takes; empty if it has none."""
         return list(self._sampler.data.class_names)
 
+    @named_as_arguments()
     def sample(
         self,
         count: int = 16,
@@ -161,11 +162,7 @@ class Network:
         words = [labels] if isinstance(labels, str | int) else list(labels)
         if not words:
             raise ConfigError([Fault("labels", "", "got an empty list, expected classes")])
-        try:
-            return [sampling_choice.class_number(self._sampler.info, str(word)) for word in words]
-        except ConfigError as error:
-            faults = [replace(fault, source="labels") for fault in error.faults]
-            raise ConfigError(faults) from None
+        return [sampling_choice.class_number(self._sampler.info, str(word)) for word in words]
 
     def __repr__(self) -> str:
         if isinstance(self._sampler, ExportedSampler):
@@ -175,6 +172,7 @@ class Network:
         return f"{self.config.name}: {network}, {count_text(own.steps)}\n{self._sampler.origin()}"
 
 
+@named_as_arguments()
 def load(
     source: str | os.PathLike[str],
     *,

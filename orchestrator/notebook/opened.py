@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.fields.options import named_as_arguments
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
@@ -121,6 +122,7 @@ class Run:
         """The FIDs of teachers during their training (`evaluation.every`), a row a measurement."""
         return self._curves(layout.FIDS, ["step", "fid"])
 
+    @named_as_arguments()
     def best(
         self, *, steps: int | None = None, model: str | None = None, solver: str | None = None
     ) -> Network:
@@ -134,6 +136,7 @@ class Run:
             raise ConfigError([Fault(self.name, "", self._not_measured(wanted))])
         return self.trial(best)
 
+    @named_as_arguments()
     def trial(self, number: int) -> Network:
         """The network of trial `number`, sampled as it was measured; of a run of `train` the
         teacher."""
@@ -226,6 +229,7 @@ class Comparison:
         return f"{table}<pre>{html.escape(self.verdict)}</pre>"
 
 
+@named_as_arguments()
 def open_run(
     source: "Run | str | os.PathLike[str]", *, storage: str | os.PathLike[str] | None = None
 ) -> Run:

@@ -12,6 +12,7 @@ from orchestrator.cluster import connection
 from orchestrator.console.command_line import make_console
 from orchestrator.console.start import Request, start
 from orchestrator.fields.faults import ConfigError, Fault, describe
+from orchestrator.fields.options import named_as_arguments, setting
 from orchestrator.host.printed import command
 from orchestrator.notebook.opened import Run
 from orchestrator.notebook.plain import plain
@@ -58,6 +59,7 @@ def evaluate(
     return _run("evaluate", "evaluation", source, set, address)
 
 
+@named_as_arguments()
 def experiment(set: Mapping[str, Any] | None = None, **blocks: Any) -> Experiment:
     """An experiment built in Python: `experiment(name="mine", data={"name": "digits"}, ...)`, with the
     blocks and keys of a file. `base`: a shipped experiment or a file that it builds on. `set`: values
@@ -65,6 +67,7 @@ def experiment(set: Mapping[str, Any] | None = None, **blocks: Any) -> Experimen
     return loading.build(plain(blocks), _values(set))
 
 
+@named_as_arguments()
 def _run(
     name: str, goal: str, source: Source, set: Mapping[str, Any] | None, address: str | None
 ) -> Run:
@@ -77,7 +80,7 @@ def _run(
         raise ConfigError([Fault("address", "", f"got {describe(address)}, {expected}")])
     connection.prepare_environment(address)
     if isinstance(source, Experiment):
-        chosen = loading.override(source, values) if values else source
+        chosen = loading.override(source, values, setting)
         request = Request(chosen, chosen.name, goal, address=address)
     else:
         file = str(_file_of(source))

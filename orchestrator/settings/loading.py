@@ -3,7 +3,7 @@
 A faulty file is refused before anything starts, and all its faults are reported at once. No heavy
 module is imported here, so a refusal takes a fraction of a second."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -15,6 +15,7 @@ from orchestrator.fields.elements import element, element_problem
 from orchestrator.fields.faults import ConfigError, Fault, describe, unknown_key
 from orchestrator.fields.kind import FAMILIES, without_foreign
 from orchestrator.fields.messages import translate
+from orchestrator.fields.options import setting
 from orchestrator.fields.schema import inner_block, leaves
 from orchestrator.settings import base_file, written, yaml_reader
 from orchestrator.settings.base_file import Written
@@ -50,12 +51,12 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
     faults = []
     for text in overrides:
         try:
-            key, value = assignment(text, f"--set {text}")
+            key, value = assignment(text, setting(text))
         except ConfigError as error:
             faults += error.faults
             continue
         values.append((key, value))
-        origins.append((key, f"--set {text}"))
+        origins.append((key, setting(text)))
     try:
         file = base_file.read(path)
     except ConfigError as error:
@@ -67,7 +68,7 @@ def load(path: str | File, overrides: Iterable[str] = ()) -> Experiment:
 def build(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Experiment:
     """The experiment in `settings`, written by a user as a file in this folder would have them, with
     the dotted keys `values`; raises ConfigError with all faults."""
-    origins = [(key, f"set {key}={describe(value)}") for key, value in values.items()]
+    origins = [(key, setting(f"{key}={describe(value)}")) for key, value in values.items()]
     file = base_file.of(settings, "experiment", File())
     return _checked(
         file.data, "experiment", list(values.items()), origins, (), True, File(), file=file
@@ -82,10 +83,14 @@ def parse(
     return _checked(data, source, folder=File(), kept=kept)
 
 
-def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """`experiment` with other values for dotted keys; raises ConfigError whose source is
-    `override key=value`."""
-    origins = [(key, f"override {key}={describe(value)}") for key, value in values.items()]
+def override(
+    experiment: Experiment,
+    values: Mapping[str, Any],
+    origin: Callable[[str], str] = "override {}".format,
+) -> Experiment:
+    """`experiment` with other values for dotted keys; raises ConfigError whose source is `origin` of
+    `key=value`."""
+    origins = [(key, origin(f"{key}={describe(value)}")) for key, value in values.items()]
     return _checked(
         experiment.model_dump(mode="json"), experiment.name, list(values.items()), origins
     )

@@ -422,7 +422,7 @@ class _Judge:
         )
         yield (
             f"{SEEDS} seeds would take about {max(1, math.ceil(minutes))} more minutes: "
-            f"--set 'sweep.space.seed={{grid: [{seeds}]}}'"
+            f"sweep.space.seed={{grid: [{seeds}]}}"
         )
 
     def _minutes(self) -> float:

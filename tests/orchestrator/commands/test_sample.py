@@ -59,7 +59,7 @@ def test_the_command_draws_a_grid_of_a_sweeps_best_trial(default_sweep, tmp_path
     best = min(students, key=lambda row: float(row["fid"]))
     assert f"6 images of student (endpoint), {best['sampling.steps']} step" in said.stdout
     assert (
-        f"trial {best['trial']} of nfe-sweep/{default_sweep.folder.name} (the best student"
+        f"trial {best['trial']} of nfe-sweep/{default_sweep.folder.name} (the best trial of a student"
         in said.stdout
     )
     assert f"NFE {best['nfe']}," in said.stdout

@@ -160,7 +160,7 @@ def test_the_lines_that_are_printed_say_which_network_how_and_from_where(swept, 
     said = capsys.readouterr().out.splitlines()
     assert said == [
         f"2 images of student (endpoint), 1 step of euler, NFE 1, guidance 1, seed 5: {tmp_path / 'x.png'}",
-        f"from trial {best.index} of fabricated/{swept.plan.id} (the best student, fid 2): student 1, "
+        f"from trial {best.index} of fabricated/{swept.plan.id} (the best trial of a student, fid 2): student 1, "
         f"stage {best.chain[-1].key}",
     ]
     guided = ["--steps", "3", "--solver", "heun", "--guidance", "2.5", "--format", "safetensors"]

@@ -183,7 +183,7 @@ def test_an_experiment_is_built_in_python_and_written_as_a_file(tmp_path):
     assert based.teacher.steps == 3 and based.sweep is not None
     with pytest.raises(ValueError, match=r"experiment: teacher\.steps: got 0"):
         kf.experiment(base="nfe_sweep", teacher={"steps": 0})
-    with pytest.raises(ValueError, match=r"set path\.damping=-1: path\.damping"):
+    with pytest.raises(ValueError, match=r'set=\{"path\.damping": -1\}: path\.damping: got -1'):
         kf.experiment(base="nfe_sweep", set={"path.damping": -1})
     with pytest.raises(ValueError, match="unknown"):
         kf.experiment(base="nfe_sweep", blocks={})

@@ -98,7 +98,7 @@ def test_a_fault_of_the_user_is_a_value_error_and_a_failed_trial_is_in_the_resul
             """
             import kacflow as kf
             for source, values, message in (
-                ("x.yaml", {"teacher.steps": 0}, "--set teacher.steps=0: teacher.steps: got 0"),
+                ("x.yaml", {"teacher.steps": 0}, 'set={\"teacher.steps\": 0}: teacher.steps: got 0'),
                 ("nowhere.yaml", {}, "nowhere.yaml: there is no such file"),
                 ("x.yaml", {"sampling.steps": 2}, "sampling.steps"),
             ):
