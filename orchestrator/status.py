@@ -1,17 +1,18 @@
 """`python -m orchestrator.status [SWEEP]`: the progress of sweeps, running or not, from any
-terminal."""
+terminal, and requests to running ones."""
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line, json_output
+from orchestrator.console import argument_types, command_line, json_output, steer
 from orchestrator.fields.faults import ConfigError
 from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import layout
 from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
+from orchestrator.store.run_requests import Request
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.status import Status
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.sweeps.records import Records
 
-RUNNING = "running"
+RUNNING, PAUSED = "running", "paused"
 WATCH_SECONDS = 2.0
 
 
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(
         prog="python -m orchestrator.status",
-        description="Show the progress of sweeps, running or not; runs are not disturbed.",
+        description="Show the progress of sweeps, running or not, without disturbing them; or ask something of a "
+        "running one.",
     )
     what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         help="update it every two seconds until Ctrl-C, or until the sweep ends",
     )
     p.add_argument("--json", action="store_true", help="print it as JSON")
+    steer.add_options(p)
     return p
 
 
@@ -49,7 +52,20 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.json and args.watch:
         p.error("--json prints once: leave out --watch")
-    return command_line.guarded(lambda: _show(args))
+    asked = steer.requests(args)
+    if asked and (args.sweep is None or args.json or args.watch):
+        p.error(f"--{asked[0].what} takes SWEEP, and neither --json nor --watch")
+    return command_line.guarded(lambda: _ask(args, asked) if asked else _show(args))
+
+
+def _ask(args: argparse.Namespace, asked: Sequence[Request]) -> int:
+    from orchestrator.sweeps.inventory import running
+
+    records = opening.records_of(sweep_folder(args.sweep, command_line.storage(args)))
+    runs = running(records.store.root).get(_name(records), [])
+    for line in steer.send(records, runs, asked):
+        print(line)
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -84,7 +100,7 @@ def _show(args: argparse.Namespace) -> int:
         integrity.check(followed.records.store, followed.records.plan.stages())
         return 0
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
-        while state == RUNNING:
+        while state in (RUNNING, PAUSED):
             time.sleep(WATCH_SECONDS)
             view.records = followed.refresh()
             state = _state(view.records)
@@ -119,14 +135,18 @@ class Followed:
         return [(self.folder / name).modified() for name in (layout.PLAN, layout.CONFIG)]
 
 
-def _state(records: "Records", running_sweeps: set[str] | None = None) -> str:
-    """Whether a sweep is running, has ended, or was left unfinished."""
+def _name(records: "Records") -> str:
+    return f"{records.plan.experiment.name}/{records.plan.id}"
+
+
+def _state(records: "Records", running_sweeps: dict[str, list[Place]] | None = None) -> str:
+    """Whether a sweep is running or paused, has ended, or was left unfinished."""
     from orchestrator.sweeps.inventory import running
 
     if running_sweeps is None:
         running_sweeps = running(records.store.root)
-    if f"{records.plan.experiment.name}/{records.plan.id}" in running_sweeps:
-        return RUNNING
+    if runs := running_sweeps.get(_name(records), []):
+        return PAUSED if steer.is_paused(runs) else RUNNING
     return "not running" if records.unfinished() or records.interrupted() else "ended"
 
 

@@ -118,6 +118,9 @@ def _print_introduction(records: Records, console: Console) -> None:
     for plugin in plugins.all_loaded():
         conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     conclusion.print_skipped(plan, console)
+    if taken_up := ", ".join(map(str, records.taken_up)):
+        what = "cancelled in the run before: this run takes them up again"
+        conclusion.print_line(console, f"trials {taken_up}: {what}")
     data_notes = (note for info in plan.datasets() for note in info.notes)
     for note in dict.fromkeys([*data_notes, *own_features(plan, records.store)]):
         conclusion.print_line(console, note)

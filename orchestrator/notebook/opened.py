@@ -55,7 +55,7 @@ class Run:
         endings = self._records.endings
         if all(ending.status.well for ending in endings):
             return "done"
-        over = (Status.DONE, Status.STOPPED, Status.FAILED)
+        over = (Status.DONE, Status.STOPPED, Status.CANCELLED, Status.FAILED)
         return "failed" if all(e.status in over for e in endings) else "interrupted"
 
     @property

@@ -6,7 +6,7 @@ work/<key>/                 an unfinished stage: checkpoints, and the lease of t
 sweeps/<name>/<id>/         a sweep: its plan, its plugins, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
 damaged/                    damaged results that were set aside
-ray/<run>/                  files of one invocation, removed at its end
+ray/<run>/                  files of one invocation, requests to it too, removed at its end
 publishing/                 the lease of the process that publishes to MLflow
 """
 
@@ -19,6 +19,9 @@ LABELS = "labels"
 NOTICES = "notices"
 DAMAGED = "damaged"
 RAY, PUBLISHING = "ray", "publishing"
+
+# of a run
+REQUESTS, ORDERS = "requests", "orders"
 
 # of a finished stage
 MANIFEST = "manifest.json"

@@ -94,6 +94,12 @@ class Records:
         self.dashboard = ""
         # the numbers of the trials that Ray Tune has started in this run
         self.started: set[int] = set()
+        # whether the run is paused by a request
+        self.paused = False
+        # what became of requests in this run, one message each
+        self.said: list[str] = []
+        # the numbers of the trials that the run before has cancelled, and that this one takes up
+        self.taken_up: list[int] = []
         # the nodes that the run is waiting for, as a message; empty where it is not waiting
         self.shortage = ""
         # whether the reference features of a trial have failed in this run
@@ -163,6 +169,7 @@ class Records:
         over = {Status.DONE}
         if sweep is not None and sweep.scheduler != "none":
             over.add(Status.STOPPED)
+        self.taken_up = [t.index for t, e in self.entries() if e.status == Status.CANCELLED]
         self.update_all(
             lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error="")
         )

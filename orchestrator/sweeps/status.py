@@ -11,9 +11,10 @@ class Status(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"  # it had begun
     STOPPED = "stopped"  # early, by the scheduler
+    CANCELLED = "cancelled"  # by a request
     NOT_STARTED = "not started"  # kept from being run by a budget, by --only or by an interrupt
 
     @property
     def well(self) -> bool:
         """Whether a sweep is a success if all its trials have such a status."""
-        return self in (Status.DONE, Status.STOPPED, Status.NOT_STARTED)
+        return self in (Status.DONE, Status.STOPPED, Status.CANCELLED, Status.NOT_STARTED)

@@ -36,6 +36,7 @@ STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
+    Status.CANCELLED: "KILLED",
 }  # of trials that have ended
 HEADLINE = {  # the settings that every trial logs, besides the swept ones; config.yaml has the rest
     "damping": "path.damping",
@@ -250,7 +251,7 @@ class Tracker:
             for k, v in measured.items()
             if k != "samples" and isinstance(v, int | float)
         ]
-        if status == Status.STOPPED:
+        if status in (Status.STOPPED, Status.CANCELLED):
             metrics += fid_metrics(fids(store, trial), start, end)
         run.params(run_parameters(trial, measured))
         run.metrics(metrics)

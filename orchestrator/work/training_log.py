@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -18,8 +18,9 @@ from orchestrator.fields import plugins
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout, notices
 from orchestrator.store.layout import FIDS
-from orchestrator.store.leases import LeaseLostError, newest
+from orchestrator.store.leases import Lease, LeaseLostError, newest
 from orchestrator.store.place import Place
+from orchestrator.store.run_requests import Orders
 from orchestrator.store.store import Store
 from orchestrator.work.job import Saving
 from orchestrator.work.machine_use import SystemUse
@@ -29,16 +30,24 @@ PROGRESS_SECONDS = 0.5
 
 
 class TrainingLog:
-    """The log of one training stage; `lease`: the number of its lease."""
+    """The log of one training stage; `lease`: the number of its lease; `orders`: those of the run,
+    which may stop it."""
 
     def __init__(
-        self, stage: Stage, store: Store, training: Training, saving: Saving, lease: int
+        self,
+        stage: Stage,
+        store: Store,
+        training: Training,
+        saving: Saving,
+        lease: int,
+        orders: Orders | None = None,
     ) -> None:
         self.stage = stage
         self.store = store
         self.training = training
         self.saving = saving
         self.lease = lease
+        self.orders = orders
         self.folder = store.work(stage.key)
         self.checkpoints = self.folder / layout.CHECKPOINTS
         self.losses: list[dict[str, float]] = []
@@ -93,24 +102,27 @@ class TrainingLog:
 
     def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
         """Log one step, and the network's FID if it was measured; raises LeaseLostError if another
-        process has taken over the stage."""
-        now = time.monotonic()
+        process has taken over the stage, or if an order stops it, then after a checkpoint."""
+        now, stopped = time.monotonic(), False
         self._add_loss(step, metrics)
         self.system.after(step, self.seconds)
         if now - self.reported > PROGRESS_SECONDS * self.folder.poll_factor:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
+            stopped = self.orders is not None and self.orders.stops(self.stage.key)
             self.reported = now
             self._report(step, now)
         if fid is not None:
             self.fids.append({"step": step, "fid": fid})
-        if self._checkpoint_due(step, now, fid) and step < self.stage.steps:
+        if (stopped or self._checkpoint_due(step, now, fid)) and step < self.stage.steps:
             with self.checkpoints.staged() as folder:
                 self._save(folder)
             self._prune()
             self.saved = time.monotonic()
         if fid is not None:
             (self.folder / FIDS).put_json(self.fids)
+        if stopped and step < self.stage.steps:
+            leave(self.folder, self.lease)
 
     def _add_loss(self, step: int, metrics: dict[str, Any]) -> None:
         for sums in (self.pending, self.since_saved):
@@ -228,6 +240,13 @@ class TrainingLog:
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }
         tell(self.folder, progress)
+
+
+def leave(folder: Place, lease: int) -> NoReturn:
+    """Hand over the lease of this number on a stage's work folder, as an order of the run demands;
+    raises LeaseLostError, on which the worker stops."""
+    Lease(folder / f"lease.{lease}").hand_over()
+    raise LeaseLostError(f"{folder}: stopped by request")
 
 
 def _load(described: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
