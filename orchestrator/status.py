@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console import argument_types, command_line, json_output, steer
-from orchestrator.fields.faults import ConfigError
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import layout
 from orchestrator.store.last_run import last_run
@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
         help="update it every two seconds until Ctrl-C, or until the sweep ends",
     )
     p.add_argument("--json", action="store_true", help="print it as JSON")
+    what = "print where the report is, and open it in a browser; while the sweep runs it is renewed"
+    p.add_argument("--open", action="store_true", help=what)
     steer.add_options(p)
     return p
 
@@ -55,7 +57,26 @@ def main(argv: list[str] | None = None) -> int:
     asked = steer.requests(args)
     if asked and (args.sweep is None or args.json or args.watch):
         p.error(f"--{asked[0].what} takes SWEEP, and neither --json nor --watch")
+    if args.open and (args.sweep is None or args.json or args.watch or asked):
+        p.error("--open takes SWEEP, and no other option but --storage")
+    if args.open:
+        return command_line.guarded(lambda: _open(args))
     return command_line.guarded(lambda: _ask(args, asked) if asked else _show(args))
+
+
+def _open(args: argparse.Namespace) -> int:
+    """Open the report, on S3 a copy of it, in a browser."""
+    import webbrowser
+
+    folder = sweep_folder(args.sweep, command_line.storage(args)).absolute()
+    report = folder / layout.REPORT
+    if not report.exists():
+        what = f"has no {layout.REPORT} yet: it is written when a first stage is finished"
+        raise ConfigError([Fault(str(folder), "--open", what)])
+    print(report)
+    if not webbrowser.open(report.local(refresh=True).absolute().as_uri()):
+        print("no browser was found on this machine: open it by hand")
+    return 0
 
 
 def _ask(args: argparse.Namespace, asked: Sequence[Request]) -> int:

@@ -9,6 +9,7 @@ from rich.console import Console
 from kaccore.files import CorruptFileError
 from orchestrator.cluster import connection
 from orchestrator.console import conclusion, on_end
+from orchestrator.console.live_report import LiveReport
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
 from orchestrator.fields import plugins
@@ -60,7 +61,7 @@ def _run(
         records.skip_all_but(only, "left out by --only")
     _print_introduction(records, console)
     publisher = Publisher(records, partial(conclusion.print_line, console))
-    with publisher, View(records, console):
+    with publisher, View(records, console), LiveReport(records):
         status = _run_trials(records, address, publisher)
     if status == DONE and not all(e.status.well for e in records.endings):
         status = FAILED

@@ -63,7 +63,7 @@ def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
         while not over:
             thread.join(POLL_SECONDS * store.root.poll_factor)
             over = not thread.is_alive()
-            scores = fids(store, trial)
+            scores = fids(store, trial.chain[0].key)
             for score in scores[reported:]:
                 tune.report({"step": score["step"], FID_WHILE_TRAINING: score["fid"]})
             reported = len(scores)

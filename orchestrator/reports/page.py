@@ -10,6 +10,7 @@ from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
+from orchestrator.reports.teacher_samples import LookedAt, teachers
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.store import layout, notices, provenance
@@ -19,6 +20,7 @@ from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.verdict import Verdict, verdicts
 
+RELOAD_SECONDS = 60
 CLASSES_LISTED = 20  # of a data set, by name
 # plotly's buttons that need a network connection or make no sense here
 UNUSED = ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"]
@@ -36,21 +38,27 @@ table.verdict :is(td,th){text-align:left}table.verdict td:last-child{white-space
 table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
 table.strips td:first-child{white-space:normal;min-width:9em}
 table.strips img{display:block;max-width:none}img.pixels{width:680px;image-rendering:pixelated}
+p.running{background:#e8f1f8;padding:.4rem .8rem;border-left:4px solid #0072B2}
+.looks{display:flex;gap:.8rem;padding:.4rem 0}.looks figure{margin:0;flex:none}
+.looks img{display:block;width:200px;image-rendering:pixelated}.looks figcaption{font-size:12px;color:#555}
 img.figure{max-width:100%}pre{background:#f5f5f5;padding:.8rem;overflow:auto;white-space:pre-wrap}
 @media print{body{max-width:none;margin:0;color:#000}.scroll{overflow:visible}table{font-size:9px}
 th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{width:100%}}
 """
 
 
-def page(records: Records) -> str:
-    """The report of a sweep, finished or not."""
+def page(records: Records, running: str = "") -> str:
+    """The report of a sweep, finished or not. `running`: how far it is, while it runs; then the page
+    says so and loads itself again every RELOAD_SECONDS."""
     results, plan = Results(records), records.plan
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
+        f'<p class="running" role="status">{html.escape(running)}</p>' if running else "",
         _summary(results),
         *(_verdict(found) for found in verdicts(records)),
         *_figures(results),
         *(_strips(results, features) for features in results.features),
+        _teachers(results),
         *(_data(panel) for panel in panels(records)),
         *_tables(results),
         _unmeasured(results),
@@ -60,6 +68,8 @@ def page(records: Records) -> str:
         f"<script>{SCRIPT}</script>",
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(plan.experiment.name)}</title>'
+    if running:
+        head += f'<meta http-equiv="refresh" content="{RELOAD_SECONDS}">'
     head += (
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
     )
@@ -176,6 +186,31 @@ def _strip_row(strip: Strip) -> str:
     kind = "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
     image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
     return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+
+
+def _teachers(results: Results) -> str:
+    """The samples of teachers during their training, a row of pictures a teacher, folded."""
+    shown, count = teachers(results)
+    if not shown:
+        return ""
+    note = "Every picture starts from the same noise."
+    if len(shown) < count:
+        note += f" {len(shown)} of {count} teachers."
+    rows = "".join(_teacher(teacher) for teacher in shown)
+    return f'<h2>Samples of the teachers during training</h2><p class="note">{note}</p>{rows}'
+
+
+def _teacher(teacher: LookedAt) -> str:
+    name, figures = html.escape(teacher.name), ""
+    for look in teacher.looks:
+        text = f"step {look.step:,}" + ("" if look.fid is None else f", FID {look.fid:.4g}")
+        source = _inline("image/png", look.picture)
+        image = f'<img alt="samples of {name} after {look.step} steps" src="{source}">'
+        figures += f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+    some = f"{len(teacher.looks)} of " if len(teacher.looks) < teacher.count else ""
+    looks = "1 look" if teacher.count == 1 else f"{teacher.count} looks"
+    summary = f"<summary>{name}: {some}{looks}</summary>"
+    return f'<details>{summary}<div class="scroll looks">{figures}</div></details>'
 
 
 def _data(panel: Panel) -> str:

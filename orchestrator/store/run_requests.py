@@ -20,7 +20,7 @@ from orchestrator.store.place import Place
 
 CANCEL, PAUSE, RESUME, PRIORITY = "cancel", "pause", "resume", "priority"
 PAUSED = "paused"
-FRESH_SECONDS = 0.4  # one listing answers several questions; on S3 it is longer
+FRESH_SECONDS = 2.0  # between two listings of the orders; on S3 it is longer
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,14 @@ class Records:
             TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)
         ]
 
+    def snapshot(self) -> "Records":
+        """The present plan and endings, for a reader in another thread: they stay as they are. What
+        has been read of results is shared."""
+        plan, endings = self.state
+        found = Records(plan, self.store, endings)
+        found._measured, found._resampled = self._measured, self._resampled
+        return found
+
     def update(self, index: int, **changes: Any) -> None:
         """Change the ending of trial number `index`, such as its `status`."""
         self.update_all(lambda at, ending: replace(ending, **changes) if at == index else ending)

@@ -7,16 +7,18 @@ no duplicates."""
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.plan import cost
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
-from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.sweeps.teacher_fids import fids, looks
 from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking import registry, uri
 from orchestrator.tracking.client import connect
@@ -32,6 +34,7 @@ from orchestrator.tracking.runs import TAG, NewRun, truncated
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"  # the description of a run
+WHILE_TRAINING = "samples_while_training"  # the folder of images of a teacher's run
 STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
@@ -221,8 +224,20 @@ class Tracker:
             | {k: stage.content[k] for k in ("intervals", "distiller") if k in stage.content}
         )
         run.metrics(curve_metrics(stage, result))
+        self._log_looks(run.id, result)
         run.end("FINISHED", end)
         self.published[stage.key] = run.id
+
+    def _log_looks(self, run_id: str, result: Result) -> None:
+        """The samples of a teacher during its training, as images of its run."""
+        names = looks(result)
+        if not names:
+            return
+        with TemporaryDirectory() as folder:
+            for name in names:
+                step = layout.step_of_look(name)
+                (Path(folder) / f"step-{step}.png").write_bytes(result.content(name))
+            self.client.log_artifacts(run_id, folder, WHILE_TRAINING)
 
     def _publish_trial(self, trial: Trial, status: Status, error: str) -> str:
         from mlflow.entities import Metric
@@ -252,7 +267,7 @@ class Tracker:
             if k != "samples" and isinstance(v, int | float)
         ]
         if status in (Status.STOPPED, Status.CANCELLED):
-            metrics += fid_metrics(fids(store, trial), start, end)
+            metrics += fid_metrics(fids(store, trial.chain[0].key), start, end)
         run.params(run_parameters(trial, measured))
         run.metrics(metrics)
         self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
-from kaccore.files import CorruptFileError, write_json
+from kaccore.files import CorruptFileError, write_bytes, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
 from orchestrator.fields import plugins
@@ -27,6 +27,13 @@ from orchestrator.work.machine_use import SystemUse
 
 LOSS_POINTS = 200  # a loss curve has about this many points
 PROGRESS_SECONDS = 0.5
+
+
+class Look(NamedTuple):
+    """The FID of a network during its training, and a picture of its samples, a PNG file."""
+
+    fid: float
+    picture: bytes
 
 
 class TrainingLog:
@@ -83,6 +90,9 @@ class TrainingLog:
             self.fids = numbers.get("fids", [])  # earlier versions wrote none
             self.seconds_before = numbers["seconds"]
             self.first_step = self.training.step
+            if described.parent != self.checkpoints:  # the looks at the shorter training
+                for picture in described.parent.find(layout.LOOKS):
+                    (self.folder / picture.name).put(picture.read_bytes())
             if "system" in numbers:  # earlier versions wrote none
                 self.system.restore(numbers["system"])
             return
@@ -100,8 +110,8 @@ class TrainingLog:
         message = f"cannot resume from a shorter training, whose end is damaged: {error}"
         self.store.warn(self.stage, message)
 
-    def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
-        """Log one step, and the network's FID if it was measured; raises LeaseLostError if another
+    def after(self, step: int, metrics: dict[str, Any], look: Look | None = None) -> None:
+        """Log one step, and the `look` at the network if there was one; raises LeaseLostError if another
         process has taken over the stage, or if an order stops it, then after a checkpoint."""
         now, stopped = time.monotonic(), False
         self._add_loss(step, metrics)
@@ -112,14 +122,15 @@ class TrainingLog:
             stopped = self.orders is not None and self.orders.stops(self.stage.key)
             self.reported = now
             self._report(step, now)
-        if fid is not None:
-            self.fids.append({"step": step, "fid": fid})
-        if (stopped or self._checkpoint_due(step, now, fid)) and step < self.stage.steps:
+        if look is not None:
+            self.fids.append({"step": step, "fid": look.fid})
+            (self.folder / layout.look(step)).put(look.picture)
+        if (stopped or self._checkpoint_due(step, now, look)) and step < self.stage.steps:
             with self.checkpoints.staged() as folder:
                 self._save(folder)
             self._prune()
             self.saved = time.monotonic()
-        if fid is not None:
+        if look is not None:
             (self.folder / FIDS).put_json(self.fids)
         if stopped and step < self.stage.steps:
             leave(self.folder, self.lease)
@@ -133,8 +144,8 @@ class TrainingLog:
             self.losses.append({"step": step, "loss": loss, "lr": metrics["lr"]})
             self.pending = [0.0, 0]
 
-    def _checkpoint_due(self, step: int, now: float, fid: float | None) -> bool:
-        if fid is not None:  # a trial that is stopped for a poor FID has a checkpoint with it
+    def _checkpoint_due(self, step: int, now: float, look: Look | None) -> bool:
+        if look is not None:  # a trial that is stopped for a poor FID has a checkpoint with it
             return True
         if step % self.saving.steps == 0:
             return True
@@ -156,6 +167,8 @@ class TrainingLog:
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:
             write_json(gathered / FIDS, self.fids)
+        for picture in self.folder.find(layout.LOOKS):
+            write_bytes(gathered / picture.name, picture.read_bytes())
         self._keep_best(gathered)
         if self.stage.family is not None:
             self._save(gathered)

@@ -83,13 +83,13 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     loss = batch_loss(stage, frozen, data, training.ema.model, group, drawn)
     for step, metrics in training.run(loss, group.rank):
         if group.rank == 0:
-            fid = None
+            look = None
             if job.watch is not None and job.watch.due(stage, step):
                 # imported here: torchvision takes seconds, and most stages need no FID
                 from orchestrator.work import teacher_fid
 
-                fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
-            log.after(step, metrics, fid)
+                look = teacher_fid.look(job.watch, training.ema.model, stage, data, store)
+            log.after(step, metrics, look)
     if group.rank == 0:
         log.publish(networks_of(stage, training, data), dataset_info.sizes(data))
     if group.world > 1:
