@@ -1,17 +1,18 @@
 """`python -m orchestrator.status [SWEEP]`: the progress of sweeps, running or not, from any
-terminal."""
+terminal, and requests to running ones."""
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.console import argument_types, command_line, json_output
-from orchestrator.fields.faults import ConfigError
+from orchestrator.console import argument_types, command_line, json_output, steer
+from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.networks.locate import EXPECTED_SWEEP, sweep_folder
 from orchestrator.store import layout
 from orchestrator.store.last_run import last_run
 from orchestrator.store.place import Place
+from orchestrator.store.run_requests import Request
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.state import state_of
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = command_line.make_parser(
         "status",
-        "Show the progress of sweeps, running or not; runs are not disturbed.",
+        "Show the progress of sweeps, running or not, without disturbing them; or ask something of a "
+        "running one.",
     )
     what = f"{EXPECTED_SWEEP}; without it a table of all sweeps"
     p.add_argument("sweep", metavar="SWEEP", type=argument_types.path, nargs="?", help=what)
@@ -40,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
         help="update it every two seconds until Ctrl-C, or until the sweep ends",
     )
     p.add_argument("--json", action="store_true", help="print it as JSON")
+    what = "print where the report is, and open it in a browser; while the sweep runs it is renewed"
+    p.add_argument("--open", action="store_true", help=what)
+    steer.add_options(p)
     return p
 
 
@@ -49,7 +54,39 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.json and args.watch:
         p.error("--json prints once: leave out --watch")
-    return command_line.guarded(lambda: _show(args))
+    asked = steer.requests(args)
+    if asked and (args.sweep is None or args.json or args.watch):
+        p.error(f"--{asked[0].what} takes SWEEP, and neither --json nor --watch")
+    if args.open and (args.sweep is None or args.json or args.watch or asked):
+        p.error("--open takes SWEEP, and no other option but --storage")
+    if args.open:
+        return command_line.guarded(lambda: _open(args))
+    return command_line.guarded(lambda: _ask(args, asked) if asked else _show(args))
+
+
+def _open(args: argparse.Namespace) -> int:
+    """Open the report, on S3 a copy of it, in a browser."""
+    import webbrowser
+
+    folder = sweep_folder(args.sweep, command_line.storage(args)).absolute()
+    report = folder / layout.REPORT
+    if not report.exists():
+        what = f"has no {layout.REPORT} yet: it is written when a first stage is finished"
+        raise ConfigError([Fault(str(folder), "--open", what)])
+    print(report)
+    if not webbrowser.open(report.local(refresh=True).absolute().as_uri()):
+        print("no browser was found on this machine: open it by hand")
+    return 0
+
+
+def _ask(args: argparse.Namespace, asked: Sequence[Request]) -> int:
+    from orchestrator.sweeps.inventory import running
+
+    records = opening.records_of(sweep_folder(args.sweep, command_line.storage(args)))
+    runs = running(records.store.root, records.plan.name).get(records.plan.name, [])
+    for line in steer.send(records, runs, asked):
+        print(line)
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -85,7 +122,7 @@ def _show(args: argparse.Namespace) -> int:
         integrity.check(followed.records.store, followed.records.plan.stages())
         return 0
     with Live(view.table(state), console=console, refresh_per_second=1) as live:
-        while state == State.RUNNING:
+        while state in (State.RUNNING, State.PAUSED):
             time.sleep(WATCH_SECONDS)
             state = followed.state()
             view.records = followed.records

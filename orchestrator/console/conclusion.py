@@ -106,7 +106,7 @@ def _print_endings(records: Records, console: Console) -> None:
         print_line(console, f"{count} trials not started: {reason}")
     for index, ending in enumerate(records.endings):
         if ending.error and ending.status != Status.NOT_STARTED:
-            style = None if ending.status == Status.STOPPED else "red"
+            style = None if ending.status.well else "red"
             print_line(console, f"trial {index} {ending.status}: {ending.error}", style)
 
 

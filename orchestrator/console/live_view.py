@@ -57,6 +57,8 @@ class View:
         self._printed_warnings = set(self.warnings()) if ours else set[Notice]()
         # the latest shortage of nodes that was printed
         self._printed_shortage = ""
+        # how many messages about requests were printed
+        self._printed_said = 0
         self._started = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -138,6 +140,9 @@ class View:
         if shortage != self._printed_shortage:
             self._printed_shortage = shortage
             self._line(shortage or "all nodes have joined")
+        for text in self.records.said[self._printed_said :]:
+            self._printed_said += 1
+            self._line(text)
         for stage in self.stages:
             if stage.key in self._reported or not self._done(stage):
                 continue
@@ -166,9 +171,10 @@ class View:
                 lines.append(f"{self.names[stage.key]}: {progress_text(progress)}")
         statuses = [ending.status for ending in self.records.endings]
         summary = f"trials: {statuses.count(Status.DONE)} of {len(statuses)} done"
-        for status in (Status.FAILED, Status.STOPPED):
+        for status in (Status.FAILED, Status.STOPPED, Status.CANCELLED):
             if status in statuses:
                 summary += f", {statuses.count(status)} {status}"
+        summary += ", paused" if self.records.paused else ""
         return [*lines, summary]
 
     def _over(self, stage: Stage) -> str:
@@ -206,6 +212,7 @@ class View:
         done = sum(e.status == Status.DONE for e in self.records.endings)
         title = f"{self.records.plan.experiment.name}  {done} of {len(self.records.endings)} trials"
         state = state or clock(time.monotonic() - self._started)
+        state += "  paused" if self.records.paused and "paused" not in state else ""
         table = Table(title=f"{title}  {state}", title_justify="left", box=None)
         table.add_column("stage", no_wrap=True)
         table.add_column("state", no_wrap=True)
@@ -217,7 +224,7 @@ class View:
         if self.records.shortage:
             table.add_row("", self.records.shortage)
         for index, ending in enumerate(self.records.endings):
-            if ending.status in (Status.FAILED, Status.STOPPED):
+            if ending.status in (Status.FAILED, Status.STOPPED, Status.CANCELLED):
                 table.add_row(f"trial {index}", Text(f"{ending.status}: {ending.error}"))
         self._add_warnings(table)
         return table

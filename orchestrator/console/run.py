@@ -8,7 +8,8 @@ from rich.console import Console
 
 from kaccore.files import CorruptFileError
 from orchestrator.cluster import connection
-from orchestrator.console import conclusion
+from orchestrator.console import conclusion, on_end
+from orchestrator.console.live_report import LiveReport
 from orchestrator.console.live_view import View
 from orchestrator.execution.trials import run_trials
 from orchestrator.fields import plugins
@@ -25,6 +26,7 @@ from orchestrator.tracking.publisher import Publisher
 DONE = 0
 FAILED = 1
 INTERRUPTED = 130
+IN_WORDS = {DONE: on_end.DONE, FAILED: on_end.FAILED, INTERRUPTED: on_end.INTERRUPTED}
 
 
 def run(
@@ -35,7 +37,21 @@ def run(
     resume_command: str = "",
 ) -> int:
     """Complete the plan of `records`, or its trials `only`, and return the exit status: 0 all done,
-    1 some trial failed, 130 interrupted. `resume_command` is printed after an interrupt."""
+    1 some trial failed, 130 interrupted. `resume_command` is printed after an interrupt. At the end,
+    `tracking.on_end` is run once."""
+    with on_end.told_at_the_end(records, partial(conclusion.print_line, console)) as outcome:
+        status = _run(records, address, console, only, resume_command)
+        outcome.status = IN_WORDS[status]
+    return status
+
+
+def _run(
+    records: Records,
+    address: str | None,
+    console: Console,
+    only: Container[int] | None,
+    resume_command: str,
+) -> int:
     connection.prepare_environment(address)
     plan = records.plan if only is None else records.plan.part(only)
     for line in integrity.set_aside_damaged(records.store, list(plan.stages())):
@@ -45,7 +61,7 @@ def run(
         records.skip_all_but(only, "left out by --only")
     _print_introduction(records, console)
     publisher = Publisher(records, partial(conclusion.print_line, console))
-    with publisher, View(records, console):
+    with publisher, View(records, console), LiveReport(records):
         status = _run_trials(records, address, publisher)
     if status == DONE and not all(e.status.well for e in records.endings):
         status = FAILED
@@ -103,6 +119,9 @@ def _print_introduction(records: Records, console: Console) -> None:
     for plugin in plugins.all_loaded():
         conclusion.print_line(console, f"runs the code of the plugin {plugin}")
     conclusion.print_skipped(plan, console)
+    if taken_up := ", ".join(map(str, records.taken_up)):
+        what = "cancelled in the run before: this run takes them up again"
+        conclusion.print_line(console, f"trials {taken_up}: {what}")
     data_notes = (note for info in plan.datasets() for note in info.notes)
     for note in dict.fromkeys([*data_notes, *own_features(plan, records.store)]):
         conclusion.print_line(console, note)

@@ -66,6 +66,8 @@ def start(
     if experiment.bases:
         notes.append(f"{source} builds on {', then on '.join(experiment.bases)}")
     notes += experiment.left_out
+    if (command := experiment.tracking.on_end) is not None:
+        notes.append(f"tracking.on_end: at its end a run hands this to the shell: {command}")
     notes += overrides.set_without_effect(plan, source, request.sets)
     notes += overrides.only_without_effect(plan, request.only)
     for line in () if as_json else notes:

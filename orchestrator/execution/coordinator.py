@@ -14,8 +14,10 @@ from orchestrator.execution.stage_runner import (
     ReferenceFailedError,
     Run,
     StageFailedError,
+    TrialStoppedError,
     complete_trial,
 )
+from orchestrator.execution.steering import BY_REQUEST, Steering
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
@@ -31,6 +33,8 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
             complete_trial(trial, run, leader)
     except ReferenceFailedError as e:
         tune.report({"status": Status.FAILED, "error": str(e), "reference": e.key})
+    except TrialStoppedError:
+        tune.report({"status": Status.CANCELLED, "error": BY_REQUEST})
     except (StageFailedError, OSError) as e:
         tune.report({"status": Status.FAILED, "error": str(e)})
     else:
@@ -39,11 +43,18 @@ def coordinate(config: dict[str, Any], run: Run) -> None:
 
 class OutcomeCallback(tune.Callback):
     """Records in the driver which trials have begun and how each ended, adds their time to the
-    budget, and calls `publish_soon` after each. It also removes the placement groups of killed
-    coordinators."""
+    budget, and calls `publish_soon` after each. It also carries out requests, and removes the
+    placement groups of killed coordinators."""
 
-    def __init__(self, records: Records, budget: Budget, publish_soon: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        budget: Budget,
+        steering: Steering,
+        publish_soon: Callable[[], None],
+    ) -> None:
         self.records = records
+        self.steering = steering
         self.budget = budget
         self.publish_soon = publish_soon
         self.orphaned_groups = OrphanedGroups()
@@ -53,6 +64,7 @@ class OutcomeCallback(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called after each turn of Tune's event loop."""
+        self.steering.apply()
         if self.orphaned_groups.check():
             self.records.shortage = resources.shortage(self.records.plan.experiment)
 

@@ -7,15 +7,9 @@ needs them resumes from there."""
 import threading
 from typing import Any
 
-from orchestrator.execution.stage_runner import (
-    POLL_SECONDS,
-    Run,
-    TrialStoppedError,
-    complete_trial,
-)
+from orchestrator.execution.stage_runner import POLL_SECONDS, Run, complete_trial
 from orchestrator.plan.plan import Plan, Trial
 from orchestrator.settings.experiment import Experiment
-from orchestrator.store.leases import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING, STD_WHILE_TRAINING, fids
 
@@ -35,18 +29,17 @@ def scheduler(plan: Plan) -> Any:
 
 def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
     """`complete_trial`, and meanwhile report the teacher's FIDs to Ray Tune. Tune stops the trial
-    by SystemExit, raised in `tune.report`. Raises what `complete_trial` raises."""
+    by SystemExit, raised in `tune.report`. Raises what `complete_trial` raises, also
+    TrialStoppedError where the driver's orders end it."""
     from ray import tune
 
-    stop = StopRequest()
+    stop = run.stop_request(trial)
     store = Store(run.storage)
-    errors = []
+    errors: list[Exception] = []
 
     def work() -> None:
         try:
             complete_trial(trial, run, leader, stop)
-        except TrialStoppedError:
-            pass
         except Exception as e:
             errors.append(e)
 
@@ -58,7 +51,7 @@ def complete_with_reports(trial: Trial, run: Run, leader: bool) -> None:
         while not over:
             thread.join(POLL_SECONDS * store.root.poll_factor)
             over = not thread.is_alive()
-            scores = fids(store, trial)
+            scores = fids(store, trial.chain[0].key)
             for score in scores[reported:]:
                 report = {"step": score["step"], FID_WHILE_TRAINING: score["fid"]}
                 tune.report(report | {STD_WHILE_TRAINING: score.get("std", 0.0)})

@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from orchestrator.execution.stage_runner import Run
+from orchestrator.execution.steering import Steering
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import CHAIN
 from orchestrator.store.place import Place
@@ -63,13 +64,20 @@ class PlanSearcher(Searcher):
     free process, for at most START_SECONDS."""
 
     def __init__(
-        self, records: Records, run: Run, todo: Iterable[Trial], leaders: set[int], budget: Budget
+        self,
+        records: Records,
+        run: Run,
+        todo: Iterable[Trial],
+        leaders: set[int],
+        budget: Budget,
+        steering: Steering,
     ) -> None:
         super().__init__()
         self._records = records
         self._run = run
         self._leaders = leaders
         self._budget = budget
+        self._steering = steering
         self._trials = self._waiting_trials(list(todo))
         self._open: set[str] = set()
         self._wait_until = 0.0
@@ -79,14 +87,27 @@ class PlanSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial for Ray Tune; None where Tune is to ask again later."""
+        self._steering.apply()  # Tune's loop stands still here while no trial runs
+        if self._steering.paused:
+            return None
         if self._open and time.monotonic() < self._wait_until:
             return None
-        trial = None if self._budget.used_up() else next(self._trials, None)
+        trial = None if self._budget.used_up() else self._next()
         if trial is None:
             return Searcher.FINISHED
+        self._steering.given.add(trial.index)
         digest = write_trial(self._run, trial, trial.index in self._leaders)
         self._open.add(trial_id)
         return {"trial": trial.index, "sha256": digest}
+
+    def _next(self) -> Trial | None:
+        """The next trial to run: first those that were asked for."""
+        while self._steering.first:
+            trial = self._records.plan.trials[self._steering.first.pop(0)]
+            if self._is_waiting(trial):
+                self._leaders.add(trial.index)  # its training is not left to a later trial
+                return trial
+        return next(self._trials, None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -119,6 +140,8 @@ class PlanSearcher(Searcher):
             yield from (trial for trial in new_trials if self._is_waiting(trial))
 
     def _is_waiting(self, trial: Trial) -> bool:
+        if trial.index in self._steering.given:
+            return False
         return self._records.endings[trial.index].status == Status.WAITING
 
 

@@ -22,6 +22,7 @@ from orchestrator.store.folder import Folder
 from orchestrator.store.leases import Lease, LeaseWatch, StopRequest, newest
 from orchestrator.store.place import Place
 from orchestrator.store.places import place_of
+from orchestrator.store.run_requests import Orders
 from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work.job import OFFICIAL_WEIGHTS, Job, Saving, watch_of, weights_of
 
@@ -56,7 +57,7 @@ class LostResultError(RuntimeError):
 
 
 class TrialStoppedError(RuntimeError):
-    """A stop was requested before the trial was complete."""
+    """A stop of the trial was requested before it was complete, by Ray Tune or from a terminal."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Run:
             return self.folder
         return machine.temporary_folder() / "ray" / self.id
 
+    def stop_request(self, trial: Trial) -> StopRequest:
+        """The request to stop `trial` that the driver's orders make."""
+        orders = Orders(self.folder)
+        return StopRequest(lambda: orders.cancelled(trial.index), orders.paused)
+
 
 def complete_trial(
     trial: Trial, run: Run, leader: bool = True, stop: StopRequest | None = None
@@ -92,7 +98,7 @@ def complete_trial(
     A trial that is no `leader` leaves the training to the trial whose chain contains its own, so
     that one worker group trains a chain. It starts the training itself if nobody has after
     LEADER_SECONDS."""
-    store, stop = Store(run.storage), stop or StopRequest()
+    store, stop = Store(run.storage), stop or run.stop_request(trial)
     for attempt in range(1, TRIES + 1):
         try:
             _complete_trial(trial, run, store, leader or attempt > 1, stop)
@@ -150,12 +156,16 @@ def run_stages(
     `needs`, is damaged or removed.
 
     Leases are taken without waiting, parents first, and nobody waits while holding one, so there is
-    no deadlock. During the first `patience` seconds no lease is taken."""
+    no deadlock. During the first `patience` seconds, and while `stop` says that the run is paused,
+    no lease is taken."""
     watches: dict[str, LeaseWatch] = {}
     patient_until, stop = time.monotonic() + patience, stop or StopRequest()
     while missing := [s for s in stages if not store.done(s.key)]:
         if stop.requested():
             raise TrialStoppedError
+        if stop.paused():
+            time.sleep(POLL_SECONDS * store.root.poll_factor)
+            continue
         if time.monotonic() < patient_until and not _failed_in(missing[0], store, run):
             time.sleep(POLL_SECONDS * store.root.poll_factor)
             continue

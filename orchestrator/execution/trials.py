@@ -23,6 +23,7 @@ def run_trials(records: Records, address: str | None, publish_soon: Callable[[],
     """Run all unfinished trials with Ray Tune; record how each ended, and call `publish_soon` after
     it."""
     from orchestrator.execution.searcher import Budget
+    from orchestrator.execution.steering import Steering
 
     experiment, budget = records.plan.experiment, Budget(records)
     run = Run(uuid.uuid4().hex[:12], str(records.store.root), experiment)
@@ -34,15 +35,22 @@ def run_trials(records: Records, address: str | None, publish_soon: Callable[[],
         records.dashboard = connection.dashboard()
         try:
             # again, because `connect` has installed Ray's own handler, which aborts the process
-            with ray_internals.uncounted_callbacks(), connection.sigterm_interrupts():
-                _tuner(records, run, budget, publish_soon).fit()
+            steering = Steering(records, run.folder)
+            with (
+                ray_internals.uncounted_callbacks(),
+                connection.sigterm_interrupts(),
+                steering.listening(),
+            ):
+                _tuner(records, run, budget, steering, publish_soon).fit()
             if reason := budget.used_up():
                 records.skip_all_but((), reason)  # the trials that have not begun
         finally:
             connection.disconnect()
 
 
-def _tuner(records: Records, run: Run, budget: Any, publish_soon: Callable[[], None]) -> Any:
+def _tuner(
+    records: Records, run: Run, budget: Any, steering: Any, publish_soon: Callable[[], None]
+) -> Any:
     from ray import tune
 
     from orchestrator.execution import early_stopping
@@ -58,7 +66,7 @@ def _tuner(records: Records, run: Run, budget: Any, publish_soon: Callable[[], N
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(coordinate, run=run), reserved),
         tune_config=tune.TuneConfig(
-            search_alg=PlanSearcher(records, run, todo, leaders, budget),
+            search_alg=PlanSearcher(records, run, todo, leaders, budget, steering),
             scheduler=early_stopping.scheduler(plan),
             num_samples=-1,  # until the searcher has finished
             max_concurrent_trials=concurrent_trials(plan.experiment, available_resources()),
@@ -68,7 +76,7 @@ def _tuner(records: Records, run: Run, budget: Any, publish_soon: Callable[[], N
             name="tune",
             storage_path=str(run.ray_folder),
             verbose=0,
-            callbacks=[OutcomeCallback(records, budget, publish_soon)],
+            callbacks=[OutcomeCallback(records, budget, steering, publish_soon)],
             # Tune restarts a coordinator that died; it then finds what is finished in the store
             failure_config=tune.FailureConfig(max_failures=TRIES),
         ),

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from orchestrator.fields.addresses import checked, checked_path, checked_uri
+from orchestrator.fields.end_command import checked_command
 from orchestrator.fields.faults import describe
 from orchestrator.fields.messages import Say
 
@@ -81,6 +82,7 @@ Text = Annotated[
 Storage = Annotated[Text, AfterValidator(checked), Say("a folder or s3://BUCKET/PREFIX")]
 FilePath = Annotated[Text, AfterValidator(checked_path)]
 Uri = Annotated[Text, AfterValidator(checked_uri)]
+ShellCommand = Annotated[Text, AfterValidator(checked_command), Say("a shell command on one line")]
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100),

@@ -55,7 +55,7 @@ class Run:
             self._state = state_of(self._records)
             if self._state == State.INTERRUPTED:  # or it has ended since it was opened
                 self._records = opening.records_of(self._records.folder, self._records)
-                self._state = state_of(self._records, running_sweeps=())
+                self._state = state_of(self._records, running_sweeps={})
         return str(self._state)
 
     @property

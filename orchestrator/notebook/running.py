@@ -91,7 +91,7 @@ def _run(
             loading.load(file, texts), file, goal, texts, address=address, resume_command=resume
         )
     _, records = start(request, make_console)
-    return Run(records, state_of(records, running_sweeps=()))
+    return Run(records, state_of(records, running_sweeps={}))
 
 
 def _file_of(source: str | os.PathLike[str]) -> Path:

@@ -240,7 +240,7 @@ def fid_curves(results: Results) -> dict[str, tuple[list[Line], int]]:
     ranked = [trial for group in results.groups for trial in group.trials]
     by_scale: dict[str, dict[Stage, list[dict[str, float]]]] = defaultdict(dict)
     for trial in ranked:
-        if scores := fids(store, trial):
+        if scores := fids(store, trial.chain[0].key):
             by_scale[plan.on_data(trial.facts.features, trial)][trial.chain[0]] = scores
     return {
         scale: (_curves(by_stage, plan.names), len(by_stage))

@@ -12,6 +12,7 @@ from orchestrator.plan.plan import Plan, plain, skipped_lines
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.costs import costs
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
+from orchestrator.reports.teacher_samples import LookedAt, teachers
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.reports.verdict_section import verdict_section
@@ -23,6 +24,7 @@ from orchestrator.sweeps.status import Status
 if TYPE_CHECKING:
     from orchestrator.reports.plotly_figures import Chart
 
+RELOAD_SECONDS = 60
 CLASSES_LISTED = 20  # of a data set, by name
 # plotly's buttons that need a network connection or make no sense here
 MADE = "made by kacflow"  # a file with it may be written again
@@ -43,6 +45,9 @@ table.verdict :is(td,th){text-align:left}table.verdict td:last-child{white-space
 table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
 table.strips td:first-child{white-space:normal;min-width:9em}
 table.strips img{display:block;max-width:none}img.pixels{width:960px;image-rendering:pixelated}
+p.running{background:#e8f1f8;padding:.4rem .8rem;border-left:4px solid #0072B2}
+.looks{display:flex;gap:.8rem;padding:.4rem 0}.looks figure{margin:0;flex:none}
+.looks img{display:block;width:200px;image-rendering:pixelated}.looks figcaption{font-size:12px;color:#555}
 img.figure{max-width:100%}pre{background:#f5f5f5;padding:.8rem;overflow:auto;white-space:pre-wrap}
 @media print{body{max-width:none;margin:0;color:#000}.scroll{overflow:visible}table{font-size:9px}
 th,td{padding:.1rem .3rem;white-space:normal}tr{break-inside:avoid}img.pixels{width:100%}}
@@ -57,16 +62,19 @@ addEventListener("beforeprint", () => details.forEach(one => one.open = true));
 """
 
 
-def page(records: Records) -> str:
-    """The report of a sweep, finished or not."""
+def page(records: Records, running: str = "") -> str:
+    """The report of a sweep, finished or not. `running`: how far it is, while it runs; then the page
+    says so and loads itself again every RELOAD_SECONDS."""
     results, plan = Results(records), records.plan
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
+        f'<p class="running" role="status">{html.escape(running)}</p>' if running else "",
         _summary(results),
         *(verdict_section(found) for found in results.verdicts),
         *_figures(results),
         _costs(results),
         *(strips_section(results, features) for features in results.features),
+        fold("Samples of the teachers during training", _teachers(results)),
         *(_data(panel) for panel in panels(records)),
         fold("All trials, best first", _tables(results)),
         _unmeasured(results),
@@ -75,13 +83,15 @@ def page(records: Records) -> str:
         _reproduce(records),
         f"<script>{SCRIPT}{FOLDING}</script>",
     ]
-    return document(plan.experiment.name, parts)
+    return document(plan.experiment.name, parts, reload=bool(running))
 
 
-def document(title: str, parts: Iterable[str]) -> str:
-    """A whole HTML page."""
+def document(title: str, parts: Iterable[str], reload: bool = False) -> str:
+    """A whole HTML page; `reload`: it loads itself again every RELOAD_SECONDS."""
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
     head += f'<meta name="generator" content="{MADE}">'
+    if reload:
+        head += f'<meta http-equiv="refresh" content="{RELOAD_SECONDS}">'
     head += (
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
     )
@@ -210,6 +220,29 @@ def _strip_row(strip: Strip) -> str:
     kind = "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
     image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
     return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+
+
+def _teachers(results: Results) -> list[str]:
+    """The samples of teachers during their training, a row of pictures a teacher."""
+    shown, count = teachers(results)
+    if not shown:
+        return []
+    note = "Every picture starts from the same noise."
+    if len(shown) < count:
+        note += f" {len(shown)} of {count} teachers."
+    return [f'<p class="note">{note}</p>', *(_teacher(teacher) for teacher in shown)]
+
+
+def _teacher(teacher: LookedAt) -> str:
+    name, figures = html.escape(teacher.name), ""
+    for look in teacher.looks:
+        text = f"step {look.step:,}" + ("" if look.fid is None else f", FID {look.fid:.4g}")
+        source = _inline("image/png", look.picture)
+        image = f'<img alt="samples of {name} after {look.step} steps" src="{source}">'
+        figures += f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+    some = f"{len(teacher.looks)} of " if len(teacher.looks) < teacher.count else ""
+    looks = "1 look" if teacher.count == 1 else f"{teacher.count} looks"
+    return f'<h3>{name}: {some}{looks}</h3><div class="scroll looks">{figures}</div>'
 
 
 def _data(panel: Panel) -> str:

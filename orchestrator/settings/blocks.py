@@ -24,6 +24,7 @@ from orchestrator.fields.field_types import (
     Positive,
     Sha256,
     Share,
+    ShellCommand,
     Solver,
     Times,
     Uri,
@@ -239,4 +240,10 @@ class Tracking(Block):
     uri: Uri | None = Field(
         default=None,
         description="Address of an MLflow tracking server; null: an SQLite file under storage, if that is a folder.",
+    )
+    on_end: ShellCommand | None = Field(
+        default=None,
+        description="Shell command that is run once on the driver when a run ends, however it ends, for at most 60 s; "
+        "{name}, {id}, {status} (done, failed or interrupted), {report} and {verdict} (paths) are replaced by their "
+        "values, quoted; null: none.",
     )

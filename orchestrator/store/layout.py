@@ -6,7 +6,7 @@ work/<key>/                 an unfinished stage: checkpoints, and the lease of t
 sweeps/<name>/<id>/         a sweep: its plan, its plugins, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
 damaged/                    damaged results that were set aside
-ray/<run>/                  files of one invocation, removed at its end
+ray/<run>/                  files of one invocation, requests to it too, removed at its end
 publishing/                 the lease of the process that publishes to MLflow
 """
 
@@ -19,6 +19,9 @@ LABELS = "labels"
 NOTICES = "notices"
 DAMAGED = "damaged"
 RAY, PUBLISHING = "ray", "publishing"
+
+# of a run
+REQUESTS, ORDERS = "requests", "orders"
 
 # of a finished stage
 MANIFEST = "manifest.json"
@@ -34,6 +37,7 @@ BOOTSTRAP = (
 OWN_SUFFIX = "_own"
 SAMPLES = "samples.png"
 FIDS = "fids.json"  # FIDs of a teacher during its training
+LOOKS = "samples-step-*.png"  # samples of it at each of them
 REAL = "real.png"  # in reference features: training images as a network gets them
 OWN_FILE = "network.safetensors"  # the network of own features
 ABOUT = "about.json"  # facts about own features, such as the accuracy on held-out images
@@ -53,6 +57,16 @@ TRIALS = "trials.json"
 RESULTS, REPORT = "results.csv", "report.html"
 FIGURES, SAMPLE_GRIDS = "figures", "samples"
 ANY_PLAN = f"*/*/{PLAN}"  # below `SWEEPS`
+
+
+def look(step: int) -> str:
+    """The file of the samples of a teacher after this step of its training."""
+    return LOOKS.replace("*", f"{step:08d}")
+
+
+def step_of_look(file: str) -> int:
+    """The step of `look`, from the name of the file."""
+    return int(file.removesuffix(".png").rpartition("-")[2])
 
 
 def network(decay: float | None) -> str:

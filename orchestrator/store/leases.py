@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -118,17 +119,26 @@ class Lease:
         return json.dumps({"state": state, "owner": self._owner, "beat": self._beats}).encode()
 
 
-class StopRequest:
-    """Stops the work for a trial from another thread: `request` hands the trial's leases over."""
+def _never() -> bool:
+    return False
 
-    def __init__(self) -> None:
+
+class StopRequest:
+    """Stops the work for a trial: `request`, from another thread, hands the trial's leases over;
+    `cancelled` and `paused` ask whether the trial is to end, or begin nothing more for now."""
+
+    def __init__(
+        self, cancelled: Callable[[], bool] = _never, paused: Callable[[], bool] = _never
+    ) -> None:
+        self.paused = paused
+        self._cancelled = cancelled
         self._requested = threading.Event()
         self._held: list[Lease] = []
 
     def add(self, lease: Lease) -> None:
         """Register a lease that is held for the trial."""
         self._held.append(lease)
-        if self.requested():
+        if self._requested.is_set():
             lease.hand_over()
 
     def request(self) -> None:
@@ -139,7 +149,7 @@ class StopRequest:
 
     def requested(self) -> bool:
         """Whether the trial is to stop."""
-        return self._requested.is_set()
+        return self._requested.is_set() or self._cancelled()
 
 
 class LeaseWatch:

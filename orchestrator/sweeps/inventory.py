@@ -3,6 +3,7 @@ running."""
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -84,23 +85,25 @@ def _names(plans: Iterable[dict[str, Any]]) -> dict[str, str]:
     return names
 
 
-def running(root: Place, only: str | None = None) -> set[str]:
+def running(root: Place, only: str | None = None) -> dict[str, list[Place]]:
     """The sweeps (name/id) that are running, or of them the one of the name `only`: those with a new
-    heartbeat. Waits some seconds for it where a run has not released its lease."""
+    heartbeat, and the folders of their runs. Waits some seconds for it where a run has not released
+    its lease."""
     folders = [folder for folder in (root / layout.RAY).find("*") if folder.is_dir()]
     if only is not None:
         folders = [folder for folder in folders if only in _sweep_of(folder)]
     first = {folder: _heartbeat(folder) for folder in folders}
     undecided = {folder for folder, heartbeat in first.items() if heartbeat}
-    sweeps: set[str] = set()
+    sweeps = defaultdict[str, list[Place]](list)
     until = time.monotonic() + leases.stale_seconds(root)
     while undecided and time.monotonic() < until:
         for folder in list(undecided):
             if _heartbeat(folder) != first[folder]:
                 undecided.discard(folder)
-                sweeps |= _sweep_of(folder)
+                for sweep in _sweep_of(folder):
+                    sweeps[sweep].append(folder)
         time.sleep(leases.heartbeat_seconds(root) / 8)
-    return sweeps
+    return dict(sweeps)
 
 
 def unneeded(stages: Iterable[StoredStage], keep: Iterable[str]) -> list[StoredStage]:

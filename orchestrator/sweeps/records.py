@@ -97,6 +97,12 @@ class Records:
         self.dashboard = ""
         # the numbers of the trials that Ray Tune has started in this run
         self.started: set[int] = set()
+        # whether the run is paused by a request
+        self.paused = False
+        # what became of requests in this run, one message each
+        self.said: list[str] = []
+        # the numbers of the trials that the run before has cancelled, and that this one takes up
+        self.taken_up: list[int] = []
         # the nodes that the run is waiting for, as a message; empty where it is not waiting
         self.shortage = ""
         # whether the reference features of a trial have failed in this run
@@ -133,6 +139,14 @@ class Records:
             TrialEntry(trial, ending) for trial, ending in zip(plan.trials, endings, strict=True)
         ]
 
+    def snapshot(self) -> "Records":
+        """The present plan and endings, for a reader in another thread: they stay as they are. What
+        has been read of results is shared."""
+        plan, endings = self.state
+        found = Records(plan, self.store, endings)
+        found._measured, found._resampled = self._measured, self._resampled
+        return found
+
     def update(self, index: int, **changes: Any) -> None:
         """Change the ending of trial number `index`, such as its `status`."""
         self.update_all(lambda at, ending: replace(ending, **changes) if at == index else ending)
@@ -166,6 +180,7 @@ class Records:
         over = {Status.DONE}
         if sweep is not None and sweep.scheduler != "none":
             over.add(Status.STOPPED)
+        self.taken_up = [t.index for t, e in self.entries() if e.status == Status.CANCELLED]
         self.update_all(
             lambda _, e: e if e.status in over else replace(e, status=Status.WAITING, error="")
         )

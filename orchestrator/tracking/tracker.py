@@ -7,15 +7,17 @@ no duplicates."""
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
-from orchestrator.store.stage_result import DamagedError
+from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.sweeps.teacher_fids import fids, looks
 from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking import parameters, registry, uri
 from orchestrator.tracking.client import connect
@@ -36,10 +38,12 @@ from orchestrator.tracking.runs import RUN_NAME, TAG, NewRun, add_params, trunca
 from orchestrator.tracking.views import views
 
 PARENT = "mlflow.parentRunId"
+WHILE_TRAINING = "samples_while_training"  # the folder of images of a teacher's run
 STATUSES = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
+    Status.CANCELLED: "KILLED",
 }  # of trials that have ended
 
 
@@ -283,8 +287,20 @@ class Tracker:
         self.client.log_inputs(run.id, [dataset_input(trial.facts.data, "training")])
         run.params(parameters.of_training(stage, trial))
         run.metrics(curve_metrics(stage, result))
+        self._log_looks(run.id, result)
         run.end("FINISHED", end)
         self.published[stage.key], self._shown[stage.key] = run.id, shown
+
+    def _log_looks(self, run_id: str, result: Result) -> None:
+        """The samples of a teacher during its training, as images of its run."""
+        names = looks(result)
+        if not names:
+            return
+        with TemporaryDirectory() as folder:
+            for name in names:
+                step = layout.step_of_look(name)
+                (Path(folder) / f"step-{step}.png").write_bytes(result.content(name))
+            self.client.log_artifacts(run_id, folder, WHILE_TRAINING)
 
     def _publish_trial(self, trial: Trial, shown: Shown, status: Status, error: str) -> str:
         from mlflow.entities import Metric
@@ -314,8 +330,8 @@ class Tracker:
             for k, v in measured.items()
             if k != "samples" and isinstance(v, int | float)
         ]
-        if status == Status.STOPPED:
-            metrics += fid_metrics(fids(store, trial), start, end)
+        if status in (Status.STOPPED, Status.CANCELLED):
+            metrics += fid_metrics(fids(store, trial.chain[0].key), start, end)
         run.params(parameters.of_trial(trial))
         run.metrics(metrics)
         self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)

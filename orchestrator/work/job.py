@@ -7,6 +7,9 @@ from typing import NamedTuple
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.experiment import Experiment
+from orchestrator.store import layout
+from orchestrator.store.places import place_of
+from orchestrator.store.run_requests import Orders
 
 
 class FeatureWeights(NamedTuple):
@@ -58,6 +61,11 @@ class Job:
     run: str  # the invocation: a failure is final for it, and the next one retries
     compile: bool = False
     watch: Watch | None = None
+
+    @property
+    def orders(self) -> Orders:
+        """The orders of the invocation's driver."""
+        return Orders(place_of(self.storage) / layout.RAY / self.run)
 
 
 def weights_of(config: Experiment) -> FeatureWeights:

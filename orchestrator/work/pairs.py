@@ -23,7 +23,7 @@ from orchestrator.store.store import Store
 from orchestrator.work import building
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.job import Job
-from orchestrator.work.training_log import tell
+from orchestrator.work.training_log import leave, tell
 
 IMAGES_PER_PART = 1024
 ENDS, LABELS = "ends", "labels"
@@ -47,6 +47,8 @@ def make(stage: Stage, job: Job, group: Group, store: Store) -> None:
     for first in firsts[group.rank :: group.world]:
         if newest(store.work(stage.key)) > job.leases[job.stages.index(stage)]:
             raise LeaseLostError(f"{folder}: taken over by another process")
+        if job.orders.stops(stage.key):
+            leave(store.work(stage.key), job.leases[job.stages.index(stage)])
         part = folder / f"{first:09d}.safetensors"
         if _read(part) is None:
             indices = range(first, min(first + IMAGES_PER_PART, count))

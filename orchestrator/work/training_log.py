@@ -2,24 +2,26 @@
 the result."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
 from kaccore.checkpoint import load_checkpoint, save_checkpoint, write_tensors
-from kaccore.files import CorruptFileError, write_json
+from kaccore.files import CorruptFileError, write_bytes, write_json
 from kaccore.progress import listening
 from kaccore.training import Training
 from orchestrator.fields import plugins
 from orchestrator.plan.stage import Stage
 from orchestrator.store import layout, notices
 from orchestrator.store.layout import FIDS
-from orchestrator.store.leases import LeaseLostError, newest
+from orchestrator.store.leases import Lease, LeaseLostError, newest
 from orchestrator.store.place import Place
+from orchestrator.store.run_requests import Orders
 from orchestrator.store.store import Store
 from orchestrator.work.job import Saving
 from orchestrator.work.machine_use import SystemUse
@@ -28,17 +30,34 @@ LOSS_POINTS = 200  # a loss curve has about this many points
 PROGRESS_SECONDS = 0.5
 
 
+class Look(NamedTuple):
+    """The FID of a network during its training, a picture of its samples, a PNG file, and the standard
+    deviation of the FID between resampled images; NaN: unknown."""
+
+    fid: float
+    picture: bytes
+    std: float = math.nan
+
+
 class TrainingLog:
-    """The log of one training stage; `lease`: the number of its lease."""
+    """The log of one training stage; `lease`: the number of its lease; `orders`: those of the run,
+    which may stop it."""
 
     def __init__(
-        self, stage: Stage, store: Store, training: Training, saving: Saving, lease: int
+        self,
+        stage: Stage,
+        store: Store,
+        training: Training,
+        saving: Saving,
+        lease: int,
+        orders: Orders | None = None,
     ) -> None:
         self.stage = stage
         self.store = store
         self.training = training
         self.saving = saving
         self.lease = lease
+        self.orders = orders
         self.folder = store.work(stage.key)
         self.checkpoints = self.folder / layout.CHECKPOINTS
         self.losses: list[dict[str, float]] = []
@@ -74,6 +93,9 @@ class TrainingLog:
             self.fids = numbers.get("fids", [])  # earlier versions wrote none
             self.seconds_before = numbers["seconds"]
             self.first_step = self.training.step
+            if described.parent != self.checkpoints:  # the looks at the shorter training
+                for picture in described.parent.find(layout.LOOKS):
+                    (self.folder / picture.name).put(picture.read_bytes())
             if "system" in numbers:  # earlier versions wrote none
                 self.system.restore(numbers["system"])
             return
@@ -91,26 +113,31 @@ class TrainingLog:
         message = f"cannot resume from a shorter training, whose end is damaged: {error}"
         self.store.warn(self.stage, message)
 
-    def after(self, step: int, metrics: dict[str, Any], fid: float | None = None) -> None:
-        """Log one step, and the network's FID if it was measured; raises LeaseLostError if another
-        process has taken over the stage."""
-        now = time.monotonic()
+    def after(self, step: int, metrics: dict[str, Any], look: Look | None = None) -> None:
+        """Log one step, and the `look` at the network if there was one; raises LeaseLostError if another
+        process has taken over the stage, or if an order stops it, then after a checkpoint."""
+        now, stopped = time.monotonic(), False
         self._add_loss(step, metrics)
         self.system.after(step, self.seconds)
         if now - self.reported > PROGRESS_SECONDS * self.folder.poll_factor:
             if newest(self.folder) > self.lease:
                 raise LeaseLostError(f"{self.folder}: taken over by another process")
+            stopped = self.orders is not None and self.orders.stops(self.stage.key)
             self.reported = now
             self._report(step, now)
-        if fid is not None:
-            self.fids.append({"step": step, "fid": fid})
-        if self._checkpoint_due(step, now, fid) and step < self.stage.steps:
+        if look is not None:
+            spread = {} if math.isnan(look.std) else {"std": look.std}
+            self.fids.append({"step": step, "fid": look.fid, **spread})
+            (self.folder / layout.look(step)).put(look.picture)
+        if (stopped or self._checkpoint_due(step, now, look)) and step < self.stage.steps:
             with self.checkpoints.staged() as folder:
                 self._save(folder)
             self._prune()
             self.saved = time.monotonic()
-        if fid is not None:
+        if look is not None:
             (self.folder / FIDS).put_json(self.fids)
+        if stopped and step < self.stage.steps:
+            leave(self.folder, self.lease)
 
     def _add_loss(self, step: int, metrics: dict[str, Any]) -> None:
         for sums in (self.pending, self.since_saved):
@@ -121,8 +148,8 @@ class TrainingLog:
             self.losses.append({"step": step, "loss": loss, "lr": metrics["lr"]})
             self.pending = [0.0, 0]
 
-    def _checkpoint_due(self, step: int, now: float, fid: float | None) -> bool:
-        if fid is not None:  # a trial that is stopped for a poor FID has a checkpoint with it
+    def _checkpoint_due(self, step: int, now: float, look: Look | None) -> bool:
+        if look is not None:  # a trial that is stopped for a poor FID has a checkpoint with it
             return True
         if step % self.saving.steps == 0:
             return True
@@ -144,6 +171,8 @@ class TrainingLog:
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:
             write_json(gathered / FIDS, self.fids)
+        for picture in self.folder.find(layout.LOOKS):
+            write_bytes(gathered / picture.name, picture.read_bytes())
         self._keep_best(gathered)
         if self.stage.family is not None:
             self._save(gathered)
@@ -228,6 +257,13 @@ class TrainingLog:
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }
         tell(self.folder, progress)
+
+
+def leave(folder: Place, lease: int) -> NoReturn:
+    """Hand over the lease of this number on a stage's work folder, as an order of the run demands;
+    raises LeaseLostError, on which the worker stops."""
+    Lease(folder / f"lease.{lease}").hand_over()
+    raise LeaseLostError(f"{folder}: stopped by request")
 
 
 def _load(described: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:

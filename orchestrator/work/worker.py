@@ -20,7 +20,7 @@ from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work import building, pairs
 from orchestrator.work.batch_loss import Group, batch_loss
 from orchestrator.work.job import Job
-from orchestrator.work.training_log import TrainingLog, reporting, sampled
+from orchestrator.work.training_log import TrainingLog, leave, reporting, sampled
 
 
 def train_stages(job: Job) -> None:
@@ -53,6 +53,8 @@ def run_stage(stage: Stage, job: Job, group: Group) -> None:
     if store.done(stage.key):
         return
     with reporting(store, stage):
+        if group.rank == 0 and job.orders.stops(stage.key):
+            leave(store.work(stage.key), job.leases[job.stages.index(stage)])
         if stage.kind == "pairs":
             pairs.make(stage, job, group, store)
         else:
@@ -74,19 +76,20 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
         model.compile()
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, building.optimiser_settings(stage), forward)
-    log = TrainingLog(stage, store, training, job.saving, job.leases[job.stages.index(stage)])
+    lease = job.leases[job.stages.index(stage)]
+    log = TrainingLog(stage, store, training, job.saving, lease, job.orders)
     log.resume()
     drawn = None if stage.pairs is None else pairs.read(stage.pairs, store)
     loss = batch_loss(stage, frozen, data, training.ema.model, group, drawn)
     for step, metrics in training.run(loss, group.rank):
         if group.rank == 0:
-            fid = None
+            look = None
             if job.watch is not None and job.watch.due(stage, step):
                 # imported here: torchvision takes seconds, and most stages need no FID
                 from orchestrator.work import teacher_fid
 
-                fid = teacher_fid.fid(job.watch, training.ema.model, stage, data, store)
-            log.after(step, metrics, fid)
+                look = teacher_fid.look(job.watch, training.ema.model, stage, data, store)
+            log.after(step, metrics, look)
     if group.rank == 0:
         log.publish(networks_of(stage, training, data), dataset_info.sizes(data))
     if group.world > 1:

@@ -11,10 +11,12 @@ import pytest
 from commands import run, run_here
 from in_process import train
 from mlflow import MlflowClient
+from PIL import Image
 
 from orchestrator.execution.early_stopping import early_stop_reason
 from orchestrator.execution.stage_runner import TrialStoppedError, run_stages
 from orchestrator.settings import loading
+from orchestrator.store import layout
 from orchestrator.store.layout import FIDS
 from orchestrator.store.leases import Lease, LeaseWatch, StopRequest
 from orchestrator.store.store import Store
@@ -63,6 +65,11 @@ def table(cwd: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(f))
 
 
+def looks_in(folder: Path) -> list[int]:
+    """The steps of the pictures in a stage's folder."""
+    return sorted(layout.step_of_look(picture.name) for picture in folder.glob(layout.LOOKS))
+
+
 def left_over(cwd: Path) -> Path:
     """The work folder of the teacher that was stopped."""
     (folder,) = {p.parents[1] for p in cwd.glob("runs/work/*/checkpoints/step-*.json")}
@@ -77,9 +84,13 @@ def test_the_poor_trial_is_stopped_where_it_was_measured_and_keeps_its_stage(sto
     folder = left_over(stopped)
     assert json.loads((folder / FIDS).read_text())[0]["step"] == 300
     assert sorted((folder / "checkpoints").glob("step-*.json"))
+    assert looks_in(folder)[0] == 300
     for path in stopped.glob(f"runs/stages/*/{FIDS}"):
         curve = json.loads(path.read_text())
-        assert [point["step"] for point in curve] == [300, 600, 900]
+        assert [point["step"] for point in curve] == looks_in(path.parent) == [300, 600, 900]
+        for picture in path.parent.glob(layout.LOOKS):
+            with Image.open(picture) as image:
+                assert image.size == (4 * 50 + 2, 4 * 50 + 2)  # 16 digits, enlarged six times
         assert curve[0]["fid"] > curve[-1]["fid"]
 
 
@@ -97,6 +108,13 @@ def test_mlflow_has_the_curves_and_who_was_stopped(stopped):
             m.step for m in client.get_metric_history(teacher.info.run_id, FID_WHILE_TRAINING)
         ] == [300, 600, 900]
     assert {r.info.status for r in runs} == {"FINISHED", "KILLED"}
+    for teacher in teachers:
+        images = client.list_artifacts(teacher.info.run_id, "samples_while_training")
+        assert [Path(image.path).name for image in images] == [
+            "step-300.png",
+            "step-600.png",
+            "step-900.png",
+        ]
 
 
 def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
@@ -106,6 +124,16 @@ def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
     curves = [json.loads(steps) for steps in re.findall(r'"x":(\[[\d,]+\])', chart)]
     assert len(curves) == 3 and curves.count([300, 600, 900]) == 2, chart[:3000]
     assert (folder / "figures" / "fid_while_training.png").stat().st_size > 1000
+
+
+def test_the_report_shows_samples_of_each_teacher_by_step_and_is_over(stopped):
+    (folder,) = stopped.glob("runs/sweeps/stop/*")
+    page = (folder / "report.html").read_text()
+    rows = re.findall(r"<details><summary>teacher[^<]*looks?</summary>.*?</details>", page)
+    assert len(rows) == 3
+    captions = [re.findall(r"<figcaption>step ([\d,]+), FID [\d.]+<", row) for row in rows]
+    assert captions.count(["300", "600", "900"]) == 2 and all(c[0] == "300" for c in captions)
+    assert "http-equiv" not in page and 'class="running"' not in page
 
 
 def test_the_same_command_again_leaves_it_stopped(stopped):
@@ -129,7 +157,8 @@ def test_without_a_scheduler_the_sweep_goes_on_from_there_to_the_same_weights(st
     assert (
         json.loads((kept / FIDS).read_text())[0]["step"] == 300
     )  # what was measured before is kept
-    assert not (anew / FIDS).exists()
+    assert not (anew / FIDS).exists() and looks_in(anew) == []
+    assert looks_in(kept) == [300, 600, 900]
 
 
 def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):

@@ -36,7 +36,12 @@ from orchestrator.sweeps.records import NOT_BEGUN, Records
 from orchestrator.sweeps.status import Status
 
 # steps enough to be still training when the interrupt has worked its way down
-LONG = settings(teacher__steps=1500, checkpoint__steps=50, checkpoint__keep=1000)
+LONG = settings(
+    teacher__steps=1500,
+    checkpoint__steps=50,
+    checkpoint__keep=1000,
+    tracking__on_end="echo {name} {status} >> ended",
+)
 LONG_TEACHER = TINY.replace("teacher: {steps: 20,", "teacher: {steps: 1500,")
 OF_THREE = """\
 sweep: {space: {seed: {grid: [0, 1, 2]}}, max_concurrent_trials: 1}
@@ -70,6 +75,7 @@ def stop(folder: Path, number: signal.Signals, name: str = "train") -> str:
     said, errors = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said + errors
     assert "interrupted" in said
+    assert (folder / "ended").read_text() == "tiny interrupted\n"
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
     done = [json.loads(manifest)["kind"] for manifest in manifests(folder / "runs").values()]
@@ -98,6 +104,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory, running_ray: dict[str, s
     assert before.items() <= after.items()
     said, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said + errors
+    assert (folder / "ended").read_text() == "tiny interrupted\ntiny done\n"
     return folder
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import TINY, manifests, run
 from in_process import measure_by, run_trial, train
 from PIL import Image
@@ -26,7 +27,7 @@ from orchestrator.sweeps import opening
 from orchestrator.sweeps.records import Records
 from orchestrator.work.evaluation import data_of
 from orchestrator.work.job import FeatureWeights, Watch
-from orchestrator.work.teacher_fid import fid
+from orchestrator.work.teacher_fid import look
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 ONLY = "numbers compare within this data set alone"
@@ -177,7 +178,11 @@ def test_a_teacher_is_watched_by_them(labelled, root):
     teacher = trial.chain[0]
     data = data_of(trial.chain[0], trial.config.data)
     watch = Watch(1, 16, trial.reference, FeatureWeights())
-    assert fid(watch, building.trained(store, teacher, data), teacher, data, store) > 0
+    network, state = building.trained(store, teacher, data), torch.get_rng_state()
+    looks = [look(watch, network, teacher, data, store) for _ in range(2)]
+    assert looks[0] == looks[1] and looks[0].fid > 0  # always the same noise
+    assert looks[0].picture.startswith(b"\x89PNG")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_inception_score_of_images_without_classes_is_refused(unlabelled, labelled):

@@ -17,8 +17,8 @@ from kaccore.training import NonFiniteLossError, Training
 from orchestrator.plan.plan import alike, make
 from orchestrator.plan.stage import Stage
 from orchestrator.settings.loading import override, parse
-from orchestrator.store import notices
-from orchestrator.store.leases import LeaseLostError
+from orchestrator.store import layout, notices, run_requests
+from orchestrator.store.leases import Lease, LeaseLostError, LeaseWatch
 from orchestrator.store.places import place_of
 from orchestrator.store.s3_place import S3Place
 from orchestrator.store.store import Store
@@ -268,6 +268,8 @@ def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
     settings = {"teacher__schedule": "constant"}
     (short,) = chain(**settings, teacher__steps=50)[:1]
     (long,) = chain(**settings, teacher__steps=80)[:1]
+    looked_at = layout.look(10)
+    (Store(tmp_path / "extended").work(short.key) / looked_at).put(b"a picture")
     train(str(tmp_path / "extended"), 10**6, (short,))
     train(str(tmp_path / "at once"), 10**6, (long,))
     log = TrainingLog(*asked(tmp_path / "extended", long))
@@ -275,6 +277,37 @@ def test_more_steps_at_a_constant_rate_go_on_from_the_end_of_fewer(tmp_path):
     assert log.training.step == 50
     train(str(tmp_path / "extended"), 10**6, (long,))
     assert weights(tmp_path / "extended", long) == weights(tmp_path / "at once", long)
+    for stage in (short, long):  # the looks at it go along
+        assert Store(tmp_path / "extended").result(stage.key).content(looked_at) == b"a picture"
+
+
+def test_an_order_stops_a_stage_with_a_checkpoint_from_which_it_goes_on(tmp_path, monkeypatch):
+    (stage,), steps = chain()[:1], Training.run
+    store, order = Store(tmp_path), run_requests.stopped
+    orders = job((stage,), tmp_path, 1).orders
+
+    def ordered(self: Training, *arguments: object) -> Iterator[tuple[int, dict[str, float]]]:
+        for step, metrics in steps(self, *arguments):
+            if step == 20:
+                orders.change((), {order(stage.key), order("another")})
+            yield step, metrics
+
+    monkeypatch.setattr(training_log, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(run_requests, "FRESH_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", ordered)
+        with pytest.raises(LeaseLostError, match="stopped by request"):
+            train(str(tmp_path), 10**6, (stage,))
+    assert [p.name for p in checkpoints(tmp_path, stage)] == ["step-00000020.json"]
+    assert isinstance(LeaseWatch(store.work(stage.key)).try_take(), Lease)  # it was handed over
+    with pytest.raises(LeaseLostError, match="stopped by request"):
+        train(str(tmp_path), 10**6, (stage,))  # before its first step
+    orders.change({order(stage.key)}, ())
+    for lease in store.work(stage.key).find("lease.*"):
+        lease.unlink()
+    train(str(tmp_path), 10**6, (stage,))
+    train(str(tmp_path / "at once"), 10**6, (stage,))
+    assert weights(tmp_path, stage) == weights(tmp_path / "at once", stage)
 
 
 @pytest.mark.parametrize("damaged", ["step-00000050.safetensors", "manifest.json"])
