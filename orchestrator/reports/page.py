@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.host.invocation import COMMANDS, portable
 from orchestrator.plan.plan import Plan, plain, skipped_lines
+from orchestrator.plan.stage import TRAINING
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.costs import costs
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
-from orchestrator.reports.teacher_samples import LookedAt, teachers
+from orchestrator.reports.teacher_samples import LookedAt, final_picture, teachers
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.reports.verdict_section import verdict_section
@@ -74,6 +75,7 @@ def page(records: Records, running: str = "") -> str:
         *_figures(results),
         _costs(results),
         *(strips_section(results, features) for features in results.features),
+        _final_samples(results),
         fold("Samples of the teachers during training", _teachers(results)),
         *(_data(panel) for panel in panels(records)),
         fold("All trials, best first", _tables(results)),
@@ -220,6 +222,24 @@ def _strip_row(strip: Strip) -> str:
     kind = "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
     image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
     return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+
+
+def _final_samples(results: Results) -> str:
+    """Samples of each trained network, where no trial is measured: after `train` and `distill`."""
+    records = results.records
+    if records.plan.goal not in ("teacher", "student"):
+        return ""
+    rows = ""
+    for stage in records.plan.stages(TRAINING):
+        picture = final_picture(results, stage)
+        if picture is not None:
+            name = html.escape(records.plan.names[stage.key])
+            image = f'<img alt="samples of {name}" src="{_inline("image/png", picture)}">'
+            rows += f"<figure>{image}<figcaption>{name}</figcaption></figure>"
+    if not rows:
+        return ""
+    note = "Of each network at the end of its training: a teacher by 20 AB-2 steps, a student by its own steps."
+    return f'<h2>Samples</h2><p class="note">{note}</p><div class="scroll looks">{rows}</div>'
 
 
 def _teachers(results: Results) -> list[str]:

@@ -1,9 +1,11 @@
-"""Samples of the teachers during their training, as the report shows them."""
+"""Samples of the teachers during their training, and of each network at its end, as the report shows
+them."""
 
 from dataclasses import dataclass
 
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results
+from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.teacher_fids import fids, look_picture, look_steps
 
@@ -45,6 +47,20 @@ def teachers(results: Results) -> tuple[list[LookedAt], int]:
         except DamagedError as e:
             results.records.damaged |= e.problems
     return shown, count
+
+
+def final_picture(results: Results, stage: Stage) -> bytes | None:
+    """Samples of a trained network at the end of its training, a PNG file; None where it is not
+    trained, or by an earlier version."""
+    store = results.records.store
+    if not store.done(stage.key):
+        return None
+    try:
+        result = store.result(stage.key)
+        return result.content(layout.FINAL_SAMPLES) if result.has(layout.FINAL_SAMPLES) else None
+    except DamagedError as e:
+        results.records.damaged |= e.problems
+        return None
 
 
 def _looked_at(results: Results, teacher: Stage, steps: list[int]) -> LookedAt:

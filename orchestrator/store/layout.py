@@ -38,6 +38,7 @@ OWN_SUFFIX = "_own"
 SAMPLES = "samples.png"
 FIDS = "fids.json"  # FIDs of a teacher during its training
 LOOKS = "samples-step-*.png"  # samples of it at each of them
+FINAL_SAMPLES = "samples-at-end.png"  # of a network, at the end of its training
 REAL = "real.png"  # in reference features: training images as a network gets them
 OWN_FILE = "network.safetensors"  # the network of own features
 ABOUT = "about.json"  # facts about own features, such as the accuracy on held-out images

@@ -54,10 +54,13 @@ def with_weights(stage: Stage, data: ImageData, weights: dict[str, torch.Tensor]
     CPU; `Calibrated` if they have a tone curve."""
     model = network(stage.teacher, data, two_times=stage.jumps)
     model.load_state_dict(_of_network(weights))
+    return with_tone(model, weights).eval().requires_grad_(False)
+
+
+def with_tone(model: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """`model`, `Calibrated` if its `finished` weights have a tone curve."""
     curve = [weights[name] for name in layout.TONE if name in weights]
-    if curve:
-        model = Calibrated(model, ToneCurve(*curve))
-    return model.eval().requires_grad_(False)
+    return Calibrated(model, ToneCurve(*curve)) if curve else model
 
 
 def student(store: Store, stage: Stage, data: ImageData, teacher: nn.Module) -> nn.Module:

@@ -23,7 +23,7 @@ def fit(stage: Stage, model: nn.Module, data: ImageData) -> ToneCurve:
     count = min(len(data), IMAGES)
     labels = labels_for(stage, None, data, seed, range(count))
     with evaluating(model):
-        made = draw(stage, _setting(stage), model, data, range(count), seed, labels).images
+        made = draw(stage, setting(stage), model, data, range(count), seed, labels).images
     index = torch.randperm(len(data), generator=generator_for(seed, "real"))[:count]
     return ToneCurve.fit(made, data.batch(index, torch.device("cpu")))
 

@@ -158,15 +158,17 @@ class TrainingLog:
     def publish(
         self,
         networks: Mapping[str, Mapping[str, Tensor]],
+        picture: bytes,
         data: dict[str, int] | None = None,
     ) -> None:
-        """Publish the finished `networks`, by file, the loss curve and the machine usage to the
-        store; also the averaged weights of the best checkpoint if it is not the last, and the whole
+        """Publish the finished `networks`, by file, a `picture` of samples, the loss curve and the
+        machine usage to the store; also the averaged weights of the best checkpoint if it is not the last, and the whole
         state if a longer training can resume from it. `data`: the sizes of the training data."""
         self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
         for file, tensors in networks.items():
             write_tensors(gathered / file, dict(tensors))
+        write_bytes(gathered / layout.FINAL_SAMPLES, picture)
         write_json(gathered / layout.LOSSES, self.losses)
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:

@@ -86,12 +86,17 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
             look = None
             if job.watch is not None and job.watch.due(stage, step):
                 # imported here: torchvision takes seconds, and most stages need no FID
-                from orchestrator.work import teacher_fid
+                from orchestrator.work import looks
 
-                look = teacher_fid.look(job.watch, training.ema.model, stage, data, store)
+                look = looks.look(job.watch, training.ema.model, stage, data, store)
             log.after(step, metrics, look)
     if group.rank == 0:
-        log.publish(networks_of(stage, training, data), dataset_info.sizes(data))
+        from orchestrator.work import final_samples
+
+        networks = networks_of(stage, training, data)
+        final = building.with_tone(training.ema.model, networks[layout.NETWORK])
+        picture = final_samples.png(stage, final.to(group.device), data)
+        log.publish(networks, picture, dataset_info.sizes(data))
     if group.world > 1:
         dist.barrier()
 

@@ -137,7 +137,9 @@ def test_titles_leave_out_what_another_swept_setting_decides():
         "sampling.steps": [2, 1],
         "seed": [0, 1],
     }
-    config = experiment(space, distill__intervals=[2, 1], distill__teacher_steps=4, sampling__steps=2)
+    config = experiment(
+        space, distill__intervals=[2, 1], distill__teacher_steps=4, sampling__steps=2
+    )
     config = override(
         config,
         {"sweep.constraints": ['(distill.kind == "endpoint") == (distill.steps == [10, 20])']},

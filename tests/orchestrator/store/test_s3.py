@@ -256,7 +256,7 @@ def test_every_command_finds_a_sweep_on_s3(finished, tmp_path, capsys):
     assert status.main(["--storage", root]) == 0
     assert name in capsys.readouterr().out
     assert status.main(["fabricated", "--storage", root]) == 0
-    assert "3 of 3 trials  ended" in capsys.readouterr().out
+    assert "3 of 3 trials  done" in capsys.readouterr().out
     assert report.main([folder, "--publish"]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert (

@@ -64,7 +64,7 @@ def test_status_tells_its_state_and_what_its_stages_are_called(store, version, c
     assert status.main(["again", "--storage", str(store)]) == 0
     said = capsys.readouterr().out
     assert (
-        "4 of 4 trials  ended" in said
+        "4 of 4 trials  done" in said
         and "teacher, damping 9" in said
         and "student 2, damping 25" in said
     )

@@ -45,10 +45,10 @@ def look(watch: Watch, model: nn.Module, stage: Stage, data: ImageData, store: S
         known = None if labels is None else [labels]
         found = bootstrap_fid([outputs], real, known, resamples=RESAMPLES, seed=seed)
         std = math.sqrt(found.variance())
-    return Look(compare(outputs, reference, ["fid"])["fid"], _picture(images, data), std)
+    return Look(compare(outputs, reference, ["fid"])["fid"], small_picture(images, data), std)
 
 
-def _picture(images: Tensor, data: ImageData) -> bytes:
+def small_picture(images: Tensor, data: ImageData) -> bytes:
     """The first images as a PNG grid; for points a scatter plot of all of them."""
     if isinstance(data, PointData):
         return samples_png(images, data)
