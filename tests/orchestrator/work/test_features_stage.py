@@ -137,9 +137,7 @@ def test_a_trial_is_trained_and_measured_with_them(kind, task, root, request):
     metrics, _ = run_trial(trial, root)
     own = own_of(trial)
     assert metrics["fid"] > 0 and metrics["fid_features"] == own_name(own.key)
-    about = read_facts(
-        Store(root).result(own.key).path("network.safetensors"), own_name(own.key)
-    )
+    about = read_facts(Store(root).result(own.key).path("network.safetensors"), own_name(own.key))
     assert about.task == task and about.data_fingerprint == trial.facts.fingerprint
     records = Records(plan, Store(root))
     records.open()
