@@ -95,7 +95,7 @@ def teacher_of(kind: str) -> Field:
         def loss(model, x0, labels, generator):
             return flow_matching_loss(model, PATHS[kind], x0, labels, generator)
 
-        return copy.deepcopy(finished(training_of(model, 800, 4e-3, ema=0.99), loss))
+        return copy.deepcopy(finished(training_of(model, 500, 6e-3, ema=0.98), loss))
 
 
 def distance(points: Tensor) -> float:

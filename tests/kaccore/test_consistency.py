@@ -262,7 +262,7 @@ def test_sampling_puts_a_network_into_evaluation_mode_and_back():
 @pytest.mark.parametrize("kind", PATHS)
 def test_few_jumps_are_nearer_to_the_data_than_as_many_steps_of_the_teacher_and_compose(kind):
     path, teacher = PATHS[kind], teacher_of(kind)
-    training = training_of(from_teacher(teacher, two_times=True), 400, 4e-3)
+    training = training_of(from_teacher(teacher, two_times=True), 250, 6e-3)
     distiller = ConsistencyDistiller(
         teacher, path, target_model=training.ema.model, intervals=8, substeps=2
     )

@@ -40,7 +40,7 @@ def test_it_learns_the_exact_field_of_a_kac_flow_in_the_plane():
         return flow_matching_loss(model, path, x0, generator=generator)
 
     torch.manual_seed(0)
-    training = Training(MLP(2, channels=64), Settings(steps=700, lr=3e-3, ema=0.99))
+    training = Training(MLP(2, channels=64), Settings(steps=400, lr=4e-3, ema=0.98))
     list(training.run(loss))
 
     x0, generator = batch(5000, "test")

@@ -67,7 +67,7 @@ def test_halving_from_eight_steps_to_one_keeps_what_the_eight_steps_made():
     model, students = teacher, {}
     for intervals in (4, 2, 1):
         stage = ProgressiveDistiller(model, path, intervals=intervals)
-        model = finished(training_of(from_teacher(model), 250, 4e-3), stage.loss, batch_size=128)
+        model = finished(training_of(from_teacher(model), 150, 6e-3), stage.loss, batch_size=128)
         students[intervals] = sample(model, path, (1000, 2), steps=intervals, seed=5).images
     plain = {
         steps: sample(teacher, path, (1000, 2), steps=steps, seed=5).images
@@ -88,7 +88,7 @@ def test_halving_from_eight_steps_to_one_keeps_what_the_eight_steps_made():
 def test_one_step_of_an_endpoint_student_is_nearer_to_the_data_than_one_of_its_teacher(kind):
     path, teacher = PATHS[kind], teacher_of(kind)
     stage = EndpointDistiller(teacher, path, intervals=1, substeps=8)
-    student = finished(training_of(from_teacher(teacher), 300, 4e-3), stage.loss, batch_size=128)
+    student = finished(training_of(from_teacher(teacher), 180, 6e-3), stage.loss, batch_size=128)
     points = sample(student, path, (1000, 2), steps=1, seed=6).images
     assert distance(points) < 0.06 * distance(
         sample(teacher, path, (1000, 2), steps=1, seed=6).images

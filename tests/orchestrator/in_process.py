@@ -43,6 +43,7 @@ def quick_measures() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagnostics, "GAP_SAMPLES", 16)
+        patch.setattr(diagnostics, "GAP_SUBSTEPS", 8)
         patch.setattr(evaluation, "RESAMPLES", 10)
         patch.setattr(evaluation, "REAL_SPLITS", 3)
         patch.setattr(point_metrics, "LIKELIHOOD_STEPS", 25)

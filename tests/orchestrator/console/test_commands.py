@@ -2,10 +2,11 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from commands import TINY, everything_below, run
+from commands import TINY, everything_below, own_environment, run
 
 RUNNING = ("sweep", "train", "distill", "evaluate")
 BAD_FILES = {
@@ -69,31 +70,49 @@ ARGUMENTS = {
     **dict.fromkeys(["sample", "export", "playground"], "RUN"),
     **dict.fromkeys(["status", "report"], "SWEEP"),
 }
-HELP = """
+ADDRESSES = ("127.0.0.1:9", "ray://127.0.0.1:9", "nonsense")
+IN_TURN = """
 import contextlib, io, json, runpy, sys
-told = {}
-for name in sys.argv[1:]:
-    sys.argv = [name, "--help"]
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+told = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = words
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            runpy.run_module(f"orchestrator.{name}", run_name="__main__", alter_sys=True)
+            runpy.run_module(f"orchestrator.{words[0]}", run_name="__main__", alter_sys=True)
         except SystemExit as ended:
-            told[name] = [ended.code, out.getvalue()]
+            told.append([ended.code, out.getvalue(), err.getvalue()])
 print(json.dumps(told))
 """
 
 
+def in_turn(folder: Path, *commands: list[str]) -> list[Said]:
+    """What commands say that run in `folder` one after the other, in one process: its start and its
+    imports take longer than they do."""
+    said = subprocess.run(
+        [sys.executable, "-c", IN_TURN, json.dumps(commands)], cwd=folder, capture_output=True,
+        text=True, timeout=300, env=own_environment(),
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return [Said(status, out, err + said.stderr) for status, out, err in json.loads(said.stdout)]
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
-    """What each command says of itself, one after the other in one process: an empty folder is
-    where they run, and stays as it is."""
+    """What each command says of itself; the folder stays empty."""
     folder = tmp_path_factory.mktemp("help")
-    said = subprocess.run(
-        [sys.executable, "-c", HELP, *ARGUMENTS], cwd=folder, capture_output=True, text=True,
-        timeout=300, check=True,
-    )  # fmt: skip
+    said = in_turn(folder, *([name, "--help"] for name in ARGUMENTS))
     assert list(folder.iterdir()) == []
-    return {name: Said(*both, said.stderr) for name, both in json.loads(said.stdout).items()}
+    return dict(zip(ARGUMENTS, said, strict=True))
+
+
+@pytest.fixture(scope="module")
+def unreached(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+    """What is said of each address; nothing is written."""
+    folder = tmp_path_factory.mktemp("address")
+    (folder / "x.yaml").write_text(TINY)
+    said = in_turn(folder, *(["train", "x.yaml", "--address", address] for address in ADDRESSES))
+    assert {p.name for p in folder.iterdir()} == {"x.yaml"}
+    return dict(zip(ADDRESSES, said, strict=True))
 
 
 @pytest.mark.parametrize("name, argument", ARGUMENTS.items())
@@ -158,14 +177,12 @@ def test_a_folder_that_is_no_sweeps_gives_no_report(tmp_path, call):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
-def test_a_cluster_that_does_not_answer_is_bad_input(address, tmp_path):
-    (tmp_path / "x.yaml").write_text(TINY)
-    said = run(tmp_path, "train", "x.yaml", "--address", address)
-    assert said.returncode == 2, said.stdout + said.stderr
-    assert f"--address {address}" in said.stderr
-    assert "Traceback" not in said.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"x.yaml"}
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_cluster_that_does_not_answer_is_bad_input(address, unreached):
+    said = unreached[address]
+    assert said.status == 2, said.out + said.err
+    assert f"--address {address}" in said.err
+    assert "Traceback" not in said.err
 
 
 def test_a_refusal_needs_neither_ray_nor_torch_nor_mlflow():

@@ -69,7 +69,7 @@ def test_processes_that_need_the_same_stages_run_each_of_them_once(root, tmp_pat
 
 
 def test_a_killed_process_is_relieved_in_all_its_stages_at_once(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "STALE_SECONDS", 3.0)
+    monkeypatch.setattr(leases, "STALE_SECONDS", 1.0)  # nobody lives whom that could hit
     monkeypatch.setattr(S3Place, "poll_factor", 1)
     process = beside(root).Process(target=run_and_hang, args=(str(root),))
     process.start()

@@ -174,6 +174,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(name, roots, tmp_path, mon
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_trained_distilled_sampled_and_scored(name, roots, inception, storage, monkeypatch):
     monkeypatch.setattr(diagnostics, "GAP_SAMPLES", 4)
+    monkeypatch.setattr(diagnostics, "GAP_SUBSTEPS", 4)
     monkeypatch.setattr(evaluation, "REAL_SPLITS_WIDE", 1)
     experiment = loading.load(
         path_of(name), [*placed(name, roots), *inception, *SMALL, *FILES[name].small]

@@ -356,7 +356,7 @@ def mutated(draw: st.DrawFn) -> object:
     return data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(mutated())
 def test_damaged_settings_raise_config_error_or_are_sound(data):
     try:

@@ -155,8 +155,9 @@ def test_a_living_holders_lease_is_not_taken_whatever_the_wall_clock_says(root, 
 
 
 def test_the_lease_of_a_killed_and_of_a_stopped_holder_passes_on_and_the_latter_notices(
-    root, quick
+    root, quick, monkeypatch
 ):
+    monkeypatch.setattr(leases, "STALE_SECONDS", 1.0)  # here nobody lives whom that could hit
     dead, presumed_dead = root / "dead", root / "presumed_dead"
     for folder in (dead, presumed_dead):
         folder.mkdir()
