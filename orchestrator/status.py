@@ -21,6 +21,7 @@ from orchestrator.sweeps.status import State, Status
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from orchestrator.plan.plan import Plan
     from orchestrator.sweeps.records import Records
 
 WATCH_SECONDS = 2.0
@@ -171,16 +172,24 @@ def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
     from orchestrator.sweeps.ranking import best_so_far
 
     running_sweeps = running(storage)
+    known: dict[Place, Records] = {}
+    unreadable: dict[Place, ConfigError] = {}
     plans = (storage / layout.SWEEPS).find(layout.ANY_PLAN)
-    times = {plan: last_run(plan) for plan in plans}
-    for plan in sorted(times, key=lambda plan: -times[plan]):
-        folder = plan.parent
-        named = {"sweep": f"{folder.parent.name}/{folder.name}", "begun": times[plan]}
+    times = {plan.parent: last_run(plan) for plan in plans}
+    folders = sorted(times, key=lambda folder: -times[folder])
+    for folder in folders:
         try:
-            records = opening.records_of(folder)
+            known[folder] = opening.records_of(folder)
         except ConfigError as e:
-            yield {**named, "state": "cannot be read", "best": str(e.faults[0].message)}
+            unreadable[folder] = e
+    differing = _differing([records.plan for records in known.values()])
+    for folder in folders:
+        named = {"sweep": f"{folder.parent.name}/{folder.name}", "begun": times[folder]}
+        if folder in unreadable:
+            what = str(unreadable[folder].faults[0].message)
+            yield {**named, "state": "cannot be read", "best": what}
             continue
+        records = known[folder]
         statuses = [ending.status for ending in records.endings]
         yield {
             **named,
@@ -189,20 +198,37 @@ def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
             "done": statuses.count(Status.DONE),
             "failed": statuses.count(Status.FAILED),
             "best": "; ".join(best_so_far(records).values()),
+            "differs": differing[named["sweep"]],
         }
         damaged |= records.damaged
 
 
+def _differing(plans: list["Plan"]) -> dict[str, dict[str, Any]]:
+    """For each sweep, as name/id, the settings that differ between the sweeps of its name."""
+    from orchestrator.sweeps.differences import differences
+
+    by_name: dict[str, dict[str, Plan]] = {}
+    for plan in plans:
+        by_name.setdefault(plan.experiment.name, {})[f"{plan.experiment.name}/{plan.id}"] = plan
+    return {key: own for same in by_name.values() for key, own in differences(same).items()}
+
+
 def _table(rows: Iterable[dict[str, Any]]) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
+    from orchestrator.sweeps.differences import line
     from orchestrator.sweeps.inventory import age_text
 
-    table = Table("sweep", "state", "trials", "done", "failed", "best", "begun")
-    for row in rows:
+    rows = list(rows)
+    differing = [line(row.get("differs", {})) for row in rows]
+    names = ["sweep", "state", "trials", "done", "failed", "best", "begun"]
+    table = Table(*names, *(["differs in"] if any(differing) else []))
+    for row, text in zip(rows, differing, strict=True):
         began = age_text(time.time() - row["begun"]) + " ago"
         counts = (str(row.get(name, "")) for name in ("trials", "done", "failed"))
-        table.add_row(row["sweep"], row["state"], *counts, row["best"], began)
+        last = [escape(text)] if any(differing) else []
+        table.add_row(row["sweep"], row["state"], *counts, row["best"], began, *last)
     return table
 
 

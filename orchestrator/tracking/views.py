@@ -85,4 +85,4 @@ def _view(records: Records, key: str, query: str) -> View:
         keys = [key for key in keys if key != SEED]
     settings = dict.fromkeys(map(name_of, keys))
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in settings]
-    return View(key, query, metric, small_is_good, (*columns, "attributes.`Source`"))
+    return View(key, query, metric, small_is_good, tuple(columns))

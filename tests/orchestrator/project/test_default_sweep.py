@@ -47,8 +47,9 @@ PARAMETERS = {
     "speed",
     "clock",
     "intervals",
-    "nfe",
+    "model",
     "solver",
+    "steps",
     "guidance",
     "path",
     "distiller",
@@ -302,7 +303,10 @@ def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_swe
             "25.0",
             "kac",
         )
-        assert (data.params["solver"], data.params["nfe"]) == (row["sampling.solver"], row["nfe"])
+        assert {f"sampling.{k}": data.params[k] for k in ("model", "solver", "steps")} == {
+            k: row[k] for k in ("sampling.model", "sampling.solver", "sampling.steps")
+        }
+        assert not {"nfe", "sampling.model", "sampling.steps"} & data.params.keys()
         assert {name: data.metrics[name] for name in METRICS} == {
             name: float(row[name]) for name in METRICS
         }
@@ -340,7 +344,7 @@ def test_training_runs_in_mlflow_have_their_loss_by_step(default_sweep):
         for training in runs_of_kind(default_sweep.storage, kind):
             history = client.get_metric_history(training.info.run_id, "loss")
             assert [m.step for m in history] == list(range(1, steps + 1))
-            assert training.data.params["steps"] == str(steps)
+            assert training.data.params["distill.steps"] == str(steps)
             stage = json.loads(manifests(default_sweep.storage)[training.data.tags["stage_key"]])
             assert stage["kind"] == kind
 
