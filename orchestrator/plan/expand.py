@@ -1,4 +1,4 @@
-"""All trials of a sweep: the whole grid, or `num_trials` random points."""
+"""All trials of a sweep: the whole grid, or `num_trials` points."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from orchestrator.settings.experiment import Experiment
 def expand(
     experiment: Experiment, source: str | None = None, points: Iterable[Point] = ()
 ) -> Expansion:
-    """All trials of a grid or random search; for optuna those of the `points` drawn so far.
+    """All trials of a grid, random or sobol search; for optuna those of the `points` drawn so far.
 
     Keys are in the order of the file, and the last one varies fastest; a run without a sweep is one
     trial. Combinations that cannot be run (a student with a step count that its chain does not have,
@@ -23,6 +23,10 @@ def expand(
     expansion = Expansion()
     if experiment.sweep.search == "grid":
         space.add({}, expansion)
+    elif experiment.sweep.search == "sobol":
+        from orchestrator.plan import sobol_points
+
+        sobol_points.add_all(space, expansion)
     else:
         from orchestrator.plan import optuna_points
 

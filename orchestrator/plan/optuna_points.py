@@ -7,6 +7,7 @@ the same command continues an earlier run."""
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -21,14 +22,11 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.fields.faults import ConfigError, Fault
-from orchestrator.plan.points import Expansion, Known, Point, PointSpace
+from orchestrator.plan.points import Expansion, Known, Point, PointSpace, rounded
 from orchestrator.settings.entries import SpaceEntry
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"
-ATTEMPTS = 1000  # draws for one point: if all fail, the constraints leave almost no space
-DIGITS = 6  # significant digits of a drawn number: more are noise in tables and names
 
 
 def add_all(space: PointSpace, found: Expansion) -> None:
@@ -44,20 +42,7 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
 
     Raises ConfigError if there is not even a first one, or for invalid combinations."""
     number = len(found.points)
-    skipped = list(found.skipped)
-    for attempt in range(ATTEMPTS):
-        with _silent():
-            point = _draw(space, number, attempt, known)
-        if space.add(point, found):
-            found.skipped = skipped  # rejected draws are not combinations of the sweep
-            return True
-        found.points.pop()
-    if found.trials:
-        return False
-    reason = f"; the last: {found.skipped[-1].reason}" if found.skipped else ""
-    raise ConfigError(
-        [Fault(space.source, "sweep.space", f"none of {ATTEMPTS} draws can be run{reason}")]
-    )
+    return space.add_first((_draw(space, number, k, known) for k in count()), found)
 
 
 @contextmanager
@@ -77,16 +62,17 @@ def _silent() -> Iterator[None]:
 def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) -> Point:
     seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
     distributions = {key: _distribution(entry) for key, entry in space.drawn.items()}
-    study = optuna.create_study(
-        direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
-    )
-    for point, metric in known:
-        state = TrialState.RUNNING if metric is None else TrialState.COMPLETE
-        params = {key: _inward(space.drawn[key], value) for key, value in point.items()}
-        study.add_trial(
-            create_trial(params=params, distributions=distributions, value=metric, state=state)
+    with _silent():
+        study = optuna.create_study(
+            direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
         )
-    params = study.ask(distributions).params
+        for point, metric in known:
+            state = TrialState.RUNNING if metric is None else TrialState.COMPLETE
+            params = {key: _inward(space.drawn[key], value) for key, value in point.items()}
+            study.add_trial(
+                create_trial(params=params, distributions=distributions, value=metric, state=state)
+            )
+        params = study.ask(distributions).params
     return {key: _outward(space.drawn[key], value) for key, value in params.items()}
 
 
@@ -110,10 +96,7 @@ def _outward(entry: SpaceEntry, value: Any) -> Any:
     """The value of a setting, from Optuna's parameter."""
     if entry.kind == "choice":
         return entry.values[value]
-    if entry.kind == "int":
-        return value
-    low, high = entry.values
-    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
+    return value if entry.kind == "int" else rounded(entry, value)
 
 
 def _inward(entry: SpaceEntry, value: Any) -> Any:

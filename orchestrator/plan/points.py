@@ -2,12 +2,12 @@
 
 A *point* has one value for each setting that is drawn (choice, uniform, loguniform, int). Each point
 is combined with the whole grid of the other settings. A grid search has one point, which is empty;
-`optuna_points` draws those of random and optuna."""
+`optuna_points` draws those of random and optuna, `sobol_points` those of sobol."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from orchestrator.fields.faults import ConfigError, Fault
@@ -19,6 +19,8 @@ from orchestrator.settings.space import in_space, owned, sweepable, with_values
 from orchestrator.settings.sweep_block import Sweep
 
 Point = Mapping[str, Any]
+ATTEMPTS = 1000  # draws for one point: if all fail, the constraints leave almost no space
+DIGITS = 6  # significant digits of a drawn number: more are noise in tables and names
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,22 @@ class PointSpace:
         found.points.append(point)
         return len(found.trials) - before
 
+    def add_first(self, draws: Iterable[Point], found: Expansion) -> bool:
+        """Add the trials of the first of `draws` that is new and can be run; False if none of
+        ATTEMPTS is. Raises ConfigError if there is not even a first point, or for invalid
+        combinations."""
+        skipped = list(found.skipped)
+        for point in islice(draws, ATTEMPTS):
+            if self.add(point, found):
+                found.skipped = skipped  # rejected draws are not combinations of the sweep
+                return True
+            found.points.pop()
+        if found.trials:
+            return False
+        reason = f"; the last: {found.skipped[-1].reason}" if found.skipped else ""
+        what = f"none of {ATTEMPTS} draws can be run{reason}"
+        raise ConfigError([Fault(self.source, "sweep.space", what)])
+
     def _conditioned(self, values: dict[str, Any]) -> dict[str, Any]:
         """`values` without those whose condition does not hold with the values before them; these
         keep the value of the base."""
@@ -139,6 +157,12 @@ class PointSpace:
 def _at(settings: Mapping[str, Any], key: str) -> Any:
     block, _, field = key.partition(".")
     return settings[block].get(field) if field else settings[block]
+
+
+def rounded(entry: SpaceEntry, value: float) -> float:
+    """A number drawn from the range of `entry` with DIGITS significant digits, within the range."""
+    low, high = entry.values
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
 def within(entry: SpaceEntry, value: Any) -> bool:

@@ -16,8 +16,11 @@ from orchestrator.settings import shipped, yaml_reader
 
 KEY = "base"
 ENDINGS = (".yaml", ".yml")
-MERGED_IN_SWEEP = ("space", "conditions")
+MERGED_IN_SWEEP = (("sweep", "space"), ("sweep", "conditions"))
 EXPECTED = "the name of a shipped experiment, or a .yaml file, relative to this one"
+
+
+Keys = tuple[str, ...]  # from a block to a value in it
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,9 @@ def _on_base(own: dict[str, Any], source: str, folder: Path, chain: list[Path]) 
         circle = " -> ".join(each.name for each in (*chain, base_path))
         raise ConfigError([Fault(source, KEY, f"a circle of files: {circle}")])
     base = _read(str(base_path), chain)
-    origins = {
-        key: base.origins.get(key, str(base_path))
-        for key in _keys(base.data)
-        if not _given(own, key)
-    }
-    data = _merged(_with_absolute_plugins(base.data, base_path.parent), own)
+    data, inherited = _merged(_with_absolute_plugins(base.data, base_path.parent), own)
+    keys = (".".join(map(str, path)) for path in inherited)
+    origins = {key: base.origins.get(key, str(base_path)) for key in keys}
     return Written(data, origins, (str(base_path), *base.bases))
 
 
@@ -120,55 +120,54 @@ def _with_absolute_plugins(data: dict[str, Any], folder: Path) -> dict[str, Any]
     return {**data, plugins.KEY: found}
 
 
-def _keys(data: Any) -> list[str]:
-    """The dotted keys of all settings, those of `sweep.space` and `sweep.conditions` one by one."""
-    keys = []
-    for name, value in data.items():
-        if not isinstance(value, dict):
-            keys.append(name)
-            continue
-        for key, inner in value.items():
-            if name == "sweep" and key in MERGED_IN_SWEEP and isinstance(inner, dict):
-                keys += [f"sweep.{key}.{each}" for each in inner]
-            else:
-                keys.append(f"{name}.{key}")
-    return keys
+def _flat(data: Mapping[str, Any]) -> dict[Keys, Any]:
+    """Every value by the keys that lead to it: of a block (block, key), and of what is merged in
+    `sweep` also the keys there. An empty mapping is a value, too."""
+    flat: dict[Keys, Any] = {}
 
-
-def _given(own: Mapping[str, Any], key: str) -> bool:
-    """Whether a file gives a setting itself, or replaces what holds it."""
-    name, _, rest = key.partition(".")
-    if name not in own:
-        return False
-    value = own[name]
-    if not rest or not isinstance(value, dict):
-        return True
-    field_name, _, inner = rest.partition(".")
-    if not (name == "sweep" and field_name in MERGED_IN_SWEEP and inner):
-        return rest in value
-    within = value.get(field_name, {})
-    return not isinstance(within, dict) or inner in within
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in own.items():
-        if name == plugins.KEY and isinstance(value, list) and isinstance(base.get(name), list):
-            merged[name] = [*base[name], *(each for each in value if each not in base[name])]
-        elif isinstance(value, dict) and isinstance(base.get(name), dict):
-            merged[name] = _merged_block(name, base[name], value)
+    def add(path: Keys, value: Any) -> None:
+        opened = len(path) == 1 or path in MERGED_IN_SWEEP
+        if opened and isinstance(value, dict) and value:
+            for key, inner in value.items():
+                add((*path, key), inner)
         else:
-            merged[name] = value
-    return merged
+            flat[path] = value
+
+    for key, value in data.items():
+        add((key,), value)
+    return flat
 
 
-def _merged_block(block: str, base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**base, **own}
-    for name in MERGED_IN_SWEEP if block == "sweep" else ():
-        if isinstance(base.get(name), dict) and isinstance(own.get(name), dict):
-            both = {**base[name], **own[name]}
-            removed = {
-                key for key, value in own[name].items() if value is None and key in base[name]
-            }
-            merged[name] = {key: value for key, value in both.items() if key not in removed}
-    return merged
+def _nested(flat: Mapping[Keys, Any]) -> dict[str, Any]:
+    """The inverse of `_flat`."""
+    data: dict[str, Any] = {}
+    for path, value in flat.items():
+        block = data
+        for key in path[:-1]:
+            block = block.setdefault(key, {})
+        block[path[-1]] = value
+    return data
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[Keys]]:
+    """`own` on `base`, and the keys whose values are those of the base."""
+    flat, given = _flat(base), _flat(own)
+    inherited = dict.fromkeys(flat)
+    for path, value in given.items():
+        within = [other for other in flat if other != path and other[: len(path)] == path]
+        if value == {} and isinstance(value, dict) and within:
+            continue  # a mapping that adds nothing
+        around = [path[:length] for length in range(1, len(path)) if path[:length] in flat]
+        for other in (*within, *around):
+            del flat[other]
+        if path == (plugins.KEY,) and isinstance(value, list) and isinstance(flat.get(path), list):
+            value = [*flat[path], *(each for each in value if each not in flat[path])]
+        if value is None and path[:-1] in MERGED_IN_SWEEP and path in flat:
+            del flat[path]
+            if not any(other[:-1] == path[:-1] for other in flat):
+                flat[path[:-1]] = {}
+        else:
+            flat[path] = value
+        for other in (path, *within, *around):
+            inherited.pop(other, None)
+    return _nested(flat), list(inherited)

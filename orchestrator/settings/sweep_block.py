@@ -30,14 +30,15 @@ class Sweep(Block):
     mode: Literal["min", "max"] = Field(
         default="min", description="Whether the lowest or the highest value is best: min or max."
     )
-    search: Literal["grid", "random", "optuna"] = Field(
+    search: Literal["grid", "random", "sobol", "optuna"] = Field(
         default="grid",
-        description="How trials are chosen: grid (every combination), random, or optuna (TPE, near good trials).",
+        description="How trials are chosen: grid (every combination), random, sobol (points that cover the space "
+        "evenly), or optuna (TPE, near good trials).",
     )
     num_trials: Count | None = Field(
         default=None,
-        description="Number of points that random or optuna draws, >= 1; each is combined with the grid of all grid "
-        "entries; null for a grid search.",
+        description="Number of points that random, sobol or optuna draws, >= 1; each is combined with the grid of all "
+        "grid entries; null for a grid search.",
     )
     learn_from: Texts = Field(
         default=(),
@@ -87,5 +88,5 @@ class Sweep(Block):
     )
     space: Space = Field(
         description="Dotted keys of this file, each with {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, "
-        "{loguniform: [low, high]} or {int: [low, high]}; the last four are for random and optuna."
+        "{loguniform: [low, high]} or {int: [low, high]}; the last four are for random, sobol and optuna."
     )

@@ -66,7 +66,7 @@ def _a_grid_draws_nothing(experiment: Experiment) -> str | None:
         return None
     if drawn:
         kinds = ", ".join(f"{key} {sweep.space[key].kind}" for key in drawn)
-        return f"got {kinds}, expected {{grid: [...]}}: other entries need sweep.search random or optuna"
+        return f"got {kinds}, expected {{grid: [...]}}: other entries need sweep.search random, sobol or optuna"
     expected = "choice, uniform, loguniform or int for at least one key"
     return f"expected {expected}: sweep.search {sweep.search} draws from these"
 
@@ -84,7 +84,7 @@ def _only_numbers_that_compare_are_searched_by(experiment: Experiment) -> str | 
     if sweep.search != "optuna":
         ranking = "asha ranks trials by FID"
     why = f"{ranking}, which does not compare across data or features"
-    return f"got {', '.join(incomparable)}: {why}: write one sweep for each, or use grid or random"
+    return f"got {', '.join(incomparable)}: {why}: write one sweep for each, or use grid, random or sobol"
 
 
 @rule("sweep.learn_from", "sweep.search")
