@@ -28,7 +28,8 @@ def fit(stage: Stage, model: nn.Module, data: ImageData) -> ToneCurve:
     return ToneCurve.fit(made, data.batch(index, torch.device("cpu")))
 
 
-def _setting(stage: Stage) -> Sampling:
+def setting(stage: Stage) -> Sampling:
+    """How the network of `stage` is sampled where no trial says so."""
     student = stage.student
     if student is None:
         return TEACHER

@@ -162,8 +162,9 @@ class TrainingLog:
         data: dict[str, int] | None = None,
     ) -> None:
         """Publish the finished `networks`, by file, a `picture` of samples, the loss curve and the
-        machine usage to the store; also the averaged weights of the best checkpoint if it is not the last, and the whole
-        state if a longer training can resume from it. `data`: the sizes of the training data."""
+        machine usage to the store; also the averaged weights of the best checkpoint if it is not the
+        last, and the whole state if a longer training can resume from it. `data`: the sizes of the
+        training data."""
         self.system.sample(self.stage.steps, self.seconds)  # even the shortest training has one
         gathered = self.store.gather(self.stage)
         for file, tensors in networks.items():
@@ -173,8 +174,8 @@ class TrainingLog:
         write_json(gathered / layout.SYSTEM, self.system.points)
         if self.fids:
             write_json(gathered / FIDS, self.fids)
-        for picture in self.folder.find(layout.LOOKS):
-            write_bytes(gathered / picture.name, picture.read_bytes())
+        for look in self.folder.find(layout.LOOKS):
+            write_bytes(gathered / look.name, look.read_bytes())
         self._keep_best(gathered)
         if self.stage.family is not None:
             self._save(gathered)
