@@ -263,6 +263,16 @@ def test_fresh_noise_is_as_much_as_each_images_times_say(path):
     assert added[0] < 1e-5 < 0.05 < added[1] < added[2]
 
 
+@pytest.mark.parametrize("path", [KacPath(PROCESS), KacPath(PROCESS, "exponential")], ids=label)
+@pytest.mark.parametrize("shape", [(1,), (1, 3, 3), (3, 8, 8)])
+def test_a_list_of_generators_renews_the_noise_of_each_image_as_its_own_would_alone(path, shape):
+    x = torch.rand(7, *shape, generator=seeded(39))
+    s, t = torch.tensor(0.3), torch.tensor(0.8)
+    together = path.renoise(x, s, t, [seeded(k) for k in range(7)])
+    alone = [path.renoise(x[k : k + 1], s, t, seeded(k)) for k in range(7)]
+    assert torch.equal(together, torch.cat(alone))
+
+
 @pytest.mark.parametrize("path", EVERY, ids=label)
 @pytest.mark.parametrize("s, t", [(0.6, 0.5), (-0.1, 0.5), (0.5, 1.1), (1.0, 1.0), (math.nan, 0.5)])
 def test_noise_is_never_taken_back(path, s, t):

@@ -52,7 +52,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "endpoint": {"model": DIT, "sampling": {"steps": 2}},
     "progressive": {"model": MLP, "distill": {"kind": "progressive"}, "sampling": {"steps": 2}},
-    "consistency": {"model": MLP, "distill": {"kind": "consistency"}, "sampling": {"steps": 3}},
+    "consistency": {"model": MLP, "distill": {"kind": "consistency", "calibrate": True}, "sampling": {"steps": 3}},
     "matching": {"model": MLP, "distill": {"kind": "matching"}},
     "unlabelled, augmented": {
         "model": DIT, "teacher": {"label_dropout": None, "augment": 0.1}, "sampling": {"steps": 2},
@@ -206,6 +206,16 @@ def test_weights_come_with_all_that_it_takes_to_sample(case):
     assert case.away(sampler(*inputs)) <= 1
     assert about["nfe"] == NFE[case.kind]
     assert ("labels" in about["inputs"]) == (len(inputs) == 2)
+
+
+def test_images_of_a_calibrated_network_are_those_of_its_files_with_their_curve_alone(cases):
+    """The files of each format are compared with these images above."""
+    case = cases["consistency"]
+    sampler, _ = from_safetensors(case.folder / "model.safetensors")
+    inputs = [torch.from_numpy(array) for array in np.load(case.folder / "inputs.npz").values()]
+    assert sampler.tone is not None
+    sampler.tone = None
+    assert case.away(sampler(*inputs)) > 8
 
 
 def test_an_onnx_file_can_be_written_again_and_needs_no_ending(cases, root):

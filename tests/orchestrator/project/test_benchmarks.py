@@ -99,7 +99,7 @@ def test_the_command_measures_a_part_in_a_process_of_its_own_and_keeps_its_measu
     tmp_path, capfd
 ):
     assert command.main(["metrics", "--once", "--json", str(tmp_path / "measurements.json")]) == 0
-    assert "FID of 5,000 MNIST images" in capfd.readouterr().out
+    assert "FID of 500 MNIST images" in capfd.readouterr().out
     (entry,) = json.loads((tmp_path / "measurements.json").read_text())
     assert entry["part"] == "metrics" and entry["value"] > 0
 
