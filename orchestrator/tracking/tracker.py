@@ -13,6 +13,7 @@ from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps.ranking import is_drawn, progress
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids
@@ -32,7 +33,7 @@ from orchestrator.tracking.entities import (
 from orchestrator.tracking.links import NOTE, STUDENT, TEACHER, source_tags, trial_tags
 from orchestrator.tracking.means import MeanRuns
 from orchestrator.tracking.names import trial_names
-from orchestrator.tracking.runs import RUN_NAME, TAG, NewRun, add_params, truncated
+from orchestrator.tracking.runs import METRICS, RUN_NAME, TAG, NewRun, add_params, truncated
 from orchestrator.tracking.views import views
 
 PARENT = "mlflow.parentRunId"
@@ -115,6 +116,7 @@ class Tracker:
         or KILLED), and, unless it was killed, register its best network."""
         folder = self.records.folder
         self._log_verdict()
+        self._log_progress()
         if self.records.plan.goal == "sweep":
             for view in views(self.records):
                 self.client.set_experiment_tag(self.experiment, view.tag, view.state())
@@ -152,6 +154,31 @@ class Tracker:
             for a in first.answers
         ]
         self.client.log_batch(self.parent, metrics=metrics)
+
+    def _log_progress(self) -> None:
+        """The best metric up to each trial of a search, by the number of the trial, up to the first
+        trial that is not over: a logged metric stays, and what that trial finds may be better."""
+        from mlflow.entities import Metric
+
+        found = progress(self.records)
+        if not is_drawn(self.records) or not found:
+            return
+        over, plan, store = 0, self.records.plan, self.records.store
+        while over < len(plan.trials) and self.records.endings[over].status in STATUSES:
+            over += 1
+        steps = next(iter(found.values()))  # values on other scales do not compare
+        metrics = [
+            Metric(
+                "best_so_far",
+                step.best,
+                begin_and_end_ms(store.result(plan.trials[step.trial].key).manifest)[1],
+                step.trial,
+            )
+            for step in steps
+            if step.trial < over
+        ]
+        for i in range(0, len(metrics), METRICS):
+            self.client.log_batch(self.parent, metrics=metrics[i : i + METRICS])
 
     def _experiment(self) -> str:
         name = self.records.plan.experiment.name

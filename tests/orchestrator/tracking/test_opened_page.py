@@ -3,6 +3,7 @@ first, in a real browser on a real server."""
 
 import io
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,10 @@ def ui(published: Published) -> Iterator[tuple[str, list[str]]]:
             stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        for _ in range(PATIENCE):
-            if healthy(f"http://127.0.0.1:{port}"):
-                break
-            assert process.poll() is None, log.read_text()
-            try:
-                process.wait(1)
-            except subprocess.TimeoutExpired:
-                continue
+        until = time.monotonic() + PATIENCE
+        while not healthy(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
         lines = [line for line in log.read_text().splitlines() if line.startswith("open ")]
         yield f"http://127.0.0.1:{port}", lines
     finally:
