@@ -36,7 +36,9 @@ def estimated(
                 optuna.create_trial(params=params, distributions=distributions, value=value)
             )
         evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(
+            study, evaluator=evaluator, normalize=False
+        )
     return {key: float(share) for key, share in shares.items()}, left
 
 

