@@ -142,7 +142,8 @@ def test_a_trials_page_shows_the_source_the_commit_and_links_to_its_teacher(page
     page.get_by_text("python -m orchestrator.sweep made.yaml").first.wait_for()
     if commit := run.data.tags.get("mlflow.source.git.commit"):
         assert page.get_by_text(commit[:7]).count()
-    page.get_by_role("link", name="teacher, ").click()
+    with page.expect_popup() as opened:  # MLflow opens links of a description in a tab of their own
+        page.get_by_role("link", name="teacher, ").click()
     teacher = client.get_run(run.data.tags["teacher_run_id"])
-    page.get_by_role("heading", name=teacher.info.run_name).first.wait_for()
-    assert teacher.info.run_id in page.url
+    opened.value.get_by_role("heading", name=teacher.info.run_name).first.wait_for()
+    assert teacher.info.run_id in opened.value.url
