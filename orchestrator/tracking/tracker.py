@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
@@ -86,14 +86,15 @@ class Tracker:
 
     def publish(self) -> None:
         """Log every finished stage and every ended trial that MLflow does not have yet."""
-        for stage in self.records.plan.stages(TRAINING):
+        plan, endings = self.records.state  # it may grow meanwhile
+        for stage in plan.stages(TRAINING):
             if stage.key not in self.published and self.records.store.done(stage.key):
                 try:
                     self._publish_stage(stage)
                 except DamagedError as e:  # the next run computes it again, and publishes it
                     self.records.damaged |= e.problems
-        names = trial_names(self.records.plan)
-        for trial, ending in self.records.entries():
+        names = trial_names(plan)
+        for trial, ending in zip(plan.trials, endings, strict=True):
             name = f"trial:{trial.index}"
             self.records.measured(trial)
             if (
@@ -106,8 +107,8 @@ class Tracker:
                 self.published[name], self._shown[name] = run_id, shown
             if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
                 self.records.update(trial.index, mlflow_run_id=run_id)
-        self._refresh(names)
-        if self.records.plan.goal == "sweep":
+        self._refresh(plan, names)
+        if plan.goal == "sweep":
             made_by = made_by_tags(self.records.made_by())
             self.means.publish({PARENT: self.parent, **made_by, **self.source})
 
@@ -175,7 +176,7 @@ class Tracker:
                 step.trial,
             )
             for step in steps
-            if step.trial < over
+            if step.trial < over and store.done(plan.trials[step.trial].key)
         ]
         for i in range(0, len(metrics), METRICS):
             self.client.log_batch(self.parent, metrics=metrics[i : i + METRICS])
@@ -253,10 +254,10 @@ class Tracker:
         links = trial_tags(self.records.plan, trial, self.experiment, self.parent, self.published)
         return Shown(names[trial.index], links | self.source)
 
-    def _refresh(self, names: dict[int, str]) -> None:
+    def _refresh(self, plan: Plan, names: dict[int, str]) -> None:
         """Update the runs whose names or links have changed: trials were added to the sweep, stages
         were published after them, or an earlier version logged them."""
-        plan, wanted = self.records.plan, dict[str, Shown]()
+        wanted: dict[str, Shown] = {}
         for stage in plan.stages(TRAINING):
             wanted[stage.key] = Shown(plan.names[stage.key], self.source)
         for trial in plan.trials:

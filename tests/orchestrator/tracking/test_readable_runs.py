@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from orchestrator.plan.plan import Trial
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.hints import ui_address
 from orchestrator.tracking.views import views
 
 STUDENTS = {"kind": "endpoint", "teacher_steps": 20, "intervals": [2, 1]}
@@ -75,6 +76,27 @@ def test_a_saved_view_has_the_filter_the_order_and_the_columns(students):
     assert len(found) == 4
     assert view.columns[:2] == ("metrics.`fid`", "metrics.`kid`")
     assert {"params.`model`", "params.`steps`"} <= {*view.columns}
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        (None, "http://127.0.0.1:5000"),
+        ("sqlite:///else.db", "http://127.0.0.1:5000"),
+        ("http://tracker:5001/", "http://tracker:5001"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_a_page_is_at_the_named_server_or_where_the_ui_serves(uri, address, tmp_path):
+    plan = made_up.plan({"sampling.steps": [1]}, tracking={"uri": uri})
+    records = made_up.made(tmp_path, plan)
+    assert ui_address(records) == address
+    (view,) = views(records)
+    link = view.link(f"{address}/#/experiments/7", saved=True)
+    assert (
+        link
+        == f"{address}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey={plan.id}"
+    )
 
 
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(students):
