@@ -184,7 +184,10 @@ def _all(storage: Place, damaged: dict[str, str]) -> Iterator[dict[str, Any]]:
             unreadable[folder] = e
     differing = _differing([records.plan for records in known.values()])
     for folder in folders:
-        named = {"sweep": f"{folder.parent.name}/{folder.name}", "begun": times[folder]}
+        named: dict[str, Any] = {
+            "sweep": f"{folder.parent.name}/{folder.name}",
+            "begun": times[folder],
+        }
         if folder in unreadable:
             what = str(unreadable[folder].faults[0].message)
             yield {**named, "state": "cannot be read", "best": what}

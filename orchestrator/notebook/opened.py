@@ -9,9 +9,9 @@ from orchestrator.fields.options import named_as_arguments
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
-from orchestrator.settings.differences import differing
 from orchestrator.store import layout
 from orchestrator.sweeps import opening
+from orchestrator.sweeps.differences import side_by_side
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.state import state_of
 from orchestrator.sweeps.status import State
@@ -205,7 +205,7 @@ class Comparison:
         """The settings in which the experiments differ: a row a dotted key, a column a run."""
         import pandas as pd
 
-        found = differing([run._records.plan.experiment for run in self.runs])
+        found = side_by_side([run._records.plan for run in self.runs])
         names = [run.name for run in self.runs]
         return pd.DataFrame(list(found.values()), index=list(found), columns=names)
 

@@ -46,7 +46,7 @@ def add_next(space: PointSpace, found: Expansion, known: Sequence[Known]) -> boo
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Silence Optuna's log and its warnings about experimental features; restore them afterwards."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,14 +61,14 @@ def _silent() -> Iterator[None]:
 
 def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) -> Point:
     seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
-    distributions = {key: _distribution(entry) for key, entry in space.drawn.items()}
-    with _silent():
+    distributions = {key: distribution(entry) for key, entry in space.drawn.items()}
+    with silent():
         study = optuna.create_study(
             direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
         )
         for point, metric in known:
             state = TrialState.RUNNING if metric is None else TrialState.COMPLETE
-            params = {key: _inward(space.drawn[key], value) for key, value in point.items()}
+            params = {key: inward(space.drawn[key], value) for key, value in point.items()}
             study.add_trial(
                 create_trial(params=params, distributions=distributions, value=metric, state=state)
             )
@@ -83,8 +83,9 @@ def _sampler(space: PointSpace, seed: int) -> BaseSampler:
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def _distribution(entry: SpaceEntry) -> BaseDistribution:
-    if entry.kind == "choice":
+def distribution(entry: SpaceEntry) -> BaseDistribution:
+    """Optuna's distribution of a setting; for choices and grids of the index of its values."""
+    if entry.kind in ("choice", "grid"):
         return CategoricalDistribution(range(len(entry.values)))  # by index: values may be lists
     low, high = entry.values
     if entry.kind == "int":
@@ -99,6 +100,6 @@ def _outward(entry: SpaceEntry, value: Any) -> Any:
     return value if entry.kind == "int" else rounded(entry, value)
 
 
-def _inward(entry: SpaceEntry, value: Any) -> Any:
+def inward(entry: SpaceEntry, value: Any) -> Any:
     """Optuna's parameter, from the value of a setting."""
-    return entry.values.index(value) if entry.kind == "choice" else value
+    return entry.values.index(value) if entry.kind in ("choice", "grid") else value

@@ -20,7 +20,7 @@ from orchestrator.reports.page import (
 )
 from orchestrator.reports.trial_table import SCRIPT
 from orchestrator.reports.verdict_section import verdict_section
-from orchestrator.settings.differences import differing
+from orchestrator.sweeps.differences import side_by_side
 from orchestrator.sweeps.records import Records
 
 
@@ -51,7 +51,7 @@ def titles(sweeps: Sequence[Records]) -> list[str]:
 
 def _settings(sweeps: Sequence[Records], names: Sequence[str]) -> str:
     """The settings in which the files differ."""
-    found = differing([records.plan.experiment for records in sweeps])
+    found = side_by_side([records.plan for records in sweeps])
     if not found:
         return '<p class="note">The files of these sweeps do not differ.</p>'
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("setting", *names))

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results, SeedGroup, Spread, display_name, is_logarithmic
+from orchestrator.reports.importances import estimated
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.ranking import SMALL_IS_GOOD
+from orchestrator.sweeps.ranking import SMALL_IS_GOOD, Progress, is_drawn, progress
 from orchestrator.sweeps.teacher_fids import fids
 from orchestrator.sweeps.verdict import STEPS, TIE
 
@@ -22,6 +23,7 @@ DAMPING_SPEED = ("path.damping", "path.speed")
 LINES = 14  # coloured lines; all further ones are gray
 CURVES = 40  # loss curves of one kind at most
 CURVE_POINTS = 50  # of a loss curve: each is a mean, so that noise does not hide the course
+FEWEST, FEW = 8, 30  # measured settings from which importances are estimated; with which roughly
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; markers distinguish them in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -71,6 +73,16 @@ class ParallelAxis(NamedTuple):
     values: list[float]
     ticks: list[float]
     texts: list[str]
+
+
+class Importances(NamedTuple):
+    """The share of each setting in the variance of the metric, or of its logarithm, largest first, as
+    estimated from `measured` settings; `left_out`: settings that not all of them have."""
+
+    shares: dict[str, float]
+    measured: int
+    log: bool
+    left_out: list[str]
 
 
 def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
@@ -188,6 +200,49 @@ def pareto_front(results: Results, features: str) -> ParetoFront | None:
             best.append(group)
     several = len({group.values["nfe"].mean for group in groups}) > 1
     return ParetoFront(groups, best) if several else None
+
+
+def search_progress(results: Results, features: str) -> list[Progress]:
+    """What a search has found, trial by trial; none unless points are drawn and several measured."""
+    if not is_drawn(results.records):
+        return []
+    found = [p for p in progress(results.records).get(features, []) if math.isfinite(p.value)]
+    return found if len(found) > 1 else []
+
+
+def importances(results: Results, features: str) -> Importances | None:
+    """How much of the spread of the metric each swept setting explains, estimated from the drawn
+    settings; None where these are too few, or none of them matters."""
+    sweep = results.records.plan.experiment.sweep
+    if sweep is None or not is_drawn(results.records):
+        return None
+    groups = results.measured(features)
+    values = [group.values[results.metric].mean for group in groups]
+    if len(groups) < FEWEST or len(set(values)) < 2:
+        return None
+    log = is_logarithmic(results.metric, values)
+    numbers = [math.log(value) for value in values] if log else values
+    shares, left = estimated(sweep.space, [g.overrides for g in groups], numbers)
+    names = {results.names[key]: share for key, share in shares.items()}
+    return (
+        Importances(names, len(groups), log, [results.names[key] for key in left])
+        if names
+        else None
+    )
+
+
+def importances_note(found: Importances, metric: str) -> str:
+    """What the shares are, and of how many settings; `metric`: its display name."""
+    what = f"the logarithm of {metric}" if found.log else metric
+    note = (
+        f"The share of each setting in the variance of {what} (fANOVA, a random forest), estimated "
+    )
+    note += f"from {found.measured} measured settings"
+    if found.measured < FEW:
+        note += ": so few give a rough order at most"
+    if found.left_out:
+        note += f"; without {', '.join(found.left_out)}, which not all of them have"
+    return f"{note}. Interactions are not shown, so the shares may add up to less than 1."
 
 
 def floor(results: Results, metric: str, features: str) -> float | None:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from orchestrator.reports import figure_data
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name, is_logarithmic
 from orchestrator.reports.figure_data import COLOURS, GRAY, Line
+from orchestrator.sweeps.ranking import Progress
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -90,6 +91,14 @@ def _of_features(results: Results, features: str) -> Iterator[Chart]:
         figure = parallel(axes, results.small_is_good)
         answers = best is None and not several
         yield Chart("parallel", f"Swept settings and {metric}", note, figure, answers)
+    steps = figure_data.search_progress(results, features)
+    if steps:
+        note = "A point for each measured trial, in the order of the trials; the line is the best so far."
+        yield Chart("progress", f"{metric} by trial", note, progress(results, steps), answers=True)
+    found = figure_data.importances(results, features)
+    if found is not None:
+        figure, note = importances(found), figure_data.importances_note(found, metric)
+        yield Chart("importances", f"What {metric} depends on", note, figure)
     front = figure_data.pareto_front(results, features)
     if front is not None:
         note = "The line is the Pareto front: the configurations that no other beats in both."
@@ -277,6 +286,54 @@ def _dimension(axis: figure_data.ParallelAxis) -> dict[str, Any]:
         "tickvals": axis.ticks,
         "ticktext": axis.texts,
     }
+
+
+def progress(results: Results, steps: list[Progress]) -> go.Figure:
+    """The metric of each trial of a search, and the best so far."""
+    figure, x = go.Figure(), [step.trial for step in steps]
+    titles = [_escaped(results.records.plan.trials[step.trial].title) for step in steps]
+    shown = f"trial %{{x}}: {display_name(results.metric)} %{{y:.4g}}<br>%{{text}}<extra></extra>"
+    points = {"color": COLOURS[0], "size": 7}
+    values, best = [step.value for step in steps], [step.best for step in steps]
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=values,
+            mode="markers",
+            name="trial",
+            marker=points,
+            text=titles,
+            hovertemplate=shown,
+        )
+    )
+    line = {"color": COLOURS[1], "shape": "hv", "width": 2}
+    figure.add_trace(
+        go.Scatter(x=x, y=best, mode="lines", line=line, name="best so far", hoverinfo="skip")
+    )
+    _layout(figure, "trial", display_name(results.metric))
+    figure.update_yaxes(**_metric_axis(results.metric, values))
+    return figure
+
+
+def importances(found: figure_data.Importances) -> go.Figure:
+    """The share of each setting, the largest on top."""
+    names = [_escaped(name) for name in found.shares]
+    shares = [*found.shares.values()]
+    bars = go.Bar(
+        x=shares,
+        y=names,
+        orientation="h",
+        marker={"color": COLOURS[0]},
+        text=[f"{share:.2f}" for share in shares],
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        showlegend=False,
+    )
+    figure = go.Figure(bars)
+    _layout(figure, "share of the variance", "")
+    figure.update_layout(height=150 + 32 * len(names))
+    figure.update_xaxes(range=[0, 1])
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
 
 
 def pareto(results: Results, front: figure_data.ParetoFront) -> go.Figure:

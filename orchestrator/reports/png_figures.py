@@ -30,6 +30,8 @@ def _write_figures(results: Results, folder: Path) -> list[Path]:
     by_features |= {
         **dict.fromkeys(_two_settings(results), png_panels.two_settings),
         "parallel": png_panels.parallel,
+        "progress": png_panels.progress,
+        "importances": png_panels.importances,
         "pareto": png_panels.pareto,
         "energy": png_panels.energy,
     }

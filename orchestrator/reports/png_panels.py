@@ -1,6 +1,7 @@
 """The panels of the PNG figures: each plots the results on one feature extractor, on matplotlib axes."""
 
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +121,37 @@ def parallel(axes: Any, results: Results, features: str) -> bool:
             axes.text(i, height(column, tick), f" {text}", **style)
     axes.set_xticks(range(len(columns)), [column.name for column in columns])
     axes.set_yticks([])
+    return True
+
+
+def progress(axes: Any, results: Results, features: str) -> bool:
+    steps = figure_data.search_progress(results, features)
+    if not steps:
+        return False
+    x, values = [step.trial for step in steps], [step.value for step in steps]
+    axes.scatter(x, values, s=14, color=COLOURS[0], label="trial")
+    best = [step.best for step in steps]
+    axes.step(x, best, where="post", color=COLOURS[1], linewidth=1.6, label="best so far")
+    label_metric_axis(axes, results.metric, values)
+    axes.set_xlabel("trial")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return True
+
+
+def importances(axes: Any, results: Results, features: str) -> bool:
+    found = figure_data.importances(results, features)
+    if found is None:
+        return False
+    names = [*found.shares]
+    bars = axes.barh(range(len(names)), [*found.shares.values()], color=COLOURS[0])
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    note = figure_data.importances_note(found, display_name(results.metric))
+    text = textwrap.fill(note, 80)
+    axes.set_xlabel(f"share of the variance\n{text}", fontsize=8, parse_math=False)
     return True
 
 

@@ -1,7 +1,7 @@
 """What distinguishes the sweeps of one name: settings that were changed in the file or with --set."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.fields.faults import describe
@@ -25,6 +25,13 @@ def differences(plans: Mapping[str, Plan]) -> dict[str, dict[str, Any]]:
         }
         for name, own in settings.items()
     }
+
+
+def side_by_side(plans: Sequence[Plan]) -> dict[str, list[Any]]:
+    """The same as rows: by dotted key the value of each plan; None where a plan does not have it."""
+    found = differences({str(number): plan for number, plan in enumerate(plans)})
+    keys = dict.fromkeys(key for own in found.values() for key in own)
+    return {key: [own.get(key) for own in found.values()] for key in keys}
 
 
 def line(differing: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from statistics import mean
+from typing import NamedTuple
 
 from orchestrator.plan.plan import SEED, Trial, programme, short_key
 from orchestrator.sweeps.records import Records
@@ -42,6 +43,34 @@ def rankings(records: Records) -> dict[str, list[tuple[int, float]]]:
         scale: sorted(trials, key=lambda trial: sign * trial[1])
         for scale, trials in by_scale.items()
     }
+
+
+class Progress(NamedTuple):
+    """A measured trial of a search: its index, its metric, and the best up to it."""
+
+    trial: int
+    value: float
+    best: float
+
+
+def is_drawn(records: Records) -> bool:
+    """Whether points of the sweep are drawn, one after the other, so that their order means
+    something."""
+    sweep = records.plan.experiment.sweep
+    return records.plan.goal == "sweep" and sweep is not None and sweep.search != "grid"
+
+
+def progress(records: Records) -> dict[str, list[Progress]]:
+    """For each scale its measured trials in the order in which they were drawn."""
+    better = min if metric_of(records)[1] else max
+    found: dict[str, list[Progress]] = {}
+    for scale, ranked in rankings(records).items():
+        steps: list[Progress] = []
+        for index, value in sorted(ranked):
+            best = better(value, steps[-1].best) if steps else value
+            steps.append(Progress(index, value, best))
+        found[scale] = steps
+    return found
 
 
 def best_so_far(records: Records) -> dict[str, str]:

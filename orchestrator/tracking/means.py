@@ -48,7 +48,8 @@ def means(records: Records) -> list[Mean]:
         by_setting[setting_of(trial)].append(trial)
     names, found = Names(plan, seeds=False), []
     for trials in by_setting.values():
-        measured = tuple(trial for trial in trials if records.measured(trial))
+        # a measured one may have been set aside since
+        measured = tuple(t for t in trials if records.measured(t) and records.store.done(t.key))
         if measured:
             # numbers on different scales have no mean; the data of one setting are of one
             scale = scale_of(records, measured[0])

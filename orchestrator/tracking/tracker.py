@@ -11,10 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from orchestrator.plan.plan import Trial
+from orchestrator.plan.plan import Plan, Trial
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError, Result
+from orchestrator.sweeps.ranking import is_drawn, progress
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 from orchestrator.sweeps.teacher_fids import fids, looks
@@ -34,7 +35,7 @@ from orchestrator.tracking.entities import (
 from orchestrator.tracking.links import NOTE, STUDENT, TEACHER, source_tags, trial_tags
 from orchestrator.tracking.means import MeanRuns
 from orchestrator.tracking.names import trial_names
-from orchestrator.tracking.runs import RUN_NAME, TAG, NewRun, add_params, truncated
+from orchestrator.tracking.runs import METRICS, RUN_NAME, TAG, NewRun, add_params, truncated
 from orchestrator.tracking.views import views
 
 PARENT = "mlflow.parentRunId"
@@ -89,14 +90,15 @@ class Tracker:
 
     def publish(self) -> None:
         """Log every finished stage and every ended trial that MLflow does not have yet."""
-        for stage in self.records.plan.stages(TRAINING):
+        plan, endings = self.records.state  # it may grow meanwhile
+        for stage in plan.stages(TRAINING):
             if stage.key not in self.published and self.records.store.done(stage.key):
                 try:
                     self._publish_stage(stage)
                 except DamagedError as e:  # the next run computes it again, and publishes it
                     self.records.damaged |= e.problems
-        names = trial_names(self.records.plan)
-        for trial, ending in self.records.entries():
+        names = trial_names(plan)
+        for trial, ending in zip(plan.trials, endings, strict=True):
             name = f"trial:{trial.index}"
             self.records.measured(trial)
             if (
@@ -109,8 +111,8 @@ class Tracker:
                 self.published[name], self._shown[name] = run_id, shown
             if (run_id := self.published.get(name, "")) != ending.mlflow_run_id:
                 self.records.update(trial.index, mlflow_run_id=run_id)
-        self._refresh(names)
-        if self.records.plan.goal == "sweep":
+        self._refresh(plan, names)
+        if plan.goal == "sweep":
             made_by = made_by_tags(self.records.made_by())
             self.means.publish({PARENT: self.parent, **made_by, **self.source})
 
@@ -119,6 +121,7 @@ class Tracker:
         or KILLED), and, unless it was killed, register its best network."""
         folder = self.records.folder
         self._log_verdict()
+        self._log_progress()
         if self.records.plan.goal == "sweep":
             for view in views(self.records):
                 self.client.set_experiment_tag(self.experiment, view.tag, view.state())
@@ -156,6 +159,31 @@ class Tracker:
             for a in first.answers
         ]
         self.client.log_batch(self.parent, metrics=metrics)
+
+    def _log_progress(self) -> None:
+        """The best metric up to each trial of a search, by the number of the trial, up to the first
+        trial that is not over: a logged metric stays, and what that trial finds may be better."""
+        from mlflow.entities import Metric
+
+        found = progress(self.records)
+        if not is_drawn(self.records) or not found:
+            return
+        over, plan, store = 0, self.records.plan, self.records.store
+        while over < len(plan.trials) and self.records.endings[over].status in STATUSES:
+            over += 1
+        steps = next(iter(found.values()))  # values on other scales do not compare
+        metrics = [
+            Metric(
+                "best_so_far",
+                step.best,
+                begin_and_end_ms(store.result(plan.trials[step.trial].key).manifest)[1],
+                step.trial,
+            )
+            for step in steps
+            if step.trial < over and store.done(plan.trials[step.trial].key)
+        ]
+        for i in range(0, len(metrics), METRICS):
+            self.client.log_batch(self.parent, metrics=metrics[i : i + METRICS])
 
     def _experiment(self) -> str:
         name = self.records.plan.experiment.name
@@ -230,10 +258,10 @@ class Tracker:
         links = trial_tags(self.records.plan, trial, self.experiment, self.parent, self.published)
         return Shown(names[trial.index], links | self.source)
 
-    def _refresh(self, names: dict[int, str]) -> None:
+    def _refresh(self, plan: Plan, names: dict[int, str]) -> None:
         """Update the runs whose names or links have changed: trials were added to the sweep, stages
         were published after them, or an earlier version logged them."""
-        plan, wanted = self.records.plan, dict[str, Shown]()
+        wanted: dict[str, Shown] = {}
         for stage in plan.stages(TRAINING):
             wanted[stage.key] = Shown(plan.names[stage.key], self.source)
         for trial in plan.trials:

@@ -344,7 +344,8 @@ def test_training_runs_in_mlflow_have_their_loss_by_step(default_sweep):
         for training in runs_of_kind(default_sweep.storage, kind):
             history = client.get_metric_history(training.info.run_id, "loss")
             assert [m.step for m in history] == list(range(1, steps + 1))
-            assert training.data.params["distill.steps"] == str(steps)
+            block = "teacher" if kind == "teacher" else "distill"
+            assert training.data.params[f"{block}.steps"] == str(steps)
             stage = json.loads(manifests(default_sweep.storage)[training.data.tags["stage_key"]])
             assert stage["kind"] == kind
 

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from orchestrator.plan.plan import Trial
 from orchestrator.sweeps.records import Records
+from orchestrator.tracking.hints import ui_address
 from orchestrator.tracking.views import views
 
 STUDENTS = {"kind": "endpoint", "teacher_steps": 20, "intervals": [2, 1]}
@@ -75,6 +76,27 @@ def test_a_saved_view_has_the_filter_the_order_and_the_columns(students):
     assert len(found) == 4
     assert view.columns[:2] == ("metrics.`fid`", "metrics.`kid`")
     assert {"params.`model`", "params.`steps`"} <= {*view.columns}
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        (None, "http://127.0.0.1:5000"),
+        ("sqlite:///else.db", "http://127.0.0.1:5000"),
+        ("http://tracker:5001/", "http://tracker:5001"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_a_page_is_at_the_named_server_or_where_the_ui_serves(uri, address, tmp_path):
+    plan = made_up.plan({"sampling.steps": [1]}, tracking={"uri": uri})
+    records = made_up.made(tmp_path, plan)
+    assert ui_address(records) == address
+    (view,) = views(records)
+    link = view.link(f"{address}/#/experiments/7", saved=True)
+    assert (
+        link
+        == f"{address}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey={plan.id}"
+    )
 
 
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(students):
@@ -154,6 +176,25 @@ def test_trials_that_are_drawn_later_rename_the_earlier_ones(tmp_path):
         names.append(sorted(str(run.info.run_name) for run in runs(records, "trial")))
     assert names[0] == ["4 steps, teacher"]
     assert len(names[1]) == 2 and all(name.startswith("damping ") for name in names[1])
+
+
+def test_the_best_so_far_of_a_search_is_a_metric_by_trial(tmp_path):
+    space = {"path.damping": {"uniform": [2.0, 40.0]}}
+    plan = made_up.plan(space, sweep={"search": "random", "num_trials": 5})
+    fids = [5.0, 7.0, 3.0, 4.0, 1.0]
+    measure = made_up.said_by({index: {"fid": fid} for index, fid in enumerate(fids)})
+    publish(made_up.made(tmp_path, plan, measure, without=[3]), "KILLED")
+    records = made_up.made(tmp_path, plan, measure, without=[3])
+
+    def history() -> list[tuple[int, float]]:
+        (sweep,) = runs(records, "sweep")
+        found = client_of(records).get_metric_history(sweep.info.run_id, "best_so_far")
+        return sorted((metric.step, metric.value) for metric in found)
+
+    assert history() == [(0, 5.0), (1, 5.0), (2, 3.0)]  # trial 3 is not over
+    for _ in range(2):
+        publish(made_up.made(tmp_path, plan, measure))
+        assert history() == [(0, 5.0), (1, 5.0), (2, 3.0), (3, 3.0), (4, 1.0)]
 
 
 def test_what_differs_between_sweeps_of_one_name_is_in_their_status(tmp_path, monkeypatch):
