@@ -11,7 +11,7 @@ from kaccore.files import CorruptFileError
 from orchestrator.store import layout
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.teacher_fids import look_steps
+from orchestrator.sweeps.teacher_fids import fids, look_steps
 
 WRITE_SECONDS = 60.0  # at least, between two reports
 SHARE = 0.03  # of the driver's time, at most
@@ -53,12 +53,12 @@ class LiveReport:
                 continue
             # the storage is unreachable, or a result is damaged: the run itself says so
             with suppress(OSError, CorruptFileError):
-                began = time.monotonic()
+                began = time.thread_time()  # what it takes from the driver: waiting takes nothing
                 news = self._news()
                 if news != known:
                     self._write()
                     known = news
-                took = time.monotonic() - began
+                took = time.thread_time() - began
                 next_at = time.monotonic() + max(self.seconds, took / SHARE)
 
     def _news(self) -> Any:
@@ -70,7 +70,8 @@ class LiveReport:
         looks = 0
         if plan.experiment.evaluation.every is not None:
             teachers = {trial.chain[0].key for trial in plan.trials}
-            looks = sum(len(look_steps(store, key)) for key in teachers - self._finished)
+            for key in teachers - self._finished:
+                looks += len(look_steps(store, key)) + len(fids(store, key))
         statuses = [ending.status for ending in endings]
         return len(self._finished), looks, self.records.paused, statuses
 

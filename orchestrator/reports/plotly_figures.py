@@ -58,7 +58,8 @@ def charts(results: Results) -> Iterator[Chart]:
         name, title = "fid_while_training", "FID of the teachers during training"
         if len(curves) > 1:
             name, title = f"{name}-{number}", f"{title} ({scale})"
-        note = "These FIDs are of few images and so biased up. Lines that end early were stopped early."
+        note = "These FIDs are of few images and so biased up. "
+        note += "Lines that end early were stopped early, or are in training."
         note += _limit_note(lines, count)
         yield Chart(name, title, note, by_step(lines, "fid"), training=True)
 
@@ -171,6 +172,9 @@ def by_step(lines: list[Line], name: str) -> go.Figure:
     for trace in figure.data:  # without markers, dashes tell lines of one colour apart
         trace.line.dash = DASHES[count // len(COLOURS) % len(DASHES)]
         count += trace.showlegend is not False
+    for trace in figure.data:
+        if len(trace.x) == 1:  # a sweep that has just begun
+            trace.mode = "markers"
     _layout(figure, "training step", display_name(name))
     values = [p.mean for line in lines for _, p in line.points]
     if min(values) > 0:

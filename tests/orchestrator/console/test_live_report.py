@@ -56,8 +56,11 @@ def test_it_is_renewed_while_there_is_news_and_says_so_until_the_end(records):
         time.sleep(1.0)
         assert not report.exists()  # there is nothing to show
         look_at(records, 5)
-        until(lambda: says(": 1 look</summary>"))
+        folder = records.store.work(records.plan.trials[0].chain[0].key)
+        (folder / layout.FIDS).put_json([{"step": 5, "fid": 1.25}])
+        until(lambda: says("step 5, FID 1.25<"))
         text = report.read_text()
+        assert ": 1 look</summary>" in text and '"mode":"markers"' in text  # a line of one point
         assert RELOADS in text and "Running, 0 of 2 trials done, written at 2" in text
         look_at(records, 10)
         until(lambda: says(": 2 looks</summary>"))
