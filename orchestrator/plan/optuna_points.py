@@ -79,6 +79,10 @@ def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) 
 def _sampler(space: PointSpace, seed: int) -> BaseSampler:
     if space.sweep.search == "random":
         return RandomSampler(seed)
+    if space.sweep.sampler == "gp":  # imports torch and scipy
+        from optuna.samplers import GPSampler
+
+        return GPSampler(seed=seed, deterministic_objective=False, warn_independent_sampling=False)
     # constant_liar: points whose trials still run count as poor
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 

@@ -162,6 +162,8 @@ class Plan:
         if self.grows:
             whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
+            if whole["sweep"]["sampler"] == "tpe":  # what all were drawn by before it was a setting
+                del whole["sweep"]["sampler"]
             assert self.facts_of is not None
             base = self.facts_of(self.experiment)
             content[2] = [whole, base.fingerprint, base.features]

@@ -33,7 +33,12 @@ class Sweep(Block):
     search: Literal["grid", "random", "sobol", "optuna"] = Field(
         default="grid",
         description="How trials are chosen: grid (every combination), random, sobol (points that cover the space "
-        "evenly), or optuna (TPE, near good trials).",
+        "evenly), or optuna (near good trials).",
+    )
+    sampler: Literal["tpe", "gp"] = Field(
+        default="tpe",
+        description="How optuna draws: tpe, or gp, a Gaussian process that learns from the trials how far the metric "
+        "wanders and takes no wandering for an effect.",
     )
     num_trials: Count | None = Field(
         default=None,

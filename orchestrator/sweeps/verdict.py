@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.host import machine
 from orchestrator.plan.plan import SEED, Trial, plain, short_key
+from orchestrator.settings.entries import LISTS
 from orchestrator.store import layout
 from orchestrator.sweeps.intervals import (
     IMAGES,
@@ -26,7 +27,6 @@ from orchestrator.sweeps.intervals import (
 from orchestrator.sweeps.ranking import metric_of, scale_of, setting_of
 from orchestrator.sweeps.records import Records
 
-LISTS = ("grid", "choice")
 BEST, TIE = "best", "tie"
 STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
 RATIOS = ("fid", "w2")  # distances, which are compared by their ratios

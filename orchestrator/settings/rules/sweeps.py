@@ -56,6 +56,14 @@ def _what_is_drawn_is_counted(experiment: Experiment) -> str | None:
     return f"got null, expected the number of points that {sweep.search} draws"
 
 
+@rule("sweep.sampler", "sweep.search")
+def _the_sampler_is_of_optuna(experiment: Experiment) -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.sampler == "tpe" or sweep.search == "optuna":
+        return None
+    return f"got {sweep.sampler}, expected tpe where sweep.search is {sweep.search}: optuna has samplers"
+
+
 @rule("sweep.space", "sweep.search")
 def _a_grid_draws_nothing(experiment: Experiment) -> str | None:
     sweep = experiment.sweep

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from orchestrator.fields.faults import ConfigError
 from orchestrator.plan import plan
 from orchestrator.plan.expand import expand
 from orchestrator.plan.optuna_points import add_next
+from orchestrator.plan.plan import alike
 from orchestrator.plan.points import Expansion, Known, PointSpace
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override, parse
@@ -122,16 +124,19 @@ def quality(point: dict[str, Any]) -> float:
     return math.log(point["path.damping"] / 30) ** 2 + (point["path.speed"] - 2) ** 2 + clock
 
 
-def search(kind: str, seed: int, count: int = 40) -> list[float]:
-    """The landscape's values at the points that a search of `kind` visits."""
+def search(kind: str, seed: int, count: int = 40, noise: float = 0.0, **sweep: Any) -> list[float]:
+    """The landscape's values at the points that a search of `kind` visits; it sees them with
+    `noise`."""
     space = PointSpace(
-        override(experiment(SPACE, search=kind, num_trials=count), {"seed": seed}), "x"
+        override(experiment(SPACE, search=kind, num_trials=count, **sweep), {"seed": seed}), "x"
     )
-    found, known = Expansion(), []
+    found, known, values = Expansion(), [], list[float]()
+    random = Random(seed)
     for _ in range(count):
         add_next(space, found, known)
-        known.append(Known(found.points[-1], quality(dict(found.points[-1]))))
-    return [value for _, value in known if value is not None]
+        values.append(quality(dict(found.points[-1])))
+        known.append(Known(found.points[-1], values[-1] + random.gauss(0, noise)))
+    return values
 
 
 def test_optuna_looks_where_earlier_points_were_good():
@@ -140,6 +145,23 @@ def test_optuna_looks_where_earlier_points_were_good():
         for kind in ("random", "optuna")
     }
     assert max(late["optuna"]) < min(late["random"]) / 2
+
+
+def test_a_gaussian_process_finds_the_best_through_noise():
+    late = search("optuna", 0, count=24, noise=0.5, sampler="gp")[16:]
+    assert sum(late) / len(late) < sum(search("random", 0)[16:]) / 24 / 3
+
+
+def test_a_sampler_is_of_optuna_and_makes_another_sweep():
+    with pytest.raises(
+        ConfigError, match=r"sweep\.sampler: got gp, expected tpe where sweep\.search is random"
+    ):
+        experiment(SPACE, sampler="gp")
+    ids = {
+        plan.make(experiment(SPACE, search="optuna", **sweep), alike("f", "digits-cnn-v1")).id
+        for sweep in ({}, {"sampler": "tpe"}, {"sampler": "gp"})
+    }
+    assert len(ids) == 2
 
 
 def test_a_search_that_goes_for_the_largest_does():
