@@ -2,7 +2,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,23 +81,23 @@ def checkpoints(root: Path | S3Place, stage: Stage) -> list[Any]:
     return (place_of(root) / "work" / stage.key / "checkpoints").find("step-*.json")
 
 
-def train_up_to(root: str, key: str) -> None:
+def train_up_to(root: str, key: str, train_all: Callable[[str, int], None]) -> None:
     """Train with a checkpoint every five steps, and wait in the stage `key` once it has two: to be
     killed there, however short its training is."""
     after = TrainingLog.after
 
-    def waiting(log: TrainingLog, *arguments: Any) -> None:
-        after(log, *arguments)
-        if log.stage.key == key and len(log.checkpoints.find("step-*.json")) == 2:
+    def waiting(log: TrainingLog, step: int, *arguments: Any) -> None:
+        after(log, step, *arguments)
+        if log.stage.key == key and step == 10:
             time.sleep(PATIENCE)
 
     TrainingLog.after = waiting  # type: ignore[method-assign]  # of this process, which is killed
-    train(root, 5)
+    train_all(root, 5)
 
 
 def kill_in(stage: Stage, root: Path | S3Place) -> None:
     """Train in a process that is killed once it has written two checkpoints of `stage`."""
-    process = beside(root).Process(target=train_up_to, args=(str(root), stage.key))
+    process = beside(root).Process(target=train_up_to, args=(str(root), stage.key, train))
     process.start()
     until = time.monotonic() + PATIENCE
     while len(checkpoints(root, stage)) < 2:
