@@ -12,6 +12,8 @@ from orchestrator.fields.options import option
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 from orchestrator.tracking.client import connect
+from orchestrator.tracking.entities import AGGREGATE
+from orchestrator.tracking.means import SEEDS
 from orchestrator.tracking.server import explain_request_error
 from orchestrator.tracking.tracker import PARENT
 from orchestrator.tracking.uri import is_server, local_file, tracking_uri
@@ -33,12 +35,15 @@ class LoggedRun:
 
 def find_run(run_id: str, storage: Place, uri: str | None) -> LoggedRun:
     """The run `run_id` in the tracking store `uri`, by default the one under `storage`. Raises
-    ConfigError if it is missing or not a run of this project."""
+    ConfigError if it is missing, not a run of this project, or of several networks."""
     with _tracking_client(f"run {run_id}", storage, uri) as client:
         run = client.get_run(run_id)
         tags = run.data.tags
         sweep = client.get_run(tags[PARENT]).data.tags if PARENT in tags else tags
         experiment = str(client.get_experiment(run.info.experiment_id).name)
+    if tags.get("kind") == AGGREGATE:
+        what = f"has the mean over several networks: give a run of one of the trials {tags[SEEDS]}"
+        raise ConfigError([Fault(run_id, "", what)])
     if "stage_key" not in tags and "sweep_id" not in sweep:
         raise ConfigError(
             [Fault(run_id, "", "not a run of a sweep, trial or stage of this project")]

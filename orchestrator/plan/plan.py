@@ -93,19 +93,20 @@ class Trial:
     @property
     def title(self) -> str:
         """The swept settings in short, for display."""
-        if not self.own_overrides:
+        if not self.shown_overrides:
             return self.config.name
-        values = {key: programme(value) or value for key, value in self.own_overrides.items()}
+        values = {key: programme(value) or value for key, value in self.shown_overrides.items()}
         return ", ".join(f"{short_key(key)} {value}" for key, value in values.items())
 
     @property
     def own_overrides(self) -> dict[str, Any]:
-        """The overrides of settings that the trial's kinds have, without those that others imply."""
-        return {
-            key: value
-            for key, value in self.overrides.items()
-            if self.config.has(key) and key not in self.implied
-        }
+        """The overrides of settings that the trial's kinds have."""
+        return {key: value for key, value in self.overrides.items() if self.config.has(key)}
+
+    @property
+    def shown_overrides(self) -> dict[str, Any]:
+        """The same without those that others imply: what a title needs."""
+        return {key: value for key, value in self.own_overrides.items() if key not in self.implied}
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages of the trial in the order of execution, parents first: the references, the
@@ -287,7 +288,7 @@ def _common(trials: Sequence[Trial]) -> dict[str, Any]:
     """The swept settings that have the same value in all trials."""
     first, *others = trials
     common = {}
-    for key, value in first.own_overrides.items():
+    for key, value in first.shown_overrides.items():
         if all(trial.overrides.get(key) == value for trial in others):
             common[key] = value
     return common

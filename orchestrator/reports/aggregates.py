@@ -119,7 +119,7 @@ class Results:
 
     def group_title(self, group: SeedGroup) -> str:
         """The swept settings and their values, or else the network."""
-        own = group.trials[0].own_overrides
+        own = group.trials[0].shown_overrides
         shown = {key: value for key, value in group.overrides.items() if key in own}
         settings = ", ".join(f"{self.names[key]} {plain(value)}" for key, value in shown.items())
         return settings or self.network_label(group.trials[0])
@@ -141,7 +141,7 @@ class Results:
             left_out.add("distill.intervals")
         teacher = trial.config.sampling.model == "teacher"
         parts = [self.network_label(trial)]
-        for key, value in trial.own_overrides.items():
+        for key, value in trial.shown_overrides.items():
             concerns = not (teacher and key.startswith("distill."))
             if key not in left_out and concerns:
                 parts.append(f"{self.names[key]} {plain(value)}")

@@ -158,7 +158,7 @@ def _two_keys(groups: list[SeedGroup]) -> tuple[str, str] | None:
 
 def _varying_numbers(groups: list[SeedGroup], key: str) -> bool:
     """Whether the groups have several values of `key`, all of them numbers, that nothing implies."""
-    values = [g.overrides[key] for g in groups if key in g.trials[0].own_overrides]
+    values = [g.overrides[key] for g in groups if key in g.trials[0].shown_overrides]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     return numbers and len(set(values)) > 1
 

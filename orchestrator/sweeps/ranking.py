@@ -86,7 +86,7 @@ def best_so_far(records: Records) -> dict[str, str]:
         if len(best) > 1:
             others = [
                 f"{short_key(key)} {programme(setting) or setting}"
-                for key, setting in trial.own_overrides.items()
+                for key, setting in trial.shown_overrides.items()
                 if key != SEED
             ]
             named = ", ".join(others) or records.plan.experiment.name

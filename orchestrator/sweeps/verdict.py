@@ -233,7 +233,7 @@ def concerning(trial: Trial) -> dict[str, Any]:
     student = trial.config.sampling.model == "student"
     return {
         key: value
-        for key, value in trial.own_overrides.items()
+        for key, value in trial.shown_overrides.items()
         if key not in (STEPS, SEED, MODEL, SOLVER) and (student or not key.startswith("distill."))
     }
 

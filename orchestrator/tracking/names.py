@@ -36,7 +36,7 @@ class Names:
     def of(self, trial: Trial) -> str:
         """The values of the settings that differ, those with most values first; if none does, what is
         sampled."""
-        own = trial.own_overrides
+        own = trial.shown_overrides
         words = {key: _words(self._display[key], key, own[key]) for key in self.keys if key in own}
         if not words and trial.evaluation is not None:
             words = {key: _words(key, key, trial.config.value(key)) for key in (STEPS, MODEL)}
@@ -65,7 +65,7 @@ def differing(trials: Sequence[Trial]) -> list[str]:
     last."""
     texts: dict[str, set[str]] = {}
     for trial in trials:
-        for key, value in trial.own_overrides.items():
+        for key, value in trial.shown_overrides.items():
             texts.setdefault(key, set()).add(json.dumps(value))
     several = [key for key, found in texts.items() if len(found) > 1]
     return sorted(several, key=lambda key: (key == SEED, -len(texts[key])))

@@ -9,7 +9,10 @@ import pytest
 from fabricated import client_of, publish
 from mlflow.entities import Run
 
+from orchestrator.fields.faults import ConfigError
+from orchestrator.networks.mlflow_lookup import find_run
 from orchestrator.plan.plan import Trial
+from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import ui_address
 from orchestrator.tracking.views import views
@@ -145,6 +148,17 @@ def test_seeds_are_averaged_in_a_run_of_their_own(tmp_path):
     trials, means = views(records)
     assert "kind = 'trial'" in trials.query and "kind = 'aggregate'" in means.query
     assert means.columns[:3] == ("metrics.`fid`", "metrics.`fid_std`", "metrics.`seeds`")
+
+
+def test_the_run_of_a_mean_is_not_taken_for_a_network(tmp_path):
+    records = made_up.made(tmp_path, made_up.plan(SEEDS), by_damping)
+    publish(records)
+    run = next(r for r in runs(records, "aggregate") if "damping 4" in r.info.run_name)
+    trials = ", ".join(
+        str(t.index) for t in records.plan.trials if t.config.value("path.damping") == 4.0
+    )
+    with pytest.raises(ConfigError, match=f"give a run of one of the trials {trials}"):
+        find_run(run.info.run_id, Folder(tmp_path), None)
 
 
 def test_a_mean_follows_the_seeds_that_are_done(tmp_path):
