@@ -212,7 +212,7 @@ def _differing(plans: list["Plan"]) -> dict[str, dict[str, Any]]:
 
     by_name: dict[str, dict[str, Plan]] = {}
     for plan in plans:
-        by_name.setdefault(plan.experiment.name, {})[f"{plan.experiment.name}/{plan.id}"] = plan
+        by_name.setdefault(plan.experiment.name, {})[plan.name] = plan
     return {key: own for same in by_name.values() for key, own in differences(same).items()}
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.fields.options import named_as_arguments
+from orchestrator.fields.options import named_as_arguments
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
@@ -71,7 +72,8 @@ class Run:
     @property
     def verdicts(self) -> list[Verdict]:
         """The verdict on each scale, with its numbers and intervals."""
-        return verdicts(self._records)
+        with named_as_arguments():
+            return verdicts(self._records)
 
     @property
     def verdict(self) -> Text:

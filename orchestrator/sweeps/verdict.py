@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.fields import options
 from orchestrator.host import machine
 from orchestrator.plan.plan import SEED, Trial, plain, short_key
 from orchestrator.settings.entries import LISTS
@@ -420,10 +421,9 @@ class _Judge:
             "one training seed: the spread between trainings is not known; on digits it is larger "
             "than that between samplings"
         )
-        yield (
-            f"{SEEDS} seeds would take about {max(1, math.ceil(minutes))} more minutes: "
-            f"sweep.space.seed={{grid: [{seeds}]}}"
-        )
+        more = f"sweep.space.seed={{grid: [{seeds}]}}"
+        how = options.setting(more) if options.from_python() else f"--set '{more}'"
+        yield f"{SEEDS} seeds would take about {max(1, math.ceil(minutes))} more minutes: {how}"
 
     def _minutes(self) -> float:
         """What the stages of this sweep took, as if they had been run at once as far as they may."""

@@ -92,7 +92,7 @@ def test_one_training_seed_says_what_is_not_known_and_the_command_for_more(tmp_p
     found = only(records_of(tmp_path))
     assert found.source.startswith("none: one sampling of each network")
     assert "the spread between trainings is not known" in found.missing[0]
-    assert "minutes: sweep.space.seed={grid: [0, 1, 2]}" in found.missing[1]
+    assert "minutes: --set 'sweep.space.seed={grid: [0, 1, 2]}'" in found.missing[1]
     assert all(answer.ties == [] for answer in found.answers)
     assert not any("nan" in line for line in found.lines())
 
