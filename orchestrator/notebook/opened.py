@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.fields.options import named_as_arguments
-from orchestrator.fields.options import named_as_arguments
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
