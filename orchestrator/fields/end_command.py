@@ -10,8 +10,8 @@ MEANINGS = {
     "name": "the experiment's name",
     "id": "the sweep's id",
     "status": "done, failed or interrupted",
-    "report": "report.html",
-    "verdict": "verdict.json",
+    "report": "the path of the report",
+    "verdict": "the path of the verdict as JSON",
 }
 # not ${NAME}, which is the shell's; {"text": ...} and { print } have other characters
 PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}")

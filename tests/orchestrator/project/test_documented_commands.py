@@ -53,6 +53,10 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/failures/test_s3.py",
         'f"storage={STORAGE}"',
     ),
+    "python -m orchestrator.status NAME --open": (
+        "tests/orchestrator/console/test_live_report.py",
+        'run(tmp_path, "status", "fabricated", "--open")',
+    ),
     "python -m orchestrator.status --storage s3://my-bucket": (
         "tests/orchestrator/store/test_s3.py",
         'status.main(["--storage"',
