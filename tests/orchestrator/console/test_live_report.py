@@ -60,10 +60,10 @@ def test_it_is_renewed_while_there_is_news_and_says_so_until_the_end(records):
         (folder / layout.FIDS).put_json([{"step": 5, "fid": 1.25}])
         until(lambda: says("step 5, FID 1.25<"))
         text = report.read_text()
-        assert ": 1 look</summary>" in text and '"mode":"markers"' in text  # a line of one point
+        assert ": 1 look</h3>" in text and '"mode":"markers"' in text  # a line of one point
         assert RELOADS in text and "Running, 0 of 2 trials done, written at 2" in text
         look_at(records, 10)
-        until(lambda: says(": 2 looks</summary>"))
+        until(lambda: says(": 2 looks</h3>"))
         trial = records.plan.trials[0]
         for stage in trial.stages():
             fabricated.finish(records.store, stage)
@@ -88,11 +88,11 @@ def test_a_damaged_picture_of_a_finished_teacher_is_named_and_left_out(records):
     for name in (layout.look(5), layout.look(10)):
         (folder / name).write_bytes(b"a picture")
     records.store.publish(teacher, folder, 1.0)
-    assert ": 2 looks</summary>" in page(records)
+    assert ": 2 looks</h3>" in page(records)
     (path,) = records.store.root.glob(f"stages/{teacher.key}/**/{layout.look(10)}")
     path.write_bytes(b"b picture")
     text = page(records)
-    assert "looks</summary>" not in text and teacher.key in records.damaged
+    assert "looks</h3>" not in text and teacher.key in records.damaged
 
 
 def test_of_many_looks_some_are_shown_with_the_first_and_the_last():

@@ -166,7 +166,7 @@ def test_compare_shows_what_differs(records, tmp_path):
     names = [run.name for run in both.runs]
     assert list(both.settings.columns) == names
     assert both.settings.loc["seed"].tolist() == [0, 1]
-    assert set(both.settings.index) == {"name", "seed"}
+    assert set(both.settings.index) == {"seed"}
     assert len(both.results) == 6 and set(both.results.index.get_level_values("run")) == set(names)
     assert all(name in both.verdict for name in names) and "<table" in both._repr_html_()
     with pytest.raises(ValueError, match="expected at least two"):

@@ -163,6 +163,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "cluster.gpus_per_worker": (1.0, NOTHING, {}),
     "cluster.compile": (True, NOTHING, {}),
     "tracking.uri": ("http://127.0.0.1:5000", NOTHING, {}),
+    "tracking.on_end": ("true", NOTHING, {}),
 }
 
 

@@ -16,6 +16,7 @@ from kaccore.metrics.features import OFFICIAL
 from orchestrator.cluster.nodes import report
 from orchestrator.execution.searcher import Budget, PlanSearcher
 from orchestrator.execution.stage_runner import Run
+from orchestrator.execution.steering import Steering
 from orchestrator.fields.faults import ConfigError
 from orchestrator.plan.plan import Plan
 from orchestrator.settings.loading import parse
@@ -182,7 +183,9 @@ def proposals(records: Records, root: Path) -> PlanSearcher:
     records.open()
     run_here = Run("run", str(root), records.plan.experiment)
     run_here.folder.mkdir(parents=True)
-    return PlanSearcher(records, run_here, list(records.plan.trials), set(), Budget(records))
+    steering = Steering(records, run_here.folder)
+    todo = list(records.plan.trials)
+    return PlanSearcher(records, run_here, todo, set(), Budget(records), steering)
 
 
 def test_trials_whose_reference_cannot_be_had_are_not_begun_and_the_others_are(tmp_path):
