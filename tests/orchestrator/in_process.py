@@ -14,9 +14,17 @@ from kaccore.files import write_bytes
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
+from orchestrator.settings.blocks import Sampling
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
-from orchestrator.work import diagnostics, evaluation, final_samples, pictures, point_metrics
+from orchestrator.work import (
+    calibration,
+    diagnostics,
+    evaluation,
+    final_samples,
+    pictures,
+    point_metrics,
+)
 from orchestrator.work.batch_loss import Group
 from orchestrator.work.evaluation import build_reference, sample_part, score, train_features
 from orchestrator.work.job import FeatureWeights, Job, Saving
@@ -29,9 +37,10 @@ ALONE = Group(rank=0, world=1, device=torch.device("cpu"))
 def quick_measures() -> Iterator[None]:
     """All that an evaluation measures is measured, by fewer samples: the gap of a student to its
     teacher, the interval of FID, the FID of real images, and the likelihood of points, which is
-    integrated in fewer steps. A network's last picture has two samples. With all of them they take most of the evaluation of a tiny network.
+    integrated in fewer steps. With all of them they take most of the evaluation of a tiny network.
     The figure of the gap takes as long: it is drawn once with each set of curves, and copied for
-    later evaluations."""
+    later evaluations. A network's last picture, and its tone curve, are of fewer steps of a teacher;
+    the picture has two samples."""
     drawn: dict[bool, bytes] = {}
     draw = pictures.save_gap
 
@@ -48,6 +57,7 @@ def quick_measures() -> Iterator[None]:
         patch.setattr(evaluation, "REAL_SPLITS", 3)
         patch.setattr(point_metrics, "LIKELIHOOD_STEPS", 25)
         patch.setattr(final_samples, "SHOWN", 2)
+        patch.setattr(calibration, "TEACHER", Sampling(model="teacher", solver="ab2", steps=2))
         patch.setattr(pictures, "save_gap", draw_once)
         yield
 
