@@ -14,11 +14,9 @@ from kaccore.files import write_bytes
 from orchestrator.methods.dataset_kind import DatasetKind
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Sampling
 from orchestrator.store.leases import newest
 from orchestrator.store.store import Store
 from orchestrator.work import (
-    calibration,
     diagnostics,
     evaluation,
     final_samples,
@@ -39,8 +37,7 @@ def quick_measures() -> Iterator[None]:
     teacher, the interval of FID, the FID of real images, and the likelihood of points, which is
     integrated in fewer steps. With all of them they take most of the evaluation of a tiny network.
     The figure of the gap takes as long: it is drawn once with each set of curves, and copied for
-    later evaluations. A network's last picture, and its tone curve, are of fewer steps of a teacher;
-    the picture has two samples."""
+    later evaluations. So is the last picture of a teacher and of a student."""
     drawn: dict[bool, bytes] = {}
     draw = pictures.save_gap
 
@@ -50,15 +47,30 @@ def quick_measures() -> Iterator[None]:
             drawn[gap.w2 is None] = path.read_bytes()
         write_bytes(path, drawn[gap.w2 is None])
 
-    with pytest.MonkeyPatch.context() as patch:
+    with last_pictures_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagnostics, "GAP_SAMPLES", 16)
         patch.setattr(diagnostics, "GAP_SUBSTEPS", 8)
         patch.setattr(evaluation, "RESAMPLES", 10)
         patch.setattr(evaluation, "REAL_SPLITS", 3)
         patch.setattr(point_metrics, "LIKELIHOOD_STEPS", 25)
-        patch.setattr(final_samples, "SHOWN", 2)
-        patch.setattr(calibration, "TEACHER", Sampling(model="teacher", solver="ab2", steps=2))
         patch.setattr(pictures, "save_gap", draw_once)
+        yield
+
+
+@contextmanager
+def last_pictures_once() -> Iterator[None]:
+    """The picture at the end of a training is drawn for the first teacher and the first student, and
+    others have the same: of a large network it takes longer than a few steps of training."""
+    last: dict[str, bytes] = {}
+    draw = final_samples.png
+
+    def once(stage: Stage, model: Any, data: Any) -> bytes:
+        if stage.kind not in last:
+            last[stage.kind] = draw(stage, model, data)
+        return last[stage.kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(final_samples, "png", once)
         yield
 
 

@@ -21,6 +21,7 @@ from image_files import (
     write_cifar10,
     write_lsun,
 )
+from in_process import last_pictures_once
 from inception_weights import write_random_inception
 
 from kaccore.metrics.extractors import extractor
@@ -114,10 +115,11 @@ def inception(tmp_path_factory) -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory) -> Path:
+def storage(tmp_path_factory) -> Iterator[Path]:
     """One store for all: the two experiments on CIFAR-10 share their reference."""
     evaluation.network.cache_clear()
-    return tmp_path_factory.mktemp("papers")
+    with last_pictures_once():
+        yield tmp_path_factory.mktemp("papers")
 
 
 def path_of(name: str) -> str:
