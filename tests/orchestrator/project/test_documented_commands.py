@@ -61,6 +61,13 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/store/test_s3.py",
         'status.main(["--storage"',
     ),
+    **dict.fromkeys(
+        (
+            "python -m orchestrator.report SWEEP SWEEP",
+            "python -m orchestrator.report nfe-sweep damping-speed",
+        ),
+        ("tests/orchestrator/reports/test_comparison.py", "report.main(folders)"),
+    ),
     "python -m orchestrator.report nfe-sweep --storage s3://my-bucket": (
         "tests/orchestrator/store/test_s3.py",
         'report.main(["fabricated", "--storage"',
