@@ -3,6 +3,7 @@ otherwise its dotted key in the file."""
 
 from typing import Any
 
+from kaccore.nfe import EVALUATIONS
 from orchestrator.fields.elements import element
 from orchestrator.plan import cost
 from orchestrator.plan.plan import Plan, Trial
@@ -38,11 +39,19 @@ def name_of(key: str) -> str:
 
 
 def of_trial(trial: Trial) -> dict[str, Any]:
-    """The settings of SHORT, those that are not at the program's defaults, and the swept ones."""
+    """The settings of SHORT, those that are not at the program's defaults, the swept ones, and what
+    sampling and training cost."""
     values = {name: trial.config.value(key) for key, name in SHORT.items()}
     values[INTERVALS] = trial.config.distill.chain_text()
+    values["nfe"] = evaluations_per_image(trial)
     values[TRAINING_NFE] = round(cost.with_parents(trial.chain[-1]))
     return values | _named({**_changed(trial.config), **trial.own_overrides})
+
+
+def evaluations_per_image(trial: Trial) -> int:
+    """The network evaluations (NFE) that an image of the trial takes."""
+    sampling = trial.config.sampling
+    return sampling.steps * EVALUATIONS[sampling.solver] * (1 if sampling.guidance == 1 else 2)
 
 
 def of_sweep(plan: Plan) -> dict[str, Any]:

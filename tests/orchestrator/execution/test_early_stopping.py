@@ -129,7 +129,7 @@ def test_the_report_shows_the_curves_also_of_who_was_stopped(stopped):
 def test_the_report_shows_samples_of_each_teacher_by_step_and_is_over(stopped):
     (folder,) = stopped.glob("runs/sweeps/stop/*")
     page = (folder / "report.html").read_text()
-    rows = re.findall(r"<details><summary>teacher[^<]*looks?</summary>.*?</details>", page)
+    rows = re.findall(r"<h3>teacher[^<]*looks?</h3>.*?</div>", page)
     assert len(rows) == 3
     captions = [re.findall(r"<figcaption>step ([\d,]+), FID [\d.]+<", row) for row in rows]
     assert captions.count(["300", "600", "900"]) == 2 and all(c[0] == "300" for c in captions)

@@ -47,6 +47,7 @@ PARAMETERS = {
     "speed",
     "clock",
     "intervals",
+    "nfe",
     "model",
     "solver",
     "steps",
@@ -133,6 +134,7 @@ def test_nothing_is_said_that_is_not_of_this_program(default_sweep):
         "results",
         "report",
         "MLflow",
+        "open",
         "filter",
     ]
 
@@ -153,7 +155,7 @@ def test_the_table_ends_the_run_with_the_best_trial_first(default_sweep):
 
 
 def test_the_run_says_where_everything_lies(default_sweep):
-    said = dict(line.split(maxsplit=1) for line in default_sweep.said.stdout.splitlines()[-5:])
+    said = dict(line.split(maxsplit=1) for line in default_sweep.said.stdout.splitlines()[-6:])
     assert said["features"] == "digits-cnn-v1"
     for what in ("results", "report"):
         assert (default_sweep.cwd / said[what]).is_file()
@@ -306,7 +308,8 @@ def test_a_trials_mlflow_run_has_the_promised_parameters_and_metrics(default_swe
         assert {f"sampling.{k}": data.params[k] for k in ("model", "solver", "steps")} == {
             k: row[k] for k in ("sampling.model", "sampling.solver", "sampling.steps")
         }
-        assert not {"nfe", "sampling.model", "sampling.steps"} & data.params.keys()
+        assert data.params["nfe"] == row["nfe"]
+        assert not {"sampling.model", "sampling.steps"} & data.params.keys()
         assert {name: data.metrics[name] for name in METRICS} == {
             name: float(row[name]) for name in METRICS
         }

@@ -116,6 +116,7 @@ def test_each_setting_of_a_trial_is_one_parameter():
         "guidance": 1.0,
         "distiller": "endpoint",
         "intervals": "20-4-2-1",
+        "nfe": 2,
         "training_nfe": values["training_nfe"],
         "data.name": "digits",
         "teacher.lr": 0.001,
