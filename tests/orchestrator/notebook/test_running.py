@@ -78,6 +78,8 @@ def test_an_interrupt_keeps_what_is_done_and_returns_the_run(tmp_path, on_shared
     process = script(
         tmp_path,
         """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         import kacflow as kf
         run = kf.train("x.yaml", {"teacher.steps": 100000, "sweep": None})
         print(run.status)
