@@ -42,7 +42,7 @@ th{border-bottom:2px solid #888;vertical-align:bottom}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid #0072B2}
 th[aria-sort=ascending] button::after{content:" \\25B2"}th[aria-sort=descending] button::after{content:" \\25BC"}
 tr.failed td{color:#a00}tr.open td{color:#666}
-table.verdict :is(td,th){text-align:left}table.verdict td:last-child{white-space:normal;min-width:12em}
+table.verdict :is(td,th){text-align:left}table.verdict td:not(:first-child){white-space:normal;min-width:8em}
 table.strips :is(td,th):is(:first-child,:last-child){text-align:left}
 table.strips td:first-child{white-space:normal;min-width:9em}
 table.strips img{display:block;max-width:none}img.pixels{width:960px;image-rendering:pixelated}

@@ -8,22 +8,27 @@ from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_t
 
 
 def verdict_section(found: Verdict) -> str:
-    """The verdict as a table, with what it leaves out below it."""
-    by_second = any(answer.second is not None for answer in found.answers)
+    """The verdict as a table, without columns that would be empty, with what it leaves out below it."""
     metric = display_name(found.metric)
-    names = ["", "best", metric, "times the yardstick" if _ratios(found) else "less the yardstick"]
-    names += ["second", "times the yardstick"] if by_second else []
-    names += ["cannot be told from", "the next"]
-    rows = []
-    for answer in found.answers:
-        cells = [answer.question, answer.setting, answer.value.text(), _text(answer.ratio)]
-        if by_second:
-            cells += [_text(answer.second), _text(answer.second_ratio)]
-        cells.append("; ".join([*answer.ties, *answer.doubts()]))
-        cells.append(_next(answer))
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    compared = "times the yardstick" if _ratios(found) else "less the yardstick"
+    columns: dict[str, list[str]] = {
+        "": [answer.question for answer in found.answers],
+        "best": [answer.setting for answer in found.answers],
+        metric: [answer.value.text() for answer in found.answers],
+        compared: [_text(answer.ratio) for answer in found.answers],
+        "second": [_text(answer.second) for answer in found.answers],
+        f"{compared} ": [_text(answer.second_ratio) for answer in found.answers],  # by the second
+        "cannot be told from": [
+            "; ".join([*answer.ties, *answer.doubts()]) for answer in found.answers
+        ],
+        "the next": [_next(answer) for answer in found.answers],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in shown)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in zip(*shown.values(), strict=True)
+    )
     notes = [*found.notes(), *found.missing]
     title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
