@@ -20,6 +20,7 @@ STARTING = {
     "service",
     "bucket",
 }  # fixtures that start Ray or a server
+IN_ORDER = "tests/cluster/"  # its files share one cluster, which the last of them takes down
 LAST = "kacflow/seconds"  # in pytest's cache: what each file took when it was last run
 KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 
@@ -27,7 +28,7 @@ KEPT = "TEST_SECONDS"  # a file for the seconds of every test, if this is set
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses a finished sweep or an S3 service. Files that start Ray, a server or a browser
     come first, and the slowest ones of the last run before others, so that no process works alone at
-    the end; within a file the order stays."""
+    the end; within a file the order stays, and so does that of IN_ORDER."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_s3 = parameters is not None and parameters.params.get("root") == "s3"
@@ -38,7 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seconds: dict[str, float] = {} if cache is None else cache.get(LAST, {})
 
     def order(item: pytest.Item) -> tuple[bool, float]:
-        return item.path not in starting, -seconds.get(item.nodeid.partition("::")[0], 0.0)
+        file = item.nodeid.partition("::")[0]
+        took = 0.0 if file.startswith(IN_ORDER) else seconds.get(file, 0.0)
+        return item.path not in starting, -took
 
     items.sort(key=order)
 
