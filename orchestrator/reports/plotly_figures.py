@@ -123,6 +123,8 @@ def _with_floor(figure: go.Figure, results: Results, metric: str, features: str)
             annotation={"text": f"a perfect model: {value:.3g}", "font": {"size": 11}},
             annotation_position="bottom left",
         )
+        if figure.layout.yaxis.type == "log":  # where annotations stand by the logarithm
+            figure.layout.annotations[-1].y = math.log10(value)
     return figure
 
 

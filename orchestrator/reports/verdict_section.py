@@ -14,7 +14,7 @@ def verdict_section(found: Verdict) -> str:
     columns: dict[str, list[str]] = {
         "": [answer.question for answer in found.answers],
         "best": [answer.setting for answer in found.answers],
-        metric: [answer.value.text() for answer in found.answers],
+        metric: [_text(answer.value) for answer in found.answers],
         compared: [_text(answer.ratio) for answer in found.answers],
         "second": [_text(answer.second) for answer in found.answers],
         f"{compared} ": [_text(answer.second_ratio) for answer in found.answers],  # by the second
@@ -93,4 +93,5 @@ def _ratios(found: Verdict) -> bool:
 
 
 def _text(interval: Interval | None) -> str:
-    return "" if interval is None else interval.text()
+    """An interval that is not broken into lines."""
+    return "" if interval is None else interval.text().replace(" ", "\N{NO-BREAK SPACE}")

@@ -192,7 +192,10 @@ def test_every_fid_figure_has_what_a_perfect_model_would_score(tmp_path):
     for name in ("fid_vs_nfe", "pareto", "energy"):
         (floor,) = charts[name]["layout"]["shapes"]
         assert floor["y0"] == floor["y1"] == 0.25
-        assert charts[name]["layout"]["annotations"][0]["text"] == "a perfect model: 0.25"
+        (annotation,) = charts[name]["layout"]["annotations"]
+        assert annotation["text"] == "a perfect model: 0.25"
+        assert charts[name]["layout"]["yaxis"]["type"] == "log"  # where it stands by the logarithm
+        assert annotation["y"] == pytest.approx(math.log10(0.25))
     assert "shapes" not in charts["kid_vs_nfe"]["layout"]
     assert not (conclusion.write(records) or records.rows()[0]["fid_of_real"] != 0.25)
 
