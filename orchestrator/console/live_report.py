@@ -1,13 +1,12 @@
 """Writes report.html while a sweep runs, from a thread of its own."""
 
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 from kaccore.files import CorruptFileError
+from orchestrator.host.background import Background
 from orchestrator.store import layout
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -18,31 +17,17 @@ SHARE = 0.03  # of the driver's time, at most
 TICK_SECONDS = 5.0
 
 
-class LiveReport:
+class LiveReport(Background):
     """Writes the report of `records` while the context is open: at most every WRITE_SECONDS, and
     only if a stage has finished, a teacher was looked at, or a trial has ended since. A large sweep,
     whose report takes long, gets it less often."""
 
     def __init__(self, records: Records, seconds: float = WRITE_SECONDS) -> None:
+        super().__init__("report")
         self.records = records
         self.seconds = seconds
         self._tick = min(seconds, TICK_SECONDS)
         self._finished: set[str] = set()  # the keys of stages
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="report")
-
-    def __enter__(self) -> "LiveReport":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def _run(self) -> None:
         with suppress(OSError, CorruptFileError):

@@ -3,10 +3,8 @@
 The view reads everything from the store, into which workers write their progress. It may lag, but
 cannot disturb the run."""
 
-import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.host.background import Background
 from orchestrator.plan.data import WARNING
 from orchestrator.plan.stage import TRAINING, Stage
 from orchestrator.store import layout
@@ -31,18 +30,17 @@ DASHBOARD = "Ray dashboard"
 WARNINGS = 3  # how many of the latest warnings the live table shows
 
 
-class View:
+class View(Background):
     """Shows the progress of `records` from a thread of its own while the context is open.
 
     `ours`: this process runs the sweep. Then stages that were finished before are shown as found in
     the store, and progress and warnings of earlier runs are not shown."""
 
     def __init__(self, records: Records, console: Console, ours: bool = True) -> None:
+        super().__init__("view")
         self.records, self.console = records, console
         self._trials = -1
         self._name_stages()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="view")
         store = records.store
         # keys of stages: finished before this run, reported on a line, and known to be finished
         self._before = {s.key for s in self.stages if store.done(s.key)} if ours else set[str]()
@@ -60,19 +58,6 @@ class View:
         # how many messages about requests were printed
         self._printed_said = 0
         self._started = time.monotonic()
-
-    def __enter__(self) -> "View":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def _run(self) -> None:
         interval = POLL_SECONDS * self.records.store.root.poll_factor

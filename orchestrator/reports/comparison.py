@@ -10,6 +10,7 @@ from orchestrator.plan.plan import plain
 from orchestrator.reports import figure_data
 from orchestrator.reports.aggregates import Results, display_name
 from orchestrator.reports.figure_data import Line
+from orchestrator.reports.html_table import text_table
 from orchestrator.reports.page import (
     FOLDING,
     chart_section,
@@ -22,6 +23,7 @@ from orchestrator.reports.trial_table import SCRIPT
 from orchestrator.reports.verdict_section import verdict_section
 from orchestrator.sweeps.differences import side_by_side
 from orchestrator.sweeps.records import Records
+from orchestrator.sweeps.verdict import Answer
 
 
 def comparison(sweeps: Sequence[Records]) -> str:
@@ -46,7 +48,7 @@ def titles(sweeps: Sequence[Records]) -> list[str]:
     names = [records.plan.experiment.name for records in sweeps]
     if len(set(names)) == len(names):
         return names
-    return [f"{records.plan.experiment.name}/{records.plan.id}" for records in sweeps]
+    return [records.plan.name for records in sweeps]
 
 
 def _settings(sweeps: Sequence[Records], names: Sequence[str]) -> str:
@@ -54,17 +56,8 @@ def _settings(sweeps: Sequence[Records], names: Sequence[str]) -> str:
     found = side_by_side([records.plan for records in sweeps])
     if not found:
         return '<p class="note">The files of these sweeps do not differ.</p>'
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("setting", *names))
-    rows = "".join(
-        f"<tr><td>{html.escape(key)}</td>"
-        + "".join(f"<td>{html.escape(_text(value))}</td>" for value in values)
-        + "</tr>"
-        for key, values in found.items()
-    )
-    return (
-        '<h2>What differs between their files</h2><div class="scroll"><table class="verdict">'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = ((key, *map(_text, values)) for key, values in found.items())
+    return f"<h2>What differs between their files</h2>{text_table(('setting', *names), rows)}"
 
 
 def _text(value: object) -> str:
@@ -90,25 +83,24 @@ def _answers(results: Sequence[Results], names: Sequence[str]) -> str:
             for found in results
         ]
         questions = dict.fromkeys(question for of_sweep in answers for question in of_sweep)
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *names))
-        rows = ""
-        for question in sorted(questions, key=lambda text: int(text.split()[0])):
-            cells = ""
-            for of_sweep in answers:
-                answer = of_sweep.get(question)
-                text = "" if answer is None else f"{answer.value.text()}, {answer.setting}"
-                cells += f"<td>{html.escape(text)}</td>"
-            rows += f"<tr><td>{html.escape(question)}</td>{cells}</tr>"
+        rows = [
+            (question, *(_best(of_sweep.get(question)) for of_sweep in answers))
+            for question in sorted(questions, key=lambda text: int(text.split()[0]))
+        ]
         title = f"{display_name(metric)} on {scale}" if scale else display_name(metric)
         tables.append(
-            f'<h2>Best of each number of steps: {html.escape(title)}</h2><div class="scroll">'
-            f'<table class="verdict"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+            f"<h2>Best of each number of steps: {html.escape(title)}</h2>"
+            f"{text_table(('', *names), rows)}"
         )
     note = (
         "Intervals are those of each sweep alone: two sweeps are not compared seed by seed. To have ties named, put "
         "both settings into one sweep; what is trained is found again."
     )
     return "".join(tables) + (f'<p class="note">{note}</p>' if tables else "")
+
+
+def _best(answer: Answer | None) -> str:
+    return "" if answer is None else f"{answer.value.text()}, {answer.setting}"
 
 
 def _figures(results: Sequence[Results], names: Sequence[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from orchestrator.plan.plan import Plan, plain, skipped_lines
 from orchestrator.plan.stage import TRAINING
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.costs import costs
+from orchestrator.reports.html_table import text_table
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
 from orchestrator.reports.teacher_samples import LookedAt, final_picture, teachers
 from orchestrator.reports.training_images import Panel, panels
@@ -184,20 +185,13 @@ def _costs(results: Results) -> str:
         "core-hours",
         display_name(results.metric),
     )
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) + "</tr>"
-        for row in rows
-    )
     note = (
         "The training of the best network of each number of steps with all that it needs: its teacher, pairs and the "
         "students before it. Training NFE: network evaluations for one image, a forward and a backward pass counted as "
         "three. Core-hours are those of this sweep's machines."
     )
-    return (
-        f'<h2>What each number of steps cost</h2><p class="note">{note}</p><div class="scroll">'
-        f'<table class="verdict"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    table = text_table(heads, (row.cells() for row in rows))
+    return f'<h2>What each number of steps cost</h2><p class="note">{note}</p>{table}'
 
 
 def strips_section(results: Results, features: str) -> str:

@@ -174,7 +174,6 @@ def by_step(lines: list[Line], name: str) -> go.Figure:
     for trace in figure.data:  # without markers, dashes tell lines of one colour apart
         trace.line.dash = DASHES[count // len(COLOURS) % len(DASHES)]
         count += trace.showlegend is not False
-    for trace in figure.data:
         if len(trace.x) == 1:  # a sweep that has just begun
             trace.mode = "markers"
     _layout(figure, "training step", display_name(name))

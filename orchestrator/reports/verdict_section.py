@@ -3,6 +3,7 @@
 import html
 
 from orchestrator.reports.aggregates import display_name
+from orchestrator.reports.html_table import cell_table, text_table
 from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_text
 
@@ -24,18 +25,13 @@ def verdict_section(found: Verdict) -> str:
         "the next": [_next(answer) for answer in found.answers],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in shown)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in zip(*shown.values(), strict=True)
-    )
+    table = text_table(shown, zip(*shown.values(), strict=True))
     notes = [*found.notes(), *found.missing]
     title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return (
-        f'<section class="verdict"><h2>{html.escape(title)}</h2><div class="scroll"><table class="verdict">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"
-        f"{_by_values(found)}</section>"
+        f'<section class="verdict"><h2>{html.escape(title)}</h2>{table}{below}{_by_values(found)}'
+        "</section>"
     )
 
 
@@ -47,18 +43,16 @@ def _by_values(found: Verdict) -> str:
         parts = [part for part in found.by_value if part.key == key]
         cells = {(row.value, part.steps): _cell(row) for part in parts for row in part.rows}
         values = dict.fromkeys(value for value, _ in cells)
-        heads = "".join(f"<th>{html.escape(count_text(part.steps))}</th>" for part in parts)
-        rows = "".join(
-            f"<tr><td>{html.escape(value)}</td>"
-            + "".join(cells.get((value, part.steps), "<td></td>") for part in parts)
-            + "</tr>"
+        name = parts[0].name
+        rows = [
+            [
+                f"<td>{html.escape(value)}</td>",
+                *(cells.get((value, part.steps), "<td></td>") for part in parts),
+            ]
             for value in values
-        )
-        name = html.escape(parts[0].name)
-        tables.append(
-            f'<h3>By {name}</h3><div class="scroll"><table class="verdict">'
-            f"<thead><tr><th>{name}</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
+        ]
+        heads = (name, *(count_text(part.steps) for part in parts))
+        tables.append(f"<h3>By {html.escape(name)}</h3>{cell_table(heads, rows)}")
     if not tables:
         return ""
     note = (

@@ -18,8 +18,8 @@ def changed(experiment: Experiment) -> dict[str, Any]:
         if block in ("name", "sweep"):
             continue
         within: Any = getattr(experiment, block) if name else experiment
-        if _blocks(value):
-            values |= {f"{key}.{i}.{k}": v for i, item in enumerate(value) for k, v in item.items()}
+        if of_elements := elements(key, value):
+            values |= of_elements
         elif block in FAMILIES and name == FAMILIES[block].key:
             if not type(within).is_default:
                 values[key] = value
@@ -28,8 +28,12 @@ def changed(experiment: Experiment) -> dict[str, Any]:
     return values
 
 
-def _blocks(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+def elements(key: str, value: Any) -> dict[str, Any]:
+    """What the elements of a list of blocks state, each under a key of its own, such as
+    distill.stages.1.weight; empty for another value."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return {}
+    return {f"{key}.{i}.{k}": v for i, item in enumerate(value) for k, v in item.items()}
 
 
 def _is_default(model: Any, name: str, value: Any) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
+from orchestrator.host.background import Background
 from orchestrator.store.place import Place
 from orchestrator.store.places import Where, place_of
 
@@ -47,26 +48,20 @@ def heartbeat_seconds(folder: Place) -> float:
     return HEARTBEAT_SECONDS * folder.poll_factor
 
 
-class Lease:
+class Lease(Background):
     """A lease, held after `acquire`; as a context manager it sends heartbeats and releases itself.
     `check` raises LeaseLostError once another process has taken over."""
 
     def __init__(self, path: Place) -> None:
+        super().__init__(f"lease-{path.parent.name}")
         self.path, self.lost = path, False
         self.number = int(path.name.split(".")[1])
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._beats, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(
-            target=self._send_heartbeats, daemon=True, name=f"lease-{path.parent.name}"
-        )
+        self._beats = 0
 
     def acquire(self) -> bool:
         """Take the lease; False where another process was faster."""
         return self.path.create(self._content("held"))
-
-    def __enter__(self) -> "Lease":
-        self._thread.start()
-        return self
 
     def __exit__(
         self,
@@ -74,8 +69,7 @@ class Lease:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__exit__(kind, error, tb)
         if not self.lost:
             with suppress(OSError):  # without the write the lease becomes stale
                 self._write("released")
@@ -98,7 +92,8 @@ class Lease:
         if self.is_lost():
             raise LeaseLostError(f"{self.path}: taken over by another process")
 
-    def _send_heartbeats(self) -> None:
+    def _run(self) -> None:
+        """Send heartbeats."""
         while not self._stop.wait(heartbeat_seconds(self.path)):
             try:
                 if self.is_lost():

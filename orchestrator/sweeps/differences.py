@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.fields.faults import describe
 from orchestrator.plan.plan import Plan
+from orchestrator.settings.changed import elements
 from orchestrator.sweeps.records import NOT_OF_RESULTS
 
 SHOWN = 4  # settings in a line
@@ -52,9 +53,5 @@ def _settings(plan: Plan) -> dict[str, Any]:
             if plan.goal == "sweep":
                 settings[key] = value
         elif block not in NOT_OF_RESULTS and key not in plan.swept:
-            if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-                elements = ((i, k, v) for i, item in enumerate(value) for k, v in item.items())
-                settings |= {f"{key}.{i}.{k}": v for i, k, v in elements}
-            else:
-                settings[key] = value
+            settings |= elements(key, value) or {key: value}
     return {k: v for k, v in settings.items() if k not in plan.swept}

@@ -9,8 +9,8 @@ from typing import Any
 from orchestrator.fields.kind import FAMILIES
 from orchestrator.plan.plan import Plan, Trial, plain, short_key
 from orchestrator.sweeps.ranking import SEED
+from orchestrator.sweeps.verdict import MODEL, SOLVER, STEPS
 
-STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
 # settings whose value alone says what they are
 KINDS = frozenset(
     (MODEL, SOLVER, *(f"{family.block}.{family.key}" for family in FAMILIES.values()))
