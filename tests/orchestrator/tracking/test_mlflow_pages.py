@@ -41,11 +41,12 @@ def test_the_table_of_runs_shows_the_trials_below_their_sweep(
     assert any(name.endswith((" step, student", " steps, student")) for name in names), names
 
 
-def test_compare_draws_the_swept_settings_against_fid(page, server, experiment, default_sweep):
+def test_compare_draws_settings_and_nfe_against_fid(page, server, experiment, default_sweep):
+    """MLflow selects the first three parameters that differ: model, nfe and solver."""
     written = mlflow_pages.compare_all(page, server, experiment, default_sweep.folder.name).split(
         "\n"
     )
-    assert {"model", "steps", "fid"} <= set(written), written
+    assert {"model", "nfe", "solver", "fid"} <= set(written), written
     assert FID_WHILE_TRAINING not in written
     details = page.get_by_text("Comparing 16 Runs from 1 Experiment")
     assert details.is_visible()
