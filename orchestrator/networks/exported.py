@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.methods.path_kind import PathKind
 from orchestrator.plan.data import DatasetInfo, as_images
-from orchestrator.sweeps.verdict import count_text
+from orchestrator.sweeps.measured import count_text
 
 if TYPE_CHECKING:  # a refusal does not wait for torch
     from torch import Tensor, nn

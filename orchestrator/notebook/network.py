@@ -15,7 +15,7 @@ from orchestrator.networks.trained_sampler import TrainedSampler
 from orchestrator.notebook.plain import plain
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps import opening
-from orchestrator.sweeps.verdict import count_text
+from orchestrator.sweeps.measured import count_text
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,6 +1,7 @@
 """A sweep that was run: its verdict, its results as data frames, and its networks."""
 
 import html
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ from orchestrator.fields.options import named_as_arguments
 from orchestrator.networks.locate import locate, sweep_folder
 from orchestrator.notebook.network import Network, load_run
 from orchestrator.notebook.plain import plain
+from orchestrator.plan.plan import short_key
 from orchestrator.store import layout
 from orchestrator.sweeps import opening
 from orchestrator.sweeps.differences import side_by_side
+from orchestrator.sweeps.intervals import Interval
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.state import state_of
 from orchestrator.sweeps.status import State
@@ -91,6 +94,35 @@ class Run:
             for row in self._records.rows()
         ]
         return pd.DataFrame(rows).set_index("trial")
+
+    @named_as_arguments()
+    def versus(self, key: str, reference: Any, *, metric: str | None = None) -> "pd.DataFrame":
+        """Where does a value of the swept setting `key` help? Each measured setting against the one
+        that differs from it in `key` alone and has `reference` there: a row a setting, with the ratio
+        of the `metric` (default: the sweep's; the difference, where it is not a distance), its 95 %
+        interval, the same by the second features, and `result`: better or worse (by each feature
+        extractor), tie, "features disagree", or unknown without intervals. Intervals are of one
+        comparison each: of 100 ties 5 are told apart by chance. Raises ValueError for a key, a value or
+        a metric that the sweep does not have."""
+        import pandas as pd
+
+        from orchestrator.sweeps.versus import versus
+
+        rows = []
+        for found in versus(self._records, key, plain(reference), metric):
+            second = found.second_ratio or Interval(math.nan)
+            rows.append(
+                {
+                    **found.others,
+                    short_key(key): found.value,
+                    "measure": found.measure.value,
+                    **_bounds("ratio", found.ratio),
+                    **_bounds("second_ratio", second),
+                    "result": found.result,
+                    "trials": found.trials,
+                }
+            )
+        return pd.DataFrame(rows)
 
     @property
     def stages(self) -> "pd.DataFrame":
@@ -193,6 +225,11 @@ class Run:
         heading = f"<b>{html.escape(self.name)}</b>: {self.status}"
         report = html.escape(self.report)
         return f"<p>{heading}</p><pre>{html.escape(self.verdict)}</pre><p>{report}</p>"
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, float]:
+    """The columns of an interval."""
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 class Comparison:

@@ -8,7 +8,8 @@ from orchestrator.plan.plan import Trial
 from orchestrator.reports.aggregates import Results
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError, Result
-from orchestrator.sweeps.verdict import Answer, name_of
+from orchestrator.sweeps.measured import name_of
+from orchestrator.sweeps.verdict import Answer
 
 
 class Cost(NamedTuple):

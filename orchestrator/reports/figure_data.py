@@ -13,9 +13,10 @@ from orchestrator.reports.aggregates import Results, SeedGroup, Spread, display_
 from orchestrator.reports.importances import estimated
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
+from orchestrator.sweeps.measured import STEPS
 from orchestrator.sweeps.ranking import SMALL_IS_GOOD, Progress, is_drawn, progress
 from orchestrator.sweeps.teacher_fids import fids
-from orchestrator.sweeps.verdict import STEPS, TIE
+from orchestrator.sweeps.verdict import TIE
 
 # a setting with more values than this has a numeric axis instead of one tick for each value
 TICKS = 12

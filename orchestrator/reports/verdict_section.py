@@ -5,7 +5,8 @@ import html
 from orchestrator.reports.aggregates import display_name
 from orchestrator.reports.html_table import cell_table, text_table
 from orchestrator.sweeps.intervals import Interval
-from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict, count_text
+from orchestrator.sweeps.measured import count_text
+from orchestrator.sweeps.verdict import BEST, Answer, ValueRow, Verdict
 
 
 def verdict_section(found: Verdict) -> str:

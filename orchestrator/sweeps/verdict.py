@@ -12,9 +12,8 @@ import numpy as np
 
 from orchestrator.fields import options
 from orchestrator.host import machine
-from orchestrator.plan.plan import SEED, Trial, plain, short_key
+from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.settings.entries import LISTS
-from orchestrator.store import layout
 from orchestrator.sweeps.intervals import (
     IMAGES,
     LEVEL,
@@ -22,49 +21,23 @@ from orchestrator.sweeps.intervals import (
     TRAININGS,
     Interval,
     Intervals,
-    Resamples,
-    Sample,
 )
-from orchestrator.sweeps.ranking import metric_of, scale_of, setting_of
+from orchestrator.sweeps.measured import (
+    RATIOS,
+    Setting,
+    concerning,
+    count_text,
+    network_of,
+    settings_of,
+)
+from orchestrator.sweeps.ranking import metric_of
 from orchestrator.sweeps.records import Records
 
 BEST, TIE = "best", "tie"
-STEPS, MODEL, SOLVER = "sampling.steps", "sampling.model", "sampling.solver"
-RATIOS = ("fid", "w2")  # distances, which are compared by their ratios
-SECOND = {"fid": "fid_second"}
 LISTED = 3  # ties that a line names; the others are counted
 VALUES = 12  # of a swept setting: with more, its best ones alone say something
 LINES = 8  # about single values, in the terminal
 SEEDS = 3  # training seeds that are proposed where there is one
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Trials that differ in nothing but their seed, on one scale."""
-
-    trials: tuple[Trial, ...]
-    sample: Sample
-    second: Sample | None = None
-
-    @property
-    def steps(self) -> int:
-        """The number of sampling steps."""
-        return self.trials[0].config.sampling.steps
-
-    @property
-    def taught(self) -> bool:
-        """Whether a student is sampled."""
-        return self.trials[0].config.sampling.model == "student"
-
-    @property
-    def name(self) -> str:
-        """The network and the swept settings, without the number of steps."""
-        return name_of(self.trials[0])
-
-    @property
-    def full_name(self) -> str:
-        """The name with the number of steps."""
-        return f"{self.name}, {count_text(self.steps)}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +182,7 @@ def verdicts(records: Records) -> list[Verdict]:
     """The verdict on each scale, in the order of the trials."""
     metric, small_is_good = metric_of(records)
     by_scale: dict[str, list[Setting]] = defaultdict(list)
-    for scale, setting in _settings(records, metric):
+    for scale, setting in settings_of(records, metric):
         by_scale[scale].append(setting)
     return [
         _Judge(records, metric, small_is_good, scale, settings).verdict()
@@ -220,33 +193,6 @@ def verdicts(records: Records) -> list[Verdict]:
 def to_json(found: Sequence[Verdict]) -> str:
     """The verdicts as JSON; an unknown bound is null."""
     return json.dumps([_plain(asdict(verdict)) for verdict in found], indent=1) + "\n"
-
-
-def name_of(trial: Trial) -> str:
-    """The network of a trial and its swept settings, without seed and number of steps."""
-    settings = [f"{short_key(key)} {plain(value)}" for key, value in concerning(trial).items()]
-    return ", ".join([_network(trial), *settings])
-
-
-def concerning(trial: Trial) -> dict[str, Any]:
-    """The swept settings that concern the network of a trial, without those that say which network
-    it is, seed and number of steps."""
-    student = trial.config.sampling.model == "student"
-    return {
-        key: value
-        for key, value in trial.shown_overrides.items()
-        if key not in (STEPS, SEED, MODEL, SOLVER) and (student or not key.startswith("distill."))
-    }
-
-
-def _network(trial: Trial) -> str:
-    sampling = trial.config.sampling
-    return "student" if sampling.model == "student" else f"teacher {sampling.solver}"
-
-
-def count_text(steps: int) -> str:
-    """1 step, 2 steps."""
-    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 class _Judge:
@@ -295,7 +241,7 @@ class _Judge:
         """For each swept setting with few values the best at each of them."""
         settings = [setting for setting in self.settings if setting.steps == steps]
         own = {id(setting): concerning(setting.trials[0]) for setting in settings}
-        several = len({_network(setting.trials[0]) for setting in settings}) > 1
+        several = len({network_of(setting.trials[0]) for setting in settings}) > 1
         for key in dict.fromkeys(key for values in own.values() for key in values):
             groups: dict[str, list[Setting]] = defaultdict(list)
             for setting in settings:
@@ -320,7 +266,7 @@ class _Judge:
         rows = []
         for value, best in bests.items():
             values = concerning(best.trials[0])
-            beside = [_network(best.trials[0])] if named else []
+            beside = [network_of(best.trials[0])] if named else []
             beside += [f"{short_key(k)} {plain(values[k])}" for k in others if k in values]
             rank = BEST if best is first else ""
             if best is not first and self.first.tied(best.sample, first.sample, len(bests) - 1):
@@ -433,49 +379,6 @@ class _Judge:
         limit = None if sweep is None else sweep.max_concurrent_trials
         at_once = min(limit or machine.cpus(), machine.cpus())
         return sum(store.seconds(stage.key) for stage in stages) / 60 / max(1, at_once)
-
-
-def _settings(records: Records, metric: str) -> Iterator[tuple[str, Setting]]:
-    """The measured settings with their scales, in the order of their first trials."""
-    members: dict[tuple[str, str], list[Trial]] = {}
-    for trial in records.plan.trials:
-        value = records.measured(trial).get(metric)
-        if isinstance(value, int | float) and math.isfinite(value):
-            key = (scale_of(records, trial), setting_of(trial))
-            members.setdefault(key, []).append(trial)
-    second = SECOND.get(metric)
-    for (scale, _), trials in members.items():
-        of_second = None
-        if second is not None and all(second in records.measured(trial) for trial in trials):
-            of_second = _sample(records, trials, second)
-        yield scale, Setting(tuple(trials), _sample(records, trials, metric), of_second)
-
-
-def _sample(records: Records, trials: Sequence[Trial], metric: str) -> Sample:
-    values: dict[int, float] = {}
-    resamples: dict[int, Resamples] = {}
-    samplings: dict[int, tuple[float, int]] = {}
-    for trial in trials:
-        measured = records.measured(trial)
-        seed = trial.config.seed
-        values[seed] = float(measured[metric])
-        if len(trials) > 1:  # the spread between trainings decides
-            continue
-        found = _resamples(records, trial, metric)
-        if found is not None:
-            resamples[seed] = found
-        if f"{metric}_std" in measured:
-            count = trial.config.evaluation.seeds
-            samplings[seed] = (float(measured[f"{metric}_std"]), count)
-    return Sample(values, resamples, samplings)
-
-
-def _resamples(records: Records, trial: Trial, metric: str) -> Resamples | None:
-    content = records.resampled(trial)
-    names = (metric, f"{metric}{layout.OWN_SUFFIX}")
-    if not all(name in content for name in names):
-        return None
-    return Resamples(*(np.array(content[name], dtype=float) for name in names))
 
 
 def _is(trial: Trial, baseline: Mapping[str, Any]) -> bool:

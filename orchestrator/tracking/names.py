@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.fields.kind import FAMILIES
 from orchestrator.plan.plan import Plan, Trial, plain, short_key
+from orchestrator.sweeps.measured import MODEL, SOLVER, STEPS
 from orchestrator.sweeps.ranking import SEED
-from orchestrator.sweeps.verdict import MODEL, SOLVER, STEPS
 
 # settings whose value alone says what they are
 KINDS = frozenset(
