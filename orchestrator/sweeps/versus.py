@@ -55,7 +55,7 @@ def versus(records: Records, key: str, reference: Any, metric: str | None = None
     if reference not in values:
         known = ", ".join(dict.fromkeys(map(plain, values)))
         raise ValueError(f"reference: got {reference}, expected one of {known}")
-    found = []
+    found: list[Versus] = []
     for settings in by_scale.values():
         for group in _groups(settings, key, reference):
             found += _compared(group, key, metric in RATIOS, small_is_good)
