@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from kaccore.files import CorruptFileError
@@ -171,10 +172,12 @@ def run_command(command: str, what: str, goal: str, argv: list[str] | None) -> i
 
 def _run(args: argparse.Namespace, goal: str, resume_command: str) -> int:
     connection.prepare_environment(args.address)
+    reload = partial(loading.load, args.file)
     request = Request(
-        loading.load(args.file, args.overrides),
+        reload(args.overrides),
         args.file,
         goal,
+        reload,
         args.overrides,
         args.only,
         args.address,

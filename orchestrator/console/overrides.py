@@ -3,7 +3,7 @@ options that change nothing."""
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fields.faults import ConfigError, Fault, describe
@@ -14,6 +14,8 @@ from orchestrator.settings.space import NOT_SWEPT, owned, with_values
 
 if TYPE_CHECKING:  # importing it takes time, and a refusal does not need it
     from orchestrator.plan.plan import Plan
+
+Reload = Callable[[Sequence[str]], Experiment]  # the experiment with these `--set` alone
 
 LISTED = 20  # how many values of a swept setting a message lists
 # settings that have an effect without being in a key, or whose part in a key depends on the files
@@ -27,9 +29,9 @@ ALWAYS_USED = (
 )
 
 
-def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> None:
-    """Raise ConfigError where a `--set` of `texts` sets what the sweep of `experiment`, the file
-    `source` with all of them, varies: no trial would have that value.
+def refuse_swept(experiment: Experiment, reload: Reload, texts: Sequence[str]) -> None:
+    """Raise ConfigError where a `--set` of `texts` sets what the sweep of `experiment`, which has all
+    of them, varies: no trial would have that value.
 
     Two cases are allowed: a key with a condition, because trials in which the condition fails have
     the value; and a value without which the file's base run is invalid."""
@@ -43,18 +45,18 @@ def refuse_swept(experiment: Experiment, source: str, texts: Sequence[str]) -> N
             for key, value in _set_by(text).items()
             if key in sweep.space and key not in sweep.conditions
         }
-        if swept and _loaded_without(source, texts, at) is not None:
+        if swept and _loaded_without(reload, texts, at) is not None:
             for key, value in swept.items():
                 faults.append(Fault(setting(text), key, _swept_message(experiment, key, value)))
     if faults:
         raise ConfigError(faults)
 
 
-def set_without_effect(plan: "Plan", source: str, texts: Sequence[str]) -> Iterator[str]:
-    """A line for each `--set` of `texts` that does not change `plan`, the plan of the file `source`
-    with all of them. If the plan grows, only those are reported that leave all settings equal."""
+def set_without_effect(plan: "Plan", reload: Reload, texts: Sequence[str]) -> Iterator[str]:
+    """A line for each `--set` of `texts` that does not change `plan`, which has all of them. If the
+    plan grows, only those are reported that leave all settings equal."""
     for at, text in enumerate(texts):
-        other = _loaded_without(source, texts, at)
+        other = _loaded_without(reload, texts, at)
         if other is None:
             continue  # without it the settings are invalid
         key, _ = loading.assignment(text, setting(text))
@@ -148,10 +150,10 @@ def _set_by(text: str) -> dict[str, Any]:
     return {key: value}
 
 
-def _loaded_without(source: str, texts: Sequence[str], at: int) -> Experiment | None:
-    """The file's experiment with all `texts` but number `at`; None where it is invalid."""
+def _loaded_without(reload: Reload, texts: Sequence[str], at: int) -> Experiment | None:
+    """The experiment with all `texts` but number `at`; None where it is invalid."""
     try:
-        return loading.load(source, [*texts[:at], *texts[at + 1 :]])
+        return reload([*texts[:at], *texts[at + 1 :]])
     except ConfigError:
         return None
 

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 class Request:
     """What is to be run: an `experiment`, up to `goal`, one of sweep, teacher, student, evaluation.
 
-    `source`: its file, which messages name. `sets` and `only`: the texts of `--set`, which are in
-    the experiment already, and of `--only`. `address`: a Ray cluster; None: this machine.
-    `resume_command`: what is printed after an interrupt."""
+    `source`: its file, which messages name. `reload`: the experiment with other texts of `--set` in
+    place of `sets`, which are in it already; `only`: the texts of `--only`. `address`: a Ray cluster;
+    None: this machine. `resume_command`: what is printed after an interrupt."""
 
     experiment: Experiment
     source: str
     goal: str
+    reload: overrides.Reload
     sets: Sequence[str] = ()
     only: Sequence[str] = ()
     address: str | None = None
@@ -46,7 +47,7 @@ def start(
     what would run, `as_json` or as tables, and run nothing. Raises ConfigError where it cannot run."""
     experiment, source = request.experiment, request.source
     if request.goal == "sweep":
-        overrides.refuse_swept(experiment, source, request.sets)
+        overrides.refuse_swept(experiment, request.reload, request.sets)
     check_storage(experiment, source)
     address = connection.address_of(request.address)
     notes: list[str] = []
@@ -68,7 +69,7 @@ def start(
     notes += experiment.left_out
     if (command := experiment.tracking.on_end) is not None:
         notes.append(f"tracking.on_end: at its end a run hands this to the shell: {command}")
-    notes += overrides.set_without_effect(plan, source, request.sets)
+    notes += overrides.set_without_effect(plan, request.reload, request.sets)
     notes += overrides.only_without_effect(plan, request.only)
     for line in () if as_json else notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

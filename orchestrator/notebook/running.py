@@ -2,7 +2,8 @@
 builds one."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,26 @@ def _run(
         expected = 'expected the address of a Ray cluster, such as "auto"'
         raise ConfigError([Fault("address", "", f"got {describe(address)}, {expected}")])
     connection.prepare_environment(address)
+    texts = [f"{key}={_yaml(value)}" for key, value in values.items()]
     if isinstance(source, Experiment):
         chosen = loading.override(source, values, setting)
-        request = Request(chosen, chosen.name, goal, address=address)
+        reload = partial(_with_texts, source)
+        request = Request(chosen, chosen.name, goal, reload, texts, address=address)
     else:
         file = str(_file_of(source))
-        texts = [f"{key}={_yaml(value)}" for key, value in values.items()]
         words = [file, *(word for text in texts for word in ("--set", text))]
         resume = command(name, *words)
+        reload = partial(loading.load, file)
         request = Request(
-            loading.load(file, texts), file, goal, texts, address=address, resume_command=resume
+            reload(texts), file, goal, reload, texts, address=address, resume_command=resume
         )
     _, records = start(request, make_console)
     return Run(records, state_of(records, running_sweeps={}))
+
+
+def _with_texts(experiment: Experiment, texts: Sequence[str]) -> Experiment:
+    """The experiment with these `set` of a call."""
+    return loading.override(experiment, dict(loading.assignment(text, "set") for text in texts))
 
 
 def _file_of(source: str | os.PathLike[str]) -> Path:

@@ -43,6 +43,10 @@ EXPERIMENT = Path(__file__).parents[3] / "experiments" / "toy_2d.yaml"
             lambda: kf.sweep("damping_speed_sweep", {"path.damping": 9.0}),
             """give the sweep its values with set={"sweep.space.path.damping": {'grid': [9.0]}}""",
         ),
+        (
+            lambda: kf.sweep(kf.experiment(base="damping_speed_sweep"), {"path.damping": 9.0}),
+            'set={"path.damping": 9.0}: path.damping: got 9.0, which no trial would use, since ',
+        ),
         (lambda: kf.load("models:/none", storage="nowhere"), "storage: models:/none is looked up"),
         (lambda: kf.load("0" * 32, tracking_uri="sqlite:///no.db"), "tracking_uri: run 000"),
         (lambda: kf.load("models:/none", storage="s3://bucket/runs"), "tracking_uri: s3://bucket"),
