@@ -13,7 +13,7 @@ from orchestrator.plan.stage import TRAINING
 from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.costs import costs
 from orchestrator.reports.html_table import text_table
-from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, strips
+from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, real_strips, strips
 from orchestrator.reports.teacher_samples import LookedAt, final_picture, teachers
 from orchestrator.reports.training_images import Panel, panels
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
@@ -203,8 +203,11 @@ def strips_section(results: Results, features: str) -> str:
     note = f"Image k of every row starts from the same noise; every row has the same {SEEDS} seeds."
     if len(shown) < count:
         note += f" The {len(shown)} best of {count} rows."
+    real = real_strips(results, features)
+    if real:
+        note += " Real images stand above them for comparison: these start from no noise."
     head = f"<tr><th>network</th><th>NFE</th><th>{html.escape(display_name(results.metric))}</th><th>samples</th></tr>"
-    rows = "".join(_strip_row(strip) for strip in shown)
+    rows = "".join(_strip_row(strip) for strip in (*real, *shown))
     return (
         f'<h2>The same seeds at each NFE{html.escape(name)}</h2><p class="note">{html.escape(note)}</p>'
         f'<div class="scroll"><table class="strips"><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
@@ -214,8 +217,10 @@ def strips_section(results: Results, features: str) -> str:
 def _strip_row(strip: Strip) -> str:
     label = html.escape(strip.label)
     kind = "pixels" if strip.pixels.shape[0] <= EXACT else "figure"
-    image = f'<img class="{kind}" alt="samples: {label}, NFE {strip.nfe}" src="{_inline(*strip.encoded())}">'
-    return f"<tr><td>{label}</td><td>{strip.nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
+    what = html.escape(strip.title if strip.nfe is None else f"samples: {strip.title}")
+    image = f'<img class="{kind}" alt="{what}" src="{_inline(*strip.encoded())}">'
+    nfe = "" if strip.nfe is None else strip.nfe
+    return f"<tr><td>{label}</td><td>{nfe}</td><td>{spread_text(strip.value)}</td><td>{image}</td></tr>"
 
 
 def _final_samples(results: Results) -> str:

@@ -118,9 +118,12 @@ def _fid_while_training(results: Results, path: Path) -> bool:
 
 
 def _samples(results: Results, path: Path) -> bool:
-    from orchestrator.reports.sample_strips import strips
+    from orchestrator.reports.sample_strips import Strip, real_strips, strips
 
-    every = [strip for features in results.features for strip in strips(results, features)[0]]
+    every: list[Strip] = []
+    for features in results.features:
+        sampled = strips(results, features)[0]
+        every += [*real_strips(results, features), *sampled] if sampled else []
     shown = every[:STRIPS]
     if not shown:
         return False
@@ -132,7 +135,7 @@ def _samples(results: Results, path: Path) -> bool:
     for i, strip in enumerate(shown):
         top = i * row
         canvas[top : top + strip.pixels.shape[0], : strip.pixels.shape[1]] = strip.pixels
-        axes.text(0, top + height / 2, f"{strip.label}, NFE {strip.nfe}  ", **style)
+        axes.text(0, top + height / 2, f"{strip.title}  ", **style)
     axes.imshow(canvas, interpolation="nearest")
     axes.set_axis_off()
     return _save(figure, path)

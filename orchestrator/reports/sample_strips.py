@@ -13,10 +13,12 @@ from PIL import Image
 
 from orchestrator.plan.plan import Trial
 from orchestrator.plan.stage import Stage
+from orchestrator.reports import training_images
 from orchestrator.reports.aggregates import Results, Spread
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 
+REAL = "real images"
 SEEDS = 16
 ROWS = 40  # strips at most: each adds some tens of kilobytes to the page
 LARGEST = 64  # pixels a side to which larger images are reduced
@@ -29,11 +31,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Strip:
-    """The first samples of one evaluation side by side, from the same seeds as every other
-    strip."""
+    """The first samples of one evaluation side by side, from the same seeds as every other strip; or
+    real images, which have no `nfe`."""
 
     label: str
-    nfe: int
+    nfe: int | None
     value: Spread | None
     pixels: Pixels
     exact: bool = True  # whether it is encoded without loss
@@ -44,6 +46,25 @@ class Strip:
         kind = "PNG" if self.exact else "JPEG"
         Image.fromarray(self.pixels).save(buffer, kind, **({} if self.exact else {"quality": 88}))
         return f"image/{kind.lower()}", buffer.getvalue()
+
+    @property
+    def title(self) -> str:
+        """The network and the NFE."""
+        return self.label if self.nfe is None else f"{self.label}, NFE {self.nfe}"
+
+
+def real_strips(results: Results, features: str) -> list[Strip]:
+    """Real images as the networks of `features` see them, a strip a data set; none of points, which
+    samples are drawn over."""
+    measured = [trial for trial, _ in _with_common_seed(results, features)]
+    found = []
+    for info in {trial.facts.fingerprint: trial.facts.data for trial in measured}.values():
+        png = None if info.points else training_images.png_of(results.records, info)
+        images = None if png is None else training_images.tiles(png, info, SEEDS)
+        if images is not None:
+            tiles = _small(images)
+            found.append(Strip(REAL, None, None, _side_by_side(tiles), tiles.shape[1] <= EXACT))
+    return found
 
 
 def strips(results: Results, features: str) -> tuple[list[Strip], int]:
@@ -60,7 +81,9 @@ def strips(results: Results, features: str) -> tuple[list[Strip], int]:
         rows = [strip for strip in candidates if strip is not None]
         free -= len(rows)
         first = min(trial.index for trial, _ in members.values())
-        by_network.append((label.startswith("student"), first, sorted(rows, key=lambda s: -s.nfe)))
+        by_network.append(
+            (label.startswith("student"), first, sorted(rows, key=lambda s: -(s.nfe or 0)))
+        )
     by_network.sort(key=lambda network: network[:2])
     ordered = [strip for _, _, rows in by_network for strip in rows]
     return ordered, sum(map(len, networks.values()))

@@ -1,9 +1,11 @@
+import base64
 import hashlib
 import io
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ from made_up import made, plan, said_by, samples
 from page_reader import lines, page, strips_of
 from PIL import Image
 
+from kaccore.data import load
 from orchestrator.console import conclusion
 from orchestrator.plan.cost import with_parents
+from orchestrator.store import layout
 from orchestrator.store.stage_result import Result
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
+from orchestrator.work import pictures
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 
@@ -153,6 +158,29 @@ def test_a_store_without_arrays_or_with_damaged_ones_makes_a_report_of_what_is_t
     assert len(strips_of(found)) == 2
     assert list(records.damaged) == [records.plan.trials[1].key]
     assert "samples.npz is damaged (its sha256 differs)" in found.said
+
+
+@pytest.mark.parametrize("classes", [10, 0], ids=["with captions", "unlabelled"])
+def test_real_images_stand_above_the_samples_at_their_own_size(tmp_path, classes):
+    records = made(tmp_path, plan({"sampling.steps": [1, 2]}))
+    data = load("digits")
+    if not classes:
+        data = replace(data, labels=None, class_names=())
+    reference = records.plan.trials[0].reference
+    assert reference is not None
+    rewritten(records.store.result(reference.key), layout.REAL, pictures.panel(data))
+    found = page(records)
+    alts = [a["alt"] for tag, a in found.tags if tag == "img"]
+    assert alts[:3] == [
+        "real images",
+        "samples: teacher, euler, NFE 2",
+        "samples: teacher, euler, NFE 1",
+    ]
+    source = next(str(a["src"]) for tag, a in found.tags if a.get("alt") == "real images")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))[:, :, 0]
+    expected = data.images[pictures.spread_over_classes(data, 64)[::4], 0].numpy()
+    assert pixels.shape == (8, 16 * 9 - 1)
+    assert all((pixels[:, 9 * i : 9 * i + 8] == image).all() for i, image in enumerate(expected))
 
 
 def test_three_hundred_trials_of_colour_images_fit_into_fifteen_megabytes(tmp_path):
