@@ -2,7 +2,7 @@
 valid."""
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
@@ -122,6 +122,13 @@ Intervals = Annotated[
 Metric = Literal[
     "fid", "kid", "precision", "recall", "inception_score", "fid_per_class", "w2", "log_likelihood"
 ]
+Cost = Literal["nfe", "seconds_per_image"]  # of an image: every evaluation has them
+COSTS: tuple[str, ...] = get_args(Cost)
+Objective = Metric | Cost
+Objectives = Annotated[
+    tuple[Objective, ...], BeforeValidator(as_tuple), MinLen(2), AfterValidator(unique)
+]
+SMALL_IS_GOOD = ("fid", "kid", "fid_per_class", "w2", *COSTS)
 Diagnostics = Annotated[
     tuple[Literal["memorisation", "gap"], ...], BeforeValidator(as_tuple), AfterValidator(unique)
 ]

@@ -25,7 +25,6 @@ from optuna.trial import TrialState, create_trial
 from orchestrator.plan.points import Expansion, Known, Point, PointSpace, rounded
 from orchestrator.settings.entries import SpaceEntry
 
-DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 LOG = "loguniform"
 
 
@@ -63,14 +62,16 @@ def _draw(space: PointSpace, number: int, attempt: int, known: Sequence[Known]) 
     seed = Random(f"{space.seed}:sweep:{number}:{attempt}").getrandbits(32)
     distributions = {key: distribution(entry) for key, entry in space.drawn.items()}
     with silent():
-        study = optuna.create_study(
-            direction=DIRECTIONS[space.sweep.mode], sampler=_sampler(space, seed)
-        )
-        for point, metric in known:
-            state = TrialState.RUNNING if metric is None else TrialState.COMPLETE
+        directions = [
+            StudyDirection.MINIMIZE if small_is_good else StudyDirection.MAXIMIZE
+            for small_is_good in space.sweep.objectives.values()
+        ]
+        study = optuna.create_study(directions=directions, sampler=_sampler(space, seed))
+        for point, values in known:
+            state = TrialState.RUNNING if values is None else TrialState.COMPLETE
             params = {key: inward(space.drawn[key], value) for key, value in point.items()}
             study.add_trial(
-                create_trial(params=params, distributions=distributions, value=metric, state=state)
+                create_trial(params=params, distributions=distributions, values=values, state=state)
             )
         params = study.ask(distributions).params
     return {key: _outward(space.drawn[key], value) for key, value in params.items()}

@@ -35,10 +35,11 @@ class TrialSpec:
 
 
 class Known(NamedTuple):
-    """A point and the metric of its trials; None if it is not measured yet."""
+    """A point and the metrics of its trials, in the order of `sweep.metric`; None if they are not
+    measured yet."""
 
     point: Point
-    value: float | None
+    values: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,21 @@ class Results:
         wanted = {self.metric, *needed}
         return [g for g in self.groups if g.features == features and wanted <= g.values.keys()]
 
+    @property
+    def several(self) -> bool:
+        """Whether the sweep has several metrics."""
+        sweep = self.records.plan.experiment.sweep
+        return sweep is not None and len(sweep.objectives) > 1
+
+    @property
+    def cost(self) -> tuple[str, bool]:
+        """What the metric is weighed against on a Pareto front, and whether a small value is good: the
+        second of several metrics, else NFE. Measured seconds would put timing noise on it unasked."""
+        sweep = self.records.plan.experiment.sweep
+        if sweep is None or not self.several:
+            return "nfe", True
+        return list(sweep.objectives.items())[1]
+
     def better(self, values: Iterable[float]) -> float:
         """The best of `values` of the metric."""
         return min(values) if self.small_is_good else max(values)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from orchestrator.fields.field_types import COSTS, SMALL_IS_GOOD
 from orchestrator.plan.plan import Trial, plain
 from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results, SeedGroup, Spread, display_name, is_logarithmic
@@ -14,7 +15,7 @@ from orchestrator.reports.importances import estimated
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.measured import STEPS
-from orchestrator.sweeps.ranking import SMALL_IS_GOOD, Progress, is_drawn, progress
+from orchestrator.sweeps.ranking import Progress, is_drawn, progress
 from orchestrator.sweeps.teacher_fids import fids
 from orchestrator.sweeps.verdict import TIE
 
@@ -30,6 +31,9 @@ FEWEST, FEW = 8, 30  # measured settings from which importances are estimated; w
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GRAY = "#BBBBBB"
 
+NFE = "network evaluations per image (NFE)"
+COST_TITLES = {"nfe": NFE, "seconds_per_image": "seconds per image, as measured"}
+
 
 @dataclass(frozen=True)
 class Line:
@@ -43,8 +47,11 @@ class Line:
 
 
 class ParetoFront(NamedTuple):
-    """Measured groups, and the `best`: those that no other beats in both metric and NFE."""
+    """Measured groups, and the `best`: those that no other beats in both metric and `cost`, which is
+    drawn by its logarithm if `log`."""
 
+    cost: str
+    log: bool
     groups: list[SeedGroup]
     best: list[SeedGroup]
 
@@ -188,19 +195,22 @@ def parallel_axes(results: Results, features: str) -> list[ParallelAxis]:
 
 
 def pareto_front(results: Results, features: str) -> ParetoFront | None:
-    """The groups by NFE, fewest first, and the Pareto front among them; None where all have the same
-    NFE. Measured seconds would put timing noise on the front."""
+    """The groups by cost (see `Results.cost`), cheapest first, and the Pareto front among them; None
+    where all have the same cost."""
+    name, small_is_good = results.cost
     sign, best = 1 if results.small_is_good else -1, list[SeedGroup]()
+    cost_sign = 1 if small_is_good else -1
 
     def cost(group: SeedGroup) -> tuple[float, float]:
-        return group.values["nfe"].mean, sign * group.values[results.metric].mean
+        return cost_sign * group.values[name].mean, sign * group.values[results.metric].mean
 
-    groups = sorted(results.measured(features, "nfe"), key=cost)
+    groups = sorted(results.measured(features, name), key=cost)
     for group in groups:
         if not best or cost(group)[1] < cost(best[-1])[1]:
             best.append(group)
-    several = len({group.values["nfe"].mean for group in groups}) > 1
-    return ParetoFront(groups, best) if several else None
+    costs = {group.values[name].mean for group in groups}
+    log = name in COSTS or is_logarithmic(name, costs)
+    return ParetoFront(name, log, groups, best) if len(costs) > 1 else None
 
 
 def search_progress(results: Results, features: str) -> list[Progress]:

@@ -17,7 +17,6 @@ from orchestrator.sweeps.ranking import Progress
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SCALE = "Cividis"  # monotone in lightness: readable for colour-blind readers and in gray print
-NFE = "network evaluations per image (NFE)"
 WIDTH = 960  # pixels, roughly, for the names in a legend
 Pairs = dict[tuple[float, float], float]  # (damping, speed) -> a number
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222222"}
@@ -104,7 +103,8 @@ def _of_features(results: Results, features: str) -> Iterator[Chart]:
     if front is not None:
         note = "The line is the Pareto front: the configurations that no other beats in both."
         figure = _with_floor(pareto(results, front), results, results.metric, features)
-        yield Chart("pareto", f"{metric} and NFE, the Pareto front", note, figure)
+        title = f"{metric} and {display_name(front.cost)}, the Pareto front"
+        yield Chart("pareto", title, note, figure, answers=results.several)
     groups = results.measured(features, "kinetic_path_energy")
     if groups:
         note = "Kinetic path energy is 1/2 integral of |u|² dt along the trajectory from noise to sample, "
@@ -159,7 +159,9 @@ def against_nfe(lines: list[Line], metric: str, features: str) -> go.Figure:
     values = [p.mean for line in lines for _, p in line.points]
     nfe = sorted({x for line in lines for x, _ in line.points})
     _layout(
-        figure, NFE, f"{display_name(metric)} ({features})" if features else display_name(metric)
+        figure,
+        figure_data.NFE,
+        f"{display_name(metric)} ({features})" if features else display_name(metric),
     )
     figure.update_xaxes(type="log", tickvals=nfe, ticktext=[f"{n:g}" for n in nfe])
     figure.update_yaxes(**_metric_axis(metric, values))
@@ -342,17 +344,24 @@ def importances(found: figure_data.Importances) -> go.Figure:
 
 
 def pareto(results: Results, front: figure_data.ParetoFront) -> go.Figure:
-    """The metric against NFE, with the Pareto front."""
-    figure = _scatter(results, front.groups, "nfe")
-    x = [s.values["nfe"].mean for s in front.best]
+    """The metric against its cost, with the Pareto front."""
+    figure = _scatter(results, front.groups, front.cost)
+    x = [s.values[front.cost].mean for s in front.best]
     y = [s.values[results.metric].mean for s in front.best]
     step = {"color": "#000000", "shape": "hv", "width": 1.5}
     figure.add_trace(
         go.Scatter(x=x, y=y, mode="lines", line=step, name="Pareto front", hoverinfo="skip")
     )
-    _layout(figure, NFE, display_name(results.metric))
-    nfe = sorted({group.values["nfe"].mean for group in front.groups})
-    figure.update_xaxes(type="log", tickvals=nfe, ticktext=[f"{n:g}" for n in nfe])
+    _layout(
+        figure,
+        figure_data.COST_TITLES.get(front.cost, display_name(front.cost)),
+        display_name(results.metric),
+    )
+    if front.cost == "nfe":
+        nfe = sorted({group.values["nfe"].mean for group in front.groups})
+        figure.update_xaxes(type="log", tickvals=nfe, ticktext=[f"{n:g}" for n in nfe])
+    elif front.log:
+        figure.update_xaxes(type="log")
     figure.update_yaxes(
         **_metric_axis(results.metric, [s.values[results.metric].mean for s in front.groups])
     )

@@ -27,7 +27,7 @@ def against_nfe(metric: str) -> PlotPanel:
         nfe = sorted({x for line in lines for x, _ in line.points})
         axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
         label_metric_axis(axes, metric, [p.mean for line in lines for _, p in line.points])
-        axes.set_xlabel("network evaluations per image (NFE)")
+        axes.set_xlabel(figure_data.NFE)
         _draw_floor(axes, results, metric, features)
         return True
 
@@ -159,15 +159,17 @@ def pareto(axes: Any, results: Results, features: str) -> bool:
     front = figure_data.pareto_front(results, features)
     if front is None:
         return False
-    _plot_groups(axes, results, front.groups, "nfe")
-    x = [s.values["nfe"].mean for s in front.best]
+    _plot_groups(axes, results, front.groups, front.cost)
+    x = [s.values[front.cost].mean for s in front.best]
     y = [s.values[results.metric].mean for s in front.best]
     axes.step(x, y, where="post", color="black", linewidth=1.2, label="Pareto front", zorder=1)
-    axes.set_xscale("log")
-    nfe = sorted({group.values["nfe"].mean for group in front.groups})
-    axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
-    axes.minorticks_off()
-    axes.set_xlabel("network evaluations per image (NFE)")
+    if front.log:
+        axes.set_xscale("log")
+    if front.cost == "nfe":
+        nfe = sorted({group.values["nfe"].mean for group in front.groups})
+        axes.set_xticks(nfe, [f"{n:g}" for n in nfe])
+        axes.minorticks_off()
+    axes.set_xlabel(figure_data.COST_TITLES.get(front.cost, display_name(front.cost)))
     axes.legend(frameon=False, fontsize=8)
     _draw_floor(axes, results, results.metric, features)
     return True

@@ -31,9 +31,23 @@ def verdict_section(found: Verdict) -> str:
     title = f"Verdict: {metric} on {found.scale}" if found.scale else f"Verdict: {metric}"
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return (
-        f'<section class="verdict"><h2>{html.escape(title)}</h2>{table}{below}{_by_values(found)}'
+        f'<section class="verdict"><h2>{html.escape(title)}</h2>{table}{below}{_front(found)}{_by_values(found)}'
         "</section>"
     )
+
+
+def _front(found: Verdict) -> str:
+    """The Pareto front as a table."""
+    if not found.front:
+        return ""
+    heads = ("setting", *map(display_name, found.front[0].values), "")
+    rows = (
+        (point.setting, *map(_text, point.values.values()), point.rank) for point in found.front
+    )
+    note = (
+        "Front: no other setting beats it in all. Tie: another does, but in nothing beyond noise."
+    )
+    return f'<h3>{html.escape(found.front_title())}</h3><p class="note">{note}</p>{text_table(heads, rows)}'
 
 
 def _by_values(found: Verdict) -> str:

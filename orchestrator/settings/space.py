@@ -195,8 +195,8 @@ def _value_faults(
             for fault in translate(error, type(experiment), data):
                 yield in_space(fault, {key: value})
             continue
-        if key == "evaluation.metrics" and sweep.metric not in trial.evaluation.metrics:
-            fault = Fault("", key, f"without {sweep.metric}, which is sweep.metric")
+        if key == "evaluation.metrics" and sweep.ranked_by not in trial.evaluation.metrics:
+            fault = Fault("", key, f"without {sweep.ranked_by}, which is sweep.metric")
             yield in_space(fault, {key: value})
         text = json.dumps(trial.value(key))  # as the run has it: 1 and 1.0 are one learning rate
         if text in seen:

@@ -10,7 +10,16 @@ from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, Field
 
 from orchestrator.fields.block import Block
-from orchestrator.fields.field_types import Count, Metric, Positive, Text, Texts, fits
+from orchestrator.fields.field_types import (
+    SMALL_IS_GOOD,
+    Count,
+    Objective,
+    Objectives,
+    Positive,
+    Text,
+    Texts,
+    fits,
+)
 from orchestrator.fields.messages import Say
 from orchestrator.settings.entries import SpaceEntry
 
@@ -18,17 +27,22 @@ Space = Annotated[
     dict[str, SpaceEntry], MinLen(1), Say("a mapping of dotted keys to {grid: [...]}, at least one")
 ]
 
+METRIC = "one of evaluation.metrics, or a list of several, of nfe and of seconds_per_image"
+
 Baseline = Annotated[
     dict[str, Any], MinLen(1), Say("null or a mapping of dotted keys to values, at least one")
 ]
 
 
 class Sweep(Block):
-    metric: Metric = Field(
-        default="fid", description="Metric that ranks the trials: one of evaluation.metrics."
+    metric: Annotated[Objective | Objectives, Say(METRIC)] = Field(
+        default="fid",
+        description="Metric that ranks the trials: one of evaluation.metrics. Or several at once, such as [fid, nfe]: "
+        "the first ranks, the verdict is their Pareto front, and optuna searches for it.",
     )
     mode: Literal["min", "max"] = Field(
-        default="min", description="Whether the lowest or the highest value is best: min or max."
+        default="min",
+        description="Whether the lowest or the highest value is best: min or max. Several metrics have each their own.",
     )
     search: Literal["grid", "random", "sobol", "optuna"] = Field(
         default="grid",
@@ -95,3 +109,15 @@ class Sweep(Block):
         description="Dotted keys of this file, each with {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, "
         "{loguniform: [low, high]} or {int: [low, high]}; the last four are for random, sobol and optuna."
     )
+
+    @property
+    def objectives(self) -> dict[str, bool]:
+        """The metrics, and whether a small value is good; the first ranks the trials."""
+        if isinstance(self.metric, str):
+            return {self.metric: self.mode == "min"}
+        return {name: name in SMALL_IS_GOOD for name in self.metric}
+
+    @property
+    def ranked_by(self) -> str:
+        """The metric that ranks the trials."""
+        return next(iter(self.objectives))

@@ -1,5 +1,7 @@
 """Results of other sweeps as known points for the search of a new one (`sweep.learn_from`)."""
 
+from typing import Any
+
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.plan.plan import Plan, features_of, reference_stage
 from orchestrator.plan.points import Known, within
@@ -44,12 +46,12 @@ def comparable_points(records: Records, plan: Plan) -> list[Known]:
     points = []
     for trial in records.plan.trials:
         measured = records.measured(trial)
-        value = measured.get(sweep.metric)
-        if value is None or trial.facts.fingerprint != fingerprint:
+        values: list[Any] = [measured.get(name) for name in sweep.objectives]
+        if None in values or trial.facts.fingerprint != fingerprint:
             continue
         if measured.get("fid_features") != features:
             continue
         point = {key: trial.config.value(key) for key in sampled}
         if all(within(entry, point[key]) for key, entry in sampled.items()):
-            points.append(Known(point, value))
+            points.append(Known(point, tuple(values)))
     return points

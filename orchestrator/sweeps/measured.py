@@ -87,11 +87,12 @@ def settings_of(records: Records, metric: str) -> Iterator[tuple[str, Setting]]:
     for (scale, _), trials in members.items():
         of_second = None
         if second is not None and all(second in records.measured(trial) for trial in trials):
-            of_second = _sample(records, trials, second)
-        yield scale, Setting(tuple(trials), _sample(records, trials, metric), of_second)
+            of_second = sample_of(records, trials, second)
+        yield scale, Setting(tuple(trials), sample_of(records, trials, metric), of_second)
 
 
-def _sample(records: Records, trials: Sequence[Trial], metric: str) -> Sample:
+def sample_of(records: Records, trials: Sequence[Trial], metric: str) -> Sample:
+    """What `trials`, which differ in their seed alone, have measured of a metric."""
     values: dict[int, float] = {}
     resamples: dict[int, Resamples] = {}
     samplings: dict[int, tuple[float, int]] = {}

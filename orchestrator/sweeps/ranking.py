@@ -7,17 +7,17 @@ from collections.abc import Container, Sequence
 from statistics import mean
 from typing import NamedTuple
 
+from orchestrator.fields.field_types import SMALL_IS_GOOD
 from orchestrator.plan.plan import SEED, Trial, programme, short_key
 from orchestrator.sweeps.records import Records
-
-SMALL_IS_GOOD = ("fid", "kid", "w2")
 
 
 def metric_of(records: Records) -> tuple[str, bool]:
     """The metric that ranks the trials, and whether a small value is good."""
     experiment = records.plan.experiment
     if experiment.sweep is not None:
-        return experiment.sweep.metric, experiment.sweep.mode == "min"
+        sweep = experiment.sweep
+        return sweep.ranked_by, sweep.objectives[sweep.ranked_by]
     metric = experiment.evaluation.metrics[0]
     return metric, metric in SMALL_IS_GOOD
 

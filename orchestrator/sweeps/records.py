@@ -287,24 +287,24 @@ class Records:
         return list(new_trials)
 
     def _known(self) -> list[Known]:
-        """Every point with the mean metric of its trials, None while one of them is not over;
-        without points all of whose trials have failed."""
+        """Every point with the means of the metrics over its trials, None while one of them is not
+        over; without points all of whose trials have failed."""
         sweep = self.plan.experiment.sweep
         assert sweep is not None
-        values: dict[int, list[float]] = defaultdict(list)
+        values: dict[int, list[list[Any]]] = defaultdict(list)
         waiting = set()
         for trial, ending in self.entries():
-            value = self.measured(trial).get(sweep.metric)
-            values[trial.point] += [] if value is None else [value]
+            row = [self.measured(trial).get(name) for name in sweep.objectives]
+            values[trial.point] += [] if None in row else [row]
             if ending.status == Status.WAITING:
                 waiting.add(trial.point)
         known = []
-        for number, measured in values.items():
+        for number, rows in values.items():
             point = self.plan.expansion.points[number]
             if number in waiting:
                 known.append(Known(point, None))
-            elif measured:
-                known.append(Known(point, fmean(measured)))
+            elif rows:
+                known.append(Known(point, tuple(map(fmean, zip(*rows, strict=True)))))
         return known
 
     def finished(self, trial: Trial) -> bool:

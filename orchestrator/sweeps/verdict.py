@@ -14,6 +14,7 @@ from orchestrator.fields import options
 from orchestrator.host import machine
 from orchestrator.plan.plan import Trial, plain, short_key
 from orchestrator.settings.entries import LISTS
+from orchestrator.sweeps.front import ON, FrontPoint, front
 from orchestrator.sweeps.intervals import (
     IMAGES,
     LEVEL,
@@ -151,6 +152,7 @@ class Verdict:
     source: str
     missing: list[str] = field(default_factory=list)
     by_value: list[ByValue] = field(default_factory=list)
+    front: list[FrontPoint] = field(default_factory=list)  # by several metrics
 
     def lines(self) -> list[str]:
         """The verdict as text, one thought a line."""
@@ -158,6 +160,7 @@ class Verdict:
         for answer in self.answers:
             lines.append(f"  {answer.text()}")
             lines += [f"    {remark}" for remark in answer.remarks()]
+        lines += self._front_lines()
         lines += [f"  {part.text()}" for part in self.by_value[:LINES]]
         if len(self.by_value) > LINES:
             lines.append(
@@ -166,6 +169,20 @@ class Verdict:
         lines += [f"  {note}" for note in self.notes()]
         lines += [f"    {missing}" for missing in self.missing]
         return lines
+
+    def _front_lines(self) -> Iterator[str]:
+        if self.front:
+            yield f"  {self.front_title()}"
+            yield from (f"    {point.text()}" for point in self.front[:LINES])
+        if len(self.front) > LINES:
+            yield f"    {len(self.front) - LINES} more: report.html, verdict.json"
+
+    def front_title(self) -> str:
+        """By what the front is one, and how many settings are on it."""
+        on = [point for point in self.front if point.rank == ON]
+        near = len(self.front) - len(on)
+        ties = f", {near} more cannot be told from it" if near else ""
+        return f"Pareto front by {' and '.join(self.front[0].values)}: {len(on)} settings{ties}"
 
     def notes(self) -> list[str]:
         """What the answers are compared with, and where their intervals come from."""
@@ -235,7 +252,15 @@ class _Judge:
             self._source(),
             list(self._missing()),
             [part for n in steps for part in self._by_value(n)],
+            self._front(),
         )
+
+    def _front(self) -> list[FrontPoint]:
+        """The Pareto front, if the sweep has several metrics."""
+        sweep = self.records.plan.experiment.sweep
+        if sweep is None or len(sweep.objectives) == 1:
+            return []
+        return front(self.records, self.settings, sweep.objectives)
 
     def _by_value(self, steps: int) -> Iterator[ByValue]:
         """For each swept setting with few values the best at each of them."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.fields.field_types import SMALL_IS_GOOD
 from orchestrator.plan.plan import SEED, Plan, plain, short_key
 from orchestrator.sweeps.intervals import Interval, Intervals
 from orchestrator.sweeps.measured import RATIOS, Setting, settings_of
-from orchestrator.sweeps.ranking import SMALL_IS_GOOD, metric_of
+from orchestrator.sweeps.ranking import metric_of
 from orchestrator.sweeps.records import Records
 
 BETTER, WORSE, TIE = "better", "worse", "tie"

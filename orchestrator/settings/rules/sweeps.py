@@ -1,6 +1,7 @@
 """Rules of the sweep block: search, scheduler and budget."""
 
 from orchestrator.fields.faults import describe
+from orchestrator.fields.field_types import COSTS
 from orchestrator.fields.rule import rule
 from orchestrator.settings.entries import LISTS
 from orchestrator.settings.experiment import Experiment
@@ -24,9 +25,44 @@ APART = (
 @rule("sweep.metric", "evaluation.metrics")
 def _the_metric_is_measured(experiment: Experiment) -> str | None:
     sweep, metrics = experiment.sweep, experiment.evaluation.metrics
-    if sweep is None or sweep.metric in metrics:
+    if sweep is None:
         return None
-    return f"got {describe(sweep.metric)}, expected one of evaluation.metrics: {', '.join(metrics)}"
+    known = metrics if isinstance(sweep.metric, str) else (*metrics, *COSTS)
+    missing = [name for name in sweep.objectives if name not in known]
+    if missing:
+        return f"got {describe(missing[0])}, expected one of evaluation.metrics: {', '.join(known)}"
+    if sweep.ranked_by in COSTS:
+        return f"got {describe(sweep.ranked_by)} first, which ranks the trials: expected one of {', '.join(metrics)}"
+    return None
+
+
+@rule("sweep.mode", "sweep.metric")
+def _several_metrics_have_their_own_mode(experiment: Experiment) -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.mode == "min" or isinstance(sweep.metric, str):
+        return None
+    return "got max, expected min: each of several metrics has its own direction"
+
+
+@rule("sweep.scheduler", "sweep.metric")
+def _asha_ranks_by_one_metric(experiment: Experiment) -> str | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.scheduler != "asha" or isinstance(sweep.metric, str):
+        return None
+    return 'got "asha", which stops trials by FID alone, expected none where sweep.metric has several metrics'
+
+
+@rule("sweep.space", "sweep.search", "sweep.metric")
+def _points_of_several_metrics_are_one_setting(experiment: Experiment) -> str | None:
+    """The mean over a grid of step counts has neither an NFE nor a place on a Pareto front."""
+    sweep = experiment.sweep
+    if sweep is None or sweep.search != "optuna" or isinstance(sweep.metric, str):
+        return None
+    grids = [key for key, entry in sweep.space.items() if entry.kind == "grid" and key != "seed"]
+    if not grids:
+        return None
+    why = "optuna would take the mean over the grid for each of several metrics"
+    return f"got {', '.join(grids)} grid, expected {{choice: [...]}}: {why}"
 
 
 @rule("sweep.baseline", "sweep.space")
@@ -88,7 +124,7 @@ def _only_numbers_that_compare_are_searched_by(experiment: Experiment) -> str | 
     incomparable = [key for key in sweep.space if key in APART]
     if not incomparable:
         return None
-    ranking = f"optuna ranks trials by {sweep.metric}"
+    ranking = f"optuna ranks trials by {', '.join(sweep.objectives)}"
     if sweep.search != "optuna":
         ranking = "asha ranks trials by FID"
     why = f"{ranking}, which does not compare across data or features"

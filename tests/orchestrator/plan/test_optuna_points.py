@@ -135,7 +135,7 @@ def search(kind: str, seed: int, count: int = 40, noise: float = 0.0, **sweep: A
     for _ in range(count):
         add_next(space, found, known)
         values.append(quality(dict(found.points[-1])))
-        known.append(Known(found.points[-1], values[-1] + random.gauss(0, noise)))
+        known.append(Known(found.points[-1], (values[-1] + random.gauss(0, noise),)))
     return values
 
 
@@ -169,7 +169,7 @@ def test_a_search_that_goes_for_the_largest_does():
     found, known = Expansion(), []
     for _ in range(40):
         add_next(space, found, known)
-        known.append(Known(found.points[-1], found.points[-1]["path.speed"]))
+        known.append(Known(found.points[-1], (found.points[-1]["path.speed"],)))
     speeds = [point["path.speed"] for point in found.points]
     assert sum(speeds[20:]) / 20 > sum(speeds[:10]) / 10 + 0.5
 
@@ -191,7 +191,7 @@ def drawn_plan(points: list[dict[str, Any]] | None = None, **sweep: Any) -> plan
 def test_a_sweep_that_grows_keeps_its_id_and_its_trials():
     base = drawn_plan()
     one = base.drawn([])
-    two = one.drawn([Known(one.expansion.points[0], 1.0)])
+    two = one.drawn([Known(one.expansion.points[0], (1.0,))])
     assert (len(base.trials), len(one.trials), len(two.trials)) == (0, 1, 2)
     assert two.trials[0] is one.trials[0]
     again = drawn_plan(list(two.expansion.points))
