@@ -10,7 +10,7 @@ from orchestrator.host.background import Background
 from orchestrator.store import layout
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.teacher_fids import fids, look_steps
+from orchestrator.sweeps.training_fids import fids, look_steps
 
 WRITE_SECONDS = 60.0  # at least, between two reports
 SHARE = 0.03  # of the driver's time, at most
@@ -53,9 +53,10 @@ class LiveReport(Background):
         stages = {stage.key for stage in plan.stages()}
         self._finished |= {key for key in stages - self._finished if store.done(key)}
         looks = 0
-        if plan.experiment.evaluation.every is not None:
-            teachers = {trial.chain[0].key for trial in plan.trials}
-            for key in teachers - self._finished:
+        evaluation = plan.experiment.evaluation
+        if evaluation.every is not None or evaluation.every_student is not None:
+            trained = {stage.key for trial in plan.trials for stage in trial.chain}
+            for key in trained - self._finished:
                 looks += len(look_steps(store, key)) + len(fids(store, key))
         statuses = [ending.status for ending in endings]
         return len(self._finished), looks, self.records.paused, statuses

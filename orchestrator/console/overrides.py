@@ -25,6 +25,7 @@ ALWAYS_USED = (
     "data",
     "evaluation.weights",
     "evaluation.every",
+    "evaluation.every_student",
     "evaluation.every_samples",
 )
 

@@ -152,7 +152,8 @@ class Run:
 
     @property
     def fids(self) -> "pd.DataFrame":
-        """The FIDs of teachers during their training (`evaluation.every`), a row a measurement."""
+        """The FIDs of networks during their training (`evaluation.every`, `evaluation.every_student`),
+        a row a measurement."""
         return self._curves(layout.FIDS, ["step", "fid"])
 
     @named_as_arguments()

@@ -436,7 +436,8 @@ def _trial(spec: TrialSpec, facts: Facts, goal: str) -> Trial:
     sampling, evaluation = config.sampling, config.evaluation
     reference = reference_stage(config, facts)
     second = second_stage(config, facts)
-    watching = reference if evaluation.every is not None else None
+    watched = evaluation.every is not None or evaluation.every_student is not None
+    watching = reference if watched else None
     if goal == "teacher":
         return planned(teacher, reference=watching)
     if goal == "student":

@@ -16,7 +16,7 @@ from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
 from orchestrator.sweeps.measured import STEPS
 from orchestrator.sweeps.ranking import Progress, is_drawn, progress
-from orchestrator.sweeps.teacher_fids import fids
+from orchestrator.sweeps.training_fids import fids
 from orchestrator.sweeps.verdict import TIE
 
 # a setting with more values than this has a numeric axis instead of one tick for each value
@@ -300,14 +300,15 @@ def loss_curves(results: Results, kind: str) -> tuple[list[Line], int]:
 
 
 def fid_curves(results: Results) -> dict[str, tuple[list[Line], int]]:
-    """The FIDs of teachers during their training, also of those that were stopped early. For each
+    """The FIDs of networks during their training, also of those that were stopped early. For each
     data set and feature extractor, by name, as `loss_curves`."""
     store, plan = results.records.store, results.records.plan
     ranked = [trial for group in results.groups for trial in group.trials]
     by_scale: dict[str, dict[Stage, list[dict[str, float]]]] = defaultdict(dict)
     for trial in ranked:
-        if scores := fids(store, trial.chain[0].key):
-            by_scale[plan.on_data(trial.facts.features, trial)][trial.chain[0]] = scores
+        for stage in trial.chain:
+            if scores := fids(store, stage.key):
+                by_scale[plan.on_data(trial.facts.features, trial)][stage] = scores
     return {
         scale: (_curves(by_stage, plan.names), len(by_stage))
         for scale, by_stage in by_scale.items()

@@ -14,8 +14,8 @@ from orchestrator.reports.aggregates import Results, SeedGroup, display_name
 from orchestrator.reports.costs import costs
 from orchestrator.reports.html_table import text_table
 from orchestrator.reports.sample_strips import EXACT, SEEDS, Strip, real_strips, strips
-from orchestrator.reports.teacher_samples import LookedAt, final_picture, teachers
 from orchestrator.reports.training_images import Panel, panels
+from orchestrator.reports.training_samples import LookedAt, final_picture, looked_at
 from orchestrator.reports.trial_table import SCRIPT, spread_text, table
 from orchestrator.reports.verdict_section import verdict_section
 from orchestrator.store import layout, notices, provenance
@@ -77,7 +77,7 @@ def page(records: Records, running: str = "") -> str:
         _costs(results),
         *(strips_section(results, features) for features in results.features),
         _final_samples(results),
-        fold("Samples of the teachers during training", _teachers(results)),
+        fold("Samples during training", _looks(results)),
         *(_data(panel) for panel in panels(records)),
         fold("All trials, best first", _tables(results)),
         _unmeasured(results),
@@ -241,26 +241,26 @@ def _final_samples(results: Results) -> str:
     return f'<h2>Samples</h2><p class="note">{note}</p><div class="scroll looks">{rows}</div>'
 
 
-def _teachers(results: Results) -> list[str]:
-    """The samples of teachers during their training, a row of pictures a teacher."""
-    shown, count = teachers(results)
+def _looks(results: Results) -> list[str]:
+    """The samples of networks during their training, a row of pictures a network."""
+    shown, count = looked_at(results)
     if not shown:
         return []
     note = "Every picture starts from the same noise."
     if len(shown) < count:
-        note += f" {len(shown)} of {count} teachers."
-    return [f'<p class="note">{note}</p>', *(_teacher(teacher) for teacher in shown)]
+        note += f" {len(shown)} of {count} networks."
+    return [f'<p class="note">{note}</p>', *(_looks_at(network) for network in shown)]
 
 
-def _teacher(teacher: LookedAt) -> str:
-    name, figures = html.escape(teacher.name), ""
-    for look in teacher.looks:
+def _looks_at(network: LookedAt) -> str:
+    name, figures = html.escape(network.name), ""
+    for look in network.looks:
         text = f"step {look.step:,}" + ("" if look.fid is None else f", FID {look.fid:.4g}")
         source = _inline("image/png", look.picture)
         image = f'<img alt="samples of {name} after {look.step} steps" src="{source}">'
         figures += f"<figure>{image}<figcaption>{text}</figcaption></figure>"
-    some = f"{len(teacher.looks)} of " if len(teacher.looks) < teacher.count else ""
-    looks = "1 look" if teacher.count == 1 else f"{teacher.count} looks"
+    some = f"{len(network.looks)} of " if len(network.looks) < network.count else ""
+    looks = "1 look" if network.count == 1 else f"{network.count} looks"
     return f'<h3>{name}: {some}{looks}</h3><div class="scroll looks">{figures}</div>'
 
 

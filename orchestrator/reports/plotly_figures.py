@@ -54,7 +54,7 @@ def charts(results: Results) -> Iterator[Chart]:
             yield Chart(f"losses_{kind}", f"Loss of the {kind}s", note, figure, training=True)
     curves = figure_data.fid_curves(results)
     for number, (scale, (lines, count)) in enumerate(curves.items()):
-        name, title = "fid_while_training", "FID of the teachers during training"
+        name, title = "fid_while_training", "FID during training"
         if len(curves) > 1:
             name, title = f"{name}-{number}", f"{title} ({scale})"
         note = "These FIDs are of few images and so biased up. "

@@ -113,7 +113,7 @@ def _fid_while_training(results: Results, path: Path) -> bool:
             axes, "fid", [p.mean for line in lines for _, p in line.points]
         )
         axes.set_xlabel("training step")
-        axes.set_title(f"teachers during training ({scale})", fontsize=10, parse_math=False)
+        axes.set_title(f"FID during training ({scale})", fontsize=10, parse_math=False)
     return _save(figure, path)
 
 

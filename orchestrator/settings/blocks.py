@@ -190,6 +190,11 @@ class Evaluation(Block):
         description="Training steps between two measurements of the teacher's FID during training, >= 1; it samples "
         "the averaged weights with 20 ab2 steps; null: never.",
     )
+    every_student: Count | None = Field(
+        default=None,
+        description="Training steps between two measurements of a student's FID during training, >= 1; it samples the "
+        "averaged weights with the student's own steps; null: never.",
+    )
     every_samples: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
         default=256,
         description="Images sampled for each of these measurements, >= 2; few images bias FID upwards, so it is higher "

@@ -81,11 +81,13 @@ class Sweep(Block):
     scheduler: Literal["none", "asha"] = Field(
         default="none",
         description="Early stopping of poor trials: none, or asha, which compares the FIDs of teachers after equally "
-        "many steps, as measured by evaluation.every.",
+        "many training steps, as measured by evaluation.every, and those of students with as many sampling steps, by "
+        "evaluation.every_student.",
     )
     grace_steps: Count | None = Field(
         default=None,
-        description="Teacher steps before which asha stops no trial, >= 1; null: evaluation.every.",
+        description="Training steps of a teacher or of a student before which asha stops no trial, >= 1; null: "
+        "evaluation.every, or evaluation.every_student.",
     )
     reduction_factor: Annotated[int, Ge(2), AfterValidator(fits)] = Field(
         default=3,

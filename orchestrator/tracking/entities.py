@@ -13,7 +13,7 @@ from orchestrator.store.layout import FIDS
 from orchestrator.store.provenance import DIRTY, PACKAGES
 from orchestrator.store.stage_result import Result
 from orchestrator.sweeps.records import Records
-from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
+from orchestrator.sweeps.training_fids import FID_WHILE_TRAINING
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -61,9 +61,13 @@ def curve_metrics(stage: Stage, result: Result) -> "list[Metric]":
 
 
 def fid_metrics(
-    fids: list[dict[str, float]], start: int, end: int, steps: int | None = None
+    fids: list[dict[str, float]],
+    start: int,
+    end: int,
+    steps: int | None = None,
+    name: str = FID_WHILE_TRAINING,
 ) -> "list[Metric]":
-    """The FIDs of a teacher during its training, which took `steps` (by default up to the last
+    """The FIDs of a network during its training, which took `steps` (by default up to the last
     FID) from `start` to `end` (ms)."""
     from mlflow.entities import Metric
 
@@ -71,7 +75,7 @@ def fid_metrics(
     metrics = []
     for point in fids:
         time = start + round((end - start) * point["step"] / last)
-        metrics.append(Metric(FID_WHILE_TRAINING, point["fid"], time, int(point["step"])))
+        metrics.append(Metric(name, point["fid"], time, int(point["step"])))
     return metrics
 
 

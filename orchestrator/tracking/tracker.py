@@ -18,7 +18,7 @@ from orchestrator.store.stage_result import DamagedError, Result
 from orchestrator.sweeps.ranking import is_drawn, progress
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
-from orchestrator.sweeps.teacher_fids import fids, looks
+from orchestrator.sweeps.training_fids import STUDENTS_FID, fids, looks
 from orchestrator.sweeps.verdict import verdicts
 from orchestrator.tracking import parameters, registry, uri
 from orchestrator.tracking.client import connect
@@ -320,7 +320,7 @@ class Tracker:
         self.published[stage.key], self._shown[stage.key] = run.id, shown
 
     def _log_looks(self, run_id: str, result: Result) -> None:
-        """The samples of a teacher during its training, as images of its run."""
+        """The samples of a network during its training, as images of its run."""
         names = looks(result)
         if not names:
             return
@@ -360,6 +360,9 @@ class Tracker:
         ]
         if status in (Status.STOPPED, Status.CANCELLED):
             metrics += fid_metrics(fids(store, trial.chain[0].key), start, end)
+            if trial.config.sampling.model == "student":
+                of_student = fids(store, trial.chain[-1].key)
+                metrics += fid_metrics(of_student, start, end, name=STUDENTS_FID)
         run.params(parameters.of_trial(trial))
         run.metrics(metrics)
         self.client.log_text(run.id, trial.config.to_yaml(), layout.CONFIG)

@@ -35,17 +35,20 @@ class Saving:
 
 @dataclass(frozen=True)
 class Watch:
-    """The measurement of a teacher's FID during training: after each `every` steps, `samples` images
-    are compared with `reference`, a finished stage."""
+    """The measurement of FID during training: after each `every` steps of a teacher and each
+    `every_student` steps of a student, `samples` images are compared with `reference`, a finished
+    stage."""
 
-    every: int
+    every: int | None
+    every_student: int | None
     samples: int
     reference: Stage
     weights: FeatureWeights
 
     def due(self, stage: Stage, step: int) -> bool:
         """Whether `stage` is to be measured after `step`."""
-        return stage.kind == "teacher" and step % self.every == 0
+        every = self.every if stage.kind == "teacher" else self.every_student
+        return every is not None and step % every == 0
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ def weights_of(config: Experiment) -> FeatureWeights:
 
 
 def watch_of(config: Experiment, reference: Stage | None) -> Watch | None:
-    """The measurement of the teacher during training that `config` sets; None if it sets none."""
+    """The measurement during training that `config` sets; None if it sets none."""
     evaluation = config.evaluation
-    if evaluation.every is None or reference is None:
+    every, every_student = evaluation.every, evaluation.every_student
+    if reference is None or (every is None and every_student is None):
         return None
-    return Watch(evaluation.every, evaluation.every_samples, reference, weights_of(config))
+    samples = evaluation.every_samples
+    return Watch(every, every_student, samples, reference, weights_of(config))

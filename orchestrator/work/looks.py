@@ -1,4 +1,4 @@
-"""A look at a teacher during training: its FID, from few images sampled with its averaged weights,
+"""A look at a network during training: its FID, from few images sampled with its averaged weights,
 and some of these images."""
 
 import math
@@ -11,16 +11,14 @@ from kaccore.metrics.fid import Reference, compare, extract
 from kaccore.metrics.frechet import Moments, bootstrap_fid
 from kaccore.tensors import derive_seed
 from orchestrator.plan.stage import Stage
-from orchestrator.settings.blocks import Sampling
 from orchestrator.store.store import Store
+from orchestrator.work.calibration import setting
 from orchestrator.work.drawing import draw, labels_for
 from orchestrator.work.evaluation import WIDE, measured_with
 from orchestrator.work.job import Watch
 from orchestrator.work.pictures import grid_png, samples_png
 from orchestrator.work.training_log import Look
 
-# the same for all teachers, independent of the sampling settings of trials
-SAMPLING = Sampling(model="teacher", solver="ab2", steps=20)
 SHOWN, COLUMNS = 16, 4  # the images of the picture
 RESAMPLES = 50  # of the images, for the noise of their FID
 LARGEST = 64  # pixels a side to which its images are reduced
@@ -28,7 +26,8 @@ LARGEST = 64  # pixels a side to which its images are reduced
 
 def look(watch: Watch, model: nn.Module, stage: Stage, data: ImageData, store: Store) -> Look:
     """The FID of the network that `stage` trains, always with the same noise, and a picture of its
-    first images. Few images bias FID upwards: it compares only with the FID of equally many images.
+    first images: of a teacher by 20 steps of ab2, of a student by its own steps, whatever trials
+    sample. Few images bias FID upwards: it compares only with the FID of equally many images.
     `model` is in evaluation mode, as averaged networks are. Draws no number from torch's own
     generators, so that training is the same with it and without."""
     features, extraction = measured_with(watch.reference, store, watch.weights)
@@ -36,7 +35,9 @@ def look(watch: Watch, model: nn.Module, stage: Stage, data: ImageData, store: S
     device = str(next(model.parameters()).device)
     indices = range(watch.samples)
     labels = labels_for(stage, None, data, seed, indices)
-    images = data.from_floats(draw(stage, SAMPLING, model, data, indices, seed, labels).images)
+    images = data.from_floats(
+        draw(stage, setting(stage), model, data, indices, seed, labels).images
+    )
     outputs = extract(images, features, device=device, **extraction)
     reference = Reference.load(store.result(watch.reference.key).path("reference.safetensors"))
     std = math.nan

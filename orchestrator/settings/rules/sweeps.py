@@ -139,12 +139,16 @@ def _only_optuna_learns(experiment: Experiment) -> str | None:
     return f"got {describe(sweep.learn_from)}, expected []: only optuna learns from earlier sweeps"
 
 
-@rule("sweep.scheduler", "evaluation.every")
+@rule("sweep.scheduler", "evaluation.every", "evaluation.every_student")
 def _asha_looks_at_something(experiment: Experiment) -> str | None:
     sweep = experiment.sweep
-    if sweep is None or sweep.scheduler != "asha" or experiment.evaluation.every is not None:
+    evaluation = experiment.evaluation
+    if sweep is None or sweep.scheduler != "asha":
         return None
-    return 'got "asha", expected none, or evaluation.every: the steps after which a teacher\'s FID is measured'
+    if evaluation.every is not None or evaluation.every_student is not None:
+        return None
+    looks = "evaluation.every or evaluation.every_student: the steps after which FID is measured"
+    return f'got "asha", expected none, or {looks}'
 
 
 @rule("sweep.grace_steps", "sweep.scheduler", "teacher.steps")
@@ -154,7 +158,7 @@ def _grace_is_of_asha(experiment: Experiment) -> str | None:
         return None
     if sweep.scheduler != "asha":
         return f"got {sweep.grace_steps}, expected null: only sweep.scheduler asha stops trials"
-    if sweep.grace_steps >= experiment.teacher.steps:
+    if experiment.evaluation.every is not None and sweep.grace_steps >= experiment.teacher.steps:
         return (
             f"got {sweep.grace_steps}, expected less than teacher.steps, {experiment.teacher.steps}"
         )
@@ -167,3 +171,14 @@ def _a_teacher_is_measured_before_its_end(experiment: Experiment) -> str | None:
     if every is None or every < steps:
         return None
     return f"got {every}, expected less than teacher.steps, {steps}"
+
+
+@rule("evaluation.every_student", "distill.steps")
+def _a_student_is_measured_before_its_end(experiment: Experiment) -> str | None:
+    every = experiment.evaluation.every_student
+    if every is None:
+        return None
+    longest = max(lesson.steps for lesson in experiment.distill.lessons())
+    if every < longest:
+        return None
+    return f"got {every}, expected less than the training steps of a student, {longest}"

@@ -11,7 +11,7 @@ from commands import run, run_here
 from orchestrator.console import conclusion
 from orchestrator.console.live_report import LiveReport
 from orchestrator.reports.page import page
-from orchestrator.reports.teacher_samples import PICTURES, _spread
+from orchestrator.reports.training_samples import PICTURES, _spread
 from orchestrator.store import layout
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening

@@ -13,7 +13,6 @@ from in_process import train
 from mlflow import MlflowClient
 from PIL import Image
 
-from orchestrator.execution.early_stopping import early_stop_reason
 from orchestrator.execution.stage_runner import TrialStoppedError, run_stages
 from orchestrator.settings import loading
 from orchestrator.store import layout
@@ -21,7 +20,7 @@ from orchestrator.store.layout import FIDS
 from orchestrator.store.leases import Lease, LeaseWatch, StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweeps import opening
-from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
+from orchestrator.sweeps.training_fids import FID_WHILE_TRAINING
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("shared_ray")]
 
@@ -179,17 +178,33 @@ def test_a_halted_trial_hands_its_stages_over_at_once(tmp_path):
         assert isinstance(lease, Lease) and lease.number == 3
 
 
-def test_how_a_trial_ended_is_told_from_its_last_report():
-    assert (
-        early_stop_reason({FID_WHILE_TRAINING: 12.345678, "step": 50})
-        == "its teacher's FID was 12.35 after 50 steps"
+def test_a_poor_student_is_stopped_beside_one_that_learns(tmp_path):
+    """Two students of one teacher, the second with far too large a learning rate."""
+    settings = SETTINGS.replace("every: 300", "every_student: 30").replace(
+        "steps: 900", "steps: 60"
     )
-    assert early_stop_reason({"status": "done", "error": ""}) == ""
-    assert (
-        early_stop_reason({"status": "failed", "error": "x", FID_WHILE_TRAINING: 1.0, "step": 3})
-        == ""
+    settings = settings.replace("teacher_steps: 8, steps: 10", "teacher_steps: 8, steps: 120")
+    sweep = SWEEP.replace("teacher.lr", "distill.lr").replace(
+        "1.0e-3, 2.0e-3, 1.0e-7", "2.0e-3, 0.1"
     )
-    assert early_stop_reason({}) == ""
+    settings = settings.replace("intervals: [4]", "intervals: [1]").replace(
+        "steps: 4}", "steps: 1}"
+    )
+    (tmp_path / "x.yaml").write_text(settings + sweep)
+    said = run(tmp_path, "sweep", "x.yaml")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "trial 1 stopped: its student's FID was" in said.stdout
+    good, poor = table(tmp_path)
+    assert (good["status"], poor["status"]) == ("done", "stopped")
+    assert poor["error"].endswith(" steps")
+    (path,) = tmp_path.glob(f"runs/stages/*/{FIDS}")
+    curve = json.loads(path.read_text())
+    assert [point["step"] for point in curve] == looks_in(path.parent) == [30, 60, 90, 120]
+    assert all(point["std"] > 0 for point in curve)
+    (page,) = tmp_path.glob("runs/sweeps/stop/*/report.html")
+    assert "FID during training" in page.read_text()
+    again = run(tmp_path, "sweep", "x.yaml", "--set", "evaluation.every_student=60")
+    assert again.returncode == 0 and "1 of 2 done" not in again.stdout  # looks change no key
 
 
 @pytest.mark.parametrize(
@@ -197,6 +212,11 @@ def test_how_a_trial_ended_is_told_from_its_last_report():
     [
         (["evaluation.every=null"], "sweep.scheduler", "expected none, or evaluation.every"),
         (["evaluation.every=900"], "evaluation.every", "expected less than teacher.steps, 900"),
+        (
+            ["evaluation.every_student=10"],
+            "evaluation.every_student",
+            "expected less than the training steps of a student, 10",
+        ),
         (["sweep.grace_steps=900"], "sweep.grace_steps", "expected less than teacher.steps, 900"),
         (
             ["sweep.grace_steps=300", "sweep.scheduler=none"],

@@ -153,6 +153,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "evaluation.weights_sha256": ("0" * 64, EVALUATION, INCEPTION),
     "evaluation.seeds": (2, EVALUATION, {}),
     "evaluation.every": (5, NOTHING, {}),  # a look at the teacher leaves it as it is
+    "evaluation.every_student": (5, NOTHING, {}),
     "evaluation.every_samples": (100, NOTHING, {"evaluation.every": 5}),
     "evaluation.diagnostics": ([], EVALUATION, {}),
     "checkpoint.steps": (7, NOTHING, {}),

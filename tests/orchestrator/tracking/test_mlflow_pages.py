@@ -9,7 +9,7 @@ from commands import free_port, mlflow_server
 from mlflow import MlflowClient
 from playwright.sync_api import Page
 
-from orchestrator.sweeps.teacher_fids import FID_WHILE_TRAINING
+from orchestrator.sweeps.training_fids import FID_WHILE_TRAINING
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
-"""The FIDs of a trial's teacher during its training, and its samples then, read from the store for
-early stopping, MLflow, plots and the report."""
+"""The FIDs of a trial's networks during their training, and their samples then, read from the store
+for early stopping, MLflow, plots and the report."""
 
 import json
 from fnmatch import fnmatch
@@ -10,11 +10,13 @@ from orchestrator.store.stage_result import Result
 from orchestrator.store.store import Store
 
 FID_WHILE_TRAINING = "fid_while_training"
+STUDENTS_FID = "fid_of_student_while_training"  # in a trial's run, beside its teacher's
+NETWORK = "network"  # which of a trial's networks a report is about
 STD_WHILE_TRAINING = "fid_while_training_std"  # of resampled images
 
 
 def fids(store: Store, key: str) -> list[dict[str, float]]:
-    """The FIDs so far of the teacher `key`: `step` and `fid`, by step."""
+    """The FIDs so far of the network `key`: `step` and `fid`, by step."""
     try:
         if store.done(key):
             return store.result(key).json(FIDS)
@@ -24,7 +26,7 @@ def fids(store: Store, key: str) -> list[dict[str, float]]:
 
 
 def look_steps(store: Store, key: str) -> list[int]:
-    """The steps after which samples of the teacher `key` were kept, in order. Raises DamagedError
+    """The steps after which samples of the network `key` were kept, in order. Raises DamagedError
     where its manifest cannot be read."""
     try:
         names = looks(store.result(key))
@@ -34,12 +36,12 @@ def look_steps(store: Store, key: str) -> list[int]:
 
 
 def looks(result: Result) -> list[str]:
-    """The files with samples during its training of a finished teacher."""
+    """The files with samples during its training of a finished network."""
     return sorted(name for name in result.manifest["files"] if fnmatch(name, layout.LOOKS))
 
 
 def look_picture(store: Store, key: str, step: int) -> bytes | None:
-    """The samples of the teacher `key` after `step`, a PNG file; None where it has been removed.
+    """The samples of the network `key` after `step`, a PNG file; None where it has been removed.
     Raises DamagedError where it is damaged."""
     name = layout.look(step)
     try:

@@ -1,5 +1,4 @@
-"""Samples of the teachers during their training, and of each network at its end, as the report shows
-them."""
+"""Samples of networks during their training and at its end, as the report shows them."""
 
 from dataclasses import dataclass
 
@@ -7,16 +6,16 @@ from orchestrator.plan.stage import Stage
 from orchestrator.reports.aggregates import Results
 from orchestrator.store import layout
 from orchestrator.store.stage_result import DamagedError
-from orchestrator.sweeps.teacher_fids import fids, look_picture, look_steps
+from orchestrator.sweeps.training_fids import fids, look_picture, look_steps
 
 # each picture adds some tens of kilobytes to the page
-TEACHERS = 8
-PICTURES = 12  # of a teacher
+NETWORKS = 8
+PICTURES = 12  # of a network
 
 
 @dataclass(frozen=True)
 class Look:
-    """Samples of a teacher after `step`, a PNG file, and its FID then, if that is known."""
+    """Samples of a network after `step`, a PNG file, and its FID then, if that is known."""
 
     step: int
     fid: float | None
@@ -25,25 +24,26 @@ class Look:
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A teacher with what is shown of the `count` looks at it."""
+    """A network with what is shown of the `count` looks at it."""
 
     name: str
     looks: tuple[Look, ...]
     count: int
 
 
-def teachers(results: Results) -> tuple[list[LookedAt], int]:
-    """The teachers that were looked at during their training, those of the best trials first, at
-    most TEACHERS; and how many there are."""
-    ranked = dict.fromkeys(t.chain[0] for group in results.groups for t in group.trials)
+def looked_at(results: Results) -> tuple[list[LookedAt], int]:
+    """The networks that were looked at during their training, those of the best trials first, at
+    most NETWORKS; and how many there are."""
+    trials = (trial for group in results.groups for trial in group.trials)
+    ranked = dict.fromkeys(stage for trial in trials for stage in trial.chain)
     shown: list[LookedAt] = []
     count = 0
-    for teacher in ranked:
+    for stage in ranked:
         try:
-            steps = look_steps(results.records.store, teacher.key)
+            steps = look_steps(results.records.store, stage.key)
             count += bool(steps)
-            if steps and len(shown) < TEACHERS:
-                shown.append(_looked_at(results, teacher, steps))
+            if steps and len(shown) < NETWORKS:
+                shown.append(_looked_at(results, stage, steps))
         except DamagedError as e:
             results.records.damaged |= e.problems
     return shown, count
@@ -63,15 +63,15 @@ def final_picture(results: Results, stage: Stage) -> bytes | None:
         return None
 
 
-def _looked_at(results: Results, teacher: Stage, steps: list[int]) -> LookedAt:
+def _looked_at(results: Results, network: Stage, steps: list[int]) -> LookedAt:
     store = results.records.store
-    known = {int(score["step"]): score["fid"] for score in fids(store, teacher.key)}
+    known = {int(score["step"]): score["fid"] for score in fids(store, network.key)}
     looks = []
     for step in _spread(steps):
-        picture = look_picture(store, teacher.key, step)
+        picture = look_picture(store, network.key, step)
         if picture is not None:
             looks.append(Look(step, known.get(step), picture))
-    return LookedAt(results.records.plan.names[teacher.key], tuple(looks), len(steps))
+    return LookedAt(results.records.plan.names[network.key], tuple(looks), len(steps))
 
 
 def _spread(steps: list[int]) -> list[int]:
