@@ -1,4 +1,4 @@
-"""A ConvMixer (arXiv 2201.09792) that is told the time and the label.
+"""A ConvMixer (arXiv 2201.09792) with the time and the label as inputs.
 
 In an experiment: `plugins: [conv_mixer.py]` and `model: {kind: conv_mixer}`."""
 
@@ -17,8 +17,8 @@ from orchestrator.methods.network_kind import NetworkKind, Shaped
 class ConvMixerKind(NetworkKind):
     """ConvMixer: depthwise and pointwise convolutions in turn."""
 
-    takes_augmentation: ClassVar[bool] = False  # else it has to take `augment_dim`
-    takes_end: ClassVar[bool] = False  # else it has to take `two_times`, for consistency
+    takes_augmentation: ClassVar[bool] = False  # if True, it takes `augment_dim`
+    takes_end: ClassVar[bool] = False  # if True, it takes `two_times`, for consistency
 
     kind: Literal["conv_mixer"] = "conv_mixer"
     depth: Count = Field(default=4, description="Blocks, >= 1.")

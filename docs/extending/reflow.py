@@ -1,5 +1,5 @@
 """Rectified flow (arXiv 2209.03003, algorithm 1): a student that follows straight lines between a
-teacher's noise and what the teacher makes of it.
+teacher's noise and the image that the teacher makes from it.
 
 In an experiment: `plugins: [reflow.py]` and `distill: {kind: reflow}`."""
 
@@ -30,7 +30,7 @@ class ReflowStudent(Student):
 
 @DistillerKind.family.register
 class Reflow(OneStudentKind):
-    """Reflow: one student of the straight lines from the teacher's noise to its images."""
+    """Reflow: one student follows straight lines from the teacher's noise to its images."""
 
     student: ClassVar[type[Student]] = ReflowStudent
 
@@ -44,8 +44,8 @@ class Reflow(OneStudentKind):
 
 
 class ReflowDistiller(EndpointDistiller):
-    """The lines are x_t = (1 - t) y + t x_1, whose velocity is x_1 - y; y is where the teacher takes
-    x_1. Several lines may pass a point, and squares teach the student their mean."""
+    """The lines are x_t = (1 - t) y + t x_1, whose velocity is x_1 - y; y is where the teacher
+    arrives from x_1. Several lines may pass a point. With squares the student learns their mean."""
 
     def loss(self, student: Any, x0: Tensor, labels: Any, generator: Any, shard: slice) -> Tensor:
         t = 1 - torch.rand(len(x0), generator=generator, device=x0.device)

@@ -18,9 +18,9 @@ PHOTOGRAPHS = ("temple", "flower")
 
 @DatasetKind.family.register
 class Textures(ImagesKind):
-    """Textures: squares of 16x16, in colour, of two photographs, which are the classes."""
+    """Textures: colour squares of 16x16 from two photographs; the photographs are the classes."""
 
-    # channels, size, classes and count, which are known before anything is read
+    # channels, size, classes and count are known before anything is read
     known: ClassVar[DataFacts] = DataFacts(3, 16, 2, 2080, packaged=True)
 
     name: Literal["textures"] = "textures"

@@ -25,7 +25,7 @@ class Trigonometric(NormalPriorKind):
 
 
 class TrigonometricPath:
-    """The prior is normal with standard deviation `width`. Its methods: see `kaccore.paths.Path`."""
+    """The prior is normal with standard deviation `width`. For the methods see `kaccore.paths.Path`."""
 
     def __init__(self, width: float = 1.0) -> None:
         self.width = width

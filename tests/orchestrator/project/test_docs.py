@@ -48,3 +48,9 @@ def test_every_setting_is_in_the_reference():
     kinds = {f"{family.block}.{family.key}" for family in FAMILIES.values()}
     rows = {key: f"`{name}`, " if key in kinds else f"| `{name}` |" for key, name in names.items()}
     assert [key for key, row in rows.items() if row not in text] == []
+
+
+def test_the_plugin_in_the_readme_is_a_part_of_the_whole_one():
+    (shown,) = re.findall(r"```py\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    whole = (REPOSITORY / "docs" / "extending" / "trigonometric.py").read_text().splitlines()
+    assert [line for line in shown.splitlines() if line not in whole] == []
