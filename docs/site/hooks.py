@@ -25,7 +25,10 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "docs/notebook.ipynb": "notebook.md",
 }
-LANGUAGES = {".cff": "yaml", ".ipynb": "json"}  # of files that Pygments does not know by their ending
+LANGUAGES = {
+    ".cff": "yaml",
+    ".ipynb": "json",
+}  # of files that Pygments does not know by their ending
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^( *)```(\w*).*?^\1```", re.MULTILINE | re.DOTALL)
 LIST_WITHOUT_BLANK = re.compile(r"^[^\s\-*|#>`<\d][^\n]*\n(?:[-*] |1\. )", re.MULTILINE)
