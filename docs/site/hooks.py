@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -119,12 +120,18 @@ def notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
     for number, cell in enumerate(json.loads(path.read_text())["cells"]):
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        printed = [plain(output) for output in cell.get("outputs", [])]
+        if any(printed):
+            parts.append("```text\n" + "\n".join(filter(None, printed)) + "\n```")
         for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            text = "".join(data.get("text/plain", output.get("text", ""))).rstrip()
-            if "image/png" in data:
-                yield f"images/notebook_{number}.png", base64.b64decode(data["image/png"])
+            if picture := output.get("data", {}).get("image/png"):
+                yield f"images/notebook_{number}.png", base64.b64decode(picture)
                 parts.append(f"![Output of the cell above](images/notebook_{number}.png)")
-            elif text:
-                parts.append(f"```text\n{text}\n```")
     yield "notebook.md", "\n\n".join(parts)
+
+
+def plain(output: dict[str, Any]) -> str:
+    """An output of a notebook's cell as text; empty where it is a picture or HTML alone."""
+    data = output.get("data", {})
+    text = "".join(data.get("text/plain", output.get("text", ""))).rstrip()
+    return "" if "image/png" in data or text.startswith("<IPython.core") else text
