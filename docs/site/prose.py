@@ -90,7 +90,7 @@ def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def readability(page: str) -> tuple[float, float]:
     """Flesch's reading ease, and words a sentence, of a page without code blocks, tables, headings."""
-    text = re.sub(r"^(?:\||#|    ).*$", "", FENCE.sub("", page), flags=re.MULTILINE)
+    text = re.sub(r"^(?:\||#|    |:::).*$", "", FENCE.sub("", page), flags=re.MULTILINE)
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
     parts = re.split(r"[.!?](?=\s)|\n\s*\n|\n\s*(?:[-*]|\d+\.) ", text)
     sentences = [words for part in parts if (words := re.findall(r"[A-Za-z][A-Za-z']*", part))]
