@@ -14,11 +14,11 @@ BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # and the processes that they start: on two cores, threads of several processes wait for each other
 check test test-random coverage: export OMP_NUM_THREADS := 1
 
-.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint ui bench figures notebook clean help
+.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint docs docs-serve ui bench figures notebook clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
-	@echo "make check    lint, types and the tests that start neither Ray nor a server nor a browser"
+	@echo "make check    lint, types, the site and the tests that start neither Ray nor a server nor a browser"
 	@echo "make test     set up .venv if missing, then run every test (about 13 minutes on 2 cores)"
 	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"
 	@echo "make coverage       which branches no test takes (about twice as long as make test)"
@@ -26,7 +26,8 @@ help:
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
-	@echo "make lint     ruff, mypy, and which room may import which"
+	@echo "make lint     ruff, mypy, which room may import which, and the prose of pages and messages"
+	@echo "make docs     the documentation as a site, build/site/index.html; make docs-serve serves it on http://127.0.0.1:8000"
 	@echo "make ui       the MLflow UI on what has been run, on http://127.0.0.1:5000; make ui PORT=5001 STORAGE=folder"
 	@echo "make bench    what takes how long, as ratios within one run (about 15 minutes on 2 cores)"
 	@echo "make figures  the figures of docs/method.md and docs/architecture.md again"
@@ -61,7 +62,7 @@ cluster-test: $(READY)
 	$(BIN)/python -m pytest tests/cluster --durations 10
 
 # what needs neither Ray nor a server nor a browser: after each change. It waits for nothing, so two processes
-check: lint
+check: lint docs
 	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE) --numprocesses 2
 
 # the files, and the tests of each, in another order: make test-random SEED=7 repeats one
@@ -81,6 +82,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/site/prose.py
+
+# every link, anchor and code block is checked, and that no page loads anything from a network
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --config-file docs/site/mkdocs.yml
+
+docs-serve: $(READY)
+	$(BIN)/python -m mkdocs serve --config-file docs/site/mkdocs.yml
 
 # by Ray itself, where there is none; read and written by its owner alone
 token: $(READY)

@@ -27,14 +27,14 @@ from orchestrator.settings.space import NOT_SWEPT
 TOP = """\
 # The experiment file
 
-Every key, made of the program's own settings by `python -m orchestrator.reference`. A file needs `name`, `data.name`
-and `path.kind`; everything else has the default that stands here. `--set KEY=VALUE` sets a dotted key from the command
-line. Any key can be swept but {} and those of {}.
+Every key of the file. The command `python -m orchestrator.reference` makes this page from the program's settings. A
+file needs `name`, `data.name` and `path.kind`; every other key has the default that this page gives. `--set KEY=VALUE`
+sets a dotted key from the command line. Any key can be swept but {} and those of {}.
 
 `base: nfe_sweep` builds on a shipped experiment (`kacflow new` lists them), `base: other.yaml` on a file, relative to
-this one: all its settings hold but those that this file gives. Blocks are merged key by key, and so are `sweep.space`
-and `sweep.conditions`, where null removes a key; other lists are replaced, plugins added. Keys of the base that a kind
-of this file does not have are left out, which is said."""
+this one. All settings of the base hold but those that this file gives. Blocks are merged key by key, and so are
+`sweep.space` and `sweep.conditions`, where null removes a key. Other lists are replaced, plugins added. A run leaves
+out keys of the base that a kind of this file does not have, and prints them."""
 
 
 def markdown() -> str:

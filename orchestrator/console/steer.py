@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     either = group.add_mutually_exclusive_group()
     what = "save and stop all training, and begin nothing until --resume"
     either.add_argument(f"--{PAUSE}", action="store_true", help=what)
-    either.add_argument(f"--{RESUME}", action="store_true", help="go on after --pause")
+    either.add_argument(f"--{RESUME}", action="store_true", help="continue after --pause")
 
 
 def requests(args: argparse.Namespace) -> list[Request]:

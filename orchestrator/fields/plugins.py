@@ -192,7 +192,7 @@ def _installed(name: str) -> Plugin:
     spec = find_spec(top) if _importable(name) else None
     if spec is None:
         raise ImportError(
-            f"there is no module of this name, and no file {name}.py beside the experiment: install "
+            f"there is no module of this name, and no file {name}.py next to the experiment: install "
             "it, correct the name, or give the path of a .py file"
         )
     folders = [Path(place) for place in spec.submodule_search_locations or ()]

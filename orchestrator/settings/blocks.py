@@ -171,8 +171,8 @@ class Evaluation(Block):
     )
     second: Second = Field(
         default="auto",
-        description="Second feature extractor, for fid_second beside fid: what is true of the images, and not of one "
-        "extractor alone, is seen by both; its official weights are used. auto: digits-resnet-v1 for digits, "
+        description="Second feature extractor, for fid_second in addition to fid: an effect that both "
+        "extractors show is one of the images; its official weights are used. auto: digits-resnet-v1 for digits, "
         "mnist-resnet-v1 for mnist, which no training ever sees, else none; null: none.",
     )
     weights: FilePath | None = Field(
@@ -206,8 +206,8 @@ class Evaluation(Block):
     )
     diagnostics: Diagnostics = Field(
         default=("memorisation", "gap"),
-        description="Diagnostics beside the metrics: any of memorisation (distance to the nearest training images) and "
-        "gap (distance of a student's trajectory from its teacher's).",
+        description="Diagnostics in addition to the metrics: any of memorisation (distance to the nearest training "
+        "images) and gap (distance of a student's trajectory from its teacher's).",
     )
 
     def absolute(self) -> "Evaluation":

@@ -41,7 +41,7 @@ class Experiment(Block):
     )
     plugins: Texts = Field(
         default=(),
-        description="Plugins that add kinds: importable modules, or .py files beside this file.",
+        description="Plugins that add kinds: importable modules, or .py files next to this file.",
     )
     data: Data = Field(description="The data set.")
     path: Path = Field(description="The probability path from data to noise.")

@@ -51,8 +51,8 @@ class Sweep(Block):
     )
     sampler: Literal["tpe", "gp"] = Field(
         default="tpe",
-        description="How optuna draws: tpe, or gp, a Gaussian process that learns from the trials how far the metric "
-        "wanders and takes no wandering for an effect.",
+        description="How optuna draws: tpe, or gp, a Gaussian process that learns the noise of the metric from the "
+        "trials, and does not take noise for an effect.",
     )
     num_trials: Count | None = Field(
         default=None,

@@ -93,7 +93,7 @@ Stages = Annotated[
 
 @DistillerKind.family.register
 class Programme(DistillerKind):
-    """Programme: several distillers, one after the other. A setting of this block holds for each stage
+    """Programme: several distillers in sequence. A setting of this block holds for each stage
     that has such a setting and does not state it; `steps` and `lr` may be lists, with a value for each
     stage. A block with `stages` is of this kind."""
 

@@ -25,6 +25,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "make sweep": ("tests/orchestrator/conftest.py", '"experiments" / "nfe_sweep.yaml"'),
     "make test": (".ci/run", "make test"),
     "make lint": (".ci/run", "make lint"),
+    "make docs": (".ci/run", "make docs"),
     "bash .ci/check_package": (".ci/run", "bash .ci/check_package"),
     "python -m build": (".ci/check_package", "-m build"),
     "make test-failures": (".ci/run", "make test-failures"),
@@ -38,7 +39,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
     "pip install '.[export]'": ("pyproject.toml", 'dev = ["kacflow[export,'),
     "pip install '.[playground]'": (
         "pyproject.toml",
-        'dev = ["kacflow[export,cluster,playground]"',
+        'dev = ["kacflow[export,cluster,playground,docs]"',
     ),
     "pip install '.[s3]'": ("pyproject.toml", '"kacflow[s3]"'),
     "python -m orchestrator.playground": (
