@@ -22,17 +22,6 @@ PAGES = [
 ]
 LEAST_EASE = 45.0
 MOST_WORDS = 25.0  # of a sentence, on average over a page
-PENDING = {  # pages that are not checked yet
-    "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in (
-            *("CONTRIBUTING", "SECURITY", "architecture", "clusters", "data", "extending"),
-            *("measured", "method", "performance", "playground", "python", "sampling"),
-            *("scaling", "storage", "sweeps", "tracking", "tutorial"),
-        )
-    ),
-}
 WORDS = ROOT / "docs/site/words.txt"
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`]*`")
@@ -42,8 +31,6 @@ def faults() -> Iterator[str]:
     """A line for each word of words.txt, and for each page that is hard to read."""
     for page in PAGES:
         name, text = str(page.relative_to(ROOT)), page.read_text()
-        if name in PENDING:
-            continue
         yield from unwanted(FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text), name)
         ease, words = readability(text)
         if ease < LEAST_EASE or words > MOST_WORDS:
