@@ -278,7 +278,7 @@ def _outcome(stage: Stage, result: Result) -> str:
         parts = [f"done in {result.manifest['seconds']:.0f} s"]
         if stage.kind == "features":
             parts.append(result.json(ABOUT)["text"])
-        elif stage.kind in TRAINING:
+        elif stage.kind in TRAINING and stage.steps:
             parts.append(f"loss {result.json(layout.LOSSES)[-1]['loss']:.4g}")
         elif stage.kind == "evaluation":
             metrics = result.json(layout.METRICS)

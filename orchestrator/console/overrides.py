@@ -24,6 +24,7 @@ ALWAYS_USED = (
     *NOT_SWEPT,
     "data",
     "evaluation.weights",
+    "teacher.weights",
     "evaluation.every",
     "evaluation.every_student",
     "evaluation.every_samples",

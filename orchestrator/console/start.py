@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.sweeps.records import Records
+    from orchestrator.work.foreign_weights import Given
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ def start(
         records.earlier = earlier_points(records, source)
     trials = plan.trials if only is None else plan.part(only).trials
     weights = preflight.before_start(trials, records.store, source, dry=dry_run)
+    given: list[Given] = []
+    if experiment.teacher.weights is not None:
+        from orchestrator.work import foreign_weights
+
+        given = foreign_weights.read(trials, records.store, source)
+        for each in given:
+            notes.append(each.note())
+            if not as_json:
+                console.print(notes[-1], markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         to_fetch = preflight.left_to_fetch(weights)
         if as_json:
@@ -93,4 +103,6 @@ def start(
         resources.check_cluster(experiment, source)
         known = {trial.config.data: trial.facts.fingerprint for trial in plan.trials}
         examination.check_before_start(experiment, source, known, weights)
+    for each in given:
+        each.put(records.store)
     return run.run(records, address, console, only, request.resume_command), records

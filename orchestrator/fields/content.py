@@ -25,6 +25,8 @@ OFF = {
     "shaping": 0.0,
     "huber": None,
     "adversarial": 0.0,
+    "weights": None,
+    "weights_names": {},
 }
 
 

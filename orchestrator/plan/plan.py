@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,8 @@ EXTENT = (
     "max_core_hours",
 )
 SEED = "seed"
+# of a teacher whose weights are given
+UNTRAINED = Optimise(steps=0, lr=0.0, ema=0.0, batch_size=1, schedule="cosine")
 
 
 @dataclass(frozen=True)
@@ -403,15 +405,25 @@ def _decides(known: Sequence[str], values: Sequence[str]) -> bool:
 def teacher_stage(config: Experiment, fingerprint: str) -> Stage:
     """The teacher of a run."""
     teacher = config.teacher
+    shared: dict[str, Any] = {
+        "data": DataRef.of(config.data, fingerprint),
+        "path": config.path,
+        "model": config.model,
+        "seed": config.seed,
+    }
+    if teacher.weights is not None:  # what concerns training alone is in no key
+        spec = TeacherSpec(
+            **shared,
+            label_dropout=None if teacher.label_dropout is None else 0.0,
+            optimise=replace(UNTRAINED, calibrate=teacher.calibrate),
+            weights=teacher.weights_sha256,
+            weights_names=teacher.weights_names,
+        )
+        return Stage(spec, label="teacher")
     spec = TeacherSpec(
-        data=DataRef.of(config.data, fingerprint),
-        path=config.path,
-        model=config.model,
+        **shared,
         label_dropout=teacher.label_dropout,
-        optimise=Optimise(
-            **teacher.model_dump(exclude={"label_dropout", "augment", "logit_normal"})
-        ),
-        seed=config.seed,
+        optimise=Optimise(**teacher.model_dump(include={f.name for f in fields(Optimise)})),
         flip=config.data.flipped,
         augment=teacher.augment,
         logit_normal=teacher.logit_normal,

@@ -1,7 +1,7 @@
 """The typed settings of a stage, and `content`, the part of them that is hashed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kaccore.metrics.features import OwnTraining
@@ -69,7 +69,9 @@ class Optimise:
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """A teacher: the network `model` that learns the velocity of `path` on the data."""
+    """A teacher: the network `model` that learns the velocity of `path` on the data. `weights`: the
+    SHA-256 of a file with its weights, which are then not trained; `weights_names`: see
+    `kaccore.foreign.renamed`."""
 
     kind = "teacher"
 
@@ -82,6 +84,8 @@ class TeacherSpec:
     flip: bool = False
     augment: float = 0.0
     logit_normal: tuple[float, float] | None = None
+    weights: str | None = None
+    weights_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stream(self) -> str:
@@ -104,6 +108,8 @@ class TeacherSpec:
             "flip": self.flip,
             "augment": self.augment,
             "logit_normal": self.logit_normal,
+            "weights": self.weights,
+            "weights_names": dict(self.weights_names),
             "optimise": self.optimise.content,
             "seed": self.seed,
         }

@@ -281,7 +281,7 @@ def loss_curves(results: Results, kind: str) -> tuple[list[Line], int]:
     store, names = results.records.store, results.records.plan.names
     ranked = [trial for group in results.groups for trial in group.trials]
     stages = dict.fromkeys(
-        s for t in ranked for s in t.chain if s.kind == kind and store.done(s.key)
+        s for t in ranked for s in t.chain if s.kind == kind and s.steps and store.done(s.key)
     )
     best = {s.key for s in ranked[0].chain} if ranked else set()
     lines: list[Line] = []
@@ -390,7 +390,7 @@ def _losses(results: Results, stage: Stage) -> tuple[tuple[float, Spread], ...]:
         return ()
     except (OSError, ValueError, KeyError):
         return ()
-    every = -(-len(points) // CURVE_POINTS)
+    every = max(1, -(-len(points) // CURVE_POINTS))  # of weights trained elsewhere there are none
     curve = []
     for i in range(0, len(points), every):
         part = points[i : i + every]

@@ -105,6 +105,22 @@ class Teacher(Optimised):
         default=0.1,
         description="Fraction of images trained without their label, >= 0 and < 1; null: trains without labels.",
     )
+    weights: FilePath | None = Field(
+        default=None,
+        description="File with the weights of a network that was trained elsewhere (.safetensors, .pt, .pth or .ckpt): "
+        "it is the teacher, and nothing is trained for it; null: the teacher is trained.",
+    )
+    weights_sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the file in weights, 64 hexadecimal digits; null: it is computed from the file.",
+    )
+    weights_names: Annotated[
+        dict[str, str], Say("a mapping of beginnings of names to their replacements")
+    ] = Field(
+        default={},
+        description="Replacements for the beginnings of the names of its tensors, such as {ema_model.: net.}; the "
+        "longest that fits applies, and tensors whose names none fits are left out. Empty: all names as they are.",
+    )
 
 
 class Sampling(Block):

@@ -155,6 +155,7 @@ def _checked(
     place_faults: list[Fault] = []
     if typed:
         data, place_faults = written.settled(data)
+    data = written.with_hash(data, place_faults)
     try:
         experiment, value_faults = examine(data)
     except ConfigError as error:

@@ -20,6 +20,7 @@ from orchestrator.settings.expressions import Expression
 from orchestrator.settings.sweep_block import Sweep
 
 MAX_TRIALS = 10_000  # a larger grid is most likely a mistake, and takes minutes to plan
+NOT_SWEPT_KEYS = ("teacher.weights", "teacher.weights_sha256", "teacher.weights_names")
 NOT_SWEPT = ("sweep", "name", "storage", "plugins", "tracking", "cluster", "checkpoint")
 
 
@@ -90,7 +91,11 @@ def owned(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def sweepable(model: type[BaseModel]) -> list[str]:
     """The dotted keys of all settings that can be swept."""
-    return [name for name in leaves(model) if name.partition(".")[0] not in NOT_SWEPT]
+    return [
+        name
+        for name in leaves(model)
+        if name.partition(".")[0] not in NOT_SWEPT and name not in NOT_SWEPT_KEYS
+    ]
 
 
 def space_faults(experiment: Experiment) -> list[Fault]:
@@ -160,6 +165,8 @@ def _key_problem(experiment: Experiment, key: str) -> str | None:
     block = key.partition(".")[0]
     if block in NOT_SWEPT:
         return f"{block} cannot be swept: it sets where and how a run is executed, not what it computes"
+    if key in NOT_SWEPT_KEYS:
+        return f"{key} cannot be swept: write one experiment for each file of weights"
     if (where := element(key)) is not None:
         missing = element_problem(experiment.model_dump(mode="json"), where)
         if missing is not None or experiment.has(key):

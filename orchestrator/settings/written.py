@@ -2,11 +2,13 @@
 by their values, and obvious mistakes are refused. Settings that this project has stored are not
 treated this way: a sweep is read without the variables of the shell that ran it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.fields.addresses import meant, nameable
-from orchestrator.fields.faults import Fault
+from orchestrator.fields.faults import Fault, describe
 from orchestrator.settings.tracking_address import meant_uri
 
 PLACES: Mapping[str, Callable[[str], str]] = {
@@ -14,6 +16,7 @@ PLACES: Mapping[str, Callable[[str], str]] = {
     "data.root": meant,
     "data.cache": meant,
     "evaluation.weights": meant,
+    "teacher.weights": meant,
     "tracking.uri": meant_uri,
     "data.split": nameable,
 }
@@ -26,6 +29,25 @@ def settled(data: Any) -> tuple[Any, list[Fault]]:
         for path in (key.split("."), ["sweep", "space", key]):
             data = _changed(data, path, settle, ".".join(path), faults)
     return data, faults
+
+
+def with_hash(data: Any, faults: list[Fault]) -> Any:
+    """`data` with the SHA-256 of the file in teacher.weights, where it does not say it: what is stored
+    says which weights were meant."""
+    teacher = data.get("teacher") if isinstance(data, dict) else None
+    if not isinstance(teacher, dict) or not isinstance(teacher.get("weights"), str):
+        return data
+    if teacher.get("weights_sha256") is not None or not teacher["weights"]:
+        return data
+    try:
+        with Path(teacher["weights"]).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"got {describe(teacher['weights'])}, which cannot be read ({reason})"
+        faults.append(Fault("", "teacher.weights", message))
+        return data
+    return {**data, "teacher": {**teacher, "weights_sha256": found}}
 
 
 def _changed(

@@ -2,6 +2,7 @@
 
 layout.json                 the version of this layout
 stages/<key>/               a finished stage: manifest.json and its files
+weights/<key>.safetensors   weights of a teacher that were trained elsewhere, until its stage is finished
 work/<key>/                 an unfinished stage: checkpoints, and the lease of the process at work
 sweeps/<name>/<id>/         a sweep: its plan, its plugins, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
@@ -13,6 +14,7 @@ publishing/                 the lease of the process that publishes to MLflow
 LAYOUT, VERIFIED = "layout.json", "verified.json"
 STAGES = "stages"
 WORK = "work"
+WEIGHTS = "weights"
 SWEEPS = "sweeps"
 FAMILIES = "families"
 LABELS = "labels"

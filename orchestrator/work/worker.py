@@ -67,6 +67,10 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     frozen = None
     if stage is teacher:
         model = building.network(stage, data)
+        if stage.teacher_spec.weights is not None:
+            from orchestrator.work import foreign_weights
+
+            model.load_state_dict(foreign_weights.load(store, stage))
     else:
         frozen = building.trained(store, stage.parents[0], data)
         model = building.student(store, stage, data, frozen)
@@ -97,6 +101,8 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
         final = building.with_tone(training.ema.model, networks[layout.NETWORK])
         picture = final_samples.png(stage, final.to(group.device), data)
         log.publish(networks, picture, dataset_info.sizes(data))
+        if stage is teacher and stage.teacher_spec.weights is not None:
+            foreign_weights.in_store(store, stage).unlink(missing_ok=True)
     if group.world > 1:
         dist.barrier()
 

@@ -1,5 +1,6 @@
 """Rules of training and distillation that hold for all kinds."""
 
+from orchestrator.fields.faults import describe
 from orchestrator.fields.rule import rule
 from orchestrator.settings.experiment import Experiment
 
@@ -49,3 +50,42 @@ def _parts(parts: int, batch_size: int, workers: int) -> str | None:
     if batch_size % workers or images % parts == 0:
         return None
     return f"got {parts}, expected a divisor of {images}, the images of a worker's step"
+
+
+@rule("teacher.weights_sha256", "teacher.weights")
+def _a_checksum_has_a_file(experiment: Experiment) -> str | None:
+    teacher = experiment.teacher
+    if teacher.weights_sha256 is None or teacher.weights is not None:
+        return None
+    return "got a checksum, expected null: teacher.weights names no file"
+
+
+@rule("teacher.weights_names", "teacher.weights")
+def _names_are_those_of_a_file(experiment: Experiment) -> str | None:
+    teacher = experiment.teacher
+    if not teacher.weights_names or teacher.weights is not None:
+        return None
+    return "got names, expected {}: teacher.weights names no file"
+
+
+@rule("teacher.averages", "teacher.weights")
+def _weights_have_no_averages(experiment: Experiment) -> str | None:
+    teacher = experiment.teacher
+    if teacher.weights is None or not teacher.averages:
+        return None
+    return f"got {describe(teacher.averages)}, expected []: teacher.weights is not trained here"
+
+
+@rule("teacher.augment", "teacher.weights")
+def _weights_take_no_augmentation(experiment: Experiment) -> str | None:
+    teacher = experiment.teacher
+    if teacher.weights is None or not teacher.augment:
+        return None
+    return f"got {teacher.augment}, expected 0: teacher.weights is not trained here"
+
+
+@rule("evaluation.every", "teacher.weights")
+def _nothing_is_looked_at(experiment: Experiment) -> str | None:
+    if experiment.teacher.weights is None or experiment.evaluation.every is None:
+        return None
+    return f"got {experiment.evaluation.every}, expected null: teacher.weights is not trained here"

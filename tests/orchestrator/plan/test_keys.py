@@ -16,7 +16,7 @@ from orchestrator.plan.plan import Facts, alike, make, skipped_lines
 from orchestrator.plan.specs import DataRef, of_content
 from orchestrator.settings.experiment import Experiment
 from orchestrator.settings.loading import override
-from orchestrator.settings.space import NOT_SWEPT
+from orchestrator.settings.space import NOT_SWEPT, NOT_SWEPT_KEYS
 from orchestrator.work.job import weights_of
 
 EVALUATION = ("evaluation",)
@@ -30,6 +30,7 @@ AS_CONSISTENCY = {"distill.kind": "consistency"}
 AS_ADVERSARIAL = {"distill.kind": "adversarial", "distill.intervals": [4]}
 AS_FLOW_MAP = {"distill.kind": "flow_map"}
 AS_MATCHING = {"distill.kind": "matching", "distill.intervals": [4]}
+AS_GIVEN = {"teacher.weights": "a.pt", "teacher.weights_sha256": "0" * 64}
 FOUR = {"kind": "endpoint", "intervals": [4], "teacher_steps": 20}
 AS_PROGRAMME = {"distill.kind": "programme", "distill.stages": [FOUR]}
 FIVE_TIMES = [1.0, 0.7, 0.4, 0.2, 0.0]
@@ -114,6 +115,9 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "distill.latest": (0.5, STUDENTS, AS_ADVERSARIAL),
     "distill.width": (32, STUDENTS, AS_ADVERSARIAL),
     "distill.rate": (1.0, STUDENTS, AS_ADVERSARIAL),
+    "teacher.weights": ("b.pt", NOTHING, AS_GIVEN),  # its content is in the keys
+    "teacher.weights_sha256": ("1" * 64, ALL, AS_GIVEN),
+    "teacher.weights_names": ({"a.": ""}, ALL, AS_GIVEN),
     "teacher.logit_normal": ([-0.4, 1.0], ALL, {}),
     "teacher.calibrate": (True, ALL, {}),
     "distill.calibrate": (True, STUDENTS, {}),
@@ -220,7 +224,7 @@ def facts_of(config: Experiment) -> Facts:
 
 
 def swept(key: str) -> bool:
-    return key.partition(".")[0] not in NOT_SWEPT
+    return key.partition(".")[0] not in NOT_SWEPT and key not in NOT_SWEPT_KEYS
 
 
 @pytest.mark.parametrize("key", filter(swept, SETTINGS))
