@@ -41,9 +41,7 @@ def _front(found: Verdict) -> str:
     if not found.front:
         return ""
     heads = ("setting", *map(display_name, found.front[0].values), "")
-    rows = (
-        (point.setting, *map(_text, point.values.values()), point.rank) for point in found.front
-    )
+    rows = ((point.setting, *point.texts().values(), point.rank) for point in found.front)
     note = (
         "Front: no other setting beats it in all. Tie: another does, but in nothing beyond noise."
     )

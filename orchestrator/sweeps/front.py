@@ -22,9 +22,16 @@ class FrontPoint:
 
     def text(self) -> str:
         """The setting and its values in one line."""
-        values = ", ".join(f"{name} {value.text()}" for name, value in self.values.items())
+        values = ", ".join(f"{name} {text}" for name, text in self.texts().items())
         near = " (tie: beaten by nothing beyond noise)" if self.rank == NEAR else ""
         return f"{self.setting}: {values}{near}"
+
+    def texts(self) -> dict[str, str]:
+        """Each metric's value as text; without an interval where it has no noise, such as NFE."""
+        return {
+            name: f"{value.value:g}" if name == "nfe" else value.text()
+            for name, value in self.values.items()
+        }
 
 
 def front(

@@ -182,7 +182,9 @@ class Verdict:
         on = [point for point in self.front if point.rank == ON]
         near = len(self.front) - len(on)
         ties = f", {near} more cannot be told from it" if near else ""
-        return f"Pareto front by {' and '.join(self.front[0].values)}: {len(on)} settings{ties}"
+        *names, last = self.front[0].values
+        settings = "1 setting" if len(on) == 1 else f"{len(on)} settings"
+        return f"Pareto front by {', '.join(names)} and {last}: {settings}{ties}"
 
     def notes(self) -> list[str]:
         """What the answers are compared with, and where their intervals come from."""
