@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.cluster.slurm.script import minutes_of
 from orchestrator.fields.addresses import as_path
 from orchestrator.settings.tracking_address import as_uri
 
@@ -44,6 +45,21 @@ def shipped(text: str) -> str:
 def uri(text: str) -> str:
     """The address of a tracking store, expanded in the same way."""
     return _expanded(text, as_uri)
+
+
+def count(text: str) -> int:
+    """A whole number >= 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number >= 1")
+    return int(text)
+
+
+def duration(text: str) -> int:
+    """The minutes of a time as Slurm takes it, such as 4:00:00."""
+    try:
+        return minutes_of(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"got {text}, {e}") from None
 
 
 def _expanded(text: str, expand: Callable[[str], str]) -> str:

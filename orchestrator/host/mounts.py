@@ -3,10 +3,13 @@ write."""
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 MOUNTINFO = Path("/proc/self/mountinfo")  # Linux has it; see proc_pid_mountinfo(5)
+OWN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+IN_MEMORY = ("tmpfs", "ramfs")
 NETWORK = (
     "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "mmfs", "ncpfs", "nfs", "nfs4",
     "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs", "fuse.beegfs", "fuse.ceph", "fuse.ceph-fuse",
@@ -20,6 +23,16 @@ def network_kind(folder: Path) -> str:
     for a local disk, and where it is unknown."""
     kind = kind_of(folder, mounts(_mountinfo()))
     return kind if kind in NETWORK else ""
+
+
+def is_of_this_machine(folder: Path) -> bool:
+    """Whether `folder`, which need not exist, is where each machine has its own: a folder for temporary
+    files, or in memory. A local disk may be what other machines see as a network file system."""
+    real = Path(os.path.realpath(folder))
+    own = [Path(os.path.realpath(path)) for path in (*OWN_FOLDERS, tempfile.gettempdir())]
+    return any(real.is_relative_to(path) for path in own) or (
+        kind_of(folder, mounts(_mountinfo())) in IN_MEMORY
+    )
 
 
 def mounts(mountinfo: str) -> list[tuple[Path, str]]:

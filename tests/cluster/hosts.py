@@ -8,6 +8,7 @@ iproute2."""
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -64,8 +65,9 @@ exec tini -- /usr/sbin/sshd -D -e -f {own}/sshd_config
 class Host:
     """One host; it is up from construction to `down`."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, private: Sequence[str] = PRIVATE) -> None:
         self.name = name
+        self._private = private
         self.address = ADDRESSES[name]
         self.folder = folder
         self.own, self.space = folder / name, f"kac-{name}"
@@ -88,9 +90,11 @@ class Host:
         mounts = [
             f"mkdir -p {self.own}{path} && mount --bind {path} {self.own}{path}" for path in hidden
         ]
-        for path in PRIVATE:
+        for path in self._private:
             Path(path).mkdir(parents=True, exist_ok=True)
             (self.own / path[1:]).mkdir(parents=True, exist_ok=True)
+            if Path(path).stat().st_mode & stat.S_ISVTX:  # all users write there
+                (self.own / path[1:]).chmod(0o1777)
             mounts.append(f"mount --rbind {self.own}{path} {path}")
         Path("/run/sshd").mkdir(exist_ok=True)
         script = BEGIN.format(
@@ -165,11 +169,14 @@ class Host:
 
 class Hosts(Mapping[str, Host]):
     """The hosts called `names`, up while the context is open; their private files and keys lie
-    below `folder`."""
+    below `folder`. `private`: the folders of which each has its own."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], private: Sequence[str] = PRIVATE
+    ) -> None:
         self._folder = folder
         self._names = names
+        self._private = private
         self.key = folder / "key"
         self._hosts: dict[str, Host] = {}
 
@@ -198,7 +205,7 @@ class Hosts(Mapping[str, Host]):
 
     def add(self, name: str) -> Host:
         """One host more; returns it when its sshd answers."""
-        host = self._hosts[name] = Host(name, self._folder)
+        host = self._hosts[name] = Host(name, self._folder, self._private)
         until = time.monotonic() + 60
         while self.ssh(name, "true", asking=name).returncode:
             assert time.monotonic() < until, (host.own / "sshd.log").read_text()
