@@ -14,7 +14,7 @@ BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # and the processes that they start: on two cores, threads of several processes wait for each other
 check test test-random coverage: export OMP_NUM_THREADS := 1
 
-.PHONY: install sweep check test test-random coverage test-failures cluster-test token lint docs docs-serve ui bench figures notebook clean help
+.PHONY: install sweep check test test-random coverage test-failures cluster-test slurm-test token lint docs docs-serve ui bench figures notebook clean help
 
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"
 	@echo "make coverage       which branches no test takes (about twice as long as make test)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 16 minutes more)"
+	@echo "make slurm-test     sweeps on a Slurm of five hosts made of this one, as root (about 6 minutes)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 10 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"
@@ -48,7 +49,7 @@ sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep experiments/nfe_sweep.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE)
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --ignore tests/slurm $(BESIDE)
 
 test-failures: $(READY)
 	$(BIN)/python -m pytest tests/failures -m "not alone" --numprocesses 2 --dist worksteal
@@ -61,20 +62,27 @@ cluster-test: $(READY)
 	    openssh-server rsync tini iproute2 nftables curl postgresql; }
 	$(BIN)/python -m pytest tests/cluster --durations 10
 
+# on the same hosts
+slurm-test: $(READY)
+	@which sshd tini ip slurmctld munged > /dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    openssh-server tini iproute2 slurm-wlm munge; }
+	$(BIN)/python -m pytest tests/slurm --durations 10
+
 # what needs neither Ray nor a server nor a browser: after each change. It waits for nothing, so two processes
 check: lint docs
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster -m "not system" $(BESIDE) --numprocesses 2
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --ignore tests/slurm -m "not system" $(BESIDE) --numprocesses 2
 
 # the files, and the tests of each, in another order: make test-random SEED=7 repeats one
 test-random: $(READY)
-	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE) \
+	$(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --ignore tests/slurm $(BESIDE) \
 	  --random-order --random-order-bucket module --random-order-seed $(SEED)
 
 # the branches that tests take, also in the processes that they start and in Ray's; a process that is killed tells nothing
 coverage: export COVERAGE_DATA := $(CURDIR)/build/coverage
 coverage: $(READY)
 	rm -rf $(COVERAGE_DATA) && mkdir -p $(COVERAGE_DATA)
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster $(BESIDE)
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest tests --ignore tests/failures --ignore tests/cluster --ignore tests/slurm $(BESIDE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --sort miss
 

@@ -153,9 +153,17 @@ class SlurmLab:
         return self.job(number)["JobState"]
 
     def wait_for_end(self, number: str) -> str:
-        """The state in which a job ends, with everything that it has printed."""
-        running = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING", "REQUEUE_HOLD")
-        self.wait_for(lambda: self.state(number) not in running)
+        """The state in which a job ends."""
+        running = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
+
+        def ended() -> bool:
+            job = self.job(number)
+            if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
+                # Slurm leaves two minutes before it starts a job again
+                self.root(CONTROLLER, "scontrol", "update", f"JobId={number}", "StartTime=now")
+            return job["JobState"] not in running
+
+        self.wait_for(ended)
         return self.state(number)
 
     def wait_for(self, happened: Callable[[], Any], every: float = 0.5) -> None:

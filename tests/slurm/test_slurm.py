@@ -31,14 +31,15 @@ def test_a_sweep_runs_on_two_nodes_and_gives_the_results_of_one_machine(lab: Slu
 def test_at_the_time_limit_a_training_is_saved_and_the_job_resumes_in_the_next_allocation(
     lab: SlurmLab,
 ):
-    """Three minutes and more: the shortest time limit that leaves a minute before Slurm's signal."""
-    long = TINY.replace("steps: 20,", "steps: 4000,").replace("{steps: 10}", "{steps: 100}")
+    """Minutes: Slurm's signal comes two to three minutes before a time limit, and the shortest one
+    that leaves time for a training is of four."""
+    long = TINY.replace("steps: 20,", "steps: 6000,").replace("{steps: 10}", "{steps: 100}")
     write(lab, "limit", long)
     alone = subprocess.Popen(
         lab.user_command(sys.executable, "-m", "orchestrator.sweep", "limit.yaml", *STORE),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    job = lab.submitted("limit.yaml", "--cpus-per-node", "1", "--time", "3")
+    job = lab.submitted("limit.yaml", "--cpus-per-node", "1", "--time", "4")
     assert lab.wait_for_end(job) == "COMPLETED", lab.about()
     said = (lab.work / f"limit-{job}.log").read_text()
     assert said.count("continues in the next allocation") == int(lab.job(job)["Restarts"]) >= 1

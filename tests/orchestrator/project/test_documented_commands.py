@@ -87,6 +87,8 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/commands/test_completion.py",
         "source ./script",
     ),
+    "make slurm-test": ("Makefile", "slurm-test:"),
+    "python -m orchestrator.slurm": ("tests/slurm/slurm_lab.py", 'self.python("slurm"'),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),
     "ray up": ("tests/cluster/lab.py", '"ray", "up"'),
@@ -128,10 +130,7 @@ NOWHERE = {  # and why not
         ),
         "it needs an AWS account",
     ),
-    **dict.fromkeys(
-        ("srun", "head=$(scontrol", "export RAY_AUTH_MODE", "[ -f ~/.ray/auth_token ]", "kubectl"),
-        "it needs Slurm or Kubernetes: docs/clusters.md says so",
-    ),
+    "kubectl": "it needs Kubernetes: docs/clusters.md says so",
     "ssh": "it names a machine of the reader's",
     **dict.fromkeys(
         ("bash .ci/run", "make check", "make test-random", "make coverage", "python -m pytest"),
