@@ -3,19 +3,22 @@
 import argparse
 import itertools
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cluster.slurm import scheduler, script
+from orchestrator.cluster.slurm import jobs, scheduler, script
 from orchestrator.cluster.slurm.script import Allocation
 from orchestrator.console import argument_types, command_line
 from orchestrator.console.conclusion import print_line
 from orchestrator.console.overrides import refuse_swept
 from orchestrator.fields.faults import ConfigError, Fault, describe
 from orchestrator.host.mounts import is_of_this_machine
+from orchestrator.host.printed import command
 from orchestrator.settings import loading
+from orchestrator.store.places import place_of
 from orchestrator.sweeps.opening import check_storage, make_plan
 
 if TYPE_CHECKING:
@@ -103,7 +106,10 @@ def _slurm(args: argparse.Namespace) -> int:
         job = scheduler.submit(str(out))
     except scheduler.SlurmError as error:
         raise ConfigError([Fault(str(out), "--submit", str(error))]) from None
+    jobs.record(place_of(_place(experiment.storage)), job, plan.name)
     say(f"job       {job}: squeue --job {job}; cancel it with scancel {job}")
+    where = shlex.quote(_place(experiment.storage))
+    say(f"status    {command('status', experiment.name)} --storage {where}")
     return 0
 
 

@@ -19,6 +19,7 @@ from orchestrator.sweeps.state import state_of
 from orchestrator.sweeps.status import State, Status
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from orchestrator.plan.plan import Plan
@@ -105,10 +106,16 @@ def _show(args: argparse.Namespace) -> int:
             json_output.print_json({"sweeps": rows})
         else:
             console.print(_table(rows))
+            _print_jobs(storage, console)
         if damaged:
             raise DamagedError(str(storage), damaged)
         return 0
-    followed = Followed(sweep_folder(args.sweep, storage))
+    try:
+        followed = Followed(sweep_folder(args.sweep, storage))
+    except ConfigError:
+        if args.json or not _print_jobs(storage, console, args.sweep):
+            raise
+        return 0  # its job has not begun yet
     if args.json:
         state = followed.state()
         json_output.print_json(json_output.of_records(followed.records, state))
@@ -118,6 +125,7 @@ def _show(args: argparse.Namespace) -> int:
     view = View(followed.records, console, ours=False)
     if not args.watch:
         console.print(view.table(state))
+        _print_jobs(view.records.store.root, console, view.records.plan.name)
         for line in notices.lines(notices.of_plan(view.records.plan, view.records.store.root)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         integrity.check(followed.records.store, followed.records.plan.stages())
@@ -130,6 +138,16 @@ def _show(args: argparse.Namespace) -> int:
             live.update(view.table(state))
     integrity.check(followed.records.store, followed.records.plan.stages())
     return 0
+
+
+def _print_jobs(root: Place, console: "Console", sweep: str | None = None) -> bool:
+    """Print the jobs of Slurm that run the sweeps of a store, or `sweep`; whether there are some."""
+    from orchestrator.cluster.slurm import jobs
+
+    lines = list(jobs.lines(root, sweep))
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return bool(lines)
 
 
 class Followed:

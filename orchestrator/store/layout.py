@@ -6,6 +6,7 @@ weights/<key>.safetensors   weights of a teacher that were trained elsewhere, un
 work/<key>/                 an unfinished stage: checkpoints, and the lease of the process at work
 sweeps/<name>/<id>/         a sweep: its plan, its plugins, how its trials ended, its report
 families/ labels/ notices/  final states of trainings, labels of data sets, warnings about stages
+jobs/<number>.json          a job of Slurm that runs a sweep of this store
 damaged/                    damaged results that were set aside
 ray/<run>/                  files of one invocation, requests to it too, removed at its end
 publishing/                 the lease of the process that publishes to MLflow
@@ -20,6 +21,7 @@ FAMILIES = "families"
 LABELS = "labels"
 NOTICES = "notices"
 DAMAGED = "damaged"
+JOBS = "jobs"
 RAY, PUBLISHING = "ray", "publishing"
 
 # of a run

@@ -21,6 +21,8 @@ def test_a_sweep_runs_on_two_nodes_and_gives_the_results_of_one_machine(lab: Slu
     write(lab, "two", TINY + "cluster: {workers: 2}\n" + SWEEP)
     lab.python("sweep", "two.yaml", *STORE)
     job = lab.submitted("two.yaml", "--nodes", "2", "--cpus-per-node", "2", "--time", "20")
+    said = lab.python("status", "two", "--storage", str(lab.work / "runs"))
+    assert f"Slurm job {job}, two/" in said and ("RUNNING on w[1-2]" in said or "PENDING (" in said)
     assert lab.wait_for_end(job) == "COMPLETED", lab.about()
     said = (lab.work / f"two-{job}.log").read_text()
     assert "verdict   fid on digits-cnn-v1" in said
