@@ -178,7 +178,10 @@ fi
 sweep=$!
 limit=
 trap 'limit=1; kill -TERM $sweep' TERM
-while kill -0 $sweep 2> /dev/null; do wait $sweep; status=$?; done
+wait $sweep
+status=$?
+# the signal has ended the wait, and not the sweep
+while [ -n "$limit" ] && kill -0 $sweep 2> /dev/null; do wait $sweep; status=$?; done
 kill $ray && wait $ray
 srun --overlap rm -rf "$folder"
 if [ -n "$limit" ] && [ $status = 130 ]; then
