@@ -40,6 +40,12 @@ EXTENT = (
     "max_minutes",
     "max_core_hours",
 )
+# settings that came after others, by block, with the value that all sweeps had before
+LATER: Mapping[str, Mapping[str, Any]] = {
+    "sweep": {"sampler": "tpe"},
+    "teacher": {"weights": None, "weights_sha256": None, "weights_names": {}},
+    "evaluation": {"every_student": None},
+}
 SEED = "seed"
 # of a teacher whose weights are given
 UNTRAINED = Optimise(steps=0, lr=0.0, ema=0.0, batch_size=1, schedule="cosine")
@@ -165,8 +171,10 @@ class Plan:
         if self.grows:
             whole = self.experiment.model_dump(mode="json", exclude=set(UNHASHED))
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
-            if whole["sweep"]["sampler"] == "tpe":  # what all were drawn by before it was a setting
-                del whole["sweep"]["sampler"]
+            for block, defaults in LATER.items():  # a setting that is new changes no id
+                for name, value in defaults.items():
+                    if whole[block][name] == value:
+                        del whole[block][name]
             assert self.facts_of is not None
             base = self.facts_of(self.experiment)
             content[2] = [whole, base.fingerprint, base.features]

@@ -198,3 +198,11 @@ def test_a_sweep_that_grows_keeps_its_id_and_its_trials():
     assert [t.key for t in again.trials] == [t.key for t in two.trials]
     assert base.id == one.id == two.id == again.id == drawn_plan(num_trials=99, max_minutes=3).id
     assert base.id != drawn_plan(mode="max").id
+
+
+def test_a_setting_that_was_added_changes_the_id_of_no_earlier_sweep():
+    """The id that this sweep had before sweep.sampler, teacher.weights and evaluation.every_student."""
+    space = {"path.damping": {"uniform": [1, 9]}}
+    config = {"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}}
+    config["sweep"] = {"search": "optuna", "num_trials": 3, "space": space}
+    assert plan.make(parse(config), plan.alike("f", "digits-cnn-v1")).id == "839eedce70"
