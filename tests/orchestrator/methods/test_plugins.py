@@ -125,7 +125,7 @@ def test_a_plugins_kind_is_swept_beside_ours(tmp_path):
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [
-        ("absent", None, "there is no module of this name, and no file absent.py beside the exp"),
+        ("absent", None, "there is no module of this name, and no file absent.py next to the exp"),
         ("absent.py", None, "(No such file or directory): give the path of a .py file"),
         ("trigonometric.py", "1 / 0\n", "importing it raised ZeroDivisionError: division by zero"),
         ("trigonometric.py", "import absent\n", "raised ModuleNotFoundError: No module named"),

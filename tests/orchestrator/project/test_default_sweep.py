@@ -251,8 +251,8 @@ def test_the_report_shows_every_trial_and_needs_no_other_file(default_sweep):
         assert f'<td data-value="{float(row["fid"])}">{float(row["fid"]):.4g}</td>' in table
     ours = "".join(part for part in page.split("<script") if "plotly.js v" not in part)
     assert (
-        ours.count('src="data:image/png;base64,') == 16 + 1
-    )  # the same seeds at every NFE; training images
+        ours.count('src="data:image/png;base64,') == 16 + 2
+    )  # the same seeds at every NFE; real images above them; training images
     assert not re.search(r'(?:src|href)="(?!data:)', ours)
     made_by = json.loads((default_sweep.folder / "plan.json").read_text())["made_by"]
     assert f"torch=={made_by['torch']}" in page

@@ -87,6 +87,10 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/commands/test_completion.py",
         "source ./script",
     ),
+    "python docs/figures/stability_tables.py": (
+        "tests/orchestrator/project/test_stability_tables.py",
+        "stability_tables.main(",
+    ),
     "make slurm-test": ("Makefile", "slurm-test:"),
     "python -m orchestrator.slurm": ("tests/slurm/slurm_lab.py", 'self.python("slurm"'),
     "make cluster-test": (".ci/run", "make cluster-test"),
@@ -130,6 +134,7 @@ NOWHERE = {  # and why not
         ),
         "it needs an AWS account",
     ),
+    "ray symmetric-run": "it is named as what does not do",
     "kubectl": "it needs Kubernetes: docs/clusters.md says so",
     "ssh": "it names a machine of the reader's",
     **dict.fromkeys(

@@ -175,7 +175,7 @@ def test_a_teacher_is_watched_by_them(labelled, root):
     store = Store(root)
     teacher = trial.chain[0]
     data = data_of(trial.chain[0], trial.config.data)
-    watch = Watch(1, 16, trial.reference, FeatureWeights())
+    watch = Watch(1, None, 16, trial.reference, FeatureWeights())
     network, state = building.trained(store, teacher, data), torch.get_rng_state()
     looks = [look(watch, network, teacher, data, store) for _ in range(2)]
     assert looks[0] == looks[1] and looks[0].fid > 0  # always the same noise
