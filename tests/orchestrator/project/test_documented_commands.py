@@ -134,7 +134,7 @@ NOWHERE = {  # and why not
         ),
         "it needs an AWS account",
     ),
-    "ray symmetric-run": "it is named as what does not do",
+    **dict.fromkeys(("ray symmetric-run", "ray stop"), "it is named as what does not suit"),
     "kubectl": "it needs Kubernetes: docs/clusters.md says so",
     "ssh": "it names a machine of the reader's",
     **dict.fromkeys(
