@@ -164,7 +164,7 @@ class Reader:
         self.names = {
             "FILE": "experiments/nfe_sweep.yaml", "KEY=VALUE": "path.damping=9.0", "ADDRESS": "auto",
             "RUN": "nfe-sweep", "OUT": "out.png", "NAME": "nfe-sweep", "NAME/ID": f"nfe-sweep/{sweep.folder.name}",
-            "mine.py": "trigonometric.py", "SWEEP": "nfe-sweep",
+            "mine.py": "trigonometric.py", "SWEEP": "nfe-sweep", "$SCRATCH/runs": "runs",
             "SWEEP_DIR": f"runs/sweeps/nfe-sweep/{sweep.folder.name}",
         }  # fmt: skip
 
