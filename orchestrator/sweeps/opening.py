@@ -38,7 +38,9 @@ def parse_place(text: str, source: str | None = None) -> Place:
 
 def check_store(root: Place) -> None:
     """Raise ConfigError where there is no store at `root`, or one that this version cannot read."""
-    if not (root / layout.STAGES).is_dir() and not (root / layout.SWEEPS).is_dir():
+    # jobs: of a sweep that waits for its allocation
+    folders = (layout.STAGES, layout.SWEEPS, layout.JOBS)
+    if not any((root / name).is_dir() for name in folders):
         problem = "which does not exist"
         if root.is_dir():
             problem = "expected a store: a folder with stages/ and sweeps/"

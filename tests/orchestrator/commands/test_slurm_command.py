@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from commands import TINY, everything_below
 
-from orchestrator import slurm
-from orchestrator.cluster.slurm import scheduler
+from orchestrator import slurm, status
+from orchestrator.cluster.slurm import jobs, scheduler
 from orchestrator.cluster.slurm.script import Allocation, clock, minutes_of, render
+from orchestrator.store.places import place_of
 
 SWEPT = (
     TINY + "sweep: {space: {path.damping: {grid: [9.0, 25.0]}, sampling.steps: {grid: [2, 4]}}}\n"
@@ -122,6 +123,12 @@ def test_numbers_are_numbers(folder, words):
     with pytest.raises(SystemExit) as ended:
         slurm.main(["x.yaml", *words])
     assert ended.value.code == 2
+
+
+def test_a_store_whose_first_job_waits_can_be_asked(folder, capsys):
+    jobs.record(place_of("runs"), "12", "tiny/0123456789")
+    assert status.main(["--storage", "runs"]) == 0
+    assert list(jobs.lines(place_of("runs"))) == []  # this machine has no Slurm
 
 
 @pytest.mark.parametrize(
