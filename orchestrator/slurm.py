@@ -72,13 +72,14 @@ def _slurm(args: argparse.Namespace) -> int:
     allocation = _allocation(args, experiment)
     parts = list(_parts(plan, args.array)) if args.array else []
     _check(args, experiment, allocation)
+    storage = str(place_of(experiment.storage).absolute())  # independent of the folder of a process
     text = script.render(
         experiment.name,
         args.file,
         Path.cwd(),
-        _place(experiment.storage),
+        storage,
         allocation,
-        _sets(args, experiment, allocation),
+        _sets(args, experiment, storage, allocation),
         parts,
     )
     console = command_line.make_console()
@@ -106,9 +107,9 @@ def _slurm(args: argparse.Namespace) -> int:
         job = scheduler.submit(str(out))
     except scheduler.SlurmError as error:
         raise ConfigError([Fault(str(out), "--submit", str(error))]) from None
-    jobs.record(place_of(_place(experiment.storage)), job, plan.name)
+    jobs.record(place_of(experiment.storage), job, plan.name)
     say(f"job       {job}: squeue --job {job}; cancel it with scancel {job}")
-    where = shlex.quote(_place(experiment.storage))
+    where = shlex.quote(storage)
     say(f"status    {command('status', experiment.name)} --storage {where}")
     return 0
 
@@ -127,20 +128,14 @@ def _allocation(args: argparse.Namespace, experiment: "Experiment") -> Allocatio
 
 
 def _sets(
-    args: argparse.Namespace, experiment: "Experiment", allocation: Allocation
+    args: argparse.Namespace, experiment: "Experiment", storage: str, allocation: Allocation
 ) -> Sequence[str]:
-    """The settings of the command, with a store that does not depend on the folder, and the GPUs that
-    were asked for."""
+    """The settings of the command, with the store, and the GPUs that were asked for."""
     sets = [text for text in args.overrides if not text.startswith("storage=")]
-    sets.append(f"storage={_place(experiment.storage)}")
+    sets.append(f"storage={storage}")
     if allocation.gpus and not experiment.cluster.gpus_per_worker:
         sets.append("cluster.gpus_per_worker=1")
     return sets
-
-
-def _place(storage: str) -> str:
-    """The store, independent of the folder of a process."""
-    return storage if "://" in storage else str(Path(storage).absolute())
 
 
 def _parts(plan: "Plan", keys: str) -> Iterator[list[str]]:

@@ -98,5 +98,6 @@ class _Axis:
 
     def surely_better(self, one: int, other: int) -> bool:
         """Better, and no tie; where nothing is known of the noise, better."""
-        tied = self._intervals.tied(self._samples[one], self._samples[other])
-        return self.better(one, other) and not tied
+        if not self.better(one, other):
+            return False
+        return not self._intervals.tied(self._samples[one], self._samples[other])

@@ -56,11 +56,19 @@ def name_of(trial: Trial) -> str:
 def concerning(trial: Trial) -> dict[str, Any]:
     """The swept settings that concern the network of a trial, without those that say which network
     it is, seed and number of steps."""
+    return {
+        key: value for key, value in deciding(trial).items() if key not in (STEPS, MODEL, SOLVER)
+    }
+
+
+def deciding(trial: Trial) -> dict[str, Any]:
+    """The swept settings that decide what a trial measures, without the seed: of a teacher none of
+    its distillation."""
     student = trial.config.sampling.model == "student"
     return {
         key: value
         for key, value in trial.shown_overrides.items()
-        if key not in (STEPS, SEED, MODEL, SOLVER) and (student or not key.startswith("distill."))
+        if key != SEED and (student or not key.startswith("distill."))
     }
 
 

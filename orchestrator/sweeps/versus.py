@@ -4,12 +4,12 @@ does it help, where does it harm, and where can nothing be told?"""
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.fields.field_types import SMALL_IS_GOOD
 from orchestrator.plan.plan import SEED, Plan, plain, short_key
 from orchestrator.sweeps.intervals import Interval, Intervals
-from orchestrator.sweeps.measured import RATIOS, Setting, settings_of
+from orchestrator.sweeps.measured import RATIOS, Setting, deciding, settings_of
 from orchestrator.sweeps.ranking import metric_of
 from orchestrator.sweeps.records import Records
 
@@ -46,21 +46,34 @@ def versus(records: Records, key: str, reference: Any, metric: str | None = None
     elif metric != swept_metric:
         small_is_good = metric in SMALL_IS_GOOD
     key = _full_key(records.plan, key)
-    by_scale: dict[str, list[Setting]] = defaultdict(list)
+    by_scale: dict[str, list[_Decided]] = defaultdict(list)
     for scale, setting in settings_of(records, metric):
-        if key in _concerning(setting):
-            by_scale[scale].append(setting)
+        values = deciding(setting.trials[0])
+        if key in values:
+            by_scale[scale].append(_Decided(setting, values))
     if not by_scale:
         raise ValueError(f"metric: got {metric}, which no trial that has {key} has measured")
-    values = [_concerning(s)[key] for settings in by_scale.values() for s in settings]
-    if reference not in values:
-        known = ", ".join(dict.fromkeys(map(plain, values)))
-        raise ValueError(f"reference: got {reference}, expected one of {known}")
+    known = [each.values[key] for settings in by_scale.values() for each in settings]
+    if reference not in known:
+        listed = ", ".join(dict.fromkeys(map(plain, known)))
+        raise ValueError(f"reference: got {reference}, expected one of {listed}")
     found: list[Versus] = []
     for settings in by_scale.values():
         for group in _groups(settings, key, reference):
             found += _compared(group, key, metric in RATIOS, small_is_good)
     return sorted(found, key=lambda each: each.trials[0])
+
+
+class _Decided(NamedTuple):
+    """A setting with the swept values that decide what it measured."""
+
+    setting: Setting
+    values: dict[str, Any]
+
+    def alike(self, other: "_Decided", key: str) -> bool:
+        """Whether they differ in nothing but `key` of what both have."""
+        shared = self.values.keys() & other.values.keys()
+        return all(self.values[k] == other.values[k] for k in shared if k != key)
 
 
 def _full_key(plan: Plan, key: str) -> str:
@@ -72,60 +85,44 @@ def _full_key(plan: Plan, key: str) -> str:
     return meant[0]
 
 
-def _concerning(setting: Setting) -> dict[str, Any]:
-    """The swept settings that decide what was measured, without the seed."""
-    return {
-        key: value
-        for key, value in setting.trials[0].shown_overrides.items()
-        if key != SEED and (setting.taught or not key.startswith("distill."))
-    }
-
-
-def _groups(settings: Sequence[Setting], key: str, reference: Any) -> Iterator[list[Setting]]:
+def _groups(settings: Sequence[_Decided], key: str, reference: Any) -> Iterator[list[_Decided]]:
     """Each setting with the value `reference`, and after it those that differ from it in `key` alone,
     as far as both have the same swept settings."""
-    partners: list[Setting] = []
-    for setting in settings:
-        known = [_concerning(partner) for partner in partners]
-        if _concerning(setting)[key] == reference and _concerning(setting) not in known:
-            partners.append(setting)  # a teacher stands once for every value of distill
-    groups: dict[int, list[Setting]] = {id(partner): [partner] for partner in partners}
-    for setting in settings:
-        if _concerning(setting)[key] == reference:
+    groups: list[list[_Decided]] = []
+    for each in settings:
+        known = [group[0].values for group in groups]
+        if each.values[key] == reference and each.values not in known:
+            groups.append([each])  # a teacher stands once for every value of distill
+    for each in settings:
+        if each.values[key] == reference:
             continue
-        meant = [partner for partner in partners if _alike(setting, partner, key)]
+        meant = [group for group in groups if each.alike(group[0], key)]
         if len(meant) > 1:
             raise ValueError(
                 f"reference: {len(meant)} settings with {plain(reference)} differ from "
-                f"{setting.full_name} in {key} alone; expected one: compare with another value"
+                f"{each.setting.full_name} in {key} alone; expected one: compare with another value"
             )
-        for partner in meant:
-            groups[id(partner)].append(setting)
-    yield from groups.values()
-
-
-def _alike(one: Setting, other: Setting, key: str) -> bool:
-    """Whether two settings differ in nothing but `key` of what both have."""
-    ours, theirs = _concerning(one), _concerning(other)
-    return all(ours[k] == theirs[k] for k in ours.keys() & theirs.keys() if k != key)
+        for group in meant:
+            group.append(each)
+    yield from groups
 
 
 def _compared(
-    group: Sequence[Setting], key: str, ratios: bool, small_is_good: bool
+    group: Sequence[_Decided], key: str, ratios: bool, small_is_good: bool
 ) -> Iterator[Versus]:
     """All others of a group against its first. The spread is that of this group alone."""
-    partner = group[0]
-    first = Intervals([s.sample for s in group], ratios=ratios, small_is_good=small_is_good)
-    seconds = [s.second for s in group if s.second is not None]
+    settings = [each.setting for each in group]
+    partner = settings[0]
+    first = Intervals([s.sample for s in settings], ratios=ratios, small_is_good=small_is_good)
+    seconds = [s.second for s in settings if s.second is not None]
     second = Intervals(seconds, ratios=ratios, small_is_good=small_is_good)
-    for setting in group[1:]:
+    for setting, values in group[1:]:
         intervals = [first.against(setting.sample, partner.sample)]
         if setting.second is not None and partner.second is not None:
             intervals.append(second.against(setting.second, partner.second))
-        others = {short_key(k): v for k, v in _concerning(setting).items() if k != key}
         yield Versus(
-            others,
-            _concerning(setting)[key],
+            {short_key(k): v for k, v in values.items() if k != key},
+            values[key],
             [trial.index for trial in setting.trials],
             first.level(setting.sample),
             intervals[0],

@@ -18,20 +18,19 @@ def record(root: Place, number: str, sweep: str) -> None:
 def lines(root: Place, sweep: str | None = None) -> Iterator[str]:
     """A line for each job of the store that Slurm still knows: its state, the nodes, or why it waits.
     `sweep`: of this one alone, as name or name/id. None where this machine has no Slurm."""
-    if not scheduler.available():
+    files = (root / layout.JOBS).find("*.json") if scheduler.available() else []
+    if not files:
         return
-    for file in sorted((root / layout.JOBS).find("*.json"), key=lambda file: file.name):
+    try:
+        states = scheduler.states()
+    except scheduler.SlurmError as error:
+        yield f"Slurm does not answer: {error}"
+        return
+    for file in sorted(files, key=lambda file: file.name):
         try:
             noted = json.loads(file.read_text())
             number, of = str(noted["job"]), str(noted["sweep"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if sweep is not None and sweep not in (of, of.partition("/")[0]):
-            continue
-        try:
-            state = scheduler.state_of(number)
-        except scheduler.SlurmError as error:
-            yield f"Slurm does not answer: {error}"
-            return
-        if state:
-            yield f"Slurm job {number}, {of}: {state}"
+        if number in states and (sweep is None or sweep in (of, of.partition("/")[0])):
+            yield f"Slurm job {number}, {of}: {states[number]}"

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,13 +39,14 @@ def partitions() -> list[Partition]:
     """The partitions that are up. Raises SlurmError where Slurm does not answer."""
     found: dict[str, Partition] = {}
     for line in _ask(["sinfo", "--noheader", "--format=%P|%a|%D|%c|%G|%l"]).splitlines():
-        name, state, nodes, cpus, gres, limit = line.split("|")
+        title, state, nodes, cpus, gres, limit = line.split("|")
         if state.strip() != "up":
             continue
-        known = found.get(name.strip("* "))
-        found[name.strip("* ")] = Partition(
-            name.strip("* "),
-            name.strip().endswith("*"),
+        name = title.strip("* ")
+        known = found.get(name)
+        found[name] = Partition(
+            name,
+            title.strip().endswith("*"),
             int(nodes) + (known.nodes if known else 0),  # nodes of different kinds have a line each
             max(int(cpus.strip("+ ")), known.cpus if known else 0),
             max(_gpus(gres), known.gpus if known else 0),
@@ -60,18 +62,15 @@ def _gpus(gres: str) -> int:
 
 def faults(allocation: Allocation, known: Sequence[Partition]) -> Iterator[tuple[str, str]]:
     """Why no partition of `known` can give `allocation`: options, with the message."""
-    if allocation.partition is None:
-        chosen = next((p for p in known if p.is_default), None)
-        if chosen is None:
-            names = ", ".join(p.name for p in known) or "none"
-            yield "--partition", f"there is no default partition, expected one of {names}"
-            return
-    else:
-        chosen = next((p for p in known if p.name == allocation.partition), None)
-        if chosen is None:
-            names = ", ".join(p.name for p in known) or "none"
-            yield "--partition", f"got {allocation.partition}, expected one of {names}"
-            return
+    wanted = allocation.partition
+    chosen = next(
+        (p for p in known if (p.is_default if wanted is None else p.name == wanted)), None
+    )
+    if chosen is None:
+        problem = "there is no default partition" if wanted is None else f"got {wanted}"
+        names = ", ".join(p.name for p in known) or "none"
+        yield "--partition", f"{problem}, expected one of {names}"
+        return
     of = f"partition {chosen.name}"
     if allocation.nodes > chosen.nodes:
         yield "--nodes", f"got {allocation.nodes}, but {of} has {chosen.nodes}"
@@ -90,20 +89,14 @@ def submit(script: str) -> str:
     return _ask(["sbatch", "--parsable", script]).strip().partition(";")[0]
 
 
-def state_of(job: str) -> str:
-    """The state of a job in words, such as PENDING (Resources) or RUNNING on w[1-2]; empty where
-    Slurm does not know it any more. Raises SlurmError where Slurm does not answer."""
-    try:
-        said = _ask(["squeue", "--noheader", "--format=%T|%r|%N", f"--jobs={job}"])
-    except SlurmError as error:
-        if "Invalid job id" in str(error):
-            return ""
-        raise
-    states = []
-    for line in said.splitlines():
-        state, reason, nodes = line.split("|")
-        states.append(f"{state} on {nodes}" if nodes else f"{state} ({reason})")
-    return ", ".join(dict.fromkeys(states))
+def states() -> dict[str, str]:
+    """The state of each job that Slurm knows, by its number, in words, such as PENDING (Resources) or
+    RUNNING on w[1-2]; of an array those of its tasks. Raises SlurmError where Slurm does not answer."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in _ask(["squeue", "--noheader", "--format=%F|%T|%r|%N"]).splitlines():
+        job, state, reason, nodes = line.split("|")
+        found[job].append(f"{state} on {nodes}" if nodes else f"{state} ({reason})")
+    return {job: ", ".join(dict.fromkeys(parts)) for job, parts in found.items()}
 
 
 def _ask(command: list[str]) -> str:
