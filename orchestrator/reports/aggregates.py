@@ -56,10 +56,10 @@ class SeedGroup:
 
 
 class Results:
-    """Everything that the sweep of `records` has measured."""
+    """Everything that the sweep of `records` has measured, at the moment of the call."""
 
     def __init__(self, records: Records) -> None:
-        self.records = records
+        self.records = records.snapshot()
         self.metric, self.small_is_good = metric_of(records)
 
     @cached_property

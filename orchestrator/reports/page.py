@@ -67,7 +67,8 @@ addEventListener("beforeprint", () => details.forEach(one => one.open = true));
 def page(records: Records, running: str = "") -> str:
     """The report of a sweep, finished or not. `running`: how far it is, while it runs; then the page
     says so and loads itself again every RELOAD_SECONDS."""
-    results, plan = Results(records), records.plan
+    results = Results(records)
+    records, plan = results.records, results.records.plan
     parts = [
         f"<h1>{html.escape(plan.experiment.name)}</h1>",
         f'<p class="running" role="status">{html.escape(running)}</p>' if running else "",

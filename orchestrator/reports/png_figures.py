@@ -20,7 +20,8 @@ STRIPS = 24  # strips of samples in one figure, at most
 def write_figures(records: Records) -> list[Path]:
     """Write all figures that the results allow into the sweep's figures/; returns their paths."""
     with (records.folder / layout.FIGURES).staged() as folder:
-        return _write_figures(Results(records), folder) + _write_training_images(records, folder)
+        results = Results(records)
+        return _write_figures(results, folder) + _write_training_images(results.records, folder)
 
 
 def _write_figures(results: Results, folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ sweeps/<name>/<id>/     plan.json, config.yaml, plugins/*.py, trials.json, resul
                         samples/*.png
 """
 
+import copy
 import csv
 import io
 import json
@@ -117,6 +118,8 @@ class Records:
         self._measured: dict[str, dict[str, Any]] = {}
         self._resampled: dict[str, dict[str, list[float]]] = {}
         self._finished_seconds: dict[str, float] = {}
+        # whether it is a snapshot, to which no measurement is added
+        self._fixed = False
         # the sample grids that are in this folder
         self._copied: set[str] = set()
         # when it was last saved (monotonic), and how many seconds that took
@@ -140,11 +143,15 @@ class Records:
         ]
 
     def snapshot(self) -> "Records":
-        """The present plan and endings, for a reader in another thread: they stay as they are. What
-        has been read of results is shared."""
-        plan, endings = self.state
-        found = Records(plan, self.store, endings)
-        found._measured, found._resampled = self._measured, self._resampled
+        """What is known at this moment, for a reader that asks more than once: plan, endings and
+        measurements stay as they are, whoever finishes a stage meanwhile. The snapshot of a snapshot
+        is itself."""
+        if self._fixed:
+            return self
+        found = copy.copy(self)
+        for trial in found.plan.trials:
+            self.measured(trial)
+        found._measured, found._fixed = dict(self._measured), True
         return found
 
     def update(self, index: int, **changes: Any) -> None:
@@ -427,7 +434,7 @@ class Records:
         key = trial.evaluation.key
         if key in self._measured:  # read once, since finished results do not change
             return self._measured[key]
-        if not self.store.done(key):
+        if self._fixed or not self.store.done(key):
             return {}
         try:
             self._measured[key] = self.store.result(key).json(layout.METRICS)

@@ -199,6 +199,7 @@ class Verdict:
 
 def verdicts(records: Records) -> list[Verdict]:
     """The verdict on each scale, in the order of the trials."""
+    records = records.snapshot()
     metric, small_is_good = metric_of(records)
     by_scale: dict[str, list[Setting]] = defaultdict(list)
     for scale, setting in settings_of(records, metric):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.plan.plan import Plan, Trial, alike, make
+from orchestrator.reports.aggregates import Results
 from orchestrator.settings.loading import parse
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
@@ -148,3 +149,18 @@ def test_changes_by_several_threads_are_all_kept(tmp_path):
         {field: value(field, number) for field in ("status", "error", "mlflow_run_id")}
         for number in (1998, 1999)
     ]
+
+
+def test_a_snapshot_stays_as_it_is_while_stages_finish(tmp_path):
+    """A report is written while workers of this run, or another run on the store, publish results."""
+    records = opened(tmp_path)
+    results = Results(records)
+    assert results.features == []
+    trial = records.plan.trials[0]
+    finish(records.store, trial)
+    records.end(0, "done")
+    assert {group.features for group in results.groups} == {""}
+    assert results.records.endings[0].status == Status.WAITING
+    assert results.records.snapshot() is results.records
+    assert records.measured(trial)["fid"] == 1.0
+    assert Results(records).features == ["digits-cnn-v1"]
