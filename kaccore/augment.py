@@ -89,7 +89,7 @@ def augment(images: Tensor, generator: Generator | None = None, p: float = 0.12)
 
 
 def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
-    """Move what lies at x from an image's centre to linear x + shift: images (B, C, H, H) in [-1,
+    """Move what is at x from an image's centre to linear x + shift: images (B, C, H, H) in [-1,
     1], bicubic.
 
     `linear` is (B, 2, 2) and `shift` (B, 2), in image sizes; a point is (right, down). What comes

@@ -1,4 +1,4 @@
-"""Tensors as safetensors, with the numbers beside them as JSON; a damaged file is found by its
+"""Tensors as safetensors, with their numbers as JSON; a damaged file is found by its
 checksum."""
 
 import hashlib

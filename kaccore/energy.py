@@ -33,7 +33,7 @@ class TrajectorySummary:
 
     @classmethod
     def join(cls, parts: "list[TrajectorySummary]") -> "TrajectorySummary":
-        """The summary of all parts' images, one after the other."""
+        """The summary of all parts' images, in sequence."""
         violations = [
             part.light_cone_violations for part in parts if part.light_cone_violations is not None
         ]
@@ -63,7 +63,7 @@ class KineticEnergy:
     2602.07928).
 
     |u|^2 is summed over pixels and channels. The evaluations of a step share its length, so that with
-    the one-evaluation solvers it is 1/2 sum |u_i|^2 dt_i exactly. Beside it: the largest speed of
+    the one-evaluation solvers it is 1/2 sum |u_i|^2 dt_i exactly. And the largest speed of
     a coordinate, and how many coordinates are faster than `bound` (see `light_cone_bound`; infinite: none is asked).
     """
 

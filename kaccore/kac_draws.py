@@ -55,7 +55,7 @@ def draw(
     moving: bool,
 ) -> KacMotion:
     """Draws of `shape` at times `t` >= 0, which broadcast against it; float32 or float64, as `t`.
-    Unless `moving` the velocities are left out: x stands in their place. With a list of generators
+    Unless `moving` the velocities are left out: x is in their place. With a list of generators
     each row is drawn by its own."""
     # drawn in single precision a uniform variable has no numbers below 6e-8, and the law would end
     # there

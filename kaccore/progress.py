@@ -1,4 +1,4 @@
-"""What takes minutes says how far it is: a line on stderr, which whoever runs it elsewhere can also
+"""What takes minutes says how far it is: a line on stderr, which a caller elsewhere can also
 listen to."""
 
 import sys
@@ -17,7 +17,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def listening(hear: Callable[[str], None]) -> Iterator[None]:
-    """While the context is open `hear` is called with each text that is said in this process."""
+    """While the context is open `hear` is called with each text that is printed in this process."""
     _listeners.append(hear)
     try:
         yield

@@ -1,5 +1,5 @@
 """Kinetic trajectory shaping: a little more speed near the noise, a little less near the data,
-nothing trained anew."""
+nothing trained again."""
 
 import torch
 from torch import Tensor

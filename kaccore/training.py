@@ -1,4 +1,4 @@
-"""The training loop, as a generator of (step, metrics): whoever drives it restores, reports and
+"""The training loop, as a generator of (step, metrics): the caller restores, reports and
 saves.
 
 A run is a function of its seed: the data order, the noise and dropout of step s come from (seed,
@@ -32,8 +32,8 @@ class Settings:
     restarts, arXiv 1608.03983).
 
     `precision` "bfloat16" multiplies in bfloat16 (torch.autocast) what is stored and averaged in
-    float32. Each step's gradient is the mean over `accumulate` parts of its batch, one after the
-    other: memory for one part only. `averages`: decays of further averages of the weights, beside
+    float32. Each step's gradient is the mean over `accumulate` parts of its batch, in
+    sequence: memory for one part only. `averages`: decays of further averages of the weights, next to
     that of decay `ema`. Raises ValueError for another precision or accumulate < 1."""
 
     steps: int
@@ -161,7 +161,7 @@ class Training:
         return _over_workers(self.forward, torch.stack(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Everything that a resumed run needs: named tensors, and plain numbers beside them. Raises
+        """Everything that a resumed run needs: named tensors, and plain numbers with them. Raises
         NonFiniteLossError rather than give what is spoiled."""
         self._look()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}

@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = command_line.make_parser(
         "new",
-        "Write one of the shipped experiments, to be changed and run, and beside it the JSON Schema by "
+        "Write one of the shipped experiments, to be changed and run, and next to it the JSON Schema by "
         "which editors complete and check its keys. Without a name: list the experiments.",
     )
     p.add_argument(

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
     if len(args.sweeps) == 1 and args.out is not None:
-        p.error("--out is for several sweeps: the report of one lies in its folder")
+        p.error("--out is for several sweeps: the report of one is in its folder")
     if len(args.sweeps) > 1 and args.publish:
         p.error("--publish is for one sweep: run it for each")
 

@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     p = command_line.make_parser(
         "schema",
         "Print the JSON Schema of an experiment file, by which editors complete and check its keys. "
-        "`kacflow new` writes it beside an experiment.",
+        "`kacflow new` writes it next to an experiment.",
     )
     what = "an experiment, whose plugins add their kinds to the schema"
     p.add_argument("file", metavar="FILE", type=argument_types.experiment, nargs="?", help=what)

@@ -216,7 +216,7 @@ def _estimate(plan: "Plan", allocation: Allocation, tasks: int) -> Iterator[str]
     usable = allocation.minutes - math.ceil(script.SIGNAL_SECONDS / 60)
     if minutes > usable > 0:
         times = math.ceil(minutes / usable)
-        yield f"limit     about {times} allocations of {script.clock(allocation.minutes)}, one after the other"
+        yield f"limit     about {times} allocations of {script.clock(allocation.minutes)}, in sequence"
 
 
 if __name__ == "__main__":

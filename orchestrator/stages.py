@@ -67,7 +67,7 @@ def _list(root: Place) -> int:
             stage.key,
             size_text(stage.bytes),
             age_text(stage.age),
-            ", ".join(stage.needed_by) or "nobody",
+            ", ".join(stage.needed_by) or "nothing",
         )
     console = command_line.make_console()
     console.print(table)

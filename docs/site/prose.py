@@ -2,7 +2,7 @@
 
 `python docs/site/prose.py` prints each fault and ends with status 1; with --ease it prints how easy each page is.
 Flesch's reading ease is 206.8 - 1.015 words a sentence - 84.6 syllables a word: 30 to 50 is hard, 60 to 70 is plain.
-Messages and help texts of orchestrator are checked for words alone."""
+Docstrings, messages and help texts, and comments of experiments, are checked for words alone."""
 
 import ast
 import re
@@ -36,9 +36,14 @@ def faults() -> Iterator[str]:
         if ease < LEAST_EASE or words > MOST_WORDS:
             expected = f"expected at least {LEAST_EASE:.0f}, and at most {MOST_WORDS:.0f} words"
             yield f"{name}: reading ease {ease:.0f}, {words:.0f} words a sentence: {expected}"
-    for file in sorted((ROOT / "orchestrator").rglob("*.py")):
-        for line, text in messages(ast.parse(file.read_text())):
-            yield from unwanted(text, str(file.relative_to(ROOT)), line)
+    for package in ("kaccore", "orchestrator"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(file.read_text())
+            for line, text in (*docstrings(tree), *messages(tree)):
+                yield from unwanted(text, str(file.relative_to(ROOT)), line)
+    for file in sorted((ROOT / "experiments").rglob("*.yaml")):
+        comments = (line.partition("#")[2] for line in file.read_text().splitlines())
+        yield from unwanted("\n".join(comments), str(file.relative_to(ROOT)))
 
 
 def unwanted(text: str, name: str, first: int = 1) -> Iterator[str]:
@@ -59,6 +64,15 @@ def patterns() -> list[tuple[re.Pattern[str], str]]:
         (re.compile(rf"(?i)\b(?:{re.sub(' ', blank, words)})(?!\w)"), advice)
         for words, advice in lines
     ]
+
+
+def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The docstrings of a module, with the lines at which they begin."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            if text is not None:
+                yield node.body[0].lineno, text
 
 
 def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:

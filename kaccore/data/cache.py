@@ -3,7 +3,7 @@ epoch decodes a JPEG again.
 
 The file is a safetensors file of `images` (N, C, H, W) uint8 and, if there are any, `labels` (N,)
 int64. It is written under a lock to a temporary file, in parts, and put in place by an atomic
-rename: one process writes, and nobody reads an incomplete file. Its header has the fingerprint,
+rename: one process writes, and no process reads an incomplete file. Its header has the fingerprint,
 notes on what was done, and a checksum of the header."""
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ImageCache:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, a file beside it. Raises PermissionError if its folder cannot be
+    """Hold the lock of `path`, a file next to it. Raises PermissionError if its folder cannot be
     written."""
     from filelock import FileLock
 

@@ -33,7 +33,7 @@ class ImageSource:
 
     shape   (N, C, H, W)
     pixels  index -> (C, H, W) uint8; for a damaged image it may raise any error of its decoder
-    place   index -> the file, or the like, that has this image, for messages
+    place   index -> the file or array that has this image, for messages
     notes   returns lines about what was done to the images; called when all are read
     close   called when all images are read
     skip_damaged  leave out images that cannot be decoded, instead of raising

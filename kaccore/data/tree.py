@@ -155,7 +155,7 @@ def arrange(
     be given as root.
 
     Raises FileNotFoundError for no images, ValueError for a class without images, a missing `split`,
-    and images beside class folders."""
+    and images next to class folders."""
     files, tops = list(files), sorted({path.partition("/")[0] for path in folders})
     if split is not None:
         if split not in tops:
@@ -174,7 +174,7 @@ def arrange(
     loose = sorted(path for path in images if "/" not in path)
     if tops and loose:
         raise ValueError(
-            f"{where} has images, such as {loose[0]}, beside folders, such as {tops[0]}"
+            f"{where} has images, such as {loose[0]}, next to folders, such as {tops[0]}"
         )
     _check_filled(where, images, tops, files, others)
     images.sort(key=_sort_key)

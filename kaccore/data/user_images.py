@@ -55,7 +55,7 @@ class UserImages:
     def image_cache(
         self, size: int, background: tuple[int, int, int], skip_damaged: bool
     ) -> ImageCache:
-        """The cache of the decoded images; that of a file is beside the file."""
+        """The cache of the decoded images; that of a file is next to the file."""
         settings: dict[str, Any] = {"size": size, "background": background, "split": self.split}
         settings |= {"skip_damaged": skip_damaged}
         root = self.root
@@ -139,7 +139,7 @@ def _check_no_table(root: Path, paths: Iterable[str]) -> None:
     if not separate and sum(file.parent == table.parent for file in parquet_files) > 1:
         remedy = "move the tables into a folder of their own and give that as root"
     raise ValueError(
-        f"{root} has tables of images, such as {table}, beside images, such as {images[0]}: {remedy}"
+        f"{root} has tables of images, such as {table}, next to images, such as {images[0]}: {remedy}"
     )
 
 

@@ -27,7 +27,7 @@ def prior_log_density(path: Path, points: Tensor) -> PriorDensity:
     """The density of `path.prior` at `points` (N, D), of independent coordinates: (N,) float64.
 
     A coordinate of a Kac prior is at +-c with probability exp(-a) together, so that 1 - (1 -
-    exp(-a))^D of the prior lies on lines and corners and has no density: that is `singular_mass`,
+    exp(-a))^D of the prior is on lines and corners and has no density: that is `singular_mass`,
     and the density integrates to the rest. It is zero outside the light cone, abs(x) > c. Raises
     ValueError for a Kac path whose prior contains data, and for paths that are not this package's
     own."""

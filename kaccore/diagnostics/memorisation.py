@@ -39,8 +39,8 @@ def nearest(samples: Tensor, train: Tensor, k: int = 2) -> Nearest:
 
 
 def memorisation_fraction(distances: Tensor) -> float:
-    """The share of samples whose nearest training image is less than a third as far as the second
-    nearest; `distances` (N, 2 or more) of `nearest`. An exact copy counts even if the training set
+    """The share of samples whose nearest training image is less than a third of the distance of
+    the second nearest; `distances` (N, 2 or more) of `nearest`. An exact copy counts even if the training set
     has the image twice.
 
     Raises ValueError for another shape or no samples.
@@ -62,7 +62,7 @@ class RankCorrelation(NamedTuple):
 
 def rank_correlation(energy: Tensor, distance: Tensor) -> RankCorrelation:
     """Spearman's rank correlation of kinetic path energy with nearest-training-image distance, both
-    (N,): positive where images that took more effort lie in sparser regions (arXiv 2602.07928)."""
+    (N,): positive where images that took more effort are in sparser regions (arXiv 2602.07928)."""
     from scipy.stats import spearmanr  # a second to import, which samplers need not wait for
 
     return RankCorrelation(*map(float, spearmanr(energy.cpu().numpy(), distance.cpu().numpy())))

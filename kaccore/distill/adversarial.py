@@ -25,7 +25,7 @@ EVERY = 4  # the penalties are computed in one step of so many, at random, times
 
 
 class AdversarialLoss:
-    """The loss of a student and of the discriminator beside it, which learns in the same step.
+    """The loss of a student and of the discriminator with it, which learns in the same step.
 
     `network`: its name among the networks, or ENCODER_OF and the name of another network, whose
     features in the middle are then the discriminator (SiDA). `gamma` >= 0 weights the gradient

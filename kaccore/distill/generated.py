@@ -3,7 +3,7 @@ goes.
 
     z ~ prior;  x = M Euler steps of the student from z;  loss = sum over k of w_k L_k(x, ...)
 
-A loss may train a network of its own beside the student, such as a discriminator or a fake field. Both networks
+A loss may train a network of its own with the student, such as a discriminator or a fake field. Both networks
 are trained at once by one optimiser: each part gives gradients to its own weights alone."""
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ ENCODER_OF = "encoder of "  # before the name of a network: a score (B,) from th
 
 
 class StudentAndOthers(nn.Module):
-    """A student, and the networks that are trained beside it, by name.
+    """A student, and the networks that are trained with it, by name.
 
     Called as (x, t, labels) it is the student's velocity; `network` calls another one, or the mean
     of its features in the middle (ENCODER_OF), for which it has `encode`. `optimise`:
@@ -65,7 +65,7 @@ class StudentAndOthers(nn.Module):
         return getattr(self, network)(x, t, labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The weights of each network in order, with what is said of them in `optimise`."""
+        """The weights of each network in order, with what is set for them in `optimise`."""
         return [
             {"params": list(network.parameters()), **self.optimise.get(name, {})}
             for name, network in self.named_children()
@@ -116,7 +116,7 @@ class GeneratedDistiller:
     or on the grid `times` (M + 1,). With `pairs` the noise is that of the pairs, with the labels of
     the batch; else it is new in each step.
 
-    The student learns in one of `every` steps, at random; the others are for the networks beside it
+    The student learns in one of `every` steps, at random; the others are for the other networks
     alone. Raises ValueError for another grid, no loss, or `every` < 1."""
 
     def __init__(

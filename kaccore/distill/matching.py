@@ -34,7 +34,7 @@ Real images (RealUID, arXiv 2509.22459) correct what the teacher has wrong. With
 point and velocity from a real image and rho = `ratio`, which is beta / alpha in the paper:
 
     fake field:  alpha E |w(x_t) - rho u_t|^2 + (1 - alpha) E |w(r_t) - (1 - alpha rho) / (1 - alpha) v_t|^2
-    student:     as above, with rho u_t in the place of u_t
+    student:     as above, with rho u_t instead of u_t
 
 Its minimum is still where the images are as the data: there w is u_T = E[u_t | x_t].
 
@@ -58,7 +58,7 @@ FAKE = "fake"
 
 
 class MatchingLoss:
-    """The loss of a student and of the network `FAKE` beside it, which is called (x, t, labels) as
+    """The loss of a student and of the network `FAKE` with it, which is called (x, t, labels) as
     the `teacher` is and starts from its weights.
 
     `guidance` (1 = none): of the teacher; student and fake field carry it in one evaluation. `first`:

@@ -8,7 +8,7 @@ A chain halves M from stage to stage, 2^k ... 2, 1, each stage's teacher the stu
 
 Weight: the paper predicts x_0 under max(SNR, 1) or SNR + 1, the latter being the plain square in v.
 Here the plain square in u stands for it: with x_t = (1 - t) x_0 + t eps an error d in x_0 is d/t in
-u, hence the weight 1/t^2, which is SNR + 1 = ((1 - t)^2 + t^2)/t^2 up to a factor between 1 and 2.
+u, so the weight is 1/t^2, which is SNR + 1 = ((1 - t)^2 + t^2)/t^2 up to a factor between 1 and 2.
 Kac noise has no such x_0 view of u; u serves all."""
 
 from kaccore.distill.endpoint import EndpointDistiller

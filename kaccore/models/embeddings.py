@@ -1,4 +1,4 @@
-"""Embeddings of what a network is told beside the image: its time, a label, a second time, an
+"""Embeddings of what a network receives with the image: its time, a label, a second time, an
 augmentation."""
 
 import math
@@ -35,8 +35,8 @@ class ConditionEmbedding(nn.Module):
     as it is). `t` and `end` are (B,) in [0, 1].
 
     What `end` and `augment` add starts at zero: a network with them, loaded with the weights of one
-    without (strict=False), is the same function at first. Raises ValueError where the network is
-    told what it was not made for, or, with `two_times`, not told where the jump ends."""
+    without (strict=False), is the same function at first. Raises ValueError if the network
+    receives an input that it was not made for, or, with `two_times`, no end of the jump."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 time in every block.
 
 A Kac flow of points has a sharp field: near t = 0 it turns within the light cone's width, c t. So
-the time comes as sinusoids down to a thousandth, and each coordinate x beside itself as [cos w x,
+the time comes as sinusoids down to a thousandth, and each coordinate x as itself and as [cos w x,
 sin w x], w = pi/4, pi/2, pi, 2 pi. Eight points in the plane, a = 25, c = 2, g = t, 130,000
 weights, 1500 steps: the squared error against the exact field is 27 % of the field's own square for
 a plain perceptron of (x, t), 13 % without the coordinates' waves, 8 % with them."""

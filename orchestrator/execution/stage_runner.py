@@ -96,7 +96,7 @@ def complete_trial(
     a `stop` request.
 
     A trial that is no `leader` leaves the training to the trial whose chain contains its own, so
-    that one worker group trains a chain. It starts the training itself if nobody has after
+    that one worker group trains a chain. It starts the training itself if no process has after
     LEADER_SECONDS."""
     store, stop = Store(run.storage), stop or run.stop_request(trial)
     for attempt in range(1, TRIES + 1):
@@ -155,7 +155,7 @@ def run_stages(
     waiting for other processes. Raises LostResultError where a result of an ancestor, or of one of
     `needs`, is damaged or removed.
 
-    Leases are taken without waiting, parents first, and nobody waits while holding one, so there is
+    Leases are taken without waiting, parents first, and no process waits while holding one, so there is
     no deadlock. During the first `patience` seconds, and while `stop` says that the run is paused,
     no lease is taken."""
     watches: dict[str, LeaseWatch] = {}
@@ -206,7 +206,7 @@ def _run_held(
 ) -> None:
     """Run the stages whose leases are held, in up to TRIES attempts; returns early if a lease is
     lost. Raises LostResultError, because a lost result may belong to a stage that another process
-    works on, and nobody waits while holding leases."""
+    works on, and no process waits while holding leases."""
     stages = [stage for stage, _ in held]
     depends_on = [s for s in (*integrity.ancestors(stages), *needs) if s not in stages]
     for attempt in range(1, TRIES + 1):

@@ -21,7 +21,7 @@ class Steering:
     Ray Tune's loop, in `apply`.
 
     A trial that has begun is cancelled by its coordinator, one that has not at once. Training that
-    no other trial needs is saved and stopped; training that others need goes on, in the worker group
+    no other trial needs is saved and stopped; training that others need continues, in the worker group
     of the cancelled trial."""
 
     def __init__(self, records: Records, run: Place) -> None:

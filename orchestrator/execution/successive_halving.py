@@ -1,4 +1,4 @@
-"""Asynchronous successive halving (ASHA) that knows how far a FID of few images wanders: a trial is stopped
+"""Asynchronous successive halving (ASHA) that knows how noisy a FID of few images is: a trial is stopped
 only where it is worse than the cutoff beyond that noise."""
 
 import math

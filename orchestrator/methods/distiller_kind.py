@@ -90,8 +90,8 @@ class Student(Settings):
         return 1 if self.guidance == 1.0 else 2
 
     def passes(self, evaluations: dict[str, int]) -> float:
-        """The number of network evaluations of a training step for each image, beside the forward
-        and backward pass of the student. `evaluations`: those of one step, by solver."""
+        """The number of network evaluations of a training step for each image, in addition to the
+        forward and backward pass of the student. `evaluations`: those of one step, by solver."""
         return 1.0
 
     @property

@@ -25,7 +25,7 @@ class GeneratedStudent(Student):
     alone.
 
     `huber`: of the regression on the teacher's ends. `solver` and `substeps`: how the teacher draws
-    them anew in each step, None: they are drawn once."""
+    them again in each step, None: they are drawn once."""
 
     has_flow: ClassVar[bool] = False
 

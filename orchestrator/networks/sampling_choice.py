@@ -133,7 +133,7 @@ def _check_plugins(run: TrainedRun, stage: Stage) -> None:
 
 def _plugin_hashes(content: Mapping[str, Any]) -> dict[str, str | None]:
     """The hashes of the plugins in the content of a stage, by the block that each defines. That of
-    a distiller is beside the other settings of its student."""
+    a distiller is next to the other settings of its student."""
     blocks = {
         "path": content.get("path", {}),
         "model": content.get("model", {}),

@@ -257,7 +257,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Text:
-        """The verdicts of the runs, one after the other."""
+        """The verdicts of the runs, in sequence."""
         return Text("\n".join(f"{run.name}\n{run.verdict}" for run in self.runs))
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ UNTRAINED = Optimise(steps=0, lr=0.0, ema=0.0, batch_size=1, schedule="cosine")
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that planning a trial needs beside its settings: its data, and the names of the
+    """The facts that planning a trial needs in addition to its settings: its data, and the names of the
     `features` that its `evaluation.features` selects and of the `second` ones, if any."""
 
     data: DatasetInfo

@@ -123,7 +123,7 @@ def nfe_lines(results: Results, metric: str, features: str) -> list[Line]:
 
 def two_settings(results: Results, features: str) -> TwoSettings | None:
     """The best value of the metric by damping and speed or, where these are not swept, by the only
-    two swept numbers beside seed and steps; None if there are no two."""
+    two swept numbers other than seed and steps; None if there are no two."""
     sweep = results.records.plan.experiment.sweep
     measured = results.measured(features)
     keys = _two_keys(measured)

@@ -174,7 +174,7 @@ def fold(title: str, parts: list[str]) -> str:
 
 
 def _costs(results: Results) -> str:
-    """What the best network of each number of steps cost, beside its measure."""
+    """What the best network of each number of steps cost, with its measure."""
     rows = costs(results)
     if not rows:
         return ""
@@ -206,7 +206,7 @@ def strips_section(results: Results, features: str) -> str:
         note += f" The {len(shown)} best of {count} rows."
     real = real_strips(results, features)
     if real:
-        note += " Real images stand above them for comparison: these start from no noise."
+        note += " Real images are above them for comparison: these start from no noise."
     head = f"<tr><th>network</th><th>NFE</th><th>{html.escape(display_name(results.metric))}</th><th>samples</th></tr>"
     rows = "".join(_strip_row(strip) for strip in (*real, *shown))
     return (

@@ -113,7 +113,7 @@ def _model(model: type[BaseModel], definitions: Schema) -> Schema:
 
 
 def _add_stage(item: type[BaseModel], inner: Schema, definitions: Schema) -> None:
-    """An element of a list: the keys of a kind beside its own. `inner`: the definitions that stand
+    """An element of a list: the keys of a kind and its own. `inner`: the definitions that stand
     for it and for its kinds, which are removed."""
     own = inner.pop(item.__name__)["properties"]
     base = own.pop("method")["$ref"].rpartition("/")[2]

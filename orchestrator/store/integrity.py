@@ -4,7 +4,7 @@ their stages run again.
 At its start a run checks all the results that it needs. It always compares sizes. It compares the
 checksums of files that are new to the store's verified.json, if they have at most HASHED bytes, and
 of files that have changed since. What it has checked it writes into verified.json, so that the next
-start reads sizes and times only. Whoever reads a file compares its checksum anyway. On S3, where
+start reads sizes and times only. A process that reads a file compares its checksum anyway. On S3, where
 reading costs a download, a start compares sizes only."""
 
 import json

@@ -92,7 +92,7 @@ class Place(Protocol):
         ...
 
     def clear(self) -> None:
-        """Remove this and everything below as far as possible. Raises nothing."""
+        """Remove this and everything below where possible. Raises nothing."""
         ...
 
     def draft(self) -> Path:

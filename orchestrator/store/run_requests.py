@@ -1,4 +1,4 @@
-"""What is asked of a run while it goes on, as small files in its folder; they end with it.
+"""What is asked of a run while it continues, as small files in its folder; they end with it.
 
     ray/<run>/requests/<time>-<random>.json   a request from any terminal, for the driver
     ray/<run>/orders/paused                   orders of the driver: no stage begins, training stops

@@ -182,7 +182,7 @@ class Intervals:
         return {seed: scale(value) for seed, value in sample.values.items()}
 
     def _spreads(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The pooled standard deviation within settings, and that of the error beside settings and
+        """The pooled standard deviation within settings, and that of the error apart from settings and
         seeds, each with its degrees of freedom."""
         several = [self._scaled(sample) for sample in self.samples if len(sample.values) > 1]
         unknown = (math.nan, math.nan)

@@ -54,7 +54,7 @@ class Progress(NamedTuple):
 
 
 def is_drawn(records: Records) -> bool:
-    """Whether points of the sweep are drawn, one after the other, so that their order means
+    """Whether points of the sweep are drawn in sequence, so that their order means
     something."""
     sweep = records.plan.experiment.sweep
     return records.plan.goal == "sweep" and sweep is not None and sweep.search != "grid"

@@ -144,7 +144,7 @@ class Records:
 
     def snapshot(self) -> "Records":
         """What is known at this moment, for a reader that asks more than once: plan, endings and
-        measurements stay as they are, whoever finishes a stage meanwhile. The snapshot of a snapshot
+        measurements stay as they are, even if a stage finishes meanwhile. The snapshot of a snapshot
         is itself."""
         if self._fixed:
             return self
@@ -194,7 +194,7 @@ class Records:
 
     def read_endings(self, finished: Container[str] = ()) -> None:
         """Read how trials ended from trials.json. Trials whose result is in the store are done,
-        whoever ran them; the store is not asked for the keys `finished`."""
+        no matter which run made it; the store is not asked for the keys `finished`."""
         plan, self._set_aside = self.plan, self.store.lost_keys()
         endings = self._read_trials_file() or [Ending()] * len(plan.trials)
         for index, trial in enumerate(plan.trials):

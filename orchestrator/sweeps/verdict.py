@@ -288,7 +288,7 @@ class _Judge:
     def _rows(
         self, groups: Mapping[str, Sequence[Setting]], others: Sequence[str], named: bool
     ) -> list[ValueRow]:
-        """A row for each value; `others`: the settings that vary beside it, `named`: networks too."""
+        """A row for each value; `others`: the settings that vary with it, `named`: networks too."""
         bests = {value: self._best(settings) for value, settings in groups.items()}
         first = self._best(list(bests.values()))
         rows = []
@@ -400,7 +400,7 @@ class _Judge:
         yield f"{SEEDS} seeds would take about {max(1, math.ceil(minutes))} more minutes: {how}"
 
     def _minutes(self) -> float:
-        """What the stages of this sweep took, as if they had been run at once as far as they may."""
+        """What the stages of this sweep took, as if they had been run at once where they may."""
         store = self.records.store
         stages = [s for s in self.records.plan.stages() if store.done(s.key)]
         sweep = self.records.plan.experiment.sweep

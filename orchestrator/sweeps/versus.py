@@ -87,7 +87,7 @@ def _full_key(plan: Plan, key: str) -> str:
 
 def _groups(settings: Sequence[_Decided], key: str, reference: Any) -> Iterator[list[_Decided]]:
     """Each setting with the value `reference`, and after it those that differ from it in `key` alone,
-    as far as both have the same swept settings."""
+    where both have the same swept settings."""
     groups: list[list[_Decided]] = []
     for each in settings:
         known = [group[0].values for group in groups]

@@ -2,7 +2,7 @@
 
 MLflow stores the absolute address of every artifact. A store that was moved would therefore write
 new artifacts to its old location, and a copy would overwrite those of the original.
-`relocate_artifacts` changes these addresses to the folder beside the database."""
+`relocate_artifacts` changes these addresses to the folder next to the database."""
 
 import fcntl
 import os
@@ -30,13 +30,13 @@ ADDRESSES = (  # the columns in which MLflow stores an absolute artifact address
 
 
 def artifacts_of(file: Path, experiment: str) -> str:
-    """The address of the folder, beside the database `file`, for an experiment's artifacts."""
+    """The address of the folder, next to the database `file`, for an experiment's artifacts."""
     return f"{_artifacts_address(file)}/{quote(experiment)}"
 
 
 def create_or_upgrade(file: Path) -> list[str]:
     """Create the database `file` if it is missing; upgrade the tables of an older MLflow and keep
-    a backup beside it. Returns a line for each change.
+    a backup next to it. Returns a line for each change.
 
     Raises ConfigError if a newer MLflow wrote it, or if it cannot be read or written."""
     with _sqlite_errors_explained(file):
@@ -61,7 +61,7 @@ def _create_or_upgrade(file: Path) -> list[str]:
 
 
 def relocate_artifacts(file: Path) -> list[str]:
-    """If the database `file` was moved or copied with the artifacts beside it, update the address
+    """If the database `file` was moved or copied with the artifacts next to it, update the address
     of every artifact. Returns a line for each change. Raises ConfigError if the database cannot be
     read or written."""
     with _sqlite_errors_explained(file):
@@ -146,7 +146,7 @@ def _create(file: Path) -> None:
 
 def make_tables(file: Path) -> None:
     """Make MLflow's tables in the database `file`, which is missing or empty. MLflow applies all of
-    its migrations one after the other, which takes a second."""
+    its migrations in sequence, which takes a second."""
     from mlflow import MlflowClient
 
     MlflowClient(tracking_uri=sqlite_uri(file)).search_experiments(max_results=1)
@@ -275,8 +275,8 @@ def _has_column(database: sqlite3.Connection, table: str, column: str) -> bool:
 
 @contextmanager
 def _temporary_file(file: Path) -> Iterator[Path]:
-    """A path beside `file` for a database that will replace it by an atomic rename; afterwards it
-    and SQLite's files beside it are removed."""
+    """A path next to `file` for a database that will replace it by an atomic rename; afterwards it
+    and SQLite's files next to it are removed."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:

@@ -12,7 +12,7 @@ TEACHER, STUDENT = "teacher_run_id", "student_run_id"
 
 
 def source_tags(records: Records) -> dict[str, str]:
-    """The command that ran the sweep, as MLflow's source of a run. MLflow shows the commit beside it."""
+    """The command that ran the sweep, as MLflow's source of a run. MLflow shows the commit next to it."""
     plan = records.plan
     command = records.command() or portable(COMMANDS[plan.goal], f"{plan.experiment.name}.yaml")
     return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}

@@ -1,4 +1,4 @@
-"""The model that `mlflow models serve` runs. MLflow keeps this file beside the weights and executes
+"""The model that `mlflow models serve` runs. MLflow keeps this file next to the weights and executes
 it; nothing is unpickled.
 
 A request is one or more records of `count`, `seed`, `steps` and `labels`, all of them optional; the

@@ -74,7 +74,7 @@ def student(store: Store, stage: Stage, data: ImageData, teacher: nn.Module) -> 
 
 def of_module(stage: Stage, model: nn.Module, data: ImageData, teacher: nn.Module) -> nn.Module:
     """The module that is trained as the student `stage`, built from its network `model`, with its
-    frozen `teacher`; the random weights of networks beside it depend only on the seed."""
+    frozen `teacher`; the random weights of further networks depend only on the seed."""
     spec = stage.training_spec
     torch.manual_seed(derive_seed(spec.seed, f"beside {spec.stream}"))
     classes = data.classes if stage.teacher_spec.labelled else 0

@@ -1,4 +1,4 @@
-"""Diagnostics beside the metrics: the energy of trajectories, the distance to the nearest training
+"""Diagnostics in addition to the metrics: the energy of trajectories, the distance to the nearest training
 images, and the gap between a student and its teacher."""
 
 import math

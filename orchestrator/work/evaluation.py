@@ -198,7 +198,7 @@ def _over_seeds(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 def _compare(
     parts: Sequence[Part], reference: Reference, data: ImageData, stage: Stage
 ) -> dict[str, float]:
-    """The metrics of one sampling seed's images; beside FID also `fid_of_real`, the FID of a perfect
+    """The metrics of one sampling seed's images; in addition to FID `fid_of_real`, the FID of a perfect
     model with equally few images."""
     metrics = stage.evaluation_spec.metrics
     seed = stage.evaluation_spec.seed

@@ -1,4 +1,4 @@
-"""Checks, before anything starts, what trials need beside their data: without it, the evaluation
+"""Checks, before anything starts, what trials need in addition to their data: without it, the evaluation
 would fail after all training."""
 
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The code of each Ray Train worker: it trains the missing stages of a chain one after the other, and
+"""The code of each Ray Train worker: it trains the missing stages of a chain in sequence, and
 publishes each when it is finished."""
 
 import traceback

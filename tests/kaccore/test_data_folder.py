@@ -125,7 +125,7 @@ def test_folders_that_cannot_be_read_are_refused_by_name(tmp_path):
         load("folder", tmp_path, size=8)
     write_tree(tmp_path, "cat/a.png", "b.png")
     with pytest.raises(
-        ValueError, match=rf"^folder: {tmp_path} has images, such as b\.png, beside folders"
+        ValueError, match=rf"^folder: {tmp_path} has images, such as b\.png, next to folders"
     ):
         load("folder", tmp_path, size=8)
     (tmp_path / "b.png").unlink()

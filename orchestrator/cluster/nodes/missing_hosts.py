@@ -2,7 +2,7 @@
 this module contacts them itself.
 
 On a head node that `ray up` has set up, the cluster file is ~/ray_bootstrap_config.yaml and the SSH
-key of the workers is beside it. The launcher's own errors are in `ray status`."""
+key of the workers is next to it. The launcher's own errors are in `ray status`."""
 
 import socket
 import subprocess

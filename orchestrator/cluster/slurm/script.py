@@ -1,7 +1,7 @@
 """The batch script: Ray on all nodes of an allocation, the sweep on the first, and again after each
 time limit until all is done.
 
-Not by `ray symmetric-run`: that refuses to start where another job of the node runs Ray, whoever's it
+Not by `ray symmetric-run`: that refuses to start where another job of the node runs Ray, no matter whose it
 is, and its `ray stop` at the end kills the Ray of every job of this user there."""
 
 import re

@@ -1,4 +1,4 @@
-"""Several distillers, one after the other."""
+"""Several distillers in sequence."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ PER_STAGE = ("steps", "lr")  # may be lists in the block, with a value for each 
 class DistillStage(Block):
     """One stage of a programme: its distiller, `method`, and how its networks depend on others.
 
-    In a file the settings of the distiller stand beside those of this block."""
+    In a file the settings of the distiller are next to those of this block."""
 
     name: Name | None = Field(
         default=None, description="Name by which later stages refer to its last student."

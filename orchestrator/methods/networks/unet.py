@@ -112,7 +112,7 @@ class UNet(ImageNetworkKind):
 
     def _attended_widths(self, sizes: list[int]) -> Iterable[tuple[int, int]]:
         """(size, channels) of each block with attention: those of a level, and those that resample
-        from the levels beside it."""
+        from the adjacent levels."""
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         for level, size in enumerate(sizes):
             if size in self.attention:

@@ -22,6 +22,13 @@ def test_messages_are_read_and_other_texts_are_not():
     assert sorted(text for _, text in prose.messages(tree)) == [" d", "b", "c "]
 
 
+def test_docstrings_are_read_with_their_lines():
+    tree = prose.ast.parse(
+        '"""A module."""\nclass A:\n    """A class."""\n\n    def f(self): ...\n'
+    )
+    assert list(prose.docstrings(tree)) == [(1, "A module."), (3, "A class.")]
+
+
 def test_long_words_and_sentences_are_harder_to_read():
     plain, words = prose.readability("The cat sat. The dog ran.\n\n| a table |\n\n```\ncode\n```\n")
     hard, _ = prose.readability("Heterogeneous organisations necessitate interoperability.")

@@ -95,7 +95,7 @@ def test_what_is_published_into_a_copy_leaves_the_original_as_it_was(
     (records.folder / "results.csv").write_text("another\n")
     said = publish(records)
     assert (
-        [line for line in said if "its artifacts are now read from the folder beside it" in line]
+        [line for line in said if "its artifacts are now read from the folder next to it" in line]
         == said
         != []
     )
@@ -216,7 +216,7 @@ def test_an_older_database_is_upgraded_said_and_kept_as_it_was(older, tmp_path, 
     assert (
         f"upgraded from an older MLflow's tables ({found})" in upgraded and str(backup) in upgraded
     )
-    assert "read from the folder beside it" in followed
+    assert "read from the folder next to it" in followed
     assert backup.read_bytes() == before
     assert revision(file) == _get_latest_schema_revision()
     everything_is_loaded_from(older, tmp_path)
