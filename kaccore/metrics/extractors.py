@@ -1,8 +1,9 @@
 """Feature extractors: shipped classifiers, torch-fidelity's Inception, DINOv2, a data set's own
 network, the coordinates of points.
 
-The shipped classifiers are registered with torch-fidelity, so that its own functions can use them
-once this module is imported."""
+Importing torch-fidelity imports torchvision and torch's compiler, which takes 1.3 s. So only
+Inception imports it. `register_with_torch_fidelity` makes the shipped classifiers known to its own
+functions."""
 
 from __future__ import annotations
 
@@ -16,9 +17,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
-from torch_fidelity.utils import create_feature_extractor
 
 from kaccore.data import from_uint8
 from kaccore.metrics.dinov2 import DinoFeatures
@@ -114,39 +112,21 @@ def classifier(spec: FeatureSpec) -> nn.Module:
     return kind(spec.strides)
 
 
-class ClassifierFeatures(FeatureExtractorBase):
-    """A shipped classifier as a torch-fidelity extractor: uint8 (N, 1, H, H) -> the requested ones
-    of `features` and `logits`."""
+class ClassifierFeatures(nn.Module):
+    """A shipped classifier: uint8 (N, 1, H, H) -> (features, logits)."""
 
-    def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
-        super().__init__(name, features_list)
+    def __init__(self, name: str) -> None:
+        super().__init__()
         self.spec = FEATURES[name]
         self.classifier = classifier(self.spec)
         self.classifier.load_state_dict(load_file(classifier_weights(name)))
         self.requires_grad_(False)
         self.eval()
 
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return "features", "logits"
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        return {"isc": "logits", "fid": "features", "kid": "features", "prc": "features"}[metric]
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return False
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        return torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         check_images(images, self.spec)
         features, logits = self.classifier(from_uint8(images))
-        outputs = {"features": features, "logits": logits}
-        return tuple(outputs[layer] for layer in self.features_list)
+        return features, logits
 
 
 class Coordinates(nn.Module):
@@ -156,9 +136,40 @@ class Coordinates(nn.Module):
         return points.flatten(1), points.new_empty(len(points), 0)
 
 
-for _name in SHIPPED_FEATURES:
-    if _name not in FEATURE_EXTRACTORS_REGISTRY:  # registering twice fails, as after a reload
-        register_feature_extractor(_name, ClassifierFeatures)
+def register_with_torch_fidelity() -> None:
+    """Make the shipped classifiers known to torch-fidelity, whose functions then take their names,
+    such as `calculate_metrics(feature_extractor="digits-cnn-v1", ...)`."""
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
+
+    class Registered(FeatureExtractorBase):
+        def __init__(self, name: str, features_list: list[str], **options: Any) -> None:
+            super().__init__(name, features_list)
+            self.classifier = ClassifierFeatures(name)
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return "features", "logits"
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        @staticmethod
+        def get_dummy_input_for_compile() -> Tensor:
+            return torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+
+        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            outputs = dict(zip(("features", "logits"), self.classifier(images), strict=True))
+            return tuple(outputs[layer] for layer in self.features_list)
+
+    for name in SHIPPED_FEATURES:
+        if name not in FEATURE_EXTRACTORS_REGISTRY:
+            register_feature_extractor(name, Registered)
 
 
 def read_weights(path: str | Path, sha256: str | None = None, features: str = INCEPTION) -> bytes:
@@ -221,7 +232,7 @@ def extractor(
     weights_sha256: str | None = None,
 ) -> nn.Module:
     """The extractor `features` on `device`, uint8 images -> (features, logits); the last four are
-    cached in the process. Shipped classifiers and Inception are torch-fidelity extractors.
+    cached in the process. Inception is torch-fidelity's extractor.
 
     `weights`, `weights_sha256`: for Inception and DINOv2, see `read_weights`; or the file of a data
     set's own network. Raises ValueError, and RuntimeError for a failed download."""
@@ -242,7 +253,7 @@ def extractor(
         path = weights or fetch_official_weights(features)
         content = read_weights(path, weights_sha256 if weights else None, features)
         return _with_weights(features, content, weights).to(device)
-    return _create_registered(features).to(device)
+    return ClassifierFeatures(features).to(device)
 
 
 def _with_weights(features: str, content: bytes, weights: str | None) -> nn.Module:
@@ -250,7 +261,7 @@ def _with_weights(features: str, content: bytes, weights: str | None) -> nn.Modu
     official one)."""
     try:
         if features not in DINOV2:
-            return _create_registered(features, feature_extractor_weights_path=io.BytesIO(content))
+            return _inception(content)
         dino = DinoFeatures(features)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         dino.model.load_state_dict(state)
@@ -270,10 +281,19 @@ def _with_weights(features: str, content: bytes, weights: str | None) -> nn.Modu
         ) from error
 
 
-def _create_registered(features: str, **options: Any) -> nn.Module:
-    kind = FEATURE_EXTRACTORS_REGISTRY[features]
-    layers = [kind.get_default_feature_layer_for_metric(metric) for metric in ("fid", "isc")]
-    return create_feature_extractor(features, layers, cuda=False, verbose=False, **options)
+def _inception(content: bytes) -> nn.Module:
+    """torch-fidelity's Inception with the weights `content`."""
+    from torch_fidelity.utils import create_feature_extractor
+
+    layers = ["2048", "logits_unbiased"]  # of FID, and of the Inception Score
+    network: nn.Module = create_feature_extractor(
+        INCEPTION,
+        layers,
+        cuda=False,
+        verbose=False,
+        feature_extractor_weights_path=io.BytesIO(content),
+    )
+    return network
 
 
 def check_images(images: Tensor, spec: FeatureSpec) -> None:

@@ -77,6 +77,9 @@ def connect(address: str | None) -> None:
         # unused, since the first tasks run in a runtime environment of their own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        # Ray ends idle processes after a second where there are more than CPUs: an evaluation would
+        # import torch and read the features again
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "30000")
         # Ray Tune imports pandas, which takes a second: import it while ray.init waits for processes
         pandas_import = threading.Thread(
             target=importlib.import_module, args=("pandas",), daemon=True

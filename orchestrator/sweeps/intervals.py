@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from kaccore.metrics.resampled import resampled_variance
 
@@ -126,7 +126,7 @@ class Intervals:
         back = math.exp if self.ratios else float
         if not math.isfinite(estimate.error):
             return Interval(back(estimate.mean))
-        quantile = float(stats.t.ppf((1 + confidence) / 2, estimate.freedom))
+        quantile = float(special.stdtrit(estimate.freedom, (1 + confidence) / 2))
         reach = quantile * estimate.error
         return Interval(*(back(estimate.mean + shift) for shift in (0.0, -reach, reach)))
 

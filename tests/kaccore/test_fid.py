@@ -4,9 +4,12 @@ import scipy.linalg
 import torch
 from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from kaccore.data import load, to_uint8
 from kaccore.metrics import fid
+from kaccore.metrics.extractors import register_with_torch_fidelity
 from kaccore.metrics.features import classifier_weights
 from kaccore.metrics.fid import (
     METRICS,
@@ -155,6 +158,7 @@ def test_torch_fidelity_finds_our_features_by_name_and_agrees_on_every_metric(di
             return self.images[index]
 
     fake, real = digits.images[:450].flip(3), digits.images[900:]
+    register_with_torch_fidelity()
     theirs = calculate_metrics(
         input1=Images(fake), input2=Images(real), feature_extractor="digits-cnn-v1", cuda=False, cache=False,
         verbose=False, fid=True, kid=True, prc=True, isc=True, kid_subset_size=400, rng_seed=3, save_cpu_ram=True,
@@ -171,6 +175,21 @@ def test_torch_fidelity_finds_our_features_by_name_and_agrees_on_every_metric(di
     # Other subsets (all 450 here), hence the same quantity within its spread.
     spread = theirs["kernel_inception_distance_std"]
     assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], abs=spread)
+
+
+@pytest.mark.parametrize(("fake", "width"), [(1200, 64), (60, 64), (300, 7)])
+def test_fid_and_kid_are_those_of_torch_fidelity_to_the_last_digit(fake: int, width: int):
+    generator = torch.Generator().manual_seed(fake)
+    x = torch.randn(fake, width, generator=generator)
+    y = torch.rand(1500, width, generator=generator)
+    ours = compare(x, Reference.of_features(y, "digits-cnn-v1"), ("fid", "kid"), seed=5)
+    sides = [fid_features_to_statistics(side.double()) for side in (x, y)]
+    kid = kid_features_to_metric(x, y, kid_subset_size=min(1000, fake), rng_seed=5, verbose=False)
+    assert ours == {
+        "fid": fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"],
+        "kid": kid["kernel_inception_distance_mean"],
+        "kid_std": kid["kernel_inception_distance_std"],
+    }
 
 
 def test_a_saved_reference_comes_back_bit_for_bit(digits_reference, tmp_path):

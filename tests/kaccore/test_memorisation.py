@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from kaccore.diagnostics import memorisation, memorisation_fraction, nearest, rank_correlation
 
@@ -72,3 +75,16 @@ def test_rank_correlation_sees_any_monotone_relation_and_no_other():
 def test_what_has_no_answer_is_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_rank_correlation_is_that_of_scipy_also_with_ties(levels: int):
+    x, y = (rand(60, seed=seed).mul(levels).floor() for seed in (1, 2))
+    y = x + y
+    assert rank_correlation(x, y) == pytest.approx(tuple(spearmanr(x.numpy(), y.numpy())))
+
+
+@pytest.mark.parametrize("values", [torch.ones(5), torch.tensor([0.0, math.nan, 1.0, 2.0, 3.0])])
+def test_where_nothing_can_be_ranked_there_is_no_rank_correlation(values: torch.Tensor):
+    rho, pvalue = rank_correlation(values, rand(5, seed=1))
+    assert math.isnan(rho) and math.isnan(pvalue)
