@@ -73,7 +73,7 @@ def default_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     tiny = settings(
         model__channels=8, teacher__steps=40, teacher__batch_size=16, distill__steps=10, distill__batch_size=16,
         **{f"distill__stages__{n}__pairs": 64 for n in (1, 2, 3, 4)},
-        evaluation__samples=64, cluster__workers=2,
+        evaluation__samples=64,
     )  # fmt: skip
     arguments = [str(REPOSITORY / "experiments" / "nfe_sweep.yaml"), *tiny]
     cwd, said = shared.once(tmp_path_factory, "default", lambda cwd: run(cwd, "sweep", *arguments))

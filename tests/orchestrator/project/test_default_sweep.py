@@ -227,7 +227,7 @@ def test_the_sweeps_folder_has_what_is_promised(default_sweep):
     assert len(plan["trials"]) == 16
     assert set(plan["stages"]) == {p.name for p in (default_sweep.storage / "stages").iterdir()}
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["teacher"]["steps"], config["cluster"]["workers"]) == (40, 2)
+    assert (config["teacher"]["steps"], config["cluster"]["workers"]) == (40, 1)
     assert load(folder / "config.yaml") == load(
         default_sweep.arguments[0], default_sweep.arguments[2::2]
     )
