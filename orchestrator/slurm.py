@@ -81,6 +81,7 @@ def _slurm(args: argparse.Namespace) -> int:
         allocation,
         _sets(args, experiment, storage, allocation),
         parts,
+        plan.name,
     )
     console = command_line.make_console()
     tasks = f", {len(parts)} tasks" if parts else ""

@@ -188,9 +188,10 @@ class SlurmLab:
         return [" ".join(p.cmdline()) for p in found if p.name() not in ("slurmd", "slurmstepd")]
 
 
-def metrics(storage: Path) -> list[dict[str, Any]]:
-    """The metrics of all evaluations of a store."""
-    return [json.loads(p.read_text()) for p in sorted(storage.glob("stages/*/metrics.json"))]
+def fids(storage: Path) -> dict[str, float]:
+    """The FID of each evaluation of a store."""
+    found = sorted(storage.glob("stages/*/metrics.json"))
+    return {path.parent.name: json.loads(path.read_text())["fid"] for path in found}
 
 
 def _said(command: list[str], status: int = 0) -> str:

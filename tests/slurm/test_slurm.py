@@ -5,16 +5,30 @@ import subprocess
 import sys
 
 from commands import PATIENCE, TINY
-from slurm_lab import SlurmLab
+from slurm_lab import SlurmLab, fids
 
 STORE = ("--set", "storage=alone")  # of the same sweep on one machine
 SWEEP = "sweep: {max_concurrent_trials: 2, space: {sampling.steps: {grid: [2, 4]}}}\n"
 
 
+LONG = TINY.replace("steps: 20,", "steps: 3000,").replace("{steps: 10}", "{steps: 100}")
+
+
 def write(lab: SlurmLab, name: str, text: str) -> None:
     shutil.rmtree(lab.work / "runs", ignore_errors=True)
     shutil.rmtree(lab.work / "alone", ignore_errors=True)
+    add(lab, name, text)
+
+
+def add(lab: SlurmLab, name: str, text: str) -> None:
+    """Write an experiment, and leave the stores as they are."""
     (lab.work / f"{name}.yaml").write_text(text.replace("name: tiny", f"name: {name}"))
+
+
+def worth_resuming(lab: SlurmLab) -> bool:
+    """Whether a training has a checkpoint well after its start."""
+    found = (lab.work / "runs").glob("work/*/checkpoints/step-*.json")
+    return any(int(path.stem.removeprefix("step-")) >= 300 for path in found)
 
 
 def test_a_sweep_runs_on_two_nodes_and_gives_the_results_of_one_machine(lab: SlurmLab):
@@ -50,6 +64,66 @@ def test_at_the_time_limit_a_training_is_saved_and_the_job_resumes_in_the_next_a
     assert alone.wait(PATIENCE) == 0
     assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
     assert lab.processes() == []
+
+
+def test_a_job_that_is_pre_empted_resumes_when_the_nodes_are_free(lab: SlurmLab):
+    write(lab, "urged", LONG)
+    lab.python("sweep", "urged.yaml", *STORE)
+    job = lab.submitted("urged.yaml", "--cpus-per-node", "2", "--time", "30")
+    lab.wait_for(lambda: worth_resuming(lab))
+    words = ["sbatch", "--parsable", "--partition=urgent", "--nodes=3", "--exclusive"]
+    urgent = lab.user(*words, "--wrap=sleep 5")
+    assert lab.wait_for_end(urgent) == "COMPLETED"
+    assert lab.wait_for_end(job) == "COMPLETED", lab.about()
+    assert lab.job(job)["Restarts"] == "1"
+    assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
+    assert lab.processes() == []
+
+
+def test_a_job_whose_node_is_lost_resumes_on_another(lab: SlurmLab):
+    write(lab, "lost", LONG)
+    lab.python("sweep", "lost.yaml", *STORE)
+    job = lab.submitted("lost.yaml", "--cpus-per-node", "2", "--time", "30")
+    lab.wait_for(lambda: worth_resuming(lab))
+    name = lab.job(job)["NodeList"]
+    lab.hosts[name].down()
+    try:
+        assert lab.wait_for_end(job) == "COMPLETED", lab.about()
+        assert lab.job(job)["NodeList"] != name and lab.job(job)["Restarts"] == "1"
+    finally:
+        lab.hosts.add(name)
+        lab.start_node(name)
+    assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
+    lab.wait_for(lambda: lab.user("sinfo", "-h", "-o", "%D %t") == "3 idle")
+
+
+def test_two_jobs_at_once_share_what_both_need(lab: SlurmLab):
+    """Both need one teacher and one student, and each measures it in its own way."""
+    write(lab, "first", TINY + SWEEP)
+    add(lab, "second", TINY.replace("samples: 40", "samples: 48") + SWEEP)
+    for name in ("first", "second"):
+        lab.python("sweep", f"{name}.yaml", *STORE)
+    words = ("--cpus-per-node", "1", "--time", "20")
+    jobs = {name: lab.submitted(f"{name}.yaml", *words) for name in ("first", "second")}
+    for name, job in jobs.items():
+        assert lab.wait_for_end(job) == "COMPLETED", lab.about()
+        assert "2 done" in lab.python("status", name, "--storage", str(lab.work / "runs"))
+    assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
+    assert fids(lab.work / "runs") == fids(lab.work / "alone") and len(fids(lab.work / "runs")) == 4
+    assert lab.processes() == []
+
+
+def test_the_tasks_of_an_array_make_one_sweep(lab: SlurmLab):
+    space = "path.damping: {grid: [9.0, 16.0, 25.0]}, sampling.steps: {grid: [2, 4]}"
+    write(lab, "grid", TINY + f"sweep: {{space: {{{space}}}}}\n")
+    lab.python("sweep", "grid.yaml", *STORE)
+    words = ("--cpus-per-node", "1", "--time", "20", "--array", "path.damping")
+    job = lab.submitted("grid.yaml", *words)
+    lab.wait_for(lambda: not lab.user("squeue", "--noheader", f"--jobs={job}"))
+    assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
+    assert "6 done" in lab.python("status", "grid", "--storage", str(lab.work / "runs"))
+    (report,) = (lab.work / "runs").glob("sweeps/grid/*/report.html")
+    assert "Trials: 6 done." in report.read_text()
 
 
 def test_what_slurm_would_refuse_is_refused_before_anything_is_written(lab: SlurmLab):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.store import layout
+
 SIGNAL_SECONDS = 120  # before the time limit: trainings write a checkpoint meanwhile
 FIRST_PORT, PORTS = 20_000, 20_000  # of Ray, by the number of the job
 CLOCK = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
@@ -75,10 +77,11 @@ def render(
     allocation: Allocation,
     sets: Sequence[str] = (),
     parts: Sequence[Sequence[str]] = (),
+    sweep: str = "",
 ) -> str:
     """The script of the experiment `name` in `file`, which is run in `folder` with the settings
     `sets`. `storage`: its store, a folder that all nodes share or an s3:// address. `parts`: the
-    `--only` of each task of a job array; none: one job."""
+    `--only` of each task of a job array of the `sweep`, name/id; none: one job."""
     settings = [word for text in sets for word in ("--set", text)]
     command = shlex.join(["python", "-m", "orchestrator.sweep", file, *settings])
     output = f"{name}-%A_%a.log" if parts else f"{name}-%j.log"
@@ -103,6 +106,7 @@ def render(
         "PARTS": _parts(parts),
         "COMMAND": command,
         "ONLY": ' "${only[@]}"' if parts else "",
+        "REPORT": _report(f"{storage}/{layout.SWEEPS}/{sweep}") if parts else "",
     }
     return re.sub(r"@(\w+)@", lambda found: values[found[1]], SCRIPT)
 
@@ -127,6 +131,15 @@ def _parts(parts: Sequence[Sequence[str]]) -> str:
         for number, texts in enumerate(parts)
     )
     return f"case $SLURM_ARRAY_TASK_ID in\n{cases}esac\n"
+
+
+def _report(folder: str) -> str:
+    """Each task writes the report of what all tasks have done so far."""
+    command = shlex.join(["python", "-m", "orchestrator.report", folder, "--publish"])
+    return (
+        "# a task knows its own part alone; that of the last one to end is the report of the whole sweep\n"
+        f"{command}\n"
+    )
 
 
 SCRIPT = r"""#!/bin/bash
@@ -184,7 +197,7 @@ status=$?
 while [ -n "$limit" ] && kill -0 $sweep 2> /dev/null; do wait $sweep; status=$?; done
 kill $ray && wait $ray
 srun --overlap rm -rf "$folder"
-if [ -n "$limit" ] && [ $status = 130 ]; then
+@REPORT@if [ -n "$limit" ] && [ $status = 130 ]; then
   echo "continues in the next allocation"
   exec scontrol requeue "$SLURM_JOB_ID"
 fi

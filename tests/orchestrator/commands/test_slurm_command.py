@@ -91,6 +91,7 @@ def test_an_array_has_a_task_for_each_combination(folder):
     assert "  0) only=(--only path.damping=9.0 --only sampling.steps=2) ;;" in text
     assert "  3) only=(--only path.damping=25.0 --only sampling.steps=4) ;;" in text
     assert '"${only[@]}"' in text
+    assert "\npython -m orchestrator.report " in text and "/sweeps/tiny/" in text
 
 
 def test_gpus_that_are_asked_for_are_used(folder):
