@@ -60,7 +60,8 @@ class Steering:
             thread.join()
 
     def apply(self) -> None:
-        """Carry out the requests that have come."""
+        """Carry out the requests that have come, and save how trials have ended."""
+        self._records.save_pending()
         while not self._requests.empty():
             self._records.said.append(self._carry_out(self._requests.get()))
         asked = (self.paused, len(self._cancelled))

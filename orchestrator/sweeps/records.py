@@ -122,6 +122,8 @@ class Records:
         self._fixed = False
         # the sample grids that are in this folder
         self._copied: set[str] = set()
+        # whether a trial has ended since it was last saved
+        self._unsaved = False
         # when it was last saved (monotonic), and how many seconds that took
         self._saved = (-math.inf, 0.0)
 
@@ -333,9 +335,16 @@ class Records:
     def end(self, index: int, status: str, error: str = "") -> None:
         """Record how trial number `index` ended; an `error` begins with the label of its stage."""
         self.update(index, status=status, error=self._with_unique_name(index, error))
+        self._unsaved = True
+        self.save_pending()
+
+    def save_pending(self) -> None:
+        """Save the endings since the latest save, at once or, where it would take more than 5 % of
+        the time, at a later call."""
         began = time.monotonic()
         saved_at, duration = self._saved
-        if began - saved_at >= 20 * duration:  # saving takes at most 5 % of the time
+        if self._unsaved and began - saved_at >= 20 * duration:
+            self._unsaved = False
             self.try_save()
             self._saved = (time.monotonic(), time.monotonic() - began)
 

@@ -83,7 +83,7 @@ def _relocate_artifacts(file: Path) -> list[str]:
                     database.execute(update, (here, len(there) + 1, len(there) + 1, f"{there}/"))
             notes.append(
                 f"{short(file)} was moved or copied from {_path_of(there).parent}: its artifacts are now read from the "
-                "folder beside it"
+                "folder next to it"
             )
         database.execute("COMMIT")
         names = [

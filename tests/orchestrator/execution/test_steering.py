@@ -27,7 +27,7 @@ from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
 
 # no checkpoint comes by itself
-LONG = TINY.replace("{steps: 20,", "{steps: 1500,").replace(
+LONG = TINY.replace("{steps: 20,", "{steps: 2500,").replace(
     "checkpoint: {steps: 10}", "checkpoint: {steps: 100000}"
 )
 SEEDS = "sweep: {space: {seed: {grid: [0, 1, 2, 3]}}, max_concurrent_trials: 1}\n"
@@ -113,6 +113,7 @@ def steered(tmp_path_factory: pytest.TempPathFactory, shared_ray: None) -> Itera
         assert "paused" in run_here(cwd, "status").stdout
         assert "  paused" in ask(cwd)
         assert "the sweep is paused already" in refused(cwd, "--pause")
+        until(lambda: statuses(cwd)[0] == "cancelled", driver)
         assert "got 0, expected a trial that is not over: it is cancelled" in refused(
             cwd, "--cancel", 0
         )

@@ -1,5 +1,7 @@
+import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from orchestrator.plan.plan import Plan, Trial, alike, make
 from orchestrator.reports.aggregates import Results
 from orchestrator.settings.loading import parse
+from orchestrator.store import layout
 from orchestrator.store.store import Store
 from orchestrator.sweeps.records import Records
 from orchestrator.sweeps.status import Status
@@ -164,3 +167,15 @@ def test_a_snapshot_stays_as_it_is_while_stages_finish(tmp_path):
     assert results.records.snapshot() is results.records
     assert records.measured(trial)["fid"] == 1.0
     assert Results(records).features == ["digits-cnn-v1"]
+
+
+def test_an_ending_that_comes_soon_after_a_slow_save_is_saved_later(tmp_path):
+    """Nothing else may end for hours: a paused run still shows what has ended."""
+    records = opened(tmp_path)
+    records._saved = (time.monotonic(), 1.0)
+    records.end(0, "failed", "x")
+    records.save_pending()
+    assert not (records.folder / layout.TRIALS).exists()
+    records._saved = (time.monotonic() - 21, 1.0)
+    records.save_pending()
+    assert json.loads((records.folder / layout.TRIALS).read_text())[0]["status"] == "failed"
