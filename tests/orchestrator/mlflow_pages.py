@@ -1,16 +1,16 @@
 """MLflow's own pages in a real, headless Chromium, as a researcher uses them: run it to keep what
 they look like.
 
-    python tests/orchestrator/mlflow_pages.py STORAGE EXPERIMENT FOLDER
+    python tests/orchestrator/mlflow_pages.py STORAGE EXPERIMENT FOLDER [PARAMETER ...]
 
-opens the experiment of a store and writes mlflow_runs.png, mlflow_compare.png and mlflow_run.png
-into FOLDER. Chromium is the system's (Debian's package); Playwright drives it."""
+opens the experiment of a store and writes mlflow_runs.png, mlflow_compare.png (with these
+parameters) and mlflow_run.png into FOLDER. Chromium is the system's (Debian's package); Playwright drives it."""
 
 import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -71,6 +71,19 @@ def compare_all(page: Page, uri: str, experiment: str, sweep_id: str) -> str:
     return str(plot.first.inner_text())
 
 
+def choose_parameters(page: Page, names: Sequence[str]) -> None:
+    """Show these parameters in the parallel coordinates, instead of the first ones by alphabet."""
+    box = page.get_by_role("combobox").first
+    box.click()
+    for _ in range(3):
+        page.keyboard.press("Backspace")
+    for name in names:
+        page.keyboard.type(name)
+        page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.locator(".js-plotly-plot").get_by_text(names[-1], exact=True).first.wait_for()
+
+
 def show_image(page: Page, uri: str, experiment: str, run: str, name: str) -> int:
     """Open an image among a run's artifacts: how many pixels wide the browser found it to be."""
     page.goto(f"{uri}/#/experiments/{experiment}/runs/{run}/artifacts/{name}")
@@ -82,8 +95,9 @@ def show_image(page: Page, uri: str, experiment: str, run: str, name: str) -> in
     return int(image.evaluate("image => image.naturalWidth"))
 
 
-def main(storage: Path, name: str, folder: Path) -> None:
-    """Keep the three pages of the newest sweep of an experiment as pictures."""
+def main(storage: Path, name: str, folder: Path, parameters: Sequence[str]) -> None:
+    """Keep the three pages of the newest sweep of an experiment as pictures; `parameters`: of the
+    comparison, by default those that MLflow shows."""
     from mlflow import MlflowClient
 
     with mlflow_server(storage, free_port(), storage / "mlflow.db") as uri, browser() as page:
@@ -97,10 +111,12 @@ def main(storage: Path, name: str, folder: Path) -> None:
         print(json.dumps(unfold(page, sweep.info.run_name)))
         page.screenshot(path=folder / "mlflow_runs.png")
         print(compare_all(page, uri, experiment, sweep.data.tags["sweep_id"]))
+        if parameters:
+            choose_parameters(page, parameters)
         page.screenshot(path=folder / "mlflow_compare.png")
         print(show_image(page, uri, experiment, best.info.run_id, "samples.png"))
         page.screenshot(path=folder / "mlflow_run.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), sys.argv[2], Path(sys.argv[3]))
+    main(Path(sys.argv[1]).absolute(), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])

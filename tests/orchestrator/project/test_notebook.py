@@ -16,7 +16,7 @@ def test_the_notebook_runs_and_shows_what_it_has_shown(tmp_path):
         if cell.cell_type == "code"
     ]
     assert any("1 step: student" in text for text in shown)
-    assert any("20 images (8, 8, 1) of student" in text for text in shown)
+    assert any("16 images (8, 8, 1) of student" in text for text in shown)
     assert (tmp_path / "runs" / "mlflow.db").exists()
     text = notebook.NOTEBOOK.read_text()
     assert "Traceback" not in text and str(tmp_path.parent) not in text
