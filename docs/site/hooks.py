@@ -34,6 +34,8 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^( *)```(\w*).*?^\1```", re.MULTILINE | re.DOTALL)
 LIST_WITHOUT_BLANK = re.compile(r"^[^\s\-*|#>`<\d][^\n]*\n(?:[-*] |1\. )", re.MULTILINE)
 LOADED = re.compile(r"<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//")
+# a page's place among the results of a search: answers first, docstrings and changes last
+BOOSTS = {"faq.md": 4.0, "api/kaccore.md": 0.3, "api/kacflow.md": 0.3, "changelog.md": 0.3}
 log = logging.getLogger("mkdocs.plugins.kacflow")
 
 
@@ -64,6 +66,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]
         return f"]({os.path.relpath(uri(target), here or '.')}{link[2] or ''})"
 
+    if page.file.src_uri in BOOSTS:
+        page.meta["search"] = {"boost": BOOSTS[page.file.src_uri]}
     if not page.file.src_uri.startswith("files/"):
         check(markdown, page.file.src_uri)
         markdown = LINK.sub(moved, markdown)
