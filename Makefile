@@ -19,7 +19,7 @@ check test test-random coverage: export OMP_NUM_THREADS := 1
 help:
 	@echo "make sweep    set up .venv if missing, then run the default experiment (about 7 minutes on 2 cores)"
 	@echo "make check    lint, types, the site and the tests that start neither Ray nor a server nor a browser"
-	@echo "make test     set up .venv if missing, then run every test (about 13 minutes on 2 cores)"
+	@echo "make test     set up .venv if missing, then run every test (about 17 minutes on 2 cores)"
 	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"
 	@echo "make coverage       which branches no test takes (about twice as long as make test)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 16 minutes more)"

@@ -83,7 +83,7 @@ class Host:
             ip("-n", self.space, "link", "set", device, "up")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        (self.own / "root/.ssh").mkdir(parents=True)
+        (self.own / "root/.ssh").mkdir(parents=True, exist_ok=True)
         (self.own / "root/.ssh/authorized_keys").write_text((self.folder / "key.pub").read_text())
         (self.own / "sshd_config").write_text(SSHD.format(address=self.address, folder=self.folder))
         hidden = [path for path in SHARED if path.startswith("/root/")]

@@ -229,20 +229,29 @@ def exception(text: str) -> str | None:
     return found[0] if found else None
 
 
-@pytest.fixture
-def reader(default_sweep: SweepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
-    shutil.copytree(default_sweep.storage, tmp_path / "runs")
-    reader = Reader(tmp_path, default_sweep)
-    (tmp_path / "experiments").mkdir()
+@pytest.fixture(scope="module")
+def experiments(default_sweep: SweepRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped experiments with the tiny settings, in a folder."""
+    folder = tmp_path_factory.mktemp("experiments")
+    reader = Reader(folder, default_sweep)
     for file in (REPOSITORY / "experiments").glob("*.yaml"):
-        reader.save(tmp_path / "experiments" / file.name, file.read_text())
+        reader.save(folder / file.name, file.read_text())
+    return folder
+
+
+@pytest.fixture
+def reader(
+    default_sweep: SweepRun, experiments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Reader:
+    shutil.copytree(default_sweep.storage, tmp_path / "runs")
+    shutil.copytree(experiments, tmp_path / "experiments")
     for name in ("tulips", "roses"):
         (tmp_path / "my-images" / name).mkdir(parents=True)
         for k in range(20):
             pixels = np.random.default_rng(k).integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "my-images" / name / f"{k}.png")
     monkeypatch.chdir(tmp_path)
-    return reader
+    return Reader(tmp_path, default_sweep)
 
 
 @pytest.mark.usefixtures("on_shared_ray")
