@@ -107,7 +107,9 @@ def test_two_jobs_at_once_share_what_both_need(lab: SlurmLab):
     jobs = {name: lab.submitted(f"{name}.yaml", *words) for name in ("first", "second")}
     for name, job in jobs.items():
         assert lab.wait_for_end(job) == "COMPLETED", lab.about()
-        assert "2 done" in lab.python("status", name, "--storage", str(lab.work / "runs"))
+        assert "2 of 2 trials  done" in lab.python(
+            "status", name, "--storage", str(lab.work / "runs")
+        )
     assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
     assert fids(lab.work / "runs") == fids(lab.work / "alone") and len(fids(lab.work / "runs")) == 4
     assert lab.processes() == []
@@ -121,7 +123,9 @@ def test_the_tasks_of_an_array_make_one_sweep(lab: SlurmLab):
     job = lab.submitted("grid.yaml", *words)
     lab.wait_for(lambda: not lab.user("squeue", "--noheader", f"--jobs={job}"))
     assert lab.weights(lab.work / "runs") == lab.weights(lab.work / "alone") != {}
-    assert "6 done" in lab.python("status", "grid", "--storage", str(lab.work / "runs"))
+    assert "6 of 6 trials  done" in lab.python(
+        "status", "grid", "--storage", str(lab.work / "runs")
+    )
     (report,) = (lab.work / "runs").glob("sweeps/grid/*/report.html")
     assert "Trials: 6 done." in report.read_text()
 
