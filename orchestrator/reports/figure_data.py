@@ -24,6 +24,7 @@ TICKS = 12
 DAMPING_SPEED = ("path.damping", "path.speed")
 LINES = 14  # coloured lines; all further ones are gray
 CURVES = 40  # loss curves of one kind at most
+LOWEST = 1e-3  # of a band, as a share of its mean: an axis may be logarithmic
 CURVE_POINTS = 50  # of a loss curve: each is a mean, so that noise does not hide the course
 FEWEST, FEW = 8, 30  # measured settings from which importances are estimated; with which roughly
 
@@ -44,6 +45,16 @@ class Line:
     points: tuple[tuple[float, Spread], ...]
     student: bool = False
     prominent: bool = True
+
+    @property
+    def band(self) -> tuple[list[float], list[float]] | None:
+        """Mean less and plus the standard deviation between training seeds, above zero where the mean
+        is; None for a gray line, and where a point has one seed."""
+        spreads = [spread for _, spread in self.points]
+        if not self.prominent or len(spreads) < 2 or any(spread.trials < 2 for spread in spreads):
+            return None
+        lows = [max(s.mean - s.std, LOWEST * s.mean if s.mean > 0 else -math.inf) for s in spreads]
+        return lows, [s.mean + s.std for s in spreads]
 
 
 class ParetoFront(NamedTuple):

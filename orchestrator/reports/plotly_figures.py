@@ -135,7 +135,8 @@ def _nfe_note(lines: list[Line], metric: str) -> str:
         note = f"The best {len(lines) - gray} networks are in colour, {gray} others in gray. "
     if not any(point.std for line in lines for _, point in line.points):
         return f"{note}No bars: one training seed and one sampling of each network."
-    note += "Bars: standard deviation between seeds; for a single trial between its samplings"
+    what = "Bars and bands" if any(line.band is not None for line in lines) else "Bars"
+    note += f"{what}: standard deviation between seeds; for a single trial between its samplings"
     if metric == "kid":
         return f"{note}, or else between the subsets of KID."
     return f"{note}."
@@ -417,7 +418,25 @@ def _curves(lines: list[Line], metric: str) -> go.Figure:
     for line in sorted(lines, key=lambda line: line.prominent):
         figure.add_trace(_curve(line, count if line.prominent else None, metric))
         count += line.prominent
+    for number, line in enumerate(line for line in lines if line.prominent):
+        if line.band is not None:
+            figure.add_trace(_band(line, *line.band, COLOURS[number % len(COLOURS)]))
     return figure
+
+
+def _band(line: Line, lows: list[float], highs: list[float], colour: str) -> go.Scatter:
+    """The area between the lower and the upper end of the spread of a line."""
+    x = [x for x, _ in line.points]
+    return go.Scatter(
+        x=[*x, *reversed(x)],
+        y=[*highs, *reversed(lows)],
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.15,
+        mode="none",
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def _curve(line: Line, number: int | None, metric: str) -> go.Scatter:

@@ -8,6 +8,8 @@ from page_reader import lines, page
 from PIL import Image
 
 from orchestrator.console import conclusion
+from orchestrator.reports.aggregates import Spread
+from orchestrator.reports.figure_data import Line
 
 STUDENTS = {"distill": {"intervals": [4, 2, 1]}}
 SEEDS_AND_STEPS = {"seed": [0, 1], "sampling.steps": [4, 1]}
@@ -32,9 +34,12 @@ def test_each_network_has_a_line_from_its_first_to_its_last_nfe(tmp_path):
 def test_trials_that_differ_in_their_seed_alone_are_one_point_and_one_row(tmp_path):
     records = made(tmp_path, plan(SEEDS_AND_STEPS), by_seed)
     found = page(records)
-    (line,) = found.charts["fid_vs_nfe"]["data"]
+    line, band = found.charts["fid_vs_nfe"]["data"]
     assert line["y"] == [20.0, 2.0]
     assert line["error_y"]["array"] == pytest.approx([10 * math.sqrt(2), math.sqrt(2)])
+    assert (band["x"], band["fill"], band["showlegend"]) == ([1, 4, 4, 1], "toself", False)
+    spread = math.sqrt(2)
+    assert band["y"] == pytest.approx([20 + 10 * spread, 2 + spread, 2 - spread, 20 - 10 * spread])
     (row, _), (value, _) = found.rows, found.values
     assert (row["trial"], row["seed"], row["FID"], value["FID"]) == (
         "0, 2",
@@ -204,7 +209,15 @@ def test_a_caption_speaks_of_bars_where_there_are_some(tmp_path):
     one = page(made(tmp_path / "one", plan({"sampling.steps": [1, 2]})))
     assert "No bars: one training seed" in one.said and "Bars:" not in one.said.partition("KID")[0]
     several = page(made(tmp_path / "two", plan(SEEDS_AND_STEPS), by_seed))
-    assert "Bars: standard deviation between seeds" in several.said
+    assert "Bars and bands: standard deviation between seeds" in several.said
+
+
+def test_a_band_stays_above_zero_and_needs_several_seeds_at_each_point():
+    wide, narrow = Spread(2.0, 3.0, trials=2), Spread(1.0, 0.5, trials=2)
+    assert Line("x", ((1, wide), (2, narrow))).band == ([0.002, 0.5], [5.0, 1.5])
+    assert Line("x", ((1, wide), (2, narrow)), prominent=False).band is None
+    assert Line("x", ((1, wide), (2, Spread(1.0, 0.5)))).band is None
+    assert Line("x", ((1, wide),)).band is None
 
 
 def test_where_more_is_better_the_front_and_the_table_begin_there(tmp_path):
