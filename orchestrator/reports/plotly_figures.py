@@ -414,13 +414,13 @@ def _log_axis(values: list[float]) -> dict[str, Any]:
 
 def _curves(lines: list[Line], metric: str) -> go.Figure:
     """A figure of all lines, the prominent ones above the gray ones."""
-    figure, count = go.Figure(), 0
+    figure, count, bands = go.Figure(), 0, []
     for line in sorted(lines, key=lambda line: line.prominent):
         figure.add_trace(_curve(line, count if line.prominent else None, metric))
+        if (band := line.band) is not None:
+            bands.append(_band(line, *band, COLOURS[count % len(COLOURS)]))
         count += line.prominent
-    for number, line in enumerate(line for line in lines if line.prominent):
-        if line.band is not None:
-            figure.add_trace(_band(line, *line.band, COLOURS[number % len(COLOURS)]))
+    figure.add_traces(bands)
     return figure
 
 

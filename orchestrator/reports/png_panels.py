@@ -209,8 +209,8 @@ def plot_lines(axes: Any, lines: list[Line], markers: bool) -> None:
             else:
                 style["linestyle"] = DASHES[turn % len(DASHES)]
             count += 1
-        if line.band is not None:
-            axes.fill_between(x, *line.band, color=style["color"], alpha=0.15, linewidth=0)
+        if (band := line.band) is not None:
+            axes.fill_between(x, *band, color=style["color"], alpha=0.15, linewidth=0)
         axes.errorbar(
             x,
             [p.mean for _, p in line.points],
