@@ -123,7 +123,7 @@ def _allocation(args: argparse.Namespace, experiment: "Experiment") -> Allocatio
     cpus = args.cpus_per_node
     if cpus is None:
         at_once = (sweep.max_concurrent_trials if sweep else None) or 1
-        workers = math.ceil(cluster.workers * at_once / args.nodes)
+        workers = math.ceil(cluster.max_workers * at_once / args.nodes)
         cpus = max(1, math.ceil(workers * cluster.cpus_per_worker))
     return Allocation(args.nodes, cpus, gpus, args.time, args.partition, args.account)
 
@@ -171,7 +171,7 @@ def _check(args: argparse.Namespace, experiment: "Experiment", allocation: Alloc
     if "://" not in storage and is_of_this_machine(Path(storage)):
         message = f"got {storage}, a folder of this machine alone: give one that all nodes see"
         faults.append(Fault(args.file, "storage", message))
-    needed = experiment.cluster.workers * experiment.cluster.cpus_per_worker
+    needed = experiment.cluster.min_workers * experiment.cluster.cpus_per_worker
     if needed > allocation.nodes * allocation.cpus:
         message = (
             f"{allocation.nodes} x {allocation.cpus} CPUs, but cluster.workers and "

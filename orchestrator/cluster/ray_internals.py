@@ -31,6 +31,9 @@ NEEDED = {  # module, and the attribute within it: what for
     "ray.train.v2._internal.execution.controller:TrainController.get_result": "train: likewise",
     "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy.after_controller_start": "train: fixed size",
     "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy._maybe_send_resource_request": "train: this",
+    "ray.train.v2._internal.execution.scaling_policy:NoopDecision": "train: a group whose size changes",
+    "ray.train.v2._internal.execution.scaling_policy:ResizeDecision": "train: likewise",
+    "ray.train.v2.api.config:ScalingConfig._resources_per_worker_not_none": "train: likewise",
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks": "train: callbacks left out",
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._initialize_and_run_controller": "train: no actor",
     "ray.train.v2._internal.execution.worker_group:WorkerGroup.abort": "abort_workers: to free their placement group",
@@ -41,6 +44,8 @@ TRAIN = {  # private classes and functions of Ray Train, and their modules
     "PlacementGroupCleanerCallback": "ray.train.v2._internal.callbacks.placement_group_callback",
     "TrainController": "ray.train.v2._internal.execution.controller",
     "FixedScalingPolicy": "ray.train.v2._internal.execution.scaling_policy",
+    "NoopDecision": "ray.train.v2._internal.execution.scaling_policy",
+    "ResizeDecision": "ray.train.v2._internal.execution.scaling_policy",
     "DataParallelTrainer": "ray.train.v2.api.data_parallel_trainer",
     "get_address_and_port": "ray.train._internal.utils",
 }

@@ -69,13 +69,23 @@ def available_resources() -> dict[str, float]:
     return {**ray.cluster_resources(), **(_max_resources() or {})}
 
 
+def room(cluster: Cluster) -> int:
+    """For how many workers the connected cluster has CPUs and GPUs, or may grow to them, if they
+    were all free."""
+    available = available_resources()
+    counts = [available.get("CPU", 0.0) / cluster.cpus_per_worker]
+    if cluster.gpus_per_worker:
+        counts.append(available.get("GPU", 0.0) / cluster.gpus_per_worker)
+    return int(min(counts) + 1e-9)
+
+
 def _too_few(cluster: Cluster, available: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """CPU or GPU with a message, where all workers together need more of it than is available."""
     for name, per_worker in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
-        needed = cluster.workers * per_worker
+        needed = cluster.min_workers * per_worker
         number = available.get(name, 0.0)
         if needed > number:
-            workers = f"{cluster.workers} workers of {per_worker:g} {name}s each"
+            workers = f"{cluster.min_workers} workers of {per_worker:g} {name}s each"
             yield name, f"{workers} need {needed:g}, there are {number:g}"
 
 

@@ -87,7 +87,12 @@ def _estimate(plan: Plan, store: Store, copies: float) -> "tuple[Forecast, int, 
     experiment = plan.experiment
     available = {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()}
     concurrent = concurrent_trials(experiment, available)
-    workers = 0 if experiment.cluster.gpus_per_worker else concurrent * experiment.cluster.workers
+    cluster = experiment.cluster
+    workers = concurrent * cluster.max_workers
+    if cluster.max_workers > cluster.min_workers:  # as many as there are CPUs for
+        fit = int(available["CPU"] / cluster.cpus_per_worker)
+        workers = max(concurrent * cluster.min_workers, min(workers, fit))
+    workers = 0 if cluster.gpus_per_worker else workers
     return forecast.forecast(plan, store, concurrent, copies), concurrent, workers
 
 

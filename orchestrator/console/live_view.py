@@ -253,6 +253,8 @@ def progress_text(progress: dict[str, Any]) -> str:
     if progress.get("fid") is not None:
         parts.append(f"fid {progress['fid']:.4g}")
     parts.append(f"{progress['images_per_second']:.0f} images/s")
+    if progress.get("workers", 1) > 1:
+        parts.append(f"{progress['workers']} workers")
     if progress["seconds_left"] is not None:
         parts.append(f"{clock(progress['seconds_left'])} left")
     return ", ".join(parts)

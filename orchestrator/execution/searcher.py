@@ -34,10 +34,12 @@ class Budget:
         """Add the core seconds of an ended trial's stages, finished or stopped, that were not
         finished before this run."""
         cluster, store = self._records.plan.experiment.cluster, self._records.store
-        cores_per_group = cluster.workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
+        cores_per_worker = cluster.gpus_per_worker or cluster.cpus_per_worker
         for stage in trial.stages():
             if stage.key not in self._finished_before:
-                cores = cores_per_group if stage.kind in CHAIN else 1.0
+                cores = 1.0
+                if stage.kind in CHAIN:
+                    cores = cores_per_worker * store.workers(stage.key, cluster.max_workers)
                 self._core_seconds[stage.key] = cores * store.seconds(stage.key)
 
     def used_up(self) -> str:

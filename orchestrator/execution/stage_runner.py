@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kaccore.files import CorruptFileError
 from orchestrator.host import machine
 from orchestrator.plan.plan import Trial
-from orchestrator.plan.stage import Stage
+from orchestrator.plan.stage import TRAINING, Stage
+from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store import integrity, layout
 from orchestrator.store.failures import cause, first_line, innermost
@@ -26,8 +27,12 @@ from orchestrator.store.run_requests import Orders
 from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work.job import OFFICIAL_WEIGHTS, Job, Saving, watch_of, weights_of
 
+if TYPE_CHECKING:
+    from orchestrator.execution.elastic import Elasticity
+
 POLL_SECONDS = 0.5
-# attempts at a stage that fails without a fault in its settings (a lost worker or node, memory)
+# attempts at a stage that fails without a fault in its settings (a lost worker or node, memory);
+# one that saved progress begins the count again
 TRIES = 3
 LEADER_SECONDS = 30.0  # how long a trial that is no leader waits for its leader to start
 # images per task of an evaluation: the start of a new process would outweigh a smaller task
@@ -68,6 +73,7 @@ class Run:
     id: str
     storage: str
     config: Experiment
+    at_once: int = 1  # trials, which share the cluster
 
     @property
     def folder(self) -> Place:
@@ -204,12 +210,13 @@ def _run_held(
     execute: Callable[[list[Stage]], None],
     needs: Sequence[Stage],
 ) -> None:
-    """Run the stages whose leases are held, in up to TRIES attempts; returns early if a lease is
-    lost. Raises LostResultError, because a lost result may belong to a stage that another process
+    """Run the stages whose leases are held, in up to TRIES attempts without progress; returns early
+    if a lease is lost. Raises LostResultError, because a lost result may belong to a stage that another process
     works on, and no process waits while holding leases."""
     stages = [stage for stage, _ in held]
     depends_on = [s for s in (*integrity.ancestors(stages), *needs) if s not in stages]
-    for attempt in range(1, TRIES + 1):
+    attempt, reached = 1, store.reached(stages)
+    while True:
         for stage in stages:
             if _failed_in(stage, store, run):
                 raise StageFailedError((store.failure(stage) or {})["cause"])
@@ -228,7 +235,11 @@ def _run_held(
                 for stage in missing:
                     store.clear_failure(stage)
                 raise LostResultError(lost, first_line(e)) from e
+            before, reached = reached, max(reached, store.reached(stages))
+            # lost nodes may interrupt a long training any number of times
+            attempt = 1 if reached > before else attempt
             _retry_or_raise(missing, store, run, e, last=attempt == TRIES)
+            attempt += 1
 
 
 def _retry_or_raise(
@@ -251,6 +262,10 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
     """Train `stages`, consecutive ones of the chain of `trial`, in one Ray Train worker group."""
     from orchestrator.execution.worker_group import fit
 
+    cluster = trial.config.cluster
+    elasticity = None
+    if isinstance(cluster.workers, dict):
+        elasticity = _elasticity(stages, cluster, run)
     checkpoint = run.config.checkpoint
     job = Job(
         stages=tuple(stages),
@@ -258,12 +273,27 @@ def train(stages: list[Stage], trial: Trial, run: Run) -> None:
         storage=run.storage,
         data=trial.config.data,
         saving=Saving(checkpoint.steps, checkpoint.minutes, checkpoint.keep),
-        threads=max(1, int(run.config.cluster.cpus_per_worker)),
-        compile=run.config.cluster.compile,
+        threads=max(1, int(cluster.cpus_per_worker)),
+        compile=cluster.compile,
         run=run.id,
         watch=watch_of(trial.config, trial.reference),
     )
-    fit(job, run.config.cluster, run.ray_folder)
+    fit(job, cluster, run.ray_folder, elasticity)
+
+
+def _elasticity(stages: list[Stage], cluster: Cluster, run: Run) -> "Elasticity":
+    """The sizes that the group of `stages` may have: those that divide the batches of all of them,
+    up to this trial's share of the cluster."""
+    from orchestrator.cluster.resources import room
+    from orchestrator.execution.elastic import Elasticity
+
+    store = Store(run.storage)
+    trained = [stage.training_spec.optimise for stage in stages if stage.kind in TRAINING]
+    return Elasticity(
+        cluster.group_sizes(trained),
+        lambda: room(cluster) // run.at_once,
+        lambda: store.reached(stages),
+    )
 
 
 def compute_features(stage: Stage, trial: Trial, run: Run) -> None:

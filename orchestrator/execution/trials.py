@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,10 @@ def _tuner(
     from orchestrator.execution.searcher import PlanSearcher
 
     plan = records.plan
+    at_once = concurrent_trials(plan.experiment, available_resources())
     todo = [t for t in plan.running_order() if records.endings[t.index].status == Status.WAITING]
     leaders = {t.index for t in plan.part({t.index for t in todo}).leaders()}
+    run = replace(run, at_once=at_once if plan.grows else min(at_once, max(1, len(todo))))
     # the head's marker resource instead of a share of a CPU: coordinators that wait take no CPU
     # from what computes
     reserved = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
@@ -69,7 +72,7 @@ def _tuner(
             search_alg=PlanSearcher(records, run, todo, leaders, budget, steering),
             scheduler=early_stopping.scheduler(plan),
             num_samples=-1,  # until the searcher has finished
-            max_concurrent_trials=concurrent_trials(plan.experiment, available_resources()),
+            max_concurrent_trials=at_once,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -91,9 +94,9 @@ def concurrent_trials(experiment: Experiment, available: dict[str, float]) -> in
         return 1
     if sweep.max_concurrent_trials is not None:
         return sweep.max_concurrent_trials
-    groups = available.get("CPU", 1.0) / (cluster.workers * cluster.cpus_per_worker)
+    groups = available.get("CPU", 1.0) / (cluster.min_workers * cluster.cpus_per_worker)
     if cluster.gpus_per_worker:
-        gpus_per_group = cluster.workers * cluster.gpus_per_worker
+        gpus_per_group = cluster.min_workers * cluster.gpus_per_worker
         groups = min(groups, available.get("GPU", 0.0) / gpus_per_group)
     return max(1, int(groups + 1e-9))
 

@@ -31,6 +31,7 @@ from orchestrator.cluster.ray_internals import (
     abort_workers,
     get_address_and_port,
 )
+from orchestrator.execution.elastic import Elasticity, ElasticPolicy
 from orchestrator.settings.blocks import Cluster
 from orchestrator.work.job import Job
 
@@ -47,19 +48,29 @@ class _Policy(FixedScalingPolicy):
     def _maybe_send_resource_request(self) -> None:
         pass
 
+    def close(self) -> None:
+        """It holds nothing."""
+
 
 class _Trainer(DataParallelTrainer):
+    elasticity: Elasticity | None = None  # None: a fixed size
+
     def _create_default_callbacks(self) -> list[Any]:
         omitted = DatasetsCallback, PlacementGroupCleanerCallback
         return [c for c in super()._create_default_callbacks() if not isinstance(c, omitted)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        controller = TrainController(**{**settings, "scaling_policy": _Policy(self.scaling_config)})
+        policy = _Policy(self.scaling_config)
+        if self.elasticity is not None:
+            policy = ElasticPolicy(self.scaling_config, self.elasticity)
+        controller = TrainController(**{**settings, "scaling_policy": policy})
         try:
             asyncio.run(controller.run())
         except BaseException:
             abort_workers(controller)
             raise
+        finally:
+            policy.close()
         return controller.get_result()
 
 
@@ -119,9 +130,9 @@ def _work(config: dict[str, Any]) -> None:
     train_stages(**config)
 
 
-def fit(job: Job, cluster: Cluster, folder: Path) -> None:
-    """Run `job` on `cluster.workers` workers; Ray writes its own files into `folder`. Raises the
-    error of a worker."""
+def fit(job: Job, cluster: Cluster, folder: Path, elasticity: Elasticity | None = None) -> None:
+    """Run `job` on as many workers as `cluster` and `elasticity` say; Ray writes its own files into
+    `folder`. Raises the error of a worker."""
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
@@ -129,7 +140,7 @@ def fit(job: Job, cluster: Cluster, folder: Path) -> None:
         _work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=cluster.workers,
+            num_workers=cluster.min_workers,
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
@@ -141,4 +152,5 @@ def fit(job: Job, cluster: Cluster, folder: Path) -> None:
             failure_config=FailureConfig(max_failures=0),
         ),
     )
+    trainer.elasticity = elasticity
     trainer.fit()

@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints
+from typing_extensions import TypedDict
 
 from orchestrator.fields.addresses import checked, checked_path, checked_uri
 from orchestrator.fields.end_command import checked_command
@@ -69,6 +70,21 @@ def colour(text: str) -> str:
     return text
 
 
+class WorkerRange(TypedDict):
+    """Between how many workers a group may have."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+    min: "Count"
+    max: "Count"
+
+
+def rising(workers: Any) -> Any:
+    if isinstance(workers, dict) and workers["min"] > workers["max"]:
+        raise ValueError(f"got {describe(workers)}, expected min <= max")
+    return workers
+
+
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Count = Annotated[int, Ge(1), AfterValidator(fits)]
 Whole = Annotated[int, Ge(0), AfterValidator(fits)]
@@ -111,6 +127,11 @@ LogitNormal = Annotated[
     tuple[Annotated[float, Ge(-10), Le(10)], Annotated[float, Gt(0), Le(10)]],
     BeforeValidator(as_tuple),
     Say("two numbers: a mean from -10 to 10, and a standard deviation > 0 and <= 10"),
+]
+Workers = Annotated[
+    Count | WorkerRange,
+    AfterValidator(rising),
+    Say("an integer >= 1, or a range such as {min: 2, max: 8}"),
 ]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]

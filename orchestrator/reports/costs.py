@@ -38,22 +38,23 @@ def costs(results: Results) -> list[Cost]:
 
 def _cost(results: Results, answer: Answer) -> Cost:
     trials = [results.records.plan.trials[index] for index in answer.trials]
-    cluster = results.records.plan.experiment.cluster
-    cores = cluster.cpus_per_worker * cluster.workers
-    seconds = sum(_seconds(results, trial) for trial in trials) / len(trials)
+    seconds = sum(_core_seconds(results, trial) for trial in trials) / len(trials)
     return Cost(
         answer.question,
         name_of(trials[0]),
         _parameters(results, trials[0]),
         cost.with_parents(trials[0].chain[-1]),
-        seconds * cores / 3600,
+        seconds / 3600,
         answer.value.text(),
     )
 
 
-def _seconds(results: Results, trial: Trial) -> float:
-    store = results.records.store
-    return sum(store.seconds(stage.key) for stage in trial.chain[-1].training())
+def _core_seconds(results: Results, trial: Trial) -> float:
+    store, cluster = results.records.store, results.records.plan.experiment.cluster
+    return cluster.cpus_per_worker * sum(
+        store.seconds(stage.key) * store.workers(stage.key, cluster.max_workers)
+        for stage in trial.chain[-1].training()
+    )
 
 
 def _parameters(results: Results, trial: Trial) -> int | None:

@@ -5,7 +5,8 @@ This module checks the range of each setting alone; `rules` checks settings agai
 """
 
 import os
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Protocol
 
 from annotated_types import Ge
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
@@ -29,6 +30,7 @@ from orchestrator.fields.field_types import (
     Times,
     Uri,
     Whole,
+    Workers,
     fits,
     gpus,
 )
@@ -243,9 +245,21 @@ class Checkpoint(Block):
     )
 
 
+class Batches(Protocol):
+    """A training by its images of a step, and the parts into which they are split."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def accumulate(self) -> int: ...
+
+
 class Cluster(Block):
-    workers: Count = Field(
-        default=1, description="Data-parallel processes that train one network, >= 1."
+    workers: Workers = Field(
+        default=1,
+        description="Data-parallel processes that train one network, >= 1; {min: 2, max: 8}: a group begins with at "
+        "least 2, takes up workers that join, to 8, and continues with fewer when some are lost.",
     )
     cpus_per_worker: Positive = Field(default=1.0, description="CPUs of each worker, > 0.")
     gpus_per_worker: Annotated[NotNegative, AfterValidator(gpus)] = Field(
@@ -255,6 +269,24 @@ class Cluster(Block):
         default=False,
         description="Whether to use torch.compile: a slower start, then faster steps.",
     )
+
+    @property
+    def min_workers(self) -> int:
+        """The number of workers without which a group does not begin."""
+        return self.workers["min"] if isinstance(self.workers, dict) else self.workers
+
+    @property
+    def max_workers(self) -> int:
+        """The largest number of workers of a group."""
+        return self.workers["max"] if isinstance(self.workers, dict) else self.workers
+
+    def group_sizes(self, trainings: Iterable[Batches]) -> list[int]:
+        """The numbers of workers, rising, that a group may have: those that divide the images of a
+        step of each of `trainings`, and of each part of it, equally."""
+        found = list(trainings)
+        parts = [training.batch_size / training.accumulate for training in found]
+        sizes = range(self.min_workers, int(min([self.max_workers, *parts])) + 1)
+        return [size for size in sizes if not any(part % size for part in parts)]
 
 
 class Tracking(Block):

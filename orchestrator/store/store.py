@@ -19,6 +19,7 @@ import errno
 import json
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -100,34 +101,64 @@ class Store:
                 return float(self.result(key).manifest["seconds"])
         return (self.progress(key) or {}).get("seconds", 0.0)
 
+    def workers(self, key: str, most: int) -> float:
+        """The mean number of workers that made the result of stage `key` in its seconds; `most` where the store does
+        not know it: of an unfinished stage, and of a result of an earlier version."""
+        with suppress(CorruptFileError):
+            if self.done(key):
+                return float(self.result(key).manifest.get("workers", most))
+        return float(most)
+
     def work(self, key: str) -> Place:
         """The work folder of the unfinished stage `key`, created where it is missing."""
         folder = self.root / layout.WORK / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def reached(self, stages: Sequence[Stage]) -> tuple[int, int, str]:
+        """How far the chain of `stages` has saved its work, as a value that grows: finished stages,
+        parts of pairs, and the newest checkpoint of the first unfinished stage."""
+        unfinished = [stage.key for stage in stages if not self.done(stage.key)]
+        if not unfinished:
+            return len(stages), 0, ""
+        folder = self.root / layout.WORK / unfinished[0]
+        parts = len(list((folder / layout.PARTS).find("*")))
+        saved = [path.name for path in (folder / layout.CHECKPOINTS).find("step-*.json")]
+        return len(stages) - len(unfinished), parts, max(saved, default="")
+
     def gather(self, stage: Stage) -> Path:
         """An empty folder for the files of `stage`'s result, for `publish`."""
         return self.work(stage.key).draft()
 
     def publish(
-        self, stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None = None
+        self,
+        stage: Stage,
+        gathered: Path,
+        seconds: float,
+        data: dict[str, int] | None = None,
+        workers: float | None = None,
     ) -> Result:
         """Make the folder `gathered` the result of `stage` atomically, and remove its work folder.
-        `data`: the sizes of its data, for the manifest.
+        For the manifest: `data`, the sizes of its data, and `workers`, the mean number of workers in
+        these `seconds`.
 
         If another process was faster, its result stays: equal keys mean equal results.
         """
         target = self.root / layout.STAGES / stage.key
+        manifest = _manifest(stage, gathered, seconds)
+        if data is not None:
+            manifest["data"] = data
+        if workers is not None:
+            manifest["workers"] = round(workers, 3)
         try:
-            target.commit(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
+            target.commit(gathered, MANIFEST, manifest)
         except OSError as e:
             if not self.done(stage.key):  # or else another process was faster
                 if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 # a commit is atomic, so the manifest of these files was removed later
                 self.set_aside(stage, f"{MANIFEST} is missing")
-                target.commit(gathered, MANIFEST, _manifest(stage, gathered, seconds, data))
+                target.commit(gathered, MANIFEST, manifest)
         self.discard_work(stage.key)
         return Result(target)
 
@@ -219,15 +250,13 @@ def with_remedy(error: OSError) -> str:
     return f"{error}: make room or make it writable"
 
 
-def _manifest(
-    stage: Stage, gathered: Path, seconds: float, data: dict[str, int] | None
-) -> dict[str, Any]:
+def _manifest(stage: Stage, gathered: Path, seconds: float) -> dict[str, Any]:
     files = {
         path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(gathered.iterdir())
         if path.name != MANIFEST
     }
-    manifest = {
+    return {
         "kind": stage.kind,
         "key": stage.key,
         "label": stage.label,
@@ -238,6 +267,3 @@ def _manifest(
         "finished": time.time(),
         "made_by": made_by(),
     }
-    if data is not None:
-        manifest["data"] = data
-    return manifest

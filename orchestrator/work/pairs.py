@@ -63,7 +63,8 @@ def make(stage: Stage, job: Job, group: Group, store: Store) -> None:
             tensors[LABELS] = labels
         gathered = store.gather(stage)
         write_tensors(gathered / layout.PAIRS, tensors)
-        store.publish(stage, gathered, time.perf_counter() - start, dataset_info.sizes(data))
+        seconds = time.perf_counter() - start
+        store.publish(stage, gathered, seconds, dataset_info.sizes(data), group.world)
     if group.world > 1:
         dist.barrier()
 

@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 class TrainingLog:
     """The log of one training stage; `lease`: the number of its lease; `orders`: those of the run,
-    which may stop it."""
+    which may stop it; `workers`: how many train now."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class TrainingLog:
         saving: Saving,
         lease: int,
         orders: Orders | None = None,
+        workers: int = 1,
     ) -> None:
         self.stage = stage
         self.store = store
@@ -58,6 +59,7 @@ class TrainingLog:
         self.saving = saving
         self.lease = lease
         self.orders = orders
+        self.workers = workers
         self.folder = store.work(stage.key)
         self.checkpoints = self.folder / layout.CHECKPOINTS
         self.losses: list[dict[str, float]] = []
@@ -69,6 +71,7 @@ class TrainingLog:
         self.pending = [0.0, 0]
         self.since_saved = [0.0, 0]
         self.seconds_before = 0.0
+        self.worker_seconds_before = 0.0
         self.started = time.monotonic()
         self.first_step = 0
         self.saved = time.monotonic()
@@ -78,6 +81,12 @@ class TrainingLog:
     def seconds(self) -> float:
         """Seconds of training of this stage, including those before an interruption."""
         return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def worker_seconds(self) -> float:
+        """`seconds` times workers, of which a resumed training may have had others."""
+        now = self.workers * (time.monotonic() - self.started)
+        return self.worker_seconds_before + now
 
     def resume(self) -> None:
         """Resume from the newest valid checkpoint; a damaged one is set aside. If there is none,
@@ -92,6 +101,8 @@ class TrainingLog:
             self.losses, self.pending = numbers["losses"], numbers["pending"]
             self.fids = numbers.get("fids", [])  # earlier versions wrote none
             self.seconds_before = numbers["seconds"]
+            before = numbers.get("worker_seconds", self.workers * self.seconds_before)
+            self.worker_seconds_before = before  # earlier versions wrote none
             self.first_step = self.training.step
             if described.parent != self.checkpoints:  # the looks at the shorter training
                 for picture in described.parent.find(layout.LOOKS):
@@ -180,7 +191,9 @@ class TrainingLog:
         if self.stage.family is not None:
             self._save(gathered)
             self.store.note_family(self.stage)
-        self.store.publish(self.stage, gathered, self.seconds, data)
+        seconds = self.seconds
+        workers = self.worker_seconds / seconds if seconds else None
+        self.store.publish(self.stage, gathered, seconds, data, workers)
 
     def _shorter(self) -> list[Place]:
         """The final states of finished stages of the same family with fewer steps, longest first."""
@@ -205,6 +218,7 @@ class TrainingLog:
             "losses": self.losses,
             "pending": pending,
             "seconds": self.seconds,
+            "worker_seconds": self.worker_seconds,
             "loss": loss,
             "fids": self.fids,
             "system": self.system.state(),
@@ -256,6 +270,7 @@ class TrainingLog:
             "loss": self.losses[-1]["loss"] if self.losses else None,
             "fid": self.fids[-1]["fid"] if self.fids else None,
             "images_per_second": rate * self.stage.training_spec.optimise.batch_size,
+            "workers": self.workers,
             "seconds": self.seconds,
             "seconds_left": (self.stage.steps - step) / rate if rate else None,
         }

@@ -81,7 +81,7 @@ def _train(stage: Stage, job: Job, group: Group, store: Store) -> None:
     forward = nn.parallel.DistributedDataParallel(model) if group.world > 1 else model
     training = Training(model, building.optimiser_settings(stage), forward)
     lease = job.leases[job.stages.index(stage)]
-    log = TrainingLog(stage, store, training, job.saving, lease, job.orders)
+    log = TrainingLog(stage, store, training, job.saving, lease, job.orders, group.world)
     log.resume()
     drawn = None if stage.pairs is None else pairs.read(stage.pairs, store)
     loss = batch_loss(stage, frozen, data, training.ema.model, group, drawn)

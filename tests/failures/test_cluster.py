@@ -6,11 +6,15 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from commands import PATIENCE, TINY, command, manifests, own_environment, settings, wait_for
 from ray.cluster_utils import Cluster
+
+from kaccore.checkpoint import read_tensors
 
 TWENTY = """\
 sweep:
@@ -69,6 +73,63 @@ def test_training_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_lo
     assert driver.returncode == 0, said
     assert kinds(tmp_path / "runs") == {"teacher": 1}
     assert not list((tmp_path / "runs" / "work").glob("*"))
+
+
+def weights(storage: Path) -> dict[str, torch.Tensor]:
+    (file,) = storage.glob("stages/*/model.safetensors")
+    return read_tensors(file)
+
+
+def test_a_group_takes_up_a_node_that_joins_and_goes_on_without_one_that_is_lost(
+    monkeypatch, tmp_path
+):
+    """Over a minute: three groups of workers begin, the last one after Ray has noticed the loss."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    (tmp_path / "x.yaml").write_text(TINY)
+    arguments = settings(teacher__steps=6000, checkpoint__steps=100)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        cluster.add_node(num_cpus=1)
+        elastic = ["--set", "cluster.workers={min: 1, max: 3}"]
+        driver = subprocess.Popen(
+            command("train", "x.yaml", *arguments, *elastic, "--address", cluster.address),
+            cwd=tmp_path, env=own_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        storage = tmp_path / "runs"
+        wait_for("work/*/checkpoints/step-*.json", storage, driver)
+        joined = cluster.add_node(num_cpus=1)
+        began = wait_for_workers(2, storage, driver)
+        wait_for_workers(2, storage, driver, began + 200)  # and has saved what two have trained
+        cluster.remove_node(joined, allow_graceful=False)
+        wait_for_workers(1, storage, driver)
+        said, _ = driver.communicate(timeout=PATIENCE)
+        assert driver.returncode == 0, said
+    finally:
+        cluster.shutdown()
+    (manifest,) = manifests(storage).values()
+    assert 1 < json.loads(manifest)["workers"] < 2
+    alone = subprocess.run(
+        command("train", "x.yaml", *arguments, *settings(storage="alone")), cwd=tmp_path, env=own_environment(),
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    expected = weights(tmp_path / "alone")
+    for name, value in weights(storage).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-2, atol=1e-3)
+
+
+def wait_for_workers(
+    count: int, storage: Path, driver: subprocess.Popen[str], after: int = 100
+) -> int:
+    """The step of a training, well after its start, at which so many workers work on it."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and driver.poll() is None:
+        for file in storage.glob("work/*/progress.json"):
+            progress = json.loads(file.read_text())
+            if progress.get("workers") == count and progress["step"] > after:
+                return int(progress["step"])
+        time.sleep(0.2)
+    raise AssertionError(f"never {count} workers: {driver.communicate(timeout=5)}")
 
 
 def test_a_run_waits_for_nodes_that_are_still_to_join_says_so_and_begins_when_they_have(

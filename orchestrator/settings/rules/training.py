@@ -2,18 +2,19 @@
 
 from orchestrator.fields.faults import describe
 from orchestrator.fields.rule import rule
+from orchestrator.settings.blocks import Cluster
 from orchestrator.settings.experiment import Experiment
 
 
 @rule("teacher.batch_size", "cluster.workers")
 def _teacher_batch_divides(experiment: Experiment) -> str | None:
-    return _divides(experiment.teacher.batch_size, experiment.cluster.workers)
+    return _divides(experiment.teacher.batch_size, experiment.cluster)
 
 
 @rule("distill.batch_size", "cluster.workers")
 def _distill_batch_divides(experiment: Experiment) -> str | None:
     for key, block in experiment.distill.trainings():
-        fault = _divides(block.batch_size, experiment.cluster.workers)
+        fault = _divides(block.batch_size, experiment.cluster)
         if fault is not None:
             return _at(key, "batch_size", fault)
     return None
@@ -24,28 +25,47 @@ def _at(key: str, name: str, fault: str) -> str:
     return fault if key == "distill" else f"{key}.{name}: {fault}"
 
 
-def _divides(batch_size: int, workers: int) -> str | None:
-    if batch_size % workers == 0:
+def _divides(batch_size: int, cluster: Cluster) -> str | None:
+    if isinstance(cluster.workers, dict) or batch_size % cluster.workers == 0:
         return None
-    return f"got {batch_size}, expected a multiple of cluster.workers, {workers}"
+    return f"got {batch_size}, expected a multiple of cluster.workers, {cluster.workers}"
+
+
+@rule("cluster.workers", "teacher.batch_size", "teacher.accumulate")
+def _a_range_has_a_divisor(experiment: Experiment) -> str | None:
+    blocks = [block for _, block in experiment.distill.trainings()]
+    trainings = [experiment.teacher, *blocks]
+    if experiment.cluster.group_sizes(trainings) or not isinstance(
+        experiment.cluster.workers, dict
+    ):
+        return None
+    images = sorted({training.batch_size // training.accumulate for training in trainings})
+    what = "a range with a number that divides"
+    return f"got {describe(experiment.cluster.workers)}, expected {what} {_and(images)} images"
+
+
+def _and(numbers: list[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 @rule("teacher.accumulate", "teacher.batch_size", "cluster.workers")
 def _teacher_parts_divide(experiment: Experiment) -> str | None:
     teacher = experiment.teacher
-    return _parts(teacher.accumulate, teacher.batch_size, experiment.cluster.workers)
+    return _parts(teacher.accumulate, teacher.batch_size, experiment.cluster)
 
 
 @rule("distill.accumulate", "distill.batch_size", "cluster.workers")
 def _distill_parts_divide(experiment: Experiment) -> str | None:
     for key, block in experiment.distill.trainings():
-        fault = _parts(block.accumulate, block.batch_size, experiment.cluster.workers)
+        fault = _parts(block.accumulate, block.batch_size, experiment.cluster)
         if fault is not None:
             return _at(key, "accumulate", fault)
     return None
 
 
-def _parts(parts: int, batch_size: int, workers: int) -> str | None:
+def _parts(parts: int, batch_size: int, cluster: Cluster) -> str | None:
+    """For a range of workers only what holds for each number is checked here."""
+    workers = 1 if isinstance(cluster.workers, dict) else cluster.workers
     images = batch_size // workers
     if batch_size % workers or images % parts == 0:
         return None

@@ -2,7 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -10,9 +12,10 @@ from commands import PATIENCE, own_environment
 
 from orchestrator.cluster import connection
 from orchestrator.cluster.placement_groups import CHECK_SECONDS, OrphanedGroups, remove_orphaned
+from orchestrator.cluster.reservations import Reservations
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ray() -> Iterator[object]:
     import ray
 
@@ -65,6 +68,82 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     assert freed == 2
     assert remove_orphaned() == 0
     assert states() == dict.fromkeys(kept_ids, "CREATED") | {left: "REMOVED", pending: "REMOVED"}
+
+
+def taken(ray: Any) -> float:
+    """The CPUs that are not available, in thousandths."""
+    return round(1000 * (ray.cluster_resources()["CPU"] - ray.available_resources()["CPU"]))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.system
+def test_places_for_workers_are_reserved_and_free_again(ray):
+    before = taken(ray)
+    small, large = Reservations({"CPU": 0.125}), Reservations({"CPU": 10_000})
+    small.ask(2)
+    large.ask(3)
+    wait_until(lambda: small.ready() == 2)
+    wait_until(lambda: taken(ray) == before + 250)
+    assert large.ready() == 0
+    small.ask(1)
+    wait_until(lambda: taken(ray) == before + 125)
+    assert small.ready() == 1
+    small.release()
+    large.release()
+    wait_until(lambda: taken(ray) == before)
+    assert (small.ready(), large.ready()) == (0, 0)
+
+
+@pytest.mark.system
+def test_a_group_grows_when_it_has_saved_its_progress_and_there_is_room(ray):
+    from ray.train import ScalingConfig
+
+    from orchestrator.execution.elastic import LOOK_SECONDS, Elasticity, ElasticPolicy
+
+    before, share, saved = taken(ray), [2], [(0, 0, "")]
+    each = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.125})
+    policy = ElasticPolicy(each, Elasticity([2, 4, 8], lambda: share[0], lambda: saved[0]))
+
+    def begins() -> int:
+        while not hasattr(
+            decision := policy.make_decision_for_non_running_worker_group(), "num_workers"
+        ):
+            pass
+        return decision.num_workers
+
+    def grows(workers: int) -> int:
+        """The size after some looks; `workers` where the policy leaves it."""
+        now = SimpleNamespace(num_workers=workers)
+        for _ in range(3):
+            policy._looked -= LOOK_SECONDS
+            decision = policy.make_decision_for_running_worker_group(now, None)
+            if hasattr(decision, "num_workers"):
+                return decision.num_workers
+            wait_until(lambda: policy._reservations.ready() == len(policy._reservations._groups))
+        return workers
+
+    try:
+        assert begins() == 2
+        saved[0] = (0, 0, "step-100")
+        assert grows(2) == 2  # this is all that it may have
+        share[0] = 7
+        assert grows(2) == 2
+        wait_until(lambda: taken(ray) == before + 250)  # reserved, and nothing saved yet
+        saved[0] = (0, 0, "step-200")
+        assert grows(2) == 4
+        wait_until(lambda: taken(ray) == before)  # released for the group itself
+        saved[0] = (1, 0, "")
+        assert grows(4) == 4
+        share[0] = 1
+        assert begins() == 2  # never fewer than the smallest size
+    finally:
+        policy.close()
 
 
 def test_looking_often_asks_ray_now_and_then(monkeypatch):

@@ -53,6 +53,32 @@ def test_a_published_result_says_what_it_is_and_what_its_files_are(root):
     assert not (root / "work" / STUDENT.key).is_dir()
 
 
+def test_a_result_says_how_many_workers_made_it_on_average(root):
+    store = Store(root)
+    assert store.workers(TEACHER.key, most=4) == 4
+    store.publish(TEACHER, gathered(store, TEACHER), 9.0, workers=8 / 3)
+    assert store.workers(TEACHER.key, most=4) == 2.667
+    store.publish(STUDENT, gathered(store, STUDENT), 9.0)  # as earlier versions did
+    assert store.workers(STUDENT.key, most=4) == 4
+
+
+def test_a_chain_reaches_more_with_each_part_checkpoint_and_stage(root):
+    store = Store(root)
+    found = [store.reached([TEACHER, STUDENT])]
+    (store.work(TEACHER.key) / "parts").mkdir()
+    (store.work(TEACHER.key) / "parts" / "000000000.safetensors").put(b"")
+    found.append(store.reached([TEACHER, STUDENT]))
+    store.publish(TEACHER, gathered(store, TEACHER), 1.0)
+    found.append(store.reached([TEACHER, STUDENT]))
+    (store.work(STUDENT.key) / "checkpoints").mkdir()
+    for step in (500, 12_000):
+        (store.work(STUDENT.key) / "checkpoints" / f"step-{step:08d}.json").put(b"")
+        found.append(store.reached([TEACHER, STUDENT]))
+    store.publish(STUDENT, gathered(store, STUDENT), 1.0)
+    found.append(store.reached([TEACHER, STUDENT]))
+    assert found == sorted(set(found)) and found[-1] == (2, 0, "")
+
+
 def test_what_is_published_is_what_is_read(root):
     store = Store(root)
     store.publish(TEACHER, gathered(store, TEACHER, 2.5), 0.0)
