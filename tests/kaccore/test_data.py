@@ -33,6 +33,16 @@ def test_digits_levels_are_rounded_to_the_nearest_of_256(digits):
     assert digits.images.max() == 255 and digits.images.min() == 0
 
 
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_binary_pixels_are_the_nearest_of_black_and_white(name):
+    gray, sharp = load(name), load(name, binary=True)
+    assert torch.equal(sharp.images, torch.where(gray.images < 128, 0, 255).to(torch.uint8))
+    assert torch.equal(sharp.labels, gray.labels)
+    assert sharp.fingerprint != gray.fingerprint
+    with pytest.raises(ValueError, match="grid9 takes no binary, got binary=True"):
+        load("grid9", binary=True)
+
+
 def test_mnist_has_five_hundred_images_a_class():
     assert torch.bincount(load("mnist").labels).tolist() == [500] * 10
 

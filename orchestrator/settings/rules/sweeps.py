@@ -16,6 +16,7 @@ APART = (
     "data.background",
     "data.split",
     "data.skip_damaged",
+    "data.binary",
     "evaluation.features",
     "evaluation.weights",
     "evaluation.weights_sha256",

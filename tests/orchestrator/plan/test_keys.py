@@ -54,6 +54,7 @@ SETTINGS: dict[str, tuple[object, tuple[str, ...], dict[str, object]]] = {
     "data.split": ("train", NOTHING, FOLDER),
     "data.skip_damaged": (True, NOTHING, FOLDER),
     "data.flip": (True, ALL, {}),
+    "data.binary": (True, NOTHING, {}),  # this one, too
     "path.kind": ("diffusion", ALL, {}),
     "path.damping": (9.0, ALL, {}),
     "path.speed": (3.0, ALL, {}),
@@ -208,6 +209,7 @@ CONTENT = (
     "size",
     "limit",
     "background",
+    "binary",
     "split",
     "skip_damaged",
 )  # what the images are made of

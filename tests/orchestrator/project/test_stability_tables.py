@@ -56,6 +56,7 @@ def test_teachers_stand_by_guidance_and_by_solver(tmp_path, capsys):
         ("rivals", "| all | 63 | 1.000 | 1.000 | 1.000 | 0.25 |"),
         ("stability/students", "| 8.0 | 4 | 0.25 | 0.25 | 0.25 | 2 | 1 | 1 |"),
         ("stability/training", "trials: {'done': 48}"),
+        ("stability/sharp", "| euler | 50 | 2 | 1 | 1 | 1 | 0.5 | 0.5 |"),
         ("stability/width", "| kac | 1.0 | 9.0 | 20 | 2 | 1 | 0.5 |"),
     ],
 )
