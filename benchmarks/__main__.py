@@ -28,6 +28,7 @@ PARTS = {
     "metrics": "FID against the extraction of its features",
     "start": "commands against the imports they need",
     "two_workers": "two workers of one core against one of two",
+    "resizing": "a group of workers that grows by a node and loses it",
     "gpu": "training and sampling of the papers' networks on a CUDA device",
     "sweep": "twelve trials against their stages, and the memory they take",
 }

@@ -237,7 +237,7 @@ def _run_held(
                 raise LostResultError(lost, first_line(e)) from e
             before, reached = reached, max(reached, store.reached(stages))
             # lost nodes may interrupt a long training any number of times
-            attempt = 1 if reached > before else attempt
+            attempt = 0 if reached > before else attempt
             _retry_or_raise(missing, store, run, e, last=attempt == TRIES)
             attempt += 1
 

@@ -144,6 +144,25 @@ def test_a_fault_that_does_not_pass_is_given_up_with_its_cause(root):
     assert failure["final"]
 
 
+def test_a_training_that_saves_progress_may_be_interrupted_any_number_of_times(root, tmp_path):
+    """As on machines that are lost again and again."""
+    store, attempts = Store(root), []
+
+    def interrupted(stages: list[Stage]) -> None:
+        attempts.append(stages[0])
+        if len(attempts) <= 10:
+            checkpoints = store.work(stages[0].key) / "checkpoints"
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            (checkpoints / f"step-{100 * len(attempts):08d}.json").put(b"{}")
+            raise RuntimeError("a node was lost")
+        if len(attempts) <= 12:
+            raise RuntimeError("a node was lost early")
+        running(store, tmp_path / "log")(stages)
+
+    run_stages([TEACHER], store, "run", interrupted)
+    assert len(attempts) == 13 and store.done(TEACHER.key)
+
+
 def test_a_final_failure_is_not_tried_again_in_the_same_run_but_in_the_next(root, tmp_path):
     store, calls = Store(root), []
 
