@@ -43,6 +43,7 @@ EXTENT = (
 # settings that came after others, by block, with the value that all sweeps had before
 LATER: Mapping[str, Mapping[str, Any]] = {
     "sweep": {"sampler": "tpe"},
+    "data": {"binary": False},
     "teacher": {"weights": None, "weights_sha256": None, "weights_names": {}},
     "evaluation": {"every_student": None},
 }
@@ -173,7 +174,7 @@ class Plan:
             whole["sweep"] = {k: v for k, v in whole["sweep"].items() if k not in EXTENT}
             for block, defaults in LATER.items():  # a setting that is new changes no id
                 for name, value in defaults.items():
-                    if whole[block][name] == value:
+                    if name in whole[block] and whole[block][name] == value:
                         del whole[block][name]
             assert self.facts_of is not None
             base = self.facts_of(self.experiment)

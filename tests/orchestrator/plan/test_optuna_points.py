@@ -201,7 +201,7 @@ def test_a_sweep_that_grows_keeps_its_id_and_its_trials():
 
 
 def test_a_setting_that_was_added_changes_the_id_of_no_earlier_sweep():
-    """The id that this sweep had before sweep.sampler, teacher.weights and evaluation.every_student."""
+    """The id that this sweep had before sweep.sampler, teacher.weights, evaluation.every_student and data.binary."""
     space = {"path.damping": {"uniform": [1, 9]}}
     config = {"name": "x", "data": {"name": "digits"}, "path": {"kind": "kac"}}
     config["sweep"] = {"search": "optuna", "num_trials": 3, "space": space}
