@@ -116,6 +116,8 @@ def _local_options() -> dict[str, Any]:
     options: dict[str, Any] = {"num_cpus": machine.cpus(), "_temp_dir": str(folder.path)}
     if folder.why:  # in a folder that all users share: keep the others out
         folder.path.parent.mkdir(mode=0o700, exist_ok=True)
+    if objects_folder := local_ray.objects_folder():
+        options["_plasma_directory"] = str(objects_folder)
     if memory < ray_internals.system_memory():
         objects = max(int(OBJECT_STORE_SHARE * memory), MIN_OBJECT_STORE_BYTES)
         options |= {"object_store_memory": objects, "_memory": memory - objects}

@@ -191,6 +191,15 @@ def _shared_bytes() -> int | None:
         return None if sys.platform != "linux" else 0
 
 
+def objects_folder() -> Path | None:
+    """A folder for Ray's objects where this process cannot write shared memory, in which Ray would
+    put them and abort; None where Ray can choose."""
+    folder = ray_folder()
+    if folder is None or not SHARED_MEMORY.is_dir() or os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return None
+    return Folder(folder.path).nearest()
+
+
 def _shared_memory() -> Iterator[Finding]:
     free = _shared_bytes()
     if free is None or free >= SAFE_SHARED_BYTES:

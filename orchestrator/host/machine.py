@@ -60,7 +60,9 @@ def memory_allowance(root: Path = ROOT) -> Allowance:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = []
     for folder in _groups("memory", root):
-        limits += [_number(folder / "memory.max"), _number(folder / "memory.limit_in_bytes")]
+        # above memory.high the kernel slows processes down until they hardly run
+        names = ("memory.max", "memory.high", "memory.limit_in_bytes")
+        limits += [_number(folder / name) for name in names]
     limit = min((limit for limit in limits if limit is not None), default=None)
     if limit is not None and limit < total:
         return Allowance(limit, total, "the control group's limit")

@@ -19,7 +19,7 @@ SHELL = (
 MODULES = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference",
            "playground", "data", "ui")  # fmt: skip
 PROGRAMS = ("python", "python3", "make", "mlflow", "pip", "git", "curl", "source", ".", "apt-get", "ray", "bash", "sh",
-            "docker", "kubectl", "helm", "kind", "aws", "ssh", "sudo", "torchrun", "jupyter")  # fmt: skip
+            "docker", "apptainer", "kubectl", "helm", "kind", "aws", "ssh", "sudo", "torchrun", "jupyter")  # fmt: skip
 OPENED = re.compile(r"(\s*)```\s*(\w*)")
 ITEM = re.compile(r"\s*(?:\d+\.|[-*|])(?:\s|$)")  # where a list's item or a table's row begins
 SPAN = re.compile(r"`([^`]+)`")

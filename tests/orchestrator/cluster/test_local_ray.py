@@ -114,6 +114,22 @@ def test_little_room_for_ray_and_its_objects_is_told_and_too_little_for_both_is_
 
 
 @as_root
+@pytest.mark.system
+def test_ray_starts_where_shared_memory_cannot_be_written(tmp_path):
+    start = (
+        "from orchestrator.cluster import connection; connection.connect(None); import ray; "
+        "print(len(ray.get(ray.put(b'x' * 10**6)))); connection.disconnect()"
+    )
+    closed = "mount -t tmpfs -o mode=755 tmpfs /dev/shm"
+    said = subprocess.run(
+        [*MOUNT, f'{closed}; exec "$0" "$@"', *NOBODY, sys.executable, "-c", start],
+        env={**own_environment(), "HOME": "/tmp"}, cwd="/", capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert said.stdout.split() == ["1000000"], said.stderr
+
+
+@as_root
 def test_a_folder_of_rays_that_belongs_to_somebody_else_is_left_to_them():
     theirs = "mkdir -p /tmp/ray && mount -t tmpfs -o mode=755 tmpfs /tmp/ray"
     faults, warnings = look(*MOUNT, f'{theirs}; exec "$0" "$@"', *NOBODY, TMPDIR=None, HOME="/tmp")

@@ -69,6 +69,12 @@ def test_the_quota_of_any_control_group_above_counts_rounded_down(
     ("mounts", "group", "files", "expected"),
     [
         (V2, "0::/job/step", {"job/memory.max": "1000000000", "job/step/memory.max": "max"}, 10**9),
+        (
+            V2,
+            "0::/pod",
+            {"pod/memory.max": "2000000000", "pod/memory.high": "1500000000"},
+            1_500_000_000,
+        ),
         (V1, "5:memory:/job", {"memory/job/memory.limit_in_bytes": "2000000000"}, 2 * 10**9),
         (V1, "5:memory:/job", {"memory/job/memory.limit_in_bytes": "9223372036854771712"}, None),
     ],

@@ -135,13 +135,18 @@ NOWHERE = {  # and why not
         "it needs an AWS account",
     ),
     **dict.fromkeys(("ray symmetric-run", "ray stop"), "it is named as what does not suit"),
-    "kubectl": "it needs Kubernetes: docs/clusters.md says so",
+    **dict.fromkeys(
+        ("kubectl", "sed -i 's#YOUR-REGISTRY#"), "it needs Kubernetes: docs/kubernetes.md says so"
+    ),
+    **dict.fromkeys(
+        ("docker", "mkdir -p runs", "apptainer"),
+        "it needs images of a registry: docs/containers.md says how they were tried",
+    ),
     "ssh": "it names a machine of the reader's",
     **dict.fromkeys(
         ("bash .ci/run", "make check", "make test-random", "make coverage", "python -m pytest"),
         "it runs the tests themselves",
     ),
-    "docker run": "an option of a container's start, which is the reader's",
     "python -m kaccore.metrics.assets.make_classifiers": "it takes minutes and writes what the package ships",
 }
 HERE = ("sweep", "train", "distill", "evaluate", "sample", "export", "report", "stages", "status", "reference", "data",
