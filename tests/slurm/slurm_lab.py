@@ -1,5 +1,8 @@
 """Slurm on hosts of one machine: a controller, three nodes to compute on, and a login node, where a
-user who is not root submits jobs. The home is shared, and /tmp is each host's own."""
+user who is not root submits jobs. The home is shared, and /tmp is each host's own.
+
+One node has a partition of its own, where a job can run for minutes while others are pre-empted or
+lose their node."""
 
 import json
 import os
@@ -9,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from commands import PATIENCE
 from hosts import ADDRESSES, PRIVATE, Hosts
 
 USER = "kac-researcher"
-LOGIN, CONTROLLER, NODES = "desk", "head", ("w1", "w2", "w3")
+LOGIN, CONTROLLER = "desk", "head"
+APART, MAIN = ("w1",), ("w2", "w3")  # the nodes of the partitions apart and main
+NODES = APART + MAIN
 CPUS = 2
 CONTROL_GROUPS = ("freezer", "cpuset", "memory", "cpuacct", "cpu", "devices")
 CONFIGURATION = """\
@@ -26,6 +31,7 @@ SlurmctldHost=head({controller})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=15
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/cgroup
 SelectType=select/cons_tres
@@ -46,9 +52,11 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SlurmdTimeout=20
 KillWait=10
 {nodes}
-PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 PriorityTier=1 State=UP
-PartitionName=urgent Nodes=ALL MaxTime=10 PriorityTier=2 State=UP
+PartitionName=main Nodes={main} Default=YES MaxTime=1-00:00:00 PriorityTier=1 State=UP
+PartitionName=urgent Nodes={main} MaxTime=10 PriorityTier=2 State=UP
+PartitionName=apart Nodes={apart} MaxTime=10 PriorityTier=1 State=UP
 """
+# after cred_expire, in seconds, Slurm starts a job again; its own value is two minutes
 CONTROL_GROUP_CONFIGURATION = "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=yes\n"
 # of one host alone, as a machine of its own would have them
 OWN_CONTROL_GROUPS = """\
@@ -90,7 +98,11 @@ class SlurmLab:
             for name in NODES
         )
         text = CONFIGURATION.format(
-            controller=ADDRESSES[CONTROLLER], folder=self.folder, nodes=nodes
+            controller=ADDRESSES[CONTROLLER],
+            folder=self.folder,
+            nodes=nodes,
+            main=",".join(MAIN),
+            apart=",".join(APART),
         )
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "cgroup.conf").write_text(CONTROL_GROUP_CONFIGURATION)
@@ -100,7 +112,7 @@ class SlurmLab:
             self.root(CONTROLLER, "slurmctld")
             for name in NODES:
                 self.start_node(name)
-            self.wait_for(lambda: self.user("sinfo", "-h", "-o", "%D %t") == "3 idle")
+            self.wait_for(lambda: all(self.node_state(name) == "idle" for name in NODES))
         except BaseException:
             self.__exit__()
             raise
@@ -149,21 +161,17 @@ class SlurmLab:
         words = self.user("scontrol", "--oneliner", "show", "job", number).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def node_state(self, name: str) -> str:
+        """What sinfo says of a node, such as idle."""
+        return self.user("sinfo", "--noheader", f"--nodes={name}", "--format=%t").partition("\n")[0]
+
     def state(self, number: str) -> str:
         return self.job(number)["JobState"]
 
     def wait_for_end(self, number: str) -> str:
         """The state in which a job ends."""
         running = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
-
-        def ended() -> bool:
-            job = self.job(number)
-            if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
-                # Slurm leaves two minutes before it starts a job again
-                self.root(CONTROLLER, "scontrol", "update", f"JobId={number}", "StartTime=now")
-            return job["JobState"] not in running
-
-        self.wait_for(ended)
+        self.wait_for(lambda: self.state(number) not in running)
         return self.state(number)
 
     def wait_for(self, happened: Callable[[], Any], every: float = 0.5) -> None:
@@ -182,9 +190,9 @@ class SlurmLab:
         """The networks of a store, by stage."""
         return {p.parent.name: p.read_bytes() for p in storage.glob("stages/*/model.safetensors")}
 
-    def processes(self) -> list[str]:
-        """What still runs on the nodes, beside Slurm's own daemons."""
-        found = [p for name in NODES for p in self.hosts[name].processes()]
+    def processes(self, nodes: Sequence[str] = MAIN) -> list[str]:
+        """What still runs on `nodes`, beside Slurm's own daemons."""
+        found = [p for name in nodes for p in self.hosts[name].processes()]
         return [" ".join(p.cmdline()) for p in found if p.name() not in ("slurmd", "slurmstepd")]
 
 
