@@ -1,8 +1,11 @@
 """Sweeps on Slurm, by the batch script that the command `slurm` writes."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from commands import PATIENCE, TINY
@@ -128,18 +131,34 @@ def test_two_jobs_at_once_share_what_both_need(lab: SlurmLab):
     assert lab.processes() == []
 
 
-def test_the_tasks_of_an_array_make_one_sweep(lab: SlurmLab):
+def test_the_tasks_of_an_array_make_one_sweep_in_the_store_and_in_mlflow(lab: SlurmLab):
+    """On what the nodes take for a network file system, so that each has a database of its own, and
+    the login node opens what they have published together."""
     space = "path.damping: {grid: [9.0, 16.0, 25.0]}, sampling.steps: {grid: [2, 4]}"
     write(lab, "grid", TINY + f"sweep: {{space: {{{space}}}}}\n")
     words = ("--cpus-per-node", "1", "--time", "20", "--array", "path.damping")
-    job = lab.submitted("grid.yaml", *words)
-    alone = Alone(lab, "grid")
-    lab.wait_for(lambda: not lab.user("squeue", "--noheader", f"--jobs={job}"))
-    assert alone.has_the_weights_of("grid")
-    storage = lab.work / "grid-runs"
-    assert "6 of 6 trials  done" in lab.python("status", "grid", "--storage", str(storage))
-    (report,) = storage.glob("sweeps/grid/*/report.html")
+    storage, served = lab.work / "grid-runs", lab.work / "served-runs"
+    with lab.on_network(storage, served):
+        job = lab.submitted("grid.yaml", *words)
+        alone = Alone(lab, "grid")
+        lab.wait_for(lambda: not lab.user("squeue", "--noheader", f"--jobs={job}"))
+        assert alone.has_the_weights_of("served"), lab.about()
+        assert "6 of 6 trials  done" in lab.python("status", "grid", "--storage", str(storage))
+        said = lab.ui(storage, 5099)
+    (report,) = served.glob("sweeps/grid/*/report.html")
     assert "Trials: 6 done." in report.read_text()
+    assert "MLflow's database as it was published at 2" in said and "open grid/" in said
+    assert logged_trials(served / "mlflow" / "mlflow.db") == 6
+
+
+def logged_trials(database: Path) -> int:
+    """The finished trials in a database of MLflow's."""
+    with closing(sqlite3.connect(database)) as opened:
+        query = (
+            "SELECT count(*) FROM runs JOIN tags USING (run_uuid) WHERE key = 'kind' AND value = 'trial' "
+            "AND status = 'FINISHED' AND lifecycle_stage = 'active'"
+        )
+        return int(opened.execute(query).fetchone()[0])
 
 
 def test_what_slurm_would_refuse_is_refused_before_anything_is_written(lab: SlurmLab):
@@ -164,13 +183,28 @@ def test_what_slurm_would_refuse_is_refused_before_anything_is_written(lab: Slur
     ):
         assert line in said
     said = lab.python("slurm", "bad.yaml", "--partition", "gpu", "--submit", status=2)
-    assert "--partition: got gpu, expected one of main, urgent, apart" in said
+    assert "--partition: got gpu, expected one of main, urgent, apart, brief, closed" in said
+    words = ["bad.yaml", "--partition", "closed", "--account", "nobody", "--submit"]
+    said = lab.python("slurm", *words, status=2)
+    assert "slurm: it refuses this job: Invalid account or account/partition combination" in said
+    assert "correct --account, --qos or --partition" in said
     words = ["bad.yaml", "--set", "storage=/tmp/runs", "--submit"]
     assert "storage: got /tmp/runs, a folder of this machine alone" in lab.python(
         "slurm", *words, status=2
     )
     assert not list(lab.work.glob("bad*.sbatch"))
     assert lab.user("squeue", "--noheader", "--name=bad") == ""
+
+
+def test_a_job_whose_store_is_full_ends_with_one_clear_line(lab: SlurmLab):
+    write(lab, "quota", TINY)
+    storage = lab.work / "quota-runs"
+    with lab.full(MAIN, storage, room="300K"):
+        job = lab.submitted("quota.yaml", "--cpus-per-node", "1", "--time", "20")
+        assert lab.wait_for_end(job) == "FAILED", lab.about()
+    said = (lab.work / f"quota-{job}.log").read_text()
+    assert "No space left on device" in said and "Traceback" not in said
+    assert lab.processes() == []
 
 
 def test_at_the_time_limit_a_training_is_saved_and_the_job_resumes_in_the_next_allocation(
