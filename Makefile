@@ -64,9 +64,9 @@ cluster-test: $(READY)
 
 # on the same hosts
 slurm-test: $(READY)
-	@which sshd tini ip slurmctld munged > /dev/null || \
+	@which sshd tini ip slurmctld munged bindfs mkfs.ext4 > /dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	    openssh-server tini iproute2 slurm-wlm munge; }
+	    openssh-server tini iproute2 slurm-wlm munge bindfs e2fsprogs; }
 	$(BIN)/python -m pytest tests/slurm --durations 10
 
 # what needs neither Ray nor a server nor a browser: after each change. It waits for nothing, so two processes

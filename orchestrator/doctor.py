@@ -3,7 +3,7 @@ once."""
 
 import argparse
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import connection, local_ray, resources
 from orchestrator.console import argument_types, command_line, json_output
@@ -11,6 +11,10 @@ from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.settings import loading
 from orchestrator.settings.experiment import Experiment
 from orchestrator.sweeps import opening
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.nodes.node_faults import Node
+    from orchestrator.cluster.nodes.report import Report
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
         help="override one setting of it",
     )
     p.add_argument("--address", help="a Ray cluster, such as auto or ray://head:10001")
+    what = (
+        "check Slurm instead, from a login node: the partition, the storage, and what one node sees"
+    )
+    p.add_argument("--slurm", action="store_true", help=what)
+    p.add_argument("--partition", help="the partition of Slurm (default: Slurm's)")
     p.add_argument("--json", action="store_true", help="print it as JSON")
     return p
 
@@ -43,6 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.overrides and args.file is None:
         p.error("--set overrides a setting of FILE: name one")
+    if args.slurm and args.address:
+        p.error("--slurm checks Slurm, and --address a Ray cluster: give one of them")
+    if args.partition and not args.slurm:
+        p.error("--partition is one of Slurm's: give --slurm too")
     return command_line.guarded(lambda: _show_json(args) if args.json else _show(args))
 
 
@@ -103,6 +116,9 @@ def _examine(args: argparse.Namespace, examined: Examined) -> None:
     else:
         experiment = loading.parse(loading.minimal("doctor"), source)
     opening.check_storage(experiment, source)
+    if args.slurm:
+        _examine_slurm(experiment, source, args.partition, examined)
+        return
     from orchestrator.cluster.nodes import examination, missing_hosts
     from orchestrator.cluster.nodes.tracking_server import tracking_faults
     from orchestrator.plan.expand import expand
@@ -125,20 +141,30 @@ def _examine(args: argparse.Namespace, examined: Examined) -> None:
         findings = examination.examine_cluster(experiment, source, weights=needed)
     finally:
         connection.disconnect()
-    for node, report in findings.reports.items():
-        versions = {name: report.versions.get(name, "") for name in ("python", "torch", "ray")}
-        examined.nodes.append(
-            {
-                "host": node.host,
-                "address": node.address,
-                **versions,
-                "gpus": node.gpus,
-                "disk_free_bytes": report.free[1],
-            }
-        )
+    examined.nodes += [_row(node, report) for node, report in findings.reports.items()]
     faults += [*tracking_faults(experiment, source), *findings.faults]
     faults += preflight.weights_faults(needed, source)
     faults += preflight.unreachable(needed, source)
+
+
+def _examine_slurm(
+    experiment: Experiment, source: str, partition: str | None, examined: Examined
+) -> None:
+    from orchestrator.cluster.slurm import examination
+
+    findings = examination.examine(experiment, source, partition)
+    examined.limits += findings.lines
+    examined.nodes += [] if findings.node is None else [_row(*findings.node)]
+    examined.faults += findings.faults
+
+
+def _row(node: "Node", report: "Report") -> dict[str, Any]:
+    """The facts of a node for the table."""
+    versions = {name: report.versions.get(name, "") for name in ("python", "torch", "ray")}
+    gpus = node.gpus or report.gpus
+    free = report.free[1]
+    named = {"host": node.host, "address": node.address}
+    return {**named, **versions, "gpus": gpus, "disk_free_bytes": free}
 
 
 def _examine_this_machine(experiment: Experiment, source: str, examined: Examined) -> list[Fault]:

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--time", type=argument_types.duration, default=240, help=what)
     p.add_argument("--partition", help="the partition (default: Slurm's)")
     p.add_argument("--account", help="the account that is charged (default: Slurm's)")
+    p.add_argument("--qos", help="the quality of service (default: Slurm's)")
     what = (
         "a job array: one task for each value of this swept setting, or each combination of several"
     )
@@ -83,6 +84,8 @@ def _slurm(args: argparse.Namespace) -> int:
         parts,
         plan.name,
     )
+    if scheduler.available():
+        _test(text)
     console = command_line.make_console()
     tasks = f", {len(parts)} tasks" if parts else ""
     say = partial(print_line, console)
@@ -125,7 +128,7 @@ def _allocation(args: argparse.Namespace, experiment: "Experiment") -> Allocatio
         at_once = (sweep.max_concurrent_trials if sweep else None) or 1
         workers = math.ceil(cluster.max_workers * at_once / args.nodes)
         cpus = max(1, math.ceil(workers * cluster.cpus_per_worker))
-    return Allocation(args.nodes, cpus, gpus, args.time, args.partition, args.account)
+    return Allocation(args.nodes, cpus, gpus, args.time, args.partition, args.account, args.qos)
 
 
 def _sets(
@@ -188,6 +191,17 @@ def _check(args: argparse.Namespace, experiment: "Experiment", allocation: Alloc
         faults.append(Fault("--submit", "", "this machine has no sbatch: run it on a login node"))
     if faults:
         raise ConfigError(faults)
+
+
+def _test(text: str) -> None:
+    """Raise ConfigError where Slurm itself would refuse the script `text`."""
+    try:
+        problem = scheduler.refusal(text)
+    except scheduler.SlurmError as error:
+        problem = str(error)
+    if problem:
+        remedy = "correct --account, --qos or --partition; sacctmgr show associations lists yours"
+        raise ConfigError([Fault("slurm", "", f"it refuses this job: {problem}: {remedy}")])
 
 
 def _estimate(plan: "Plan", allocation: Allocation, tasks: int) -> Iterator[str]:

@@ -17,7 +17,8 @@ from orchestrator.store.last_run import last_run
 from orchestrator.sweeps import opening
 from orchestrator.tracking.hints import HOST, PORT
 from orchestrator.tracking.runs import truncated
-from orchestrator.tracking.uri import embedded
+from orchestrator.tracking.shared_copy import fetch
+from orchestrator.tracking.uri import artifacts, embedded
 from orchestrator.tracking.views import views
 
 LATEST = 3  # sweeps whose pages are named at the start
@@ -50,6 +51,7 @@ def _open(args: argparse.Namespace) -> int:
     if not 1 <= args.port <= 65535:
         raise ConfigError([Fault("--port", "", f"got {args.port}, expected 1 to 65535")])
     database = embedded(root)
+    copied = fetch(root, database)
     if not database.file.exists():  # MLflow would create an empty one
         what = f"got {root}, but {short(database.file)} does not exist"
         publish = command("report", "SWEEP_DIR", "--publish")
@@ -62,7 +64,10 @@ def _open(args: argparse.Namespace) -> int:
     from orchestrator.tracking.database import create_or_upgrade, relocate_artifacts
 
     quieten()
-    for line in (*create_or_upgrade(database.file), *relocate_artifacts(database.file)):
+    if copied:
+        print(copied)
+    changes = create_or_upgrade(database.file)
+    for line in (*changes, *relocate_artifacts(database.file, artifacts(None, root))):
         print(line)
     for line in _links(root, database.uri, f"http://{HOST}:{args.port}"):
         print(line)

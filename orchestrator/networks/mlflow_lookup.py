@@ -15,8 +15,9 @@ from orchestrator.tracking.client import connect
 from orchestrator.tracking.entities import AGGREGATE
 from orchestrator.tracking.means import SEEDS
 from orchestrator.tracking.server import explain_request_error
+from orchestrator.tracking.shared_copy import fetch
 from orchestrator.tracking.tracker import PARENT
-from orchestrator.tracking.uri import is_server, local_file, tracking_uri
+from orchestrator.tracking.uri import embedded, is_server, local_file, tracking_uri
 
 MODELS = "models:/"  # how MLflow begins the address of a registered model
 
@@ -86,6 +87,8 @@ def _tracking_client(what: str, storage: Place, uri: str | None) -> Iterator[Any
         problem = f"{storage} has no MLflow database: set the tracking store that has {what}"
         raise ConfigError([Fault(option("tracking_uri"), "", problem)])
     named = option("storage" if uri is None else "tracking_uri")
+    if uri is None and isinstance(storage, Folder):
+        fetch(storage, embedded(storage))
     uri = tracking_uri(uri, storage)
     file = local_file(uri)
     if file is not None and not file.exists():  # connecting would create it

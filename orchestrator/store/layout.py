@@ -10,6 +10,7 @@ jobs/<number>.json          a job of Slurm that runs a sweep of this store
 damaged/                    damaged results that were set aside
 ray/<run>/                  files of one invocation, requests to it too, removed at its end
 publishing/                 the lease of the process that publishes to MLflow
+mlflow/                     on a network file system: a copy of MLflow's database, its artifacts, the lease on both
 """
 
 LAYOUT, VERIFIED = "layout.json", "verified.json"
@@ -23,6 +24,7 @@ NOTICES = "notices"
 DAMAGED = "damaged"
 JOBS = "jobs"
 RAY, PUBLISHING = "ray", "publishing"
+MLFLOW = "mlflow"
 
 # of a run
 REQUESTS, ORDERS = "requests", "orders"

@@ -2,7 +2,8 @@
 
 MLflow stores the absolute address of every artifact. A store that was moved would therefore write
 new artifacts to its old location, and a copy would overwrite those of the original.
-`relocate_artifacts` changes these addresses to the folder next to the database."""
+`relocate_artifacts` changes these addresses to the folder next to the database, or to the folder in
+the store of a database that lies elsewhere."""
 
 import fcntl
 import os
@@ -16,9 +17,8 @@ from urllib.request import url2pathname
 
 from orchestrator.fields.faults import ConfigError, Fault
 from orchestrator.host.printed import command, pip, quoted, short
-from orchestrator.tracking.uri import sqlite_uri
+from orchestrator.tracking.uri import ARTIFACTS, sqlite_uri
 
-ARTIFACTS = "mlartifacts"
 BUSY_SECONDS = 20.0  # how long MLflow itself waits for other writers
 ADDRESSES = (  # the columns in which MLflow stores an absolute artifact address
     ("experiments", "artifact_location"),
@@ -29,9 +29,9 @@ ADDRESSES = (  # the columns in which MLflow stores an absolute artifact address
 )
 
 
-def artifacts_of(file: Path, experiment: str) -> str:
-    """The address of the folder, next to the database `file`, for an experiment's artifacts."""
-    return f"{_artifacts_address(file)}/{quote(experiment)}"
+def artifacts_of(folder: Path, experiment: str) -> str:
+    """The address of an experiment's artifacts in `folder`, a database's `uri.artifacts`."""
+    return f"{folder.absolute().as_uri()}/{quote(experiment)}"
 
 
 def create_or_upgrade(file: Path) -> list[str]:
@@ -39,7 +39,7 @@ def create_or_upgrade(file: Path) -> list[str]:
     a backup next to it. Returns a line for each change.
 
     Raises ConfigError if a newer MLflow wrote it, or if it cannot be read or written."""
-    with _sqlite_errors_explained(file):
+    with sqlite_errors_explained(file):
         return _create_or_upgrade(file)
 
 
@@ -60,16 +60,17 @@ def _create_or_upgrade(file: Path) -> list[str]:
     return _upgrade(file, revision, newest)
 
 
-def relocate_artifacts(file: Path) -> list[str]:
-    """If the database `file` was moved or copied with the artifacts next to it, update the address
-    of every artifact. Returns a line for each change. Raises ConfigError if the database cannot be
-    read or written."""
-    with _sqlite_errors_explained(file):
-        return _relocate_artifacts(file)
+def relocate_artifacts(file: Path, folder: Path | None = None) -> list[str]:
+    """If the database `file` was moved or copied with its artifacts, update the address of every
+    artifact to `folder`, by default the one next to it. Returns a line for each change. Raises
+    ConfigError if the database cannot be read or written."""
+    with sqlite_errors_explained(file):
+        return _relocate_artifacts(file, (folder or file.parent / ARTIFACTS).absolute())
 
 
-def _relocate_artifacts(file: Path) -> list[str]:
-    here = _artifacts_address(file)
+def _relocate_artifacts(file: Path, folder: Path) -> list[str]:
+    here = folder.as_uri()
+    where = "the folder next to it" if folder.parent == file.absolute().parent else short(folder)
     notes: list[str] = []
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as database:
         if not any(_other_folders(database, here)):
@@ -78,12 +79,12 @@ def _relocate_artifacts(file: Path) -> list[str]:
         for there in _other_folders(database, here):
             for table, column in ADDRESSES:
                 if _has_column(database, table, column):
-                    where = f"WHERE substr({column}, 1, ?) = ?"
-                    update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) {where}"
+                    those = f"WHERE substr({column}, 1, ?) = ?"
+                    update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) {those}"
                     database.execute(update, (here, len(there) + 1, len(there) + 1, f"{there}/"))
             notes.append(
-                f"{short(file)} was moved or copied from {_path_of(there).parent}: its artifacts are now read from the "
-                "folder next to it"
+                f"{short(file)} was moved or copied from {_path_of(there).parent}: its artifacts are now read from "
+                f"{where}"
             )
         database.execute("COMMIT")
         names = [
@@ -94,14 +95,14 @@ def _relocate_artifacts(file: Path) -> list[str]:
     if names:
         rebuild = f"rebuild them from the store: rm {quoted(file)}, and publish its sweeps again"
         notes.append(
-            f"the artifacts of {', '.join(names)} are not in {short(file.parent / ARTIFACTS)}: copy them there, "
+            f"the artifacts of {', '.join(names)} are not in {short(folder)}: copy them there, "
             f"or {rebuild}"
         )
     return notes
 
 
 @contextmanager
-def _sqlite_errors_explained(file: Path) -> Iterator[None]:
+def sqlite_errors_explained(file: Path) -> Iterator[None]:
     """Raise an SQLite error about `file`, also one that SQLAlchemy wraps, as a ConfigError with a
     remedy."""
     try:
@@ -158,7 +159,7 @@ def _upgrade(file: Path, revision: str, newest: str) -> list[str]:
     import mlflow
     from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
 
-    with _folder_lock(file.parent), _temporary_file(file) as temporary:
+    with folder_lock(file.parent), _temporary_file(file) as temporary:
         if _revision(file) != revision:  # another process was faster
             return []
         with (
@@ -233,10 +234,6 @@ def _known_revisions() -> set[str]:
     }
 
 
-def _artifacts_address(file: Path) -> str:
-    return (file.absolute().parent / ARTIFACTS).as_uri()
-
-
 def _path_of(uri: str) -> Path:
     return Path(url2pathname(urlsplit(uri).path))
 
@@ -288,7 +285,7 @@ def _temporary_file(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on `folder` among the processes of this machine."""
     handle = os.open(folder, os.O_RDONLY)
     try:

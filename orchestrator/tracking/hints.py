@@ -5,6 +5,7 @@ import math
 from orchestrator.fields.addresses import expanded_uri
 from orchestrator.fields.faults import masked
 from orchestrator.host.printed import command, python, short
+from orchestrator.store import layout
 from orchestrator.store.folder import Folder
 from orchestrator.sweeps.ranking import SEED
 from orchestrator.sweeps.records import Records
@@ -21,7 +22,10 @@ def ui_command(records: Records) -> str:
     uri = records.plan.experiment.tracking.uri
     if uri is not None and is_server(uri):
         return masked(uri)
-    uri = tracking_uri(uri, records.store.root)
+    root = records.store.root
+    if uri is None and isinstance(root, Folder) and embedded(root).is_elsewhere(root):
+        return command("ui", "--storage", root)  # which other machines have too
+    uri = tracking_uri(uri, root)
     file = sqlite_file(uri)
     return python(
         "-m",
@@ -56,8 +60,9 @@ def database_location_note(records: Records) -> str:
     unused = ""
     if (root / database.file.name).exists():
         unused = f"; {short(root / database.file.name)} is not used"
-    publish = command("report", records.folder, "--publish")
-    return f"MLflow's database is {database.file}: {why}{unused}; to rebuild it on another machine: {publish}"
+    copy = f"the store has a copy of it, {short(root / layout.MLFLOW)}, which a run writes every few minutes"
+    opened = command("ui", "--storage", root)
+    return f"MLflow's database is {database.file}: {why}{unused}; {copy}; to open that on another machine: {opened}"
 
 
 def mean_filter(records: Records) -> str:

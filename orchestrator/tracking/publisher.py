@@ -1,5 +1,6 @@
 """Publishes the store to MLflow while a sweep runs, without delaying the sweep."""
 
+import math
 import queue
 import threading
 import time
@@ -8,9 +9,11 @@ from typing import Any
 
 from orchestrator.fields.faults import ConfigError, masked
 from orchestrator.store import layout, leases
+from orchestrator.store.folder import Folder
 from orchestrator.sweeps.records import Records
 from orchestrator.tracking.hints import database_location_note
-from orchestrator.tracking.uri import is_server
+from orchestrator.tracking.shared_copy import COPY_SECONDS, SharedCopy, shared_copy
+from orchestrator.tracking.uri import embedded, is_server
 
 RETRY_SECONDS = 10.0
 
@@ -20,7 +23,8 @@ class Publisher:
     delay the work.
 
     One process at a time publishes an experiment's runs, under a lease: of two sweeps with the same
-    name the later one finds what the earlier one has logged."""
+    name the later one finds what the earlier one has logged. Where the database cannot be in the
+    store, the store gets a copy of it every few minutes and at the end."""
 
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
@@ -32,6 +36,11 @@ class Publisher:
         self.lease_folder = records.store.root / layout.PUBLISHING / records.plan.experiment.name
         self._lease_watch = leases.LeaseWatch(self.lease_folder)
         self._lease_number = 0  # of the lease under which the tracker last read from MLflow
+        self._copy = _copy_of(records)
+        self._version = 0  # of the database when the tracker last read from it
+        self._copied = -math.inf  # when the store last got a copy
+        if self._copy is not None:
+            self._copy_watch = leases.LeaseWatch(self._copy.folder)
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True, name="publisher")
 
@@ -65,20 +74,58 @@ class Publisher:
             if lease is None:
                 return False
             with lease:
-                self._publish(lease.number, status)
+                if not self._publish(lease.number, status):
+                    return False
             self.problem = ""
         except Exception as e:  # the sweep continues whatever MLflow raises: the store has it all
             self._tracker = None  # it may have stopped half-way: read MLflow's state again first
             self.problem = self._failure_text(e)
         return True
 
-    def _publish(self, lease_number: int, status: str | None) -> None:
+    def _publish(self, lease_number: int, status: str | None) -> bool:
+        """Returns False while another process makes the copy in the store that is needed now."""
         others_published = lease_number != self._lease_number + 1
-        if self._tracker is None or others_published:
+        if others_published:
+            self._tracker = None
+        self._lease_number = lease_number
+        if self._copy is None:
+            self._track(status)
+            return True
+        with self._copy.alone():
+            due = status is not None or time.monotonic() - self._copied >= COPY_SECONDS
+            lease = self._take_copy_lease() if due else None
+            if lease is None:
+                if status is not None:
+                    return False
+                self._track_here(status)
+                return True
+            with lease:
+                self._copy.take_over()
+                self._track_here(status)
+                lease.check()
+                self._copy.replace()
+            self._version, self._copied = self._copy.version(), time.monotonic()
+        return True
+
+    def _take_copy_lease(self) -> leases.Lease | None:
+        assert self._copy is not None
+        self._copy.folder.mkdir(parents=True, exist_ok=True)
+        return self._copy_watch.try_take()
+
+    def _track_here(self, status: str | None) -> None:
+        """Publish to this machine's database, which a process may have replaced by another machine's
+        copy."""
+        assert self._copy is not None
+        if self._copy.version() != self._version:
+            self._tracker = None
+        self._track(status)
+        self._version = self._copy.version()
+
+    def _track(self, status: str | None) -> None:
+        if self._tracker is None:
             from orchestrator.tracking.tracker import Tracker
 
             self._tracker = Tracker(self.records, self.say)
-        self._lease_number = lease_number
         self.experiment_id = self._tracker.experiment
         self._tracker.publish()
         if status is not None:
@@ -125,3 +172,11 @@ class Publisher:
             return self._wakes.get(timeout=RETRY_SECONDS)
         except queue.Empty:
             return True
+
+
+def _copy_of(records: Records) -> SharedCopy | None:
+    """The copy in the store of the database that a sweep publishes to; None where it needs none."""
+    root = records.store.root
+    if records.plan.experiment.tracking.uri is not None or not isinstance(root, Folder):
+        return None
+    return shared_copy(root, embedded(root))

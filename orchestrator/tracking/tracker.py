@@ -72,11 +72,12 @@ class Tracker:
     def __init__(self, records: Records, say: Callable[[str], None] = print) -> None:
         self.records = records
         self.client = connect(tracking_uri(records), say)
-        self._file = uri.sqlite_file(tracking_uri(records))
-        if self._file is not None:
+        self._artifacts = uri.artifacts(records.plan.experiment.tracking.uri, records.store.root)
+        file = uri.sqlite_file(tracking_uri(records))
+        if file is not None:
             from orchestrator.tracking.database import relocate_artifacts
 
-            for line in relocate_artifacts(self._file):
+            for line in relocate_artifacts(file, self._artifacts):
                 say(line)
         self.experiment = self._experiment()
         self.source = source_tags(records)
@@ -193,10 +194,10 @@ class Tracker:
                 self.client.restore_experiment(experiment.experiment_id)
             return str(experiment.experiment_id)
         location = None
-        if self._file is not None:  # MLflow's default is in this process's working folder
+        if self._artifacts is not None:  # MLflow's default is in this process's working folder
             from orchestrator.tracking.database import artifacts_of
 
-            location = artifacts_of(self._file, name)
+            location = artifacts_of(self._artifacts, name)
         return str(self.client.create_experiment(name, artifact_location=location))
 
     def _parent(self) -> str:

@@ -2,8 +2,9 @@
 SQLAlchemy's.
 
 The embedded store is `mlflow.db` under `storage`. If `storage` is on a network file system, where
-SQLite's locks do not work, the database is on a disk of this machine instead. It is a view of the
-store and can be rebuilt."""
+SQLite's locks do not work, the database is on a disk of this machine instead, and the store has a
+copy of it (`shared_copy`), next to which the artifacts are. It is a view of the store and can be
+rebuilt."""
 
 import hashlib
 import os
@@ -13,10 +14,12 @@ from pathlib import Path
 
 from orchestrator.fields.addresses import expanded_uri
 from orchestrator.host.mounts import network_kind
+from orchestrator.store import layout
 from orchestrator.store.folder import Folder
 from orchestrator.store.place import Place
 
 NAME = "mlflow.db"
+ARTIFACTS = "mlartifacts"  # the folder of the artifacts, next to a database
 SPECIAL = frozenset("%?#")  # characters with a meaning in a URI
 # with this driver MLflow leaves unquoting the path to SQLAlchemy; else it takes the quotes literally
 DRIVER = "sqlite+pysqlite"
@@ -35,6 +38,10 @@ class Embedded:
         """The URI for MLflow."""
         return sqlite_uri(self.file)
 
+    def is_elsewhere(self, root: Folder) -> bool:
+        """Whether the database of the store `root` is on a disk of this machine, and not in it."""
+        return self.file.parent != root
+
 
 def embedded(root: Folder) -> Embedded:
     """The embedded tracking store of the store under `root`; nothing is created."""
@@ -49,6 +56,15 @@ def tracking_uri(setting: str | None, root: Place) -> str:
         return expanded_uri(setting)
     assert isinstance(root, Folder), "settings without tracking.uri are refused for a store on S3"
     return embedded(root).uri
+
+
+def artifacts(setting: str | None, root: Place) -> Path | None:
+    """The folder of the artifacts of the tracking store that `tracking_uri` names for the same
+    arguments; None for a server or another database, which has its own."""
+    file = sqlite_file(tracking_uri(setting, root))
+    if setting is None and isinstance(root, Folder) and embedded(root).is_elsewhere(root):
+        return root / layout.MLFLOW / ARTIFACTS
+    return None if file is None else file.parent / ARTIFACTS
 
 
 def is_server(uri: str) -> bool:

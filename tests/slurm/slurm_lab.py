@@ -1,5 +1,8 @@
 """Slurm on hosts of one machine: a controller, three nodes to compute on, and a login node, where a
-user who is not root submits jobs. The home is shared, and /tmp is each host's own."""
+user who is not root submits jobs. The home is shared, and /tmp is each host's own.
+
+One node has a partition of its own, where a job can run for minutes while others are pre-empted or
+lose their node."""
 
 import json
 import os
@@ -9,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,10 @@ from commands import PATIENCE
 from hosts import ADDRESSES, PRIVATE, Hosts
 
 USER = "kac-researcher"
-LOGIN, CONTROLLER, NODES = "desk", "head", ("w1", "w2", "w3")
+LOGIN, CONTROLLER = "desk", "head"
+APART, MAIN = ("w1",), ("w2", "w3")  # the nodes of the partitions apart and main
+NODES = APART + MAIN
+BRIEF = "w3"  # a node with a partition that is too short for a sweep
 CPUS = 2
 CONTROL_GROUPS = ("freezer", "cpuset", "memory", "cpuacct", "cpu", "devices")
 CONFIGURATION = """\
@@ -26,6 +33,7 @@ SlurmctldHost=head({controller})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=15
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/cgroup
 SelectType=select/cons_tres
@@ -36,6 +44,7 @@ ReturnToService=2
 SwitchType=switch/none
 MpiDefault=none
 JobRequeue=1
+EnforcePartLimits=ALL
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -46,9 +55,13 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SlurmdTimeout=20
 KillWait=10
 {nodes}
-PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 PriorityTier=1 State=UP
-PartitionName=urgent Nodes=ALL MaxTime=10 PriorityTier=2 State=UP
+PartitionName=main Nodes={main} Default=YES MaxTime=1-00:00:00 PriorityTier=1 State=UP
+PartitionName=urgent Nodes={main} MaxTime=10 PriorityTier=2 State=UP
+PartitionName=apart Nodes={apart} MaxTime=10 PriorityTier=1 State=UP
+PartitionName=brief Nodes={brief} MaxTime=3 PriorityTier=1 State=UP
+PartitionName=closed Nodes={brief} AllowAccounts=physics State=UP
 """
+# after cred_expire, in seconds, Slurm starts a job again; its own value is two minutes
 CONTROL_GROUP_CONFIGURATION = "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=yes\n"
 # of one host alone, as a machine of its own would have them
 OWN_CONTROL_GROUPS = """\
@@ -66,6 +79,11 @@ for kind in {kinds}; do
 done
 mkdir -p {folder}/{name}/spool
 exec slurmd
+"""
+FULL_DISK = """\
+truncate --size=20M {image} && mkfs.ext4 -q -F -m 0 {image} && mount -o loop {image} {folder}
+chown {user} {folder}
+head --bytes=100M /dev/zero > {folder}/filler 2> /dev/null || truncate --size=-{room} {folder}/filler
 """
 
 
@@ -90,7 +108,12 @@ class SlurmLab:
             for name in NODES
         )
         text = CONFIGURATION.format(
-            controller=ADDRESSES[CONTROLLER], folder=self.folder, nodes=nodes
+            controller=ADDRESSES[CONTROLLER],
+            folder=self.folder,
+            nodes=nodes,
+            main=",".join(MAIN),
+            apart=",".join(APART),
+            brief=BRIEF,
         )
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "cgroup.conf").write_text(CONTROL_GROUP_CONFIGURATION)
@@ -100,7 +123,7 @@ class SlurmLab:
             self.root(CONTROLLER, "slurmctld")
             for name in NODES:
                 self.start_node(name)
-            self.wait_for(lambda: self.user("sinfo", "-h", "-o", "%D %t") == "3 idle")
+            self.wait_for(lambda: all(self.node_state(name) == "idle" for name in NODES))
         except BaseException:
             self.__exit__()
             raise
@@ -128,6 +151,7 @@ class SlurmLab:
         """The user's command on the login node, in its folder, as a command of this machine."""
         as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
         own = {**self.environment, "HOME": str(self.home), "USER": USER, "PATH": _path()}
+        own["XDG_CACHE_HOME"] = "/tmp/cache"  # of each host its own, as the home is shared
         there = ["bash", "-c", f'cd {self.work} && exec "$@"', "user", *command]
         return self.hosts[host].command(*as_user, *there, **own)
 
@@ -149,21 +173,80 @@ class SlurmLab:
         words = self.user("scontrol", "--oneliner", "show", "job", number).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    @contextmanager
+    def hidden(self, host: str, folder: Path | str) -> Iterator[None]:
+        """What lies in `folder` is not seen on a host meanwhile."""
+        self.root(host, "mount", "-t", "tmpfs", "tmpfs", str(folder))
+        try:
+            yield
+        finally:
+            self.root(host, "umount", "--lazy", str(folder))
+
+    @contextmanager
+    def full(self, hosts: Sequence[str], folder: Path, room: str = "0") -> Iterator[None]:
+        """`folder` is on a disk of its own of each host meanwhile, in which the user has this `room`,
+        such as 500K, before it is full."""
+        folder.mkdir(exist_ok=True)
+        shutil.chown(folder, USER)
+        for host in hosts:
+            script = FULL_DISK.format(
+                image=self.folder / f"{host}.img", folder=folder, room=room, user=USER
+            )
+            self.root(host, "bash", "-euc", script)
+        try:
+            yield
+        finally:
+            for host in hosts:
+                self.root(host, "umount", "--lazy", str(folder))
+
+    @contextmanager
+    def on_network(self, folder: Path, served: Path) -> Iterator[None]:
+        """What is in `served` is meanwhile in `folder` too, on the login node and the nodes of MAIN, which
+        take its file system for one of the network."""
+        for each in (folder, served):
+            each.mkdir()
+            shutil.chown(each, USER)
+        for host in (LOGIN, *MAIN):
+            self.root(host, "bindfs", "-o", "subtype=sshfs", str(served), str(folder))
+        try:
+            yield
+        finally:
+            for host in (LOGIN, *MAIN):
+                self.root(host, "umount", "--lazy", str(folder))
+
+    def ui(self, storage: Path, port: int) -> str:
+        """What `ui` says on the login node before MLflow's server starts, which is then ended."""
+        words = [sys.executable, "-m", "orchestrator.ui", "--storage", str(storage)]
+        process = subprocess.Popen(
+            self.user_command(*words, "--port", str(port)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        said = ""
+        try:
+            for line in process.stdout:
+                said += line
+                if line.startswith(("open ", "error:")):
+                    break
+        finally:
+            for own in self.hosts[LOGIN].processes():
+                if "mlflow" in " ".join(own.cmdline()) or "orchestrator.ui" in own.cmdline():
+                    own.kill()
+            process.kill()
+            process.wait(PATIENCE)
+        return said
+
+    def node_state(self, name: str) -> str:
+        """What sinfo says of a node, such as idle."""
+        return self.user("sinfo", "--noheader", f"--nodes={name}", "--format=%t").partition("\n")[0]
+
     def state(self, number: str) -> str:
         return self.job(number)["JobState"]
 
     def wait_for_end(self, number: str) -> str:
         """The state in which a job ends."""
         running = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
-
-        def ended() -> bool:
-            job = self.job(number)
-            if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
-                # Slurm leaves two minutes before it starts a job again
-                self.root(CONTROLLER, "scontrol", "update", f"JobId={number}", "StartTime=now")
-            return job["JobState"] not in running
-
-        self.wait_for(ended)
+        self.wait_for(lambda: self.state(number) not in running)
         return self.state(number)
 
     def wait_for(self, happened: Callable[[], Any], every: float = 0.5) -> None:
@@ -182,9 +265,9 @@ class SlurmLab:
         """The networks of a store, by stage."""
         return {p.parent.name: p.read_bytes() for p in storage.glob("stages/*/model.safetensors")}
 
-    def processes(self) -> list[str]:
-        """What still runs on the nodes, beside Slurm's own daemons."""
-        found = [p for name in NODES for p in self.hosts[name].processes()]
+    def processes(self, nodes: Sequence[str] = MAIN) -> list[str]:
+        """What still runs on `nodes`, beside Slurm's own daemons."""
+        found = [p for name in nodes for p in self.hosts[name].processes()]
         return [" ".join(p.cmdline()) for p in found if p.name() not in ("slurmd", "slurmstepd")]
 
 

@@ -68,12 +68,12 @@ def examine_cluster(
         probe.folder.mkdir(parents=True)
         probe.write(DRIVER)
         reports, unanswered = _reports(nodes, probe, experiment)
-        problems = {n: _storage_problem(n, probe, report) for n, report in reports.items()}
+        problems = {n: storage_problem(n, probe, report) for n, report in reports.items()}
         faults += unanswered + node_faults.storage_faults(problems, experiment, source)
     except OSError as e:
         faults.append(Fault(source, "storage", f"got {experiment.storage}: {with_remedy(e)}"))
     finally:
-        _remove(probe)
+        remove(probe)
     faults += node_faults.node_faults(reports, experiment, source)
     data_tasks = {(n, data): task for (n, data), task in data_tasks.items() if n in reports}
     faults += _data_faults(data_tasks, known, source)
@@ -159,7 +159,7 @@ def _reports(
     return reports, faults
 
 
-def _storage_problem(node: Node, probe: Probe, report: Report) -> str:
+def storage_problem(node: Node, probe: Probe, report: Report) -> str:
     """Why the driver and `node` do not share the storage: each has to see the other's file; empty
     where they do."""
     if report.storage:
@@ -227,7 +227,8 @@ def _plugin_faults(tasks: Mapping[Node, Any], source: str) -> Iterable[Fault]:
             yield Fault(source, KEY, f"on {node}: {text}")
 
 
-def _remove(probe: Probe) -> None:
+def remove(probe: Probe) -> None:
+    """Remove a probe's folder, and the storage itself where it is empty then."""
     with suppress(OSError):
         probe.folder.clear()
         for folder in (probe.folder.parent, probe.folder.parent.parent):

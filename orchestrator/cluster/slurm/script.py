@@ -21,7 +21,7 @@ CLOCK = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 @dataclass(frozen=True)
 class Allocation:
     """What a job asks for: `nodes`, each with `cpus` and `gpus`, for `minutes` at a time.
-    `partition`, `account`: None: Slurm's default."""
+    `partition`, `account`, `qos`: None: Slurm's default."""
 
     nodes: int
     cpus: int
@@ -29,6 +29,7 @@ class Allocation:
     minutes: int
     partition: str | None = None
     account: str | None = None
+    qos: str | None = None
 
     def text(self) -> str:
         """In words, such as 2 nodes with 8 CPUs and 1 GPU each, for 4:00:00."""
@@ -69,6 +70,11 @@ def clock(minutes: int) -> str:
     return f"{days}-{hours:02d}:{minutes:02d}:00" if days else text
 
 
+def first_port(job: int) -> int:
+    """The first of the ports that the script of the job of this number gives to Ray."""
+    return FIRST_PORT + 4 * job % PORTS
+
+
 def render(
     name: str,
     file: str,
@@ -93,6 +99,7 @@ def render(
         f"--requeue --open-mode=append --output={output}",
         *([f"--partition={allocation.partition}"] if allocation.partition else []),
         *([f"--account={allocation.account}"] if allocation.account else []),
+        *([f"--qos={allocation.qos}"] if allocation.qos else []),
         *([f"--array=0-{len(parts) - 1}"] if parts else []),
     ]
     values = {

@@ -45,13 +45,14 @@ def test_what_is_no_time_is_refused(text):
 
 
 def test_the_script_asks_for_what_was_given_and_is_valid_bash(folder):
-    allocation = Allocation(2, 8, 4, 240, "long one", "physics")
+    allocation = Allocation(2, 8, 4, 240, "long one", "physics", "high")
     text = render(
         "x y", "a b.yaml", Path("/home/me/my runs"), "/scratch/it's", allocation, ["name=q"]
     )
     asked = [line for line in text.splitlines() if line.startswith("#SBATCH")]
     assert "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=8" in asked
     assert {"#SBATCH --gpus-per-node=4", "#SBATCH --account=physics"} < set(asked)
+    assert "#SBATCH --qos=high" in asked
     assert "#SBATCH --time=4:00:00 --signal=B:TERM@120" in asked
     assert "@" not in text.replace("B:TERM@120", "").replace("[@]", "")  # every blank is filled
     assert "cd '/home/me/my runs'" in text and "orchestrator.sweep 'a b.yaml' --set name=q" in text

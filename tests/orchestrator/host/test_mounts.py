@@ -91,8 +91,8 @@ def test_the_database_of_a_shared_store_lies_on_a_local_disk_which_is_said(share
     (line,) = said
     assert line == hints.database_location_note(records)
     assert f"MLflow's database is {file}: {shared} is on nfs4" in line
-    assert line.endswith(command("report", records.folder, "--publish"))
-    assert sqlite_file(hints.ui_command(records).rpartition(" ")[2]) == file
+    assert hints.ui_command(records) == command("ui", "--storage", shared)
+    assert line.endswith(hints.ui_command(records))
     found_by_its_model(records, shared)
 
 

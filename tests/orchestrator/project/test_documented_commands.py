@@ -91,7 +91,11 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/project/test_stability_tables.py",
         "stability_tables.main(",
     ),
-    "make slurm-test": ("Makefile", "slurm-test:"),
+    "make slurm-test": (".ci/run", "make slurm-test"),
+    "python -m orchestrator.doctor --slurm": (
+        "tests/slurm/test_slurm_doctor.py",
+        '"--slurm"',
+    ),
     "python -m orchestrator.slurm": ("tests/slurm/slurm_lab.py", 'self.python("slurm"'),
     "make cluster-test": (".ci/run", "make cluster-test"),
     "make token": ("tests/cluster/lab.py", '"make", "token"'),

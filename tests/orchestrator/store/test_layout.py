@@ -13,6 +13,7 @@ ELSEWHERE = {
     "orchestrator/store/network_folder.py": {layout.NETWORK, layout.CONFIG},
     "orchestrator/cluster/local_ray.py": {layout.RAY},
     "orchestrator/execution/stage_runner.py": {layout.RAY},
+    "orchestrator/tracking/uri.py": {layout.MLFLOW},  # of the cache of a machine
 }
 NAMES = {value for name, value in vars(layout).items() if name.isupper() and "*" not in value}
 FILES = [name for name in NAMES if "." in name]
