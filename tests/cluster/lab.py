@@ -55,7 +55,7 @@ class Lab:
         (folder / "x.yaml").write_text(EXPERIMENT)
 
     def launch(self) -> None:
-        """Everything that docs/clusters.md has one do, up to a cluster of three hosts."""
+        """Everything that docs/workstations.md has one do, up to a cluster of three hosts."""
         addresses = (
             " ".join(self.hosts[name].address for name in ("head", "w1", "w2"))
             + f" {ADDRESSES[LATER]}"

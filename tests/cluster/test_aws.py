@@ -98,7 +98,7 @@ def client(name: str, environment: dict[str, str]) -> Any:
 
 
 def make_profiles(environment: dict[str, str]) -> None:
-    """As docs/clusters.md has one do with AWS's own command."""
+    """As docs/aws.md has one do with AWS's own command."""
     iam, policies = client("iam", environment), REPOSITORY / "docs/aws"
     for name, files in (("kacflow-head", ("head", "worker")), ("kacflow-worker", ("worker",))):
         iam.create_role(
