@@ -140,7 +140,7 @@ NOWHERE = {  # and why not
     ),
     **dict.fromkeys(("ray symmetric-run", "ray stop"), "it is named as what does not suit"),
     **dict.fromkeys(
-        ("kubectl", "sed -i 's#YOUR-REGISTRY#"), "it needs Kubernetes: docs/kubernetes.md says so"
+        ("kubectl", "sed -i 's#YOUR-REGISTRY"), "it needs Kubernetes: docs/kubernetes.md says so"
     ),
     **dict.fromkeys(
         ("docker", "mkdir -p runs", "apptainer"),
