@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from commands import TINY
+from hosts import ADDRESSES
 from slurm_lab import BRIEF, LOGIN, MAIN, SlurmLab
 
 WORDS = ("doctor.yaml", "--slurm")
@@ -32,7 +33,7 @@ def test_where_all_is_well_a_node_has_answered_and_nothing_is_left(lab: SlurmLab
     found = json.loads(lab.python("doctor", *WORDS, "--json"))
     assert found["well"] and found["faults"] == []
     (row,) = found["nodes"]
-    assert row["host"] in MAIN and row["address"] == "main"
+    assert row["address"] == ADDRESSES[row["host"]] and row["host"] in MAIN
     assert row["python"] == ".".join(map(str, sys.version_info[:3]))
     assert left(lab) == []
 
@@ -45,7 +46,7 @@ def test_all_that_a_node_does_not_see_is_said_at_once(lab: SlurmLab):
         "partition brief: its time limit is 0:03:00, and 120 s before the limit a sweep stops",
         f"node {BRIEF}: it does not see the home of this machine, {lab.home}: keep the environment",
         f"node {BRIEF}: it does not see this folder, {lab.work}: run the sweep from a folder that nodes share",
-        f"storage: got runs, which node {BRIEF} (brief) does not share",
+        f"storage: got runs, which node {BRIEF} ({ADDRESSES[BRIEF]}) does not share",
     ):
         assert line in said, said
     assert left(lab) == []

@@ -1,6 +1,7 @@
 """Checks Slurm before a job waits for hours to fail: what a login node knows, and what one node sees
 in a job of seconds. All faults at once."""
 
+import errno
 import json
 import math
 import os
@@ -129,8 +130,9 @@ def _full(folder: Path, source: str, key: str) -> Iterator[Fault]:
             target.flush()
             os.fsync(target.fileno())
     except OSError as error:
-        got = f"{folder} has no room for {ROOM_BYTES // 1_000_000} MB"
-        yield Fault(source, key, f"{got}: {with_remedy(error)}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        got = f"has no room for {ROOM_BYTES // 1_000_000} MB" if full else "cannot be written"
+        yield Fault(source, key, f"{folder} {got}: {with_remedy(error)}")
     finally:
         with suppress(OSError):
             file.unlink(missing_ok=True)
@@ -166,7 +168,8 @@ def _ask_a_node(found: Findings, partition: Partition, experiment: Experiment, s
             answer = json.loads(said.stdout.strip().splitlines()[-1])
             report = Report(**answer["report"])
             report.clock -= min(max(report.clock, began), ended)  # it was read between the two
-            node = Node(answer["host"], answer["host"], partition.name, 0.0)
+            host = answer["host"]
+            node = Node(host, host, next(iter(report.addresses.get(host, [])), host), 0.0)
             found.node = (node, report)
             found.lines.append(f"node {node.host} answered, of partition {partition.name}")
             found.faults += node_faults.node_faults({node: report}, experiment, source)

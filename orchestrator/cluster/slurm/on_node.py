@@ -44,7 +44,7 @@ def answer(request: Request) -> dict[str, object]:
         "ports": taken(script.first_port(int(os.environ.get("SLURM_JOB_ID", "0")))),
         "cuda": _cuda() if request.gpus else "",
     }
-    report = examine(name, Probe(request.storage, request.id), [], request.gpus)
+    report = examine(name, Probe(request.storage, request.id), [name], request.gpus)
     return {**found, "report": asdict(report)}
 
 

@@ -130,7 +130,7 @@ def test_a_storage_that_the_other_side_does_not_see_is_not_shared(tmp_path, monk
     assert there.storage == "FileNotFoundError: No such file or directory"
     elsewhere.write(DRIVER)  # left there by somebody
     there = report.examine(WORKER.id, elsewhere, [], gpus=False)
-    problem = examination._storage_problem(WORKER, mine, there)
+    problem = examination.storage_problem(WORKER, mine, there)
     (fault,) = node_faults.storage_faults(
         {HEAD: "", WORKER: problem}, experiment(storage="/data"), "x.yaml"
     )
