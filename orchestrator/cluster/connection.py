@@ -28,6 +28,10 @@ REFUSED = (
     "the Ray cluster there refuses this process: set RAY_AUTH_MODE=token and put the cluster's "
     "token into ~/.ray/auth_token"
 )
+TOO_BUSY = (
+    "Ray did not start on this machine within its 30 seconds: end other work here, or run the same "
+    "command again"
+)
 
 
 def prepare_environment(address: str | None = None) -> None:
@@ -61,7 +65,8 @@ def connect(address: str | None) -> None:
     """Join the cluster at `address` or at RAY_ADDRESS, or start one on this machine. A connection
     that this process has already is used.
 
-    Raises ConnectionError where nothing answers at the address, or the cluster refuses access.
+    Raises ConnectionError where nothing answers at the address, where the cluster refuses access,
+    or where this machine is too busy to start Ray.
     """
     prepare_environment(address)
     import ray
@@ -85,7 +90,7 @@ def connect(address: str | None) -> None:
             target=importlib.import_module, args=("pandas",), daemon=True
         )
         pandas_import.start()
-        with ray_internals.any_agent_port():
+        with ray_internals.any_agent_port(), _slow_start_explained():
             ray.init(address="local", include_dashboard=False, **_local_options(), **common)
         pandas_import.join()
     else:
@@ -104,6 +109,18 @@ def connect(address: str | None) -> None:
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         # failures are reported by the coordinators
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _slow_start_explained() -> Iterator[None]:
+    """Raise Ray's error about processes that take over 30 seconds to start, which is a plain
+    Exception, as a ConnectionError with a remedy."""
+    try:
+        yield
+    except Exception as e:
+        if "timed out during startup" not in str(e):
+            raise
+        raise ConnectionError(TOO_BUSY) from e
 
 
 def _local_options() -> dict[str, Any]:

@@ -15,6 +15,22 @@ from orchestrator.cluster import local_ray
 found = local_ray.inspect_machine()
 print(*found.faults, '--', *found.warnings, sep='\\n')
 """
+SLOW = """
+import sys, time
+from unittest.mock import patch
+from ray._private import node, services
+from orchestrator import doctor
+
+class Fast:
+    def __getattr__(self, name):
+        return getattr(time, name)
+    @staticmethod
+    def monotonic():
+        return 1800 * time.monotonic()
+
+with patch.object(services, "get_node", side_effect=RuntimeError), patch.object(node, "time", Fast()):
+    sys.exit(doctor.main([]))
+"""
 MOUNT = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-c"]
 # another user, who may read what this one may: no limit of processes holds for root
 NOBODY = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_read_search",
@@ -212,3 +228,17 @@ def test_a_run_works_with_one_cpu_a_long_temporary_folder_no_written_home_and_a_
     )
     assert len(manifests(storage)) == 1
     assert not (long / "ray").exists()
+
+
+@pytest.mark.system
+def test_a_machine_too_busy_to_start_ray_is_named_in_one_line():
+    """Ray starts here, and waits for a node that does not appear; only its clock is made fast."""
+    said = subprocess.run(
+        [sys.executable, "-c", SLOW], env=own_environment(), capture_output=True, text=True, timeout=PATIENCE
+    )  # fmt: skip
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    assert line == (
+        "error: Ray did not start on this machine within its 30 seconds: end other work here, or run the same "
+        "command again"
+    )
