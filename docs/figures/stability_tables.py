@@ -26,6 +26,7 @@ SHORT = {
     "teacher.precision": "arithmetic",
     "teacher.clip": "clip",
 }
+NOTHING = pd.Series(dtype=float)
 GUIDED, CHAIN = ["guidance"], ["distilled", "steps"]
 
 
@@ -46,7 +47,10 @@ def main(storage: str) -> None:
             print(f"\n(no sweep {name})")
             continue
         print(f"\n## {run.name}\n")
-        tables(run)
+        try:
+            tables(run)
+        except ValueError as error:
+            print(f"(it has not got so far: {error})")
 
 
 def results(run: kf.Run) -> pd.DataFrame:
@@ -135,7 +139,11 @@ def by_path(table: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -
     """The measures of each path side by side, a row for each value of `keys`."""
     rows = []
     for values, part in table.groupby(list(keys), sort=True):
-        cells = [part[part.path == path][name] for name in measures for path in PATHS]
+        cells = [
+            part[part.path == path].get(name, NOTHING)  # of a sweep that has just begun
+            for name in measures
+            for path in PATHS
+        ]
         rows.append([*values, *map(spread, cells)])
     markdown([*keys, *(f"{name}, {path}" for name in measures for path in PATHS)], rows)
 
