@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import PATIENCE
+from commands import PATIENCE, kill_all
 from hosts import ADDRESSES, PRIVATE, Hosts
 
 USER = "kac-researcher"
@@ -44,6 +44,7 @@ ReturnToService=2
 SwitchType=switch/none
 MpiDefault=none
 JobRequeue=1
+MinJobAge=86400
 EnforcePartLimits=ALL
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n/spool
@@ -61,7 +62,8 @@ PartitionName=apart Nodes={apart} MaxTime=10 PriorityTier=1 State=UP
 PartitionName=brief Nodes={brief} MaxTime=3 PriorityTier=1 State=UP
 PartitionName=closed Nodes={brief} AllowAccounts=physics State=UP
 """
-# after cred_expire, in seconds, Slurm starts a job again; its own value is two minutes
+# after cred_expire, in seconds, Slurm starts a job again (its own value is two minutes), and after
+# MinJobAge it forgets one that has ended (five minutes, within which other tests may still run)
 CONTROL_GROUP_CONFIGURATION = "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=yes\n"
 # of one host alone, as a machine of its own would have them
 OWN_CONTROL_GROUPS = """\
@@ -229,11 +231,7 @@ class SlurmLab:
                 if line.startswith(("open ", "error:")):
                     break
         finally:
-            for own in self.hosts[LOGIN].processes():
-                if "mlflow" in " ".join(own.cmdline()) or "orchestrator.ui" in own.cmdline():
-                    own.kill()
-            process.kill()
-            process.wait(PATIENCE)
+            kill_all(process)
         return said
 
     def node_state(self, name: str) -> str:
