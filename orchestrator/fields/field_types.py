@@ -70,13 +70,16 @@ def colour(text: str) -> str:
     return text
 
 
+MOST_WORKERS = 10_000  # of a range, whose members are tried one by one
+
+
 class WorkerRange(TypedDict):
     """Between how many workers a group may have."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
 
-    min: "Count"
-    max: "Count"
+    min: Annotated[int, Ge(1), Le(MOST_WORKERS)]
+    max: Annotated[int, Ge(1), Le(MOST_WORKERS)]
 
 
 def rising(workers: Any) -> Any:
@@ -131,7 +134,7 @@ LogitNormal = Annotated[
 Workers = Annotated[
     Count | WorkerRange,
     AfterValidator(rising),
-    Say("an integer >= 1, or a range such as {min: 2, max: 8}"),
+    Say("an integer >= 1, or a range within 1 to 10000 such as {min: 2, max: 8}"),
 ]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(as_tuple), MinLen(1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), MinLen(1)]
