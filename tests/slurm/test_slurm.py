@@ -134,7 +134,10 @@ def test_two_jobs_at_once_share_what_both_need(lab: SlurmLab):
 def test_the_tasks_of_an_array_make_one_sweep_in_the_store_and_in_mlflow(lab: SlurmLab):
     """On what the nodes take for a network file system, so that each has a database of its own, and
     the login node opens what they have published together."""
-    space = "path.damping: {grid: [9.0, 16.0, 25.0]}, sampling.steps: {grid: [2, 4]}"
+    space = (
+        "path.damping: {grid: [9.0, 16.0, 25.0]}, sampling.model: {grid: [teacher, student]}, "
+        "sampling.steps: {grid: [2, 4]}"
+    )
     write(lab, "grid", TINY + f"sweep: {{space: {{{space}}}}}\n")
     words = ("--cpus-per-node", "1", "--time", "20", "--array", "path.damping")
     storage, served = lab.work / "grid-runs", lab.work / "served-runs"
@@ -143,12 +146,12 @@ def test_the_tasks_of_an_array_make_one_sweep_in_the_store_and_in_mlflow(lab: Sl
         alone = Alone(lab, "grid")
         lab.wait_for(lambda: not lab.user("squeue", "--noheader", f"--jobs={job}"))
         assert alone.has_the_weights_of("served"), lab.about()
-        assert "6 of 6 trials  done" in lab.python("status", "grid", "--storage", str(storage))
+        assert "12 of 12 trials  done" in lab.python("status", "grid", "--storage", str(storage))
         said = lab.ui(storage, 5099)
     (report,) = served.glob("sweeps/grid/*/report.html")
-    assert "Trials: 6 done." in report.read_text()
+    assert "Trials: 12 done." in report.read_text()
     assert "MLflow's database as it was published at 2" in said and "open grid/" in said
-    assert logged_trials(served / "mlflow" / "mlflow.db") == 6
+    assert logged_trials(served / "mlflow" / "mlflow.db") == 12
 
 
 def logged_trials(database: Path) -> int:
