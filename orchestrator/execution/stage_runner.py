@@ -28,7 +28,7 @@ from orchestrator.store.store import Store, storage_refuses
 from orchestrator.work.job import OFFICIAL_WEIGHTS, Job, Saving, watch_of, weights_of
 
 if TYPE_CHECKING:
-    from orchestrator.execution.elastic import Elasticity
+    from orchestrator.execution.group_size import Elasticity
 
 POLL_SECONDS = 0.5
 # attempts at a stage that fails without a fault in its settings (a lost worker or node, memory);
@@ -285,7 +285,7 @@ def _elasticity(stages: list[Stage], cluster: Cluster, run: Run) -> "Elasticity"
     """The sizes that the group of `stages` may have: those that divide the batches of all of them,
     up to this trial's share of the cluster."""
     from orchestrator.cluster.resources import room
-    from orchestrator.execution.elastic import Elasticity
+    from orchestrator.execution.group_size import Elasticity
 
     store = Store(run.storage)
     trained = [stage.training_spec.optimise for stage in stages if stage.kind in TRAINING]

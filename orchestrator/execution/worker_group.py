@@ -25,31 +25,17 @@ from ray.train.backend import Backend, BackendConfig
 from orchestrator.cluster.ray_internals import (
     DataParallelTrainer,
     DatasetsCallback,
-    FixedScalingPolicy,
     PlacementGroupCleanerCallback,
     TrainController,
     abort_workers,
     get_address_and_port,
 )
-from orchestrator.execution.elastic import Elasticity, ElasticPolicy
+from orchestrator.execution.group_size import Elasticity, ElasticSize, FixedSize
 from orchestrator.settings.blocks import Cluster
 from orchestrator.work.job import Job
 
 COLLECTIVE_SECONDS = 1800.0  # the limit of a collective operation with a slow or dead peer
 LEAVE_SECONDS = 30.0
-
-
-class _Policy(FixedScalingPolicy):
-    """A fixed number of workers, without the actor that requests resources from the autoscaler."""
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        pass
-
-    def _maybe_send_resource_request(self) -> None:
-        pass
-
-    def close(self) -> None:
-        """It holds nothing."""
 
 
 class _Trainer(DataParallelTrainer):
@@ -60,17 +46,17 @@ class _Trainer(DataParallelTrainer):
         return [c for c in super()._create_default_callbacks() if not isinstance(c, omitted)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        policy = _Policy(self.scaling_config)
+        size = FixedSize(self.scaling_config)
         if self.elasticity is not None:
-            policy = ElasticPolicy(self.scaling_config, self.elasticity)
-        controller = TrainController(**{**settings, "scaling_policy": policy})
+            size = ElasticSize(self.scaling_config, self.elasticity)
+        controller = TrainController(**{**settings, "scaling_policy": size})
         try:
             asyncio.run(controller.run())
         except BaseException:
             abort_workers(controller)
             raise
         finally:
-            policy.close()
+            size.close()
         return controller.get_result()
 
 

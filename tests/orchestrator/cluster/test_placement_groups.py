@@ -104,11 +104,11 @@ def test_places_for_workers_are_reserved_and_free_again(ray):
 def test_a_group_grows_when_it_has_saved_its_progress_and_there_is_room(ray):
     from ray.train import ScalingConfig
 
-    from orchestrator.execution.elastic import LOOK_SECONDS, Elasticity, ElasticPolicy
+    from orchestrator.execution.group_size import LOOK_SECONDS, Elasticity, ElasticSize
 
     before, share, saved = taken(ray), [2], [(0, 0, "")]
     each = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.125})
-    policy = ElasticPolicy(each, Elasticity([2, 4, 8], lambda: share[0], lambda: saved[0]))
+    policy = ElasticSize(each, Elasticity([2, 4, 8], lambda: share[0], lambda: saved[0]))
 
     def begins() -> int:
         while not hasattr(

@@ -1,6 +1,6 @@
-"""How many workers a group has whose size may change.
+"""How many workers a group has: a fixed number, or one that may change.
 
-A group begins with as many workers as there is room for. When nodes join, it waits until its
+A group whose size may change begins with as many workers as there is room for. When nodes join, it waits until its
 progress is saved, at its next checkpoint or at the end of a stage, and starts again with more
 workers, so few steps are trained twice. When a worker is lost, the stage runner starts the group
 again with those that are left, from the last checkpoint."""
@@ -37,8 +37,22 @@ class Elasticity:
         return self.largest(max(self.share(), self.sizes[0]))
 
 
-class ElasticPolicy(FixedScalingPolicy):
-    """Ray Train's controller asks it for the size of a group."""
+class FixedSize(FixedScalingPolicy):
+    """A fixed number of workers, as Ray Train's controller asks for it, without the actor that
+    requests resources from the autoscaler, which sees pending placement groups anyway."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ray's own policy starts that actor."""
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Release what is reserved: nothing."""
+
+
+class ElasticSize(FixedSize):
+    """A number of workers that follows what the cluster has."""
 
     def __init__(self, scaling_config: Any, elasticity: Elasticity) -> None:
         super().__init__(scaling_config)
@@ -47,9 +61,6 @@ class ElasticPolicy(FixedScalingPolicy):
         self._waiting_since: float | None = None
         self._looked = 0.0
         self._reached: tuple[Any, ...] | None = None  # when room for more was first seen
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Ray's own policy starts an actor that requests resources; a pending reservation does."""
 
     def make_decision_for_non_running_worker_group(self) -> Any:
         """The size with which a group begins, or none while there is too little room."""
