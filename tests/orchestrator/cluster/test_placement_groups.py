@@ -70,9 +70,11 @@ def test_only_what_the_dead_had_reserved_is_freed(ray):
     assert states() == dict.fromkeys(kept_ids, "CREATED") | {left: "REMOVED", pending: "REMOVED"}
 
 
-def taken(ray: Any) -> float:
-    """The CPUs that are not available, in thousandths."""
-    return round(1000 * (ray.cluster_resources()["CPU"] - ray.available_resources()["CPU"]))
+def taken(ray: Any) -> int:
+    """How many places for workers of an eighth of a CPU are taken."""
+    groups = ray.util.placement_group_table().values()
+    eighths = [group for group in groups if group["bundles"] == {0: {"CPU": 0.125}}]
+    return [group["state"] for group in eighths].count("CREATED")
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -84,19 +86,18 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 @pytest.mark.system
 def test_places_for_workers_are_reserved_and_free_again(ray):
-    before = taken(ray)
     small, large = Reservations({"CPU": 0.125}), Reservations({"CPU": 10_000})
     small.ask(2)
     large.ask(3)
     wait_until(lambda: small.ready() == 2)
-    wait_until(lambda: taken(ray) == before + 250)
+    assert taken(ray) == 2
     assert large.ready() == 0
     small.ask(1)
-    wait_until(lambda: taken(ray) == before + 125)
+    wait_until(lambda: taken(ray) == 1)
     assert small.ready() == 1
     small.release()
     large.release()
-    wait_until(lambda: taken(ray) == before)
+    wait_until(lambda: taken(ray) == 0)
     assert (small.ready(), large.ready()) == (0, 0)
 
 
@@ -106,7 +107,7 @@ def test_a_group_grows_when_it_has_saved_its_progress_and_there_is_room(ray):
 
     from orchestrator.execution.group_size import LOOK_SECONDS, Elasticity, ElasticSize
 
-    before, share, saved = taken(ray), [2], [(0, 0, "")]
+    share, saved = [2], [(0, 0, "")]
     each = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.125})
     policy = ElasticSize(each, Elasticity([2, 4, 8], lambda: share[0], lambda: saved[0]))
 
@@ -134,10 +135,10 @@ def test_a_group_grows_when_it_has_saved_its_progress_and_there_is_room(ray):
         assert grows(2) == 2  # this is all that it may have
         share[0] = 7
         assert grows(2) == 2
-        wait_until(lambda: taken(ray) == before + 250)  # reserved, and nothing saved yet
+        wait_until(lambda: taken(ray) == 2)  # reserved, and nothing saved yet
         saved[0] = (0, 0, "step-200")
         assert grows(2) == 4
-        wait_until(lambda: taken(ray) == before)  # released for the group itself
+        wait_until(lambda: taken(ray) == 0)  # released for the group itself
         saved[0] = (1, 0, "")
         assert grows(4) == 4
         share[0] = 1
