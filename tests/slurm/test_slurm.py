@@ -50,7 +50,10 @@ def at_limit(lab: SlurmLab, request: pytest.FixtureRequest) -> tuple[str, Alone]
         return None
     write(lab, "limit", LONGEST)
     words = ("--partition", "apart", "--cpus-per-node", "1", "--time", "4")
-    return lab.submitted("limit.yaml", *words), Alone(lab, "limit")
+    job = lab.submitted("limit.yaml", *words)
+    # its Ray starts before those of others: one that has not started after 30 seconds gives up
+    lab.wait_for(lambda: any((lab.work / "limit-runs").glob("work/*/checkpoints/step-*.json")))
+    return job, Alone(lab, "limit")
 
 
 @pytest.fixture(scope="module")

@@ -172,18 +172,26 @@ srun --overlap --kill-on-bad-exit --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c
   start="ray start --block --num-cpus=$SLURM_CPUS_PER_TASK --min-worker-port=0 --max-worker-port=0"
   start="$start --dashboard-agent-listen-port=0 --disable-usage-stats"
   if [ "$SLURM_NODEID" = 0 ]; then
-    exec $start --head --node-ip-address="${address%:*}" --port="${address#*:}" --include-dashboard=false \
-      --ray-client-server-port=$((${address#*:} + 1)) --temp-dir="$folder"
+    start="$start --head --node-ip-address=${address%:*} --port=${address#*:} --include-dashboard=false"
+    start="$start --ray-client-server-port=$((${address#*:} + 1)) --temp-dir=$folder"
+  else
+    start="$start --address=$address"
+    for _ in $(seq 100); do (: > "/dev/tcp/${address/://}") 2> /dev/null && break; sleep 1; done
   fi
-  for _ in $(seq 30); do (: > "/dev/tcp/${address/://}") 2> /dev/null && break; sleep 1; done
-  exec $start --address="$address"' > "$log" 2>&1 &
+  # a busy node may take longer than the 30 seconds after which Ray gives up
+  for _ in 1 2 3; do SECONDS=0; $start; status=$?; [ $SECONDS -lt 90 ] || break; done
+  exit $status' > "$log" 2>&1 &
 ray=$!
 answers() { (: > "/dev/tcp/$head/$port") 2> /dev/null; }
 for _ in $(seq 120); do kill -0 $ray 2> /dev/null && ! answers && sleep 1 || break; done
-if ! answers || ! timeout 180 python - "$address" "$SLURM_JOB_NUM_NODES" << 'PYTHON'
+if ! answers || ! timeout 240 python - "$address" "$SLURM_JOB_NUM_NODES" << 'PYTHON'
 import logging, sys, time
 import ray
-ray.init(sys.argv[1], logging_level=logging.CRITICAL, log_to_driver=False)
+while not ray.is_initialized():
+    try:
+        ray.init(sys.argv[1], logging_level=logging.CRITICAL, log_to_driver=False)
+    except ConnectionError:  # no node has joined yet
+        time.sleep(1)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.5)
 PYTHON
