@@ -23,7 +23,7 @@ help:
 	@echo "make test-random    every test in another order; make test-random SEED=7 repeats one"
 	@echo "make coverage       which branches no test takes (about twice as long as make test)"
 	@echo "make test-failures  what must survive: killed processes, lost nodes, full disks (about 16 minutes more)"
-	@echo "make slurm-test     sweeps on a Slurm of five hosts made of this one, as root (about 13 minutes)"
+	@echo "make slurm-test     sweeps on a Slurm of five hosts made of this one, as root (about 10 minutes)"
 	@echo "make cluster-test   cluster.yaml on three hosts made of this one, as root, and what it asks AWS for (about 12 minutes)"
 	@echo "make token    the token with which machines join a Ray cluster, in ~/.ray/auth_token, if missing"
 	@echo "make install  only the environment"

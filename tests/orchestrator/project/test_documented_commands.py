@@ -91,7 +91,7 @@ ELSEWHERE = {  # what begins so: the file that runs it, and words with which it 
         "tests/orchestrator/project/test_stability_tables.py",
         "stability_tables.main(",
     ),
-    "make slurm-test": (".ci/run", "make slurm-test"),
+    "make slurm-test": ("Makefile", "slurm-test:"),
     "python -m orchestrator.doctor --slurm": (
         "tests/slurm/test_slurm_doctor.py",
         '"--slurm"',
