@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cluster.slurm import jobs, scheduler, script
 from orchestrator.cluster.slurm.script import Allocation
+from orchestrator.cluster.slurm.storage import local_storage
 from orchestrator.console import argument_types, command_line
 from orchestrator.console.conclusion import print_line
 from orchestrator.console.overrides import refuse_swept
 from orchestrator.fields.faults import ConfigError, Fault, describe
-from orchestrator.host.mounts import is_of_this_machine
 from orchestrator.host.printed import command
 from orchestrator.settings import loading
 from orchestrator.store.places import place_of
@@ -170,10 +170,8 @@ def _parts(plan: "Plan", keys: str) -> Iterator[list[str]]:
 def _check(args: argparse.Namespace, experiment: "Experiment", allocation: Allocation) -> None:
     """Raise ConfigError with everything that Slurm or the nodes would refuse."""
     faults = []
-    storage = experiment.storage
-    if "://" not in storage and is_of_this_machine(Path(storage)):
-        message = f"got {storage}, a folder of this machine alone: give one that all nodes see"
-        faults.append(Fault(args.file, "storage", message))
+    if fault := local_storage(experiment, args.file):
+        faults.append(fault)
     needed = experiment.cluster.min_workers * experiment.cluster.cpus_per_worker
     if needed > allocation.nodes * allocation.cpus:
         message = (

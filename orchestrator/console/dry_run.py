@@ -88,11 +88,9 @@ def _estimate(plan: Plan, store: Store, copies: float) -> "tuple[Forecast, int, 
     available = {"CPU": float(machine.cpus()), "GPU": resources.count_gpus()}
     concurrent = concurrent_trials(experiment, available)
     cluster = experiment.cluster
-    workers = concurrent * cluster.max_workers
-    if cluster.max_workers > cluster.min_workers:  # as many as there are CPUs for
-        fit = int(available["CPU"] / cluster.cpus_per_worker)
-        workers = max(concurrent * cluster.min_workers, min(workers, fit))
-    workers = 0 if cluster.gpus_per_worker else workers
+    fit = int(available["CPU"] / cluster.cpus_per_worker)
+    least, most = concurrent * cluster.min_workers, concurrent * cluster.max_workers
+    workers = 0 if cluster.gpus_per_worker else min(most, max(least, fit))
     return forecast.forecast(plan, store, concurrent, copies), concurrent, workers
 
 

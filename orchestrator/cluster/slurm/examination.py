@@ -20,8 +20,8 @@ from orchestrator.cluster.nodes.report import DRIVER, Probe, Report
 from orchestrator.cluster.slurm import scheduler, script
 from orchestrator.cluster.slurm.on_node import Request
 from orchestrator.cluster.slurm.scheduler import NoNodeFreeError, Partition, SlurmError
+from orchestrator.cluster.slurm.storage import local_storage
 from orchestrator.fields.faults import Fault
-from orchestrator.host.mounts import is_of_this_machine
 from orchestrator.settings.experiment import Experiment
 from orchestrator.store.failures import first_line
 from orchestrator.store.folder import Folder
@@ -108,13 +108,10 @@ def partition_faults(partition: Partition, experiment: Experiment, source: str) 
 
 def _storage_faults(experiment: Experiment, source: str) -> Iterator[Fault]:
     """What is wrong with the folders of a sweep, as this machine sees them."""
-    storage = experiment.storage
-    if "://" not in storage:
-        if is_of_this_machine(Path(storage)):
-            message = f"got {storage}, a folder of this machine alone: give one that all nodes see"
-            yield Fault(source, "storage", message)
-        else:
-            yield from _full(Folder(storage).nearest(), source, "storage")
+    if fault := local_storage(experiment, source):
+        yield fault
+    elif "://" not in experiment.storage:
+        yield from _full(Folder(experiment.storage).nearest(), source, "storage")
     # the script and its logs
     yield from _full(Path.cwd(), "this folder", "")
 
@@ -144,7 +141,8 @@ def _ask_a_node(found: Findings, partition: Partition, experiment: Experiment, s
     options = [f"--partition={partition.name}", *([f"--gpus-per-node={gpus}"] if gpus else [])]
     limit = JOB_MINUTES if partition.minutes is None else min(JOB_MINUTES, partition.minutes)
     probe = Probe(str(place_of(experiment.storage).absolute()), secrets.token_hex(6))
-    shared = _shared(experiment)
+    # whether the storage may be one that nodes see; that it is not has been said otherwise
+    shared = local_storage(experiment, source) is None
     python = sys.executable
     try:
         with _token(probe.id) as token, _opened(probe, shared) as problem:
@@ -186,11 +184,6 @@ def _ask_a_node(found: Findings, partition: Partition, experiment: Experiment, s
     except SlurmError as error:
         text = f"it cannot run a job on a node of partition {partition.name}: {error}"
         found.faults.append(Fault(SLURM, "", _explained(text)))
-
-
-def _shared(experiment: Experiment) -> bool:
-    """Whether the storage may be one that nodes see; that it is not has been said otherwise."""
-    return "://" in experiment.storage or not is_of_this_machine(Path(experiment.storage))
 
 
 def _faults_of(

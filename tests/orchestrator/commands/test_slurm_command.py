@@ -7,7 +7,7 @@ import pytest
 from commands import TINY, everything_below
 
 from orchestrator import slurm, status
-from orchestrator.cluster.slurm import jobs, scheduler
+from orchestrator.cluster.slurm import jobs, scheduler, storage
 from orchestrator.cluster.slurm.script import Allocation, clock, minutes_of, render
 from orchestrator.store.places import place_of
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an experiment, on a machine without Slurm, whose temporary files are elsewhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scheduler, "available", lambda: False)
-    monkeypatch.setattr(slurm, "is_of_this_machine", lambda path: path == Path("/dev/shm/runs"))
+    monkeypatch.setattr(storage, "is_of_this_machine", lambda path: path == Path("/dev/shm/runs"))
     (tmp_path / "x.yaml").write_text(SWEPT)
     return tmp_path
 
